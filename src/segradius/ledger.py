@@ -1,0 +1,73 @@
+"""One account of every forward and backward pass over every image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class Ledger:
+    """Forward and backward passes over each image of a batch, by purpose.
+
+    Purposes in use are ``attack`` (the steps), ``radius`` (noisy passes behind the weights), ``judging`` (looking at an
+    iterate without needing its gradient) and ``certification``. A pass over a batch of N images is one pass over each
+    of them. Counting never touches the device.
+
+    Args:
+        images: How many images the ledger is for.
+
+    Example:
+        >>> book = Ledger(2)
+        >>> book.enter("attack", forward=1, backward=1)
+        >>> book.enter("radius", forward=8)
+        >>> book.forward.tolist(), book.backward.tolist()
+        ([9, 9], [1, 1])
+        >>> book.by_purpose()
+        {'attack': {'forward': 2, 'backward': 2}, 'radius': {'forward': 16, 'backward': 0}}
+    """
+
+    images: int
+    passes: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def enter(self, purpose: str, *, forward: int = 0, backward: int = 0) -> None:
+        """Add passes made over every image of the batch."""
+        book = self.passes.setdefault(purpose, np.zeros((2, self.images), dtype=np.int64))
+        book[0] += forward
+        book[1] += backward
+
+    @property
+    def forward(self) -> NDArray[np.int64]:
+        """Forward passes over each image, all purposes; shape (images,)."""
+        return sum((book[0] for book in self.passes.values()), np.zeros(self.images, dtype=np.int64))
+
+    @property
+    def backward(self) -> NDArray[np.int64]:
+        """Backward passes over each image, all purposes; shape (images,)."""
+        return sum((book[1] for book in self.passes.values()), np.zeros(self.images, dtype=np.int64))
+
+    def by_purpose(self) -> dict[str, dict[str, int]]:
+        """Passes summed over the images, as plain numbers for a file."""
+        return {
+            purpose: {"forward": int(book[0].sum()), "backward": int(book[1].sum())}
+            for purpose, book in self.passes.items()
+        }
+
+    def add(self, other: Ledger) -> None:
+        """Add the passes of another ledger over the same images to this one."""
+        for purpose, book in other.passes.items():
+            mine = self.passes.setdefault(purpose, np.zeros((2, self.images), dtype=np.int64))
+            mine += book
+
+    @staticmethod
+    def joined(ledgers: Iterable[Ledger]) -> Ledger:
+        """One ledger for the images of several, in order."""
+        ledgers = list(ledgers)
+        joined = Ledger(sum(ledger.images for ledger in ledgers))
+        for purpose in dict.fromkeys(p for ledger in ledgers for p in ledger.passes):
+            empty = [ledger.passes.get(purpose, np.zeros((2, ledger.images), np.int64)) for ledger in ledgers]
+            joined.passes[purpose] = np.concatenate(empty, axis=1)
+        return joined
