@@ -1,0 +1,57 @@
+"""CamVid in the 11-class split that SegNet made common."""
+
+from __future__ import annotations
+
+from segradius.data.files import PairedFiles, existing_folder, list_files, paired, sub_folders
+from segradius.data.reading import MaskKey
+from segradius.data.sample import DATA, Classes
+from segradius.errors import unknown_name
+
+CAMVID = Classes(
+    names=(
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "pavement",
+        "tree",
+        "sign symbol",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+    ),
+    palette=(
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (60, 40, 222),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    ),
+)
+_KEY = MaskKey((*((i, i) for i in range(11)), (11, 255)))
+
+
+@DATA.register("camvid")
+def camvid(path: str, split: str | None = None) -> PairedFiles:
+    """CamVid, 11 classes: images/SPLIT/NAME.jpg and masks/SPLIT/NAME.png; the mask value 11 (void) is ignored.
+
+    Args:
+        path: Folder that holds ``images`` and ``masks``.
+        split: ``train``, ``val`` or ``test`` (default).
+
+    Raises:
+        InputError: A folder is absent, the split is unknown, or an image has no mask.
+    """
+    root = existing_folder("camvid", path, "images", "masks")
+    split = split or "test"
+    if split not in sub_folders(root / "images"):
+        raise unknown_name("camvid split", split, sub_folders(root / "images"))
+    images, masks = (list_files(root, f"{kind}/{split}") for kind in ("images", "masks"))
+    return PairedFiles(f"camvid/{split}", CAMVID, _KEY, paired(f"camvid/{split}", images, masks))

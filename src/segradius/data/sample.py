@@ -1,0 +1,159 @@
+"""What every data set hands over: samples, their classes, and the registry of data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from segradius.errors import InputError
+from segradius.registry import Registry
+
+RGB = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its labels.
+
+    Attributes:
+        id: Name of the image, unique in its data set.
+        image: Shape (3, H, W), float32 in [0, 1].
+        label: Shape (H, W), int64: a class index or the data set's ``ignore_index``.
+    """
+
+    id: str
+    image: Tensor
+    label: Tensor
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names and colours of the classes of a data set; ``len`` is their number.
+
+    Args:
+        names: One name a class, in label order.
+        palette: One (red, green, blue) colour in 0–255 a class, for pictures.
+        ignore_index: The label of pixels without a class.
+
+    Raises:
+        InputError: The palette has another length than the names, or ``ignore_index`` is a class.
+
+    Example:
+        >>> len(Classes(("sky", "ground"), ((0, 0, 255), (0, 255, 0))))
+        2
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[RGB, ...]
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        if len(self.palette) != len(self.names):
+            raise InputError(f"a palette of {len(self.palette)} colours was given for {len(self.names)} classes")
+        if 0 <= self.ignore_index < len(self.names):
+            raise InputError(f"ignore_index {self.ignore_index} is the class {self.names[self.ignore_index]!r}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class SegmentationData(Protocol):
+    """A sequence of samples that reads one when it is asked for, and can be sent to worker processes."""
+
+    @property
+    def name(self) -> str:
+        """Data set and split, without any path."""
+
+    @property
+    def classes(self) -> Classes:
+        """Names and colours of the classes."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The id of every sample, in order, known without reading one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class BadSampleError(InputError):
+    """One sample cannot be used, while the rest of its data set may.
+
+    Args:
+        sample_id: Name of the sample.
+        path: The file at fault.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, sample_id: str, path: Path, reason: str) -> None:
+        super().__init__(f"sample {sample_id!r}: {reason} ({path})")
+        self.sample_id = sample_id
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[BadSampleError], tuple[str, Path, str]]:
+        return BadSampleError, (self.sample_id, self.path, self.reason)
+
+
+DATA: Registry[Callable[[str, str | None], SegmentationData]] = Registry("data set")
+"""Data sets by name; each is a function of (path, split)."""
+
+
+def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Stack samples of one size into a batch.
+
+    Returns:
+        Images (N, 3, H, W), labels (N, H, W) and the N ids.
+
+    Raises:
+        InputError: There is no sample, or two differ in size.
+
+    Example:
+        >>> one = Sample("a", torch.zeros(3, 2, 4), torch.zeros(2, 4, dtype=torch.int64))
+        >>> images, labels, ids = collate([one, one])
+        >>> tuple(images.shape), tuple(labels.shape), ids
+        ((2, 3, 2, 4), (2, 2, 4), ('a', 'a'))
+    """
+    if not samples:
+        raise InputError("a batch needs at least one sample")
+    first = samples[0]
+    for sample in samples:
+        if sample.label.shape != first.label.shape:
+            raise InputError(
+                f"samples {first.id!r} and {sample.id!r} differ in size, {_size(first)} and {_size(sample)} "
+                "(height × width): give size= or protocol=, or use a batch size of 1"
+            )
+    ids = tuple(sample.id for sample in samples)
+    return torch.stack([s.image for s in samples]), torch.stack([s.label for s in samples]), ids
+
+
+def class_counts(data: SegmentationData) -> Tensor:
+    """Labelled pixels of each class over the whole data set; shape (C,), int64.
+
+    Reads every sample once; ignored pixels count nowhere.
+
+    Raises:
+        BadSampleError: A sample cannot be read.
+
+    Example:
+        >>> from segradius.data import Scenes
+        >>> class_counts(Scenes((32, 48), length=2)).shape
+        torch.Size([8])
+    """
+    return sum(_counts(data), torch.zeros(len(data.classes), dtype=torch.int64))
+
+
+def _counts(data: SegmentationData) -> Iterable[Tensor]:
+    for index in range(len(data)):
+        label = data[index].label
+        yield torch.bincount(label[label != data.classes.ignore_index], minlength=len(data.classes))
+
+
+def _size(sample: Sample) -> str:
+    return "×".join(map(str, sample.label.shape))
