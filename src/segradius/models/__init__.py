@@ -1,0 +1,24 @@
+"""Networks behind one face: `wrap` yours, or `load_model` by name, library or card."""
+
+from segradius.models import demo
+from segradius.models.cards import ModelCard, read_card
+from segradius.models.checkpoints import load_into, load_state
+from segradius.models.loading import load_model
+from segradius.models.normalisation import Normalisation
+from segradius.models.segmenter import Segmenter, wrap
+from segradius.models.sizes import SizeRule
+from segradius.models.sources import MODELS
+
+__all__ = [
+    "MODELS",
+    "ModelCard",
+    "Normalisation",
+    "Segmenter",
+    "SizeRule",
+    "demo",
+    "load_into",
+    "load_model",
+    "load_state",
+    "read_card",
+    "wrap",
+]

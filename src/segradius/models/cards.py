@@ -1,0 +1,125 @@
+"""Model cards: one YAML file that says which network, which weights, and what its input is, for a team to share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segradius.errors import InputError, unknown_name
+from segradius.models.checkpoints import sha256_of
+from segradius.models.normalisation import Normalisation, as_normalisation
+from segradius.models.sizes import SizeRule, as_size_rule
+
+SUFFIXES = (".yaml", ".yml")
+TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a card says; None for what it leaves to the source's defaults.
+
+    Args:
+        name: What reports call the model; the file's name without suffix when the card has none.
+        model: The network, as `load_model` takes it, but not another card.
+        arguments: Keyword arguments for it, beside those in ``model``.
+        weights: Path of the weights; in the file relative to the card, here resolved.
+        sha256: Of the weights file, checked when it is loaded.
+        normalisation: What the network wants done to the colours.
+        size: What sizes it takes.
+        outputs: ``"logits"`` or ``"probabilities"``.
+        classes: Names of the classes, in the order of the logits.
+        licence: Of the weights.
+        source: Where they come from.
+        paper: To cite.
+    """
+
+    name: str
+    model: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights: Path | None = None
+    sha256: str | None = None
+    normalisation: Normalisation | None = None
+    size: SizeRule | None = None
+    outputs: str | None = None
+    classes: tuple[str, ...] = ()
+    licence: str | None = None
+    source: str | None = None
+    paper: str | None = None
+
+
+def is_card(text: str) -> bool:
+    """Whether a model text is the path of a card: whether it ends in ``.yaml`` or ``.yml``."""
+    return text.endswith(SUFFIXES)
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card in a YAML file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The card.
+
+    Raises:
+        InputError: If it cannot be read, lacks ``model``, or has an unknown key or a bad value; the message names it.
+    """
+    path = Path(path)
+    content = _read(path)
+    try:
+        return _card(content, path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def check_digest(card: ModelCard) -> None:
+    """Raise `InputError` if the card's weights are not the file whose ``sha256`` it states."""
+    if card.weights is None or card.sha256 is None:
+        return
+    found = sha256_of(card.weights)
+    if found != card.sha256.lower():
+        raise InputError(f"{str(card.weights)!r} has SHA-256 {found}; its card {card.name!r} says {card.sha256}")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the model card {str(path)!r}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"the model card {str(path)!r} is not YAML: {error}") from error
+
+
+def _card(content: Any, path: Path) -> ModelCard:
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), str):
+        raise InputError("a model card is a mapping with at least 'model: SOURCE:NAME'")
+    known = [item.name for item in fields(ModelCard)]
+    for key in content:
+        if key not in known:
+            raise unknown_name("card key", str(key), known)
+    for key in TEXTS:
+        if not isinstance(content.get(key), str | None):
+            raise InputError(f"{key}: {content[key]!r} is not text")
+    if is_card(content["model"]):
+        raise InputError(f"model: {content['model']!r} is another card")
+    given = {"name": path.stem} | {key: value for key, value in content.items() if value is not None}
+    return ModelCard(**given | _parsed(given, path))
+
+
+def _parsed(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    arguments, classes = given.get("arguments", {}), given.get("classes", [])
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"arguments: {arguments!r} is not a mapping")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"classes: {classes!r} is not a list of names")
+    return {
+        "arguments": dict(arguments),
+        "classes": tuple(classes),
+        "weights": path.parent / given["weights"] if "weights" in given else None,
+        "normalisation": as_normalisation(given.get("normalisation")),
+        "size": as_size_rule(given["size"]) if "size" in given else None,
+    }

@@ -1,0 +1,129 @@
+"""`load_model`: from the text that a user writes to a `Segmenter`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from segradius.errors import InputError
+from segradius.models import sources
+from segradius.models.cards import ModelCard, check_digest, is_card, read_card
+from segradius.models.checkpoints import load_into, load_state
+from segradius.models.hf import hf
+from segradius.models.normalisation import NormalisationLike
+from segradius.models.outputs import Decode
+from segradius.models.segmenter import Segmenter, wrap
+from segradius.models.sizes import SizeLike
+from segradius.models.sources import Origin
+from segradius.models.specs import Spec, parse_spec
+
+LIBRARIES: Mapping[str, Callable[[str, Mapping[str, Any]], Origin]] = {
+    "torchvision": sources.torchvision,
+    "smp": sources.smp,
+    "hf": hf,
+}
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    num_classes: int | None = None,
+    normalisation: NormalisationLike = None,
+    size: SizeLike = None,
+    outputs: str | Decode | None = None,
+) -> Segmenter:
+    """The network that ``spec`` names, in evaluation mode on ``device``. Nothing is downloaded unless an argument asks.
+
+    Args:
+        spec: A built-in name (``demo``), ``torchvision:NAME``, ``smp:NAME``, ``hf:FOLDER_OR_ID``, ``hf:KIND``,
+            ``package.module:OBJECT``, each with ``,key=value`` arguments in YAML, or the path of a card ``FILE.yaml``.
+            A card and a Python object can run code: load those that you trust.
+        weights: A checkpoint to load into it, strictly; in place of the card's.
+        device: As ``cpu`` or ``cuda:1``.
+        num_classes: C; found when None.
+        normalisation: In place of the source's: ``"imagenet"``, ``"none"``, (mean, std)…
+        size: In place of the source's: a `SizeRule` or a mapping of its arguments.
+        outputs: ``"logits"`` or ``"probabilities"``, in place of the card's.
+
+    Returns:
+        The segmenter. torchvision, smp and hf networks take ImageNet normalisation (hf: that of a saved processor), smp
+        networks are padded to their stride; a Python object gets neither, unless the options say so.
+
+    Raises:
+        InputError: On an unknown name, option or key, a file that is missing, damaged or does not fit, or a device that
+            is not there.
+        MissingExtraError: If the library is not installed.
+
+    Example:
+        >>> load_model("torchvision:lraspp_mobilenet_v3_large,num_classes=4").num_classes
+        4
+    """
+    card = read_card(spec) if is_card(spec) else ModelCard(name=spec.split(",")[0], model=spec)
+    origin = open_spec(_with_arguments(parse_spec(card.model), card))
+    return wrap(
+        _with_weights(origin.network, card, weights, torch_device(device)),
+        num_classes=num_classes or len(card.classes) or None,
+        normalisation=_first(normalisation, card.normalisation, origin.normalisation),
+        size=_first(size, card.size, origin.size),
+        outputs=_first(outputs, card.outputs),
+        name=card.name,
+        channels_last=origin.channels_last,
+    )
+
+
+def open_spec(spec: Spec) -> Origin:
+    """The network of a parsed spec, with its source's defaults, weights not yet loaded."""
+    if not spec.source:
+        return sources.builtin(spec.name, spec.arguments)
+    if spec.source in LIBRARIES:
+        return LIBRARIES[spec.source](spec.name, spec.arguments)
+    return sources.python_object(spec.source, spec.name, spec.arguments)
+
+
+def torch_device(device: str | torch.device) -> torch.device:
+    """A device that is there; raises `InputError` for one that is not.
+
+    Example:
+        >>> torch_device("cpu")
+        device(type='cpu')
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return found
+
+
+def _with_arguments(spec: Spec, card: ModelCard) -> Spec:
+    twice = spec.arguments.keys() & card.arguments.keys()
+    if twice:
+        raise InputError(f"card {card.name!r} gives {', '.join(sorted(twice))} in model and in arguments")
+    return Spec(spec.source, spec.name, spec.arguments | dict(card.arguments))
+
+
+def _with_weights(made: Any, card: ModelCard, weights: str | Path | None, device: torch.device) -> Any:
+    network = made.network if isinstance(made, Segmenter) else made
+    path = card.weights if weights is None else Path(weights)
+    if not isinstance(network, nn.Module):
+        if path is not None:
+            raise InputError(
+                f"weights {str(path)!r} cannot be loaded: {card.model!r} gives a function, not an nn.Module"
+            )
+        return made
+    if path is not None:
+        if weights is None:
+            check_digest(card)
+        load_into(network, load_state(path), path)
+    network.eval().to(device)
+    return made
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,126 @@
+"""From whatever a network returns to logits (N, C, h, w)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from segradius.errors import InputError, unknown_name
+
+Decode = Callable[[Any], Tensor]
+
+
+def main_output(raw: Any) -> Tensor:
+    """The logits in a network's output.
+
+    Args:
+        raw: A tensor; a mapping with ``out`` (torchvision) or ``logits``; an object with ``.logits`` or with
+            ``.class_queries_logits`` and ``.masks_queries_logits`` (transformers); a tuple or list whose first entry is
+            the main output (auxiliary heads after it).
+
+    Returns:
+        The logits. For queries, `query_log_scores`.
+
+    Raises:
+        InputError: If it is none of these.
+
+    Example:
+        >>> z = torch.zeros(1, 5, 4, 4)
+        >>> main_output({"out": z, "aux": z + 1}) is z and main_output((z, z + 1)) is z
+        True
+    """
+    if isinstance(raw, Tensor):
+        return raw
+    queries, masks = _entry(raw, "class_queries_logits"), _entry(raw, "masks_queries_logits")
+    if isinstance(queries, Tensor) and isinstance(masks, Tensor):
+        return query_log_scores(queries, masks)
+    for key in ("out", "logits"):
+        if isinstance(value := _entry(raw, key), Tensor):
+            return value
+    if isinstance(raw, (tuple, list)) and raw:
+        return main_output(raw[0])
+    raise InputError(
+        f"the network returned {_described(raw)}; expected a tensor (N, C, h, w), a mapping with 'out' or 'logits', an "
+        "object with .logits, or a tuple of them with the main output first. Pass outputs=FUNCTION to pick it yourself"
+    )
+
+
+def log_probabilities(raw: Any) -> Tensor:
+    """Logarithm of the main output of a network that returns probabilities; finite, as 0 counts as 1.2e-38 (float32).
+
+    Softmax of the result gives the probabilities back.
+    """
+    p = _at_least_float32(main_output(raw))
+    return p.clamp_min(torch.finfo(p.dtype).tiny).log()
+
+
+def query_log_scores(queries: Tensor, masks: Tensor) -> Tensor:
+    """Log of the class × mask scores of MaskFormer and Mask2Former.
+
+    With q over queries, s_c(i) = Σ_q softmax(queries_q)_c · sigmoid(masks_q(i)), without the last class ("no object"),
+    as in Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation" (CVPR 2022). The scores are
+    not logits: they lie in (0, Q). Their logarithm has the same argmax, and its softmax is s_c / Σ_c s_c, so losses and
+    radii that take logits can take it.
+
+    Args:
+        queries: Class logits (N, Q, C + 1) of each query.
+        masks: Mask logits (N, Q, h, w) of each query.
+
+    Returns:
+        Log scores (N, C, h, w), finite: scores below the dtype's smallest normal number count as it.
+
+    Example:
+        >>> one_query = torch.tensor([[[0.0, 0.0, 0.0]]])
+        >>> query_log_scores(one_query, torch.zeros(1, 1, 1, 1)).exp().flatten()  # 1/3 · 1/2
+        tensor([0.1667, 0.1667])
+    """
+    log_class = functional.log_softmax(_at_least_float32(queries), dim=-1)[..., :-1]
+    log_mask = functional.logsigmoid(_at_least_float32(masks))
+    # The largest factors are taken out before the exponential, so that small scores do not underflow.
+    top_class, top_mask = log_class.amax(1, keepdim=True).detach(), log_mask.amax(1, keepdim=True).detach()
+    scores = torch.einsum("nqc,nqhw->nchw", (log_class - top_class).exp(), (log_mask - top_mask).exp())
+    return scores.clamp_min(torch.finfo(scores.dtype).tiny).log() + top_class.mT[..., None] + top_mask
+
+
+OUTPUTS: Mapping[str, Decode] = {"logits": main_output, "probabilities": log_probabilities}
+
+
+def as_decode(outputs: str | Decode) -> Decode:
+    """The function that turns raw outputs into logits.
+
+    Args:
+        outputs: ``"logits"``, ``"probabilities"``, or a function from the raw output to logits (N, C, h, w).
+
+    Returns:
+        The function.
+
+    Raises:
+        InputError: On another name.
+
+    Example:
+        >>> as_decode("logits") is main_output
+        True
+    """
+    if callable(outputs):
+        return outputs
+    if outputs not in OUTPUTS:
+        raise unknown_name("kind of outputs", str(outputs), OUTPUTS)
+    return OUTPUTS[outputs]
+
+
+def _entry(raw: Any, key: str) -> Any:
+    return raw.get(key) if isinstance(raw, Mapping) else getattr(raw, key, None)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _described(raw: Any) -> str:
+    if isinstance(raw, Mapping):
+        return f"a {type(raw).__name__} with {', '.join(map(repr, raw)) or 'no entries'}"
+    return f"a {type(raw).__name__}"

@@ -1,0 +1,240 @@
+"""One face for every segmentation network: images in [0, 1] in, logits at their size out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segradius.errors import InputError
+from segradius.models.checks import check_images, check_logits
+from segradius.models.freezing import frozen
+from segradius.models.normalisation import Normalisation, NormalisationLike, as_normalisation
+from segradius.models.outputs import Decode, as_decode, log_probabilities, main_output
+from segradius.models.sizes import SizeLike, SizeRule, as_size_rule
+
+PROBE_SIZE = (64, 64)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A network with everything that lies between an image in [0, 1] and its logits. `wrap` makes one.
+
+    Args:
+        network: An `nn.Module`, or any function of a batch (N, 3, H', W'), which sees to its evaluation mode itself.
+        num_classes: C, at least 2.
+        name: What reports call it.
+        normalisation: What the network wants done to the colours.
+        size: What sizes it takes.
+        decode: From the network's raw output to logits (N, C, h, w).
+        channels_last: Whether the network is given ``channels_last`` memory where that is faster (on a CPU). Values
+            move by rounding only. Off by default, as networks that use ``.view`` may refuse that layout.
+    """
+
+    network: Callable[[Tensor], Any]
+    num_classes: int
+    name: str = "model"
+    normalisation: Normalisation | None = None
+    size: SizeRule = field(default_factory=SizeRule)
+    decode: Decode = main_output
+    channels_last: bool = False
+
+    def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
+        """Logits at the size of the images, differentiable in them, by a frozen network in evaluation mode.
+
+        Args:
+            images: (N, 3, H, W) in [0, 1]. They are not checked here: `check` does that once.
+            precision: Run the network under autocast in this dtype (``torch.bfloat16``); None or float32 for none.
+
+        Returns:
+            (N, C, H, W), contiguous, float32 (float64 for float64 images) whatever the precision.
+        """
+        with self.frozen():
+            coarse = self.raw_logits(images, precision)
+        return self.size.undo(coarse, images.shape[-2], images.shape[-1]).contiguous()
+
+    def raw_logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
+        """Logits (N, C, h, w) at the size that the network gives them in; neither frozen nor resized."""
+        x = images if self.normalisation is None else self.normalisation.apply(images)
+        x = self.size.fit(x)
+        if (dtype := _parameter_dtype(self.network)) is not None:
+            x = x.to(dtype)
+        if self.channels_last and x.device.type == "cpu":
+            x = _channels_last(x)
+        with _reduced(x.device, precision):
+            raw = self.network(x)
+        logits = self.decode(raw)
+        return logits.to(torch.promote_types(images.dtype, torch.float32)) if logits.is_floating_point() else logits
+
+    @torch.no_grad()
+    def scores(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
+        """Class probabilities (N, C, H, W), the softmax of the logits; no gradient.
+
+        Args:
+            images: (N, 3, H, W) in [0, 1].
+            precision: As in `logits`.
+        """
+        return self.logits(images, precision).softmax(1)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """The context in which the network is frozen and in evaluation mode; left as found. See `freezing.frozen`."""
+        return frozen(self.network)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's parameters are; the CPU for a function or a network without any."""
+        first = next(_tensors(self.network), None)
+        return torch.device("cpu") if first is None else first.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the network's parameters; float32 for a function or a network without any."""
+        return _parameter_dtype(self.network) or torch.float32
+
+    def check(self, images: Tensor) -> None:
+        """Check images and what the network makes of them, with one forward pass.
+
+        Args:
+            images: A small batch, as it would be attacked.
+
+        Raises:
+            InputError: If the images are not floating (N, 3, H, W) in [0, 1], the network fails on them, or its output
+                is not floating (N, num_classes, h, w), has a NaN, or holds probabilities where logits are expected (or
+                the reverse).
+        """
+        check_images(images)
+        with torch.no_grad(), self.frozen():
+            coarse = self._try(images)
+        check_logits(coarse, images, self.num_classes, self.name, promised_log=self.decode is log_probabilities)
+
+    def _try(self, images: Tensor) -> Tensor:
+        try:
+            return self.raw_logits(images)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"model {self.name!r} failed on images {tuple(images.shape)}: {type(error).__name__}: {error}. "
+                "If it cannot take this size, give size={'multiple_of': …} or {'exact': [height, width]}"
+            ) from error
+
+
+def wrap(
+    model: Any,
+    *,
+    num_classes: int | None = None,
+    normalisation: NormalisationLike = None,
+    size: SizeLike = None,
+    outputs: str | Decode | None = None,
+    name: str | None = None,
+    channels_last: bool | None = None,
+) -> Segmenter:
+    """A `Segmenter` around a network, which is left as found.
+
+    Args:
+        model: An `nn.Module` or any function of a batch (N, 3, H, W) that returns logits in a form that `main_output`
+            knows. A `Segmenter` passes through, changed only in what is given.
+        num_classes: C; found by one forward pass over a grey 64 × 64 image when None.
+        normalisation: ``"imagenet"``, ``"none"``, (mean, std), a mapping or a `Normalisation`. None: none.
+        size: A `SizeRule` or a mapping of its arguments. None: the network takes any size.
+        outputs: ``"logits"`` (the default), ``"probabilities"`` (their logarithm is taken), or a function from the raw
+            output to logits.
+        name: What reports call it; the class or function name when None.
+        channels_last: See `Segmenter`. None: off.
+
+    Returns:
+        The segmenter.
+
+    Raises:
+        InputError: If ``model`` cannot be called, an option is not one of the above, or the number of classes cannot be
+            found or is less than 2.
+
+    Example:
+        >>> model = wrap(torch.nn.Conv2d(3, 7, 1), normalisation="imagenet")
+        >>> model.num_classes, model.logits(torch.rand(2, 3, 9, 5)).shape
+        (7, torch.Size([2, 7, 9, 5]))
+    """
+    if isinstance(model, Segmenter):
+        draft = model
+    elif callable(model):
+        draft = Segmenter(model, 0, name=_name_of(model))
+    else:
+        raise InputError(
+            f"a model must be an nn.Module or a function of a batch of images; got a {type(model).__name__}"
+        )
+    given: dict[str, Any] = {
+        "normalisation": as_normalisation(normalisation),
+        "size": None if size is None else as_size_rule(size),
+        "decode": None if outputs is None else as_decode(outputs),
+        "name": name,
+        "channels_last": channels_last,
+        "num_classes": num_classes,
+    }
+    draft = replace(draft, **{key: value for key, value in given.items() if value is not None})
+    return draft if draft.num_classes and num_classes is None else _with_classes(draft, num_classes)
+
+
+def _with_classes(draft: Segmenter, num_classes: int | None) -> Segmenter:
+    found = _count_classes(draft) if num_classes is None else num_classes
+    if not isinstance(found, int) or isinstance(found, bool) or found < 2:
+        raise InputError(
+            f"model {draft.name!r} has num_classes={found!r}; expected a whole number of at least 2. Libraries name it "
+            "num_classes, classes or num_labels. For one sigmoid channel z: torch.cat([torch.zeros_like(z), z], 1)"
+        )
+    return replace(draft, num_classes=found)
+
+
+def _count_classes(draft: Segmenter) -> int:
+    grey = torch.full((1, 3, *(draft.size.exact or PROBE_SIZE)), 0.5, device=draft.device)
+    try:
+        with torch.no_grad(), draft.frozen():
+            logits = draft.raw_logits(grey)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"cannot find the number of classes of model {draft.name!r} with a grey image {tuple(grey.shape)}: "
+            f"{type(error).__name__}: {error}. Give num_classes"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != 1:
+        raise InputError(
+            f"model {draft.name!r} gave {_shape_of(logits)} for one image; expected logits (1, num_classes, h, w)"
+        )
+    return logits.shape[1]
+
+
+def _shape_of(value: object) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _name_of(model: Any) -> str:
+    return model.__name__ if hasattr(model, "__name__") else type(model).__name__
+
+
+def _tensors(network: Any) -> chain[Tensor]:
+    return chain(network.parameters(), network.buffers()) if isinstance(network, nn.Module) else chain()
+
+
+def _parameter_dtype(network: Any) -> torch.dtype | None:
+    return next((tensor.dtype for tensor in _tensors(network) if tensor.is_floating_point()), None)
+
+
+def _reduced(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[Any]:
+    if precision is None or precision == torch.float32:
+        return nullcontext()
+    if precision not in (torch.bfloat16, torch.float16):
+        raise InputError(f"precision {precision} is not supported; expected torch.bfloat16, torch.float16 or None")
+    return torch.autocast(device.type, dtype=precision)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    converted = x.contiguous(memory_format=torch.channels_last)
+    if converted is not x and converted.requires_grad:
+        # The gradient comes back in the layout of x, which other libraries' attacks take .view of.
+        converted.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
+    return converted
