@@ -1,0 +1,63 @@
+"""The command line: ``segradius attack``, ``segradius list`` and ``segradius demo``.
+
+Nothing heavy is imported before a command runs, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+
+from jsonargparse import ArgumentParser
+
+from segradius.cli.attack import attack
+from segradius.cli.demo import demo
+from segradius.cli.list import list_names
+from segradius.cli.parser import gather, make_parser
+from segradius.errors import SegradiusError
+
+COMMANDS: dict[str, Callable[..., int]] = {"attack": attack, "demo": demo, "list": list_names}
+
+EXAMPLES = {
+    "attack": """examples:
+  segradius attack --model demo --data scenes --attack pgd,cr_pgd --norm l2 --eps 1.5 --limit 16 --out first
+  segradius attack --model torchvision:deeplabv3_resnet50,num_classes=21 --weights voc.safetensors \\
+      --data voc:PATH --protocol paper-voc --attack pgd,cr_pgd,segpgd --eps l2=0.5,1.5,linf=4/255
+  segradius attack --config experiment.yaml --device cuda""",
+    "demo": "example:\n  segradius demo --out my-demo",
+    "list": "example:\n  segradius list attacks",
+}
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of the whole command line."""
+    return make_parser(COMMANDS, EXAMPLES, configurable=("attack",))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments; None takes the process's own.
+
+    Returns:
+        The exit status: 0, 2 for input that cannot be used, 130 when interrupted.
+
+    Example:
+        >>> main(["attack", "--model", "demo", "--data", "scenes", "--eps", "-1"])
+        2
+    """
+    given = build_parser().parse_args(gather(sys.argv[1:] if argv is None else argv))
+    command, options = COMMANDS[given.command], given[given.command]
+    try:
+        return command(*(options[name] for name in inspect.signature(command).parameters))
+    except (SegradiusError, OSError, MemoryError) as error:
+        print(f"segradius: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"segradius: {stop or 'stopped'}", file=sys.stderr)
+        return 130
+
+
+__all__ = ["build_parser", "main"]

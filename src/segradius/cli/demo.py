@@ -1,0 +1,54 @@
+"""``segradius demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segradius.evaluation import Row
+
+
+def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: float = 1.0) -> int:
+    """Attack the network that comes with segradius on drawn scenes: PGD against CR-PGD.
+
+    Takes under a minute on two CPU cores; needs no download. Replaces what an earlier demo left in the folder.
+
+    Args:
+        out: Folder of the table and the picture.
+        limit: Number of images.
+        steps: Steps T of each attack.
+        eps: l2 budget for images in [0, 1].
+
+    Returns:
+        The exit status.
+    """
+    from rich.console import Console
+
+    from segradius.cli.workflow import Workplace, carry_out
+    from segradius.data import open_data
+    from segradius.evaluation import DataChoice, Experiment, ModelChoice, fingerprint, make_plans
+    from segradius.models import load_model
+
+    console = Console()
+    spec = "scenes:96x128"
+    console.print(
+        f"PGD and CR-PGD against a small network on {limit} drawn scenes, l2 ε = {eps:g}, {steps} steps each."
+    )
+    model, data = load_model("demo"), open_data(spec, split="test", limit=limit)
+    plans = make_plans(["pgd", "cr_pgd"], [("l2", eps)], {"steps": steps})
+    chosen = ModelChoice("demo", fingerprint=fingerprint(model))
+    experiment = Experiment(chosen, DataChoice(spec, "test", limit=limit), plans)
+    clean, pgd, cr_pgd, *_ = carry_out(experiment, model, data, Workplace(Path(out), overwrite=True)).rows
+    console.print(
+        f"\nThe network labels {_share(clean)} of the pixels right. A change of length {eps:g}, hard to see in the "
+        f"picture's first row and magnified in the second, leaves {_share(pgd)} after PGD and {_share(cr_pgd)} after "
+        "CR-PGD, which looks where the radius is small.",
+        highlight=False,
+    )
+    console.print(f"The picture: {Path(out) / 'figure.png'}", markup=False, highlight=False)
+    return 0
+
+
+def _share(row: Row) -> str:
+    return f"{100 * row.pixacc.value:.0f} %"

@@ -1,0 +1,93 @@
+"""The parser of the command line, made from the commands' signatures and docstrings."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import get_type_hints
+
+import docstring_parser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+REPEATABLE = ("--attack", "--norm", "--eps", "--options")
+
+
+class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Help that leaves the examples' lines as they are, and tells defaults but no Python types."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        if text and action.required:
+            return f"{text} (required)"
+        plain = isinstance(action.default, str | int) and not isinstance(action.default, bool)
+        return f"{text} (default: %(default)s)" if plain and action.default != argparse.SUPPRESS else text
+
+
+def make_parser(
+    commands: Mapping[str, Callable[..., int]], examples: Mapping[str, str], configurable: Collection[str] = ()
+) -> ArgumentParser:
+    """A parser with one subcommand for each function.
+
+    A parameter without default is required, one of type bool is a flag, one that is positional-only a positional.
+
+    Args:
+        commands: Functions by name, with Google docstrings.
+        examples: Text to end the description of each command.
+        configurable: Commands that also take their options from a YAML file.
+    """
+    parser = ArgumentParser(
+        prog="segradius",
+        description="Measure and attack image-segmentation models, guided by the certified radius.",
+        formatter_class=Formatter,
+    )
+    subcommands = parser.add_subcommands(metavar="COMMAND", dest="command")
+    for name, command in commands.items():
+        doc = docstring_parser.parse(command.__doc__ or "")
+        text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
+        one = ArgumentParser(description=f"{text}\n\n{examples[name]}")
+        if name in configurable:
+            one.add_argument("--config", action="config", help="YAML file with any of these options.")
+        helps = {param.arg_name: (param.description or "").replace("\n", " ") for param in doc.params}
+        hints = get_type_hints(command)
+        for parameter in inspect.signature(command).parameters.values():
+            _add(one, parameter, hints[parameter.name], helps[parameter.name])
+        subcommands.add_subcommand(name, one, help=doc.short_description)
+    return parser
+
+
+def gather(argv: Sequence[str]) -> list[str]:
+    """Put the values of an option that is given several times into one, with commas.
+
+    Example:
+        >>> gather(["attack", "--attack", "pgd", "--limit", "3", "--attack=dag"])
+        ['attack', '--attack', 'pgd,dag', '--limit', '3']
+    """
+    found: list[str] = []
+    place: dict[str, int] = {}
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in REPEATABLE:
+            found.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if name in place:
+            found[place[name]] += f",{value}"
+        else:
+            found += [name, value]
+            place[name] = len(found) - 1
+    return found
+
+
+def _add(parser: ArgumentParser, parameter: inspect.Parameter, kind: object, text: str) -> None:
+    if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+        parser.add_argument(parameter.name, type=kind, help=text)
+        return
+    flag = f"--{parameter.name.replace('_', '-')}"
+    if kind is bool:
+        parser.add_argument(flag, action="store_true", help=text)
+    elif parameter.default is inspect.Parameter.empty:
+        parser.add_argument(flag, type=kind, required=True, help=text)
+    else:
+        parser.add_argument(flag, type=kind, default=parameter.default, help=text)

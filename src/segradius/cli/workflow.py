@@ -1,0 +1,174 @@
+"""What `attack` and `demo` share: run an experiment in a folder, show progress, write the report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from segradius.data import SegmentationData
+from segradius.errors import InputError
+from segradius.evaluation import (
+    AttackPlan,
+    Experiment,
+    Job,
+    Run,
+    Store,
+    Summary,
+    check_classes,
+    execute,
+    per_image_csv,
+    prepare,
+    results_json,
+    summarise,
+    work,
+    write_atomically,
+)
+from segradius.models import Segmenter
+from segradius.report import draw, notes, shown_images, tables
+
+DATABASE = "results.sqlite"
+WRITTEN = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "results.json", "per_image.csv", "table.md", "figure*.png")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how an experiment runs; nothing here changes a number.
+
+    Args:
+        folder: Where the report goes.
+        overwrite: Whether another experiment's report may be replaced.
+        batch_size: Images at a time.
+        figures: How many images the picture shows.
+    """
+
+    folder: Path
+    overwrite: bool = False
+    batch_size: int = 8
+    figures: int = 2
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; expected at least 1")
+        if self.figures < 0:
+            raise InputError(f"figures is {self.figures}; expected 0 or more")
+
+
+def carry_out(experiment: Experiment, model: Segmenter, data: SegmentationData, at: Workplace) -> Summary:
+    """Run what is missing, print the tables, and write every file of the report.
+
+    Raises:
+        InputError: Another experiment is in the folder, or no image could be used.
+        KeyboardInterrupt: With a message on how to go on.
+    """
+    check_classes(model.num_classes, len(data.classes))
+    at.folder.mkdir(parents=True, exist_ok=True)
+    with _opened(experiment, at) as store:
+        jobs = prepare(experiment, store)
+        run = Run(experiment, model, data, at.batch_size, tuple(data.ids[: at.figures]))
+        reused = sum(len(job.done.intersection(data.ids)) for job in jobs)
+        _run(run, jobs, store, at.folder)
+        summary = summarise(experiment, store, data.ids)
+        if not summary.rows[0].images:
+            raise InputError(_nothing(summary))
+        _write(run, prepare(experiment, store), store, summary, at)
+    _print(summary, reused, len(jobs) * len(data), at.folder)
+    return summary
+
+
+def device_name(asked: str) -> str:
+    """``asked``, save that ``"auto"`` is a GPU where there is one."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+def _opened(experiment: Experiment, at: Workplace) -> Store:
+    """The folder's store, for this experiment."""
+    store = Store(at.folder / DATABASE)
+    earlier = store.noted("experiment")
+    conflict = None if earlier is None else experiment.extends(earlier)
+    if conflict and not at.overwrite:
+        store.__exit__(None, None, None)
+        raise InputError(
+            f"{at.folder} holds another experiment: {conflict}. Choose another --out, or add --overwrite to replace it"
+        )
+    if at.overwrite:
+        store.__exit__(None, None, None)
+        for pattern in WRITTEN:
+            for file in at.folder.glob(pattern):
+                file.unlink()
+        store = Store(at.folder / DATABASE)
+    store.note("experiment", experiment.as_dict())
+    return store
+
+
+def _run(run: Run, jobs: Sequence[Job], store: Store, folder: Path) -> None:
+    """Execute under a progress bar with the time left, counted in steps of images."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=work(jobs, run))
+
+        def advance(plan: AttackPlan, steps: int) -> None:
+            bar.update(task, advance=steps, description=f"{plan.name} {plan.norm} ε={plan.eps:.4g}")
+
+        try:
+            execute(replace(run, progress=advance), jobs, store)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped. What was finished is kept in {folder / DATABASE}; run the same command again to go on"
+            ) from None
+
+
+def _write(run: Run, jobs: Sequence[Job], store: Store, summary: Summary, at: Workplace) -> None:
+    described = {f"{job.plan.name} {job.plan.norm} {job.plan.eps:g}": str(job.attack) for job in jobs}
+    report = results_json(run.experiment, summary, described, _runtime(run))
+    write_atomically(at.folder / "results.json", report)
+    write_atomically(at.folder / "per_image.csv", per_image_csv(run.experiment, store, run.data.ids))
+    markdown = "\n\n".join(cells.markdown() for cells in tables(summary))
+    write_atomically(at.folder / "table.md", "\n\n".join([markdown, *notes(summary)]) + "\n")
+    threats = list(dict.fromkeys(job.plan.threat for job in jobs))
+    for norm, eps in threats:
+        mine = [job for job in jobs if job.plan.threat == (norm, eps)]
+        name = "figure.png" if (norm, eps) == threats[0] else f"figure-{norm}-{eps:.4g}.png"
+        shown = shown_images(run, mine, store)
+        if shown:
+            title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}"
+            write_atomically(at.folder / name, draw(shown, run.data.classes, title))
+
+
+def _runtime(run: Run) -> Mapping[str, Any]:
+    """What changes no result, for the record."""
+    device = run.model.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    packages = ("segradius", "torch", "torchvision", "numpy")
+    return {
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        "batch_size": run.batch_size,
+    }
+
+
+def _print(summary: Summary, reused: int, total: int, folder: Path) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # a log has no right edge
+    for cells in tables(summary):
+        console.print(cells.rich())
+    if reused:
+        console.print(f"{reused} of {total} results were there from an earlier run.")
+    for note in notes(summary):
+        console.print(note, style="yellow", markup=False, highlight=False)
+    console.print(f"Report: {folder}", markup=False, highlight=False)
+
+
+def _nothing(summary: Summary) -> str:
+    image, reason = next(iter(summary.set_aside.items()), ("", "the data set is empty"))
+    return f"none of the images could be used; the first, {image}: {reason}"

@@ -1,0 +1,191 @@
+"""What an evaluation runs, and the hash of everything that determines its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from segradius.errors import InputError
+from segradius.models import Segmenter
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which network is attacked, as it was asked for.
+
+    Args:
+        spec: The model as `segradius.models.load_model` takes it.
+        weights: File of its weights.
+        num_classes: Number of classes, where the spec does not tell.
+        normalisation: Normalisation, where the spec does not tell.
+        outputs: ``"logits"`` or ``"probabilities"``, where the spec does not tell.
+        fingerprint: `fingerprint` of the loaded network, so that retrained weights under an old name are noticed.
+    """
+
+    spec: str
+    weights: str | None = None
+    num_classes: int | None = None
+    normalisation: str | None = None
+    outputs: str | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Which images are attacked, as `segradius.data.open_data` takes them.
+
+    Args:
+        spec: The data set, for example ``"voc:PATH"``.
+        split: Its split; the data set's own default where None.
+        size: Height and width to resize to.
+        protocol: Name of an evaluation protocol, instead of ``size``.
+        limit: Only the first so many images.
+    """
+
+    spec: str
+    split: str | None = None
+    size: tuple[int, int] | None = None
+    protocol: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """One attack in one threat model.
+
+    Args:
+        name: Registered name, with ``cr_`` in front to guide it by the certified radius.
+        norm: ``"l1"``, ``"l2"`` or ``"linf"``.
+        eps: Budget ε > 0, in the unit of images in [0, 1], over all 3·H·W values.
+        options: Options of the attack, defaults included where they are known.
+    """
+
+    name: str
+    norm: str
+    eps: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def threat(self) -> tuple[str, float]:
+        """The norm and the budget."""
+        return self.norm, self.eps
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Attacks on a model over images. Batch size, device and output folder are not part of it: they change no number.
+
+    Example:
+        >>> one = Experiment(ModelChoice("demo"), DataChoice("scenes"), (AttackPlan("pgd", "l2", 1.5),))
+        >>> more = Experiment(ModelChoice("demo"), DataChoice("scenes", limit=3), (AttackPlan("pgd", "l2", 1.5),))
+        >>> one.key(one.attacks[0]) == more.key(more.attacks[0])  # results of an image can be shared
+        True
+        >>> more.extends(one.as_dict())  # not without dropping images
+        'data.limit is 3, and null in the earlier run'
+    """
+
+    model: ModelChoice
+    data: DataChoice
+    attacks: tuple[AttackPlan, ...]
+    target: str | None = None
+    seed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The experiment as plain numbers, strings, lists and dicts."""
+        described: dict[str, Any] = plain(asdict(self))
+        return described
+
+    @property
+    def identity(self) -> str:
+        """A hash of everything that determines the results as a whole, equal on every machine."""
+        return _digest(self.as_dict())
+
+    def key(self, plan: AttackPlan) -> str:
+        """A hash of everything that determines the result of ``plan`` on an image of a given id.
+
+        Which other attacks or images are in the experiment does not matter, so those can be added later.
+        """
+        described = self.as_dict()
+        del described["attacks"], described["data"]["limit"]
+        return _digest(described | {"attack": plain(asdict(plan))})
+
+    def extends(self, earlier: Mapping[str, Any]) -> str | None:
+        """What stands in the way of adding this experiment to an earlier one; None where nothing does.
+
+        Nothing may differ, save that there may be more attacks and more images.
+
+        Args:
+            earlier: `as_dict` of the earlier experiment.
+        """
+        mine, theirs = _flat(self.as_dict()), _flat(earlier)
+        attacks, before = mine.pop("attacks"), theirs.pop("attacks", [])
+        limit, floor = mine.pop("data.limit"), theirs.pop("data.limit", None)
+        for name in mine.keys() | theirs.keys():
+            if mine.get(name) != theirs.get(name):
+                return f"{name} is {json.dumps(mine.get(name))}, and {json.dumps(theirs.get(name))} in the earlier run"
+        if limit is not None and (floor is None or limit < floor):
+            return f"data.limit is {json.dumps(limit)}, and {json.dumps(floor)} in the earlier run"
+        dropped = [attack for attack in before if attack not in attacks]
+        return f"the earlier run also has {_title(dropped[0])}" if dropped else None
+
+
+def plain(value: Any) -> Any:
+    """``value`` made of dicts, lists, strings, numbers, booleans and None only, as JSON holds it.
+
+    Functions become their qualified names. Raises `InputError` for what has no lasting description.
+
+    Example:
+        >>> plain({"weights": (1.0, 2.0), "loss": max})
+        {'weights': [1.0, 2.0], 'loss': 'builtins.max'}
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, torch.dtype | PurePath):
+        return str(value)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    raise InputError(f"{value!r} cannot be part of an experiment: give a number, a string, or a list or dict of those")
+
+
+def fingerprint(model: Segmenter) -> str:
+    """A hash of the parameters and buffers of ``model``, or "" where it is a bare function."""
+    if not isinstance(model.network, torch.nn.Module):
+        return ""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.network.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _digest(described: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _flat(described: Mapping[str, Any]) -> dict[str, Any]:
+    """One level: ``{"data": {"limit": 3}}`` becomes ``{"data.limit": 3}``."""
+    flat: dict[str, Any] = {}
+    for name, value in described.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": part for inner, part in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _title(attack: Mapping[str, Any]) -> str:
+    return f"{attack['name']} ({attack['norm']}, ε = {attack['eps']:g})"

@@ -1,0 +1,207 @@
+"""Results of single images in SQLite: written as they come, kept through a kill, never written twice."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segradius.errors import InputError
+
+CLEAN = "clean"
+"""The key under which the judgement of the unattacked images is stored."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS results (
+    attack TEXT, image TEXT, pixels TEXT, members TEXT, hit INTEGER, eligible INTEGER, l1 REAL, l2 REAL, linf REAL,
+    outside REAL, disagreement INTEGER, passes TEXT, valid INTEGER, seconds REAL, PRIMARY KEY (attack, image)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS set_aside (image TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS examples (
+    attack TEXT, image TEXT, shape TEXT, adversarial BLOB, PRIMARY KEY (attack, image));
+"""
+
+
+class Pixels(NamedTuple):
+    """Labelled pixels of one image by class, C integers each: predicted as it and right, predicted as it, of it."""
+
+    intersection: Sequence[int]
+    predicted: Sequence[int]
+    labelled: Sequence[int]
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What one attack did to one image; all counts are over labelled pixels.
+
+    Args:
+        image: Id of the image.
+        pixels: Counts by class after the attack.
+        members: For an ensemble, those of each member that stayed valid.
+        hit: Eligible pixels that reached the goal.
+        eligible: Pixels that could: right before the attack, or for a targeted attack all that have a target.
+        l1: ‖δ‖₁ over all 3·H·W values.
+        l2: ‖δ‖₂.
+        linf: ‖δ‖∞.
+        outside: How far any adversarial value lies outside [0, 1]; 0 is right.
+        disagreement: Pixels whose prediction differs when the adversarial image is judged again by itself.
+        passes: ``{purpose: [forward, backward]}`` over this image.
+        valid: False where NaN or infinite logits were met.
+        seconds: Wall time of its batch, shared equally.
+    """
+
+    image: str
+    pixels: Pixels
+    members: Mapping[str, Pixels] = field(default_factory=dict)
+    hit: int = 0
+    eligible: int = 0
+    l1: float = 0.0
+    l2: float = 0.0
+    linf: float = 0.0
+    outside: float = 0.0
+    disagreement: int = 0
+    passes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    valid: bool = True
+    seconds: float = 0.0
+
+
+class Store:
+    """The results file of one output folder. A context manager; closing it folds the journal into the one file.
+
+    Args:
+        path: The SQLite file; made where absent. ``":memory:"`` keeps everything in memory.
+
+    Raises:
+        InputError: The file is there and is no SQLite file.
+
+    Example:
+        >>> with Store(":memory:") as store:
+        ...     store.add("pgd", [ImageResult("a", Pixels([3], [4], [5]))])
+        ...     store.add("pgd", [ImageResult("a", Pixels([0], [0], [5]))])  # the first stays
+        ...     store.done("pgd"), store.results("pgd")["a"].pixels.intersection
+        ({'a'}, [3])
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+        try:
+            self._base = sqlite3.connect(path, timeout=60)
+            self._base.execute("PRAGMA journal_mode=WAL")
+            self._base.executescript(SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{path} cannot be used as a results file: {error}") from error
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._base.close()
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a JSON value under ``name``, in place of an earlier one."""
+        with self._base:
+            self._base.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+
+    def noted(self, name: str) -> Any:
+        """The JSON value kept under ``name``; None where there is none."""
+        rows = self._rows("SELECT value FROM meta WHERE name = ?", name)
+        return json.loads(rows[0][0]) if rows else None
+
+    def add(self, attack: str, results: Iterable[ImageResult], examples: Mapping[str, Tensor] | None = None) -> None:
+        """Store results under the key of their attack, all or none; what is there already stays as it is.
+
+        Args:
+            attack: `Experiment.key` of the attack, or `CLEAN`.
+            results: One for each image of a batch.
+            examples: Adversarial images to keep whole, by image id; each (3, H, W) float32.
+        """
+        rows = [(attack, *(_column(getattr(result, f.name)) for f in fields(ImageResult))) for result in results]
+        marks = ", ".join("?" * (len(fields(ImageResult)) + 1))
+        with self._base:
+            self._base.executemany(f"INSERT OR IGNORE INTO results VALUES ({marks})", rows)
+            self._base.executemany(
+                "INSERT OR IGNORE INTO examples VALUES (?, ?, ?, ?)",
+                [(attack, image, json.dumps(x.shape), _packed(x)) for image, x in (examples or {}).items()],
+            )
+
+    def done(self, attack: str) -> set[str]:
+        """Ids of the images that have a result of ``attack``."""
+        return {image for (image,) in self._rows("SELECT image FROM results WHERE attack = ?", attack)}
+
+    def results(self, attack: str) -> dict[str, ImageResult]:
+        """Results of ``attack`` by image id."""
+        rows = self._rows("SELECT * FROM results WHERE attack = ?", attack)
+        return {row[1]: _result(row[1:]) for row in rows}
+
+    def kept(self, attack: str) -> set[str]:
+        """Ids of the images whose adversarial image of ``attack`` is kept whole."""
+        return {image for (image,) in self._rows("SELECT image FROM examples WHERE attack = ?", attack)}
+
+    def example(self, attack: str, image: str) -> Tensor | None:
+        """The adversarial image (3, H, W) of ``attack``; None where it was not kept."""
+        rows = self._rows("SELECT shape, adversarial FROM examples WHERE attack = ? AND image = ?", attack, image)
+        if not rows:
+            return None
+        values = np.frombuffer(zlib.decompress(rows[0][1]), dtype="<f4").reshape(json.loads(rows[0][0]))
+        return torch.from_numpy(values.copy())
+
+    def set_aside(self, image: str, reason: str) -> None:
+        """Record that an image could not be used, and why."""
+        with self._base:
+            self._base.execute("INSERT OR REPLACE INTO set_aside VALUES (?, ?)", (image, reason))
+
+    def all_set_aside(self) -> dict[str, str]:
+        """Reasons by id of the images that could not be used."""
+        return dict(self._rows("SELECT image, reason FROM set_aside ORDER BY image"))
+
+    def retry_set_aside(self) -> None:
+        """Forget which images could not be used: a file may have been mended since."""
+        with self._base:
+            self._base.execute("DELETE FROM set_aside")
+
+    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        with closing(self._base.execute(query, values)) as cursor:
+            return cursor.fetchall()
+
+
+def _column(value: Any) -> Any:
+    """JSON for lists and dicts; SQLite has no NaN of its own, so it becomes NULL."""
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _result(row: Sequence[Any]) -> ImageResult:
+    image, pixels, members, hit, eligible, *measured, disagreement, passes, valid, seconds = row
+    l1, l2, linf, outside = (math.nan if value is None else value for value in measured)
+    return ImageResult(
+        image,
+        Pixels(*json.loads(pixels)),
+        {name: Pixels(*parts) for name, parts in json.loads(members).items()},
+        hit,
+        eligible,
+        l1,
+        l2,
+        linf,
+        outside,
+        disagreement,
+        json.loads(passes),
+        bool(valid),
+        seconds,
+    )
+
+
+def _packed(image: Tensor) -> bytes:
+    return zlib.compress(image.detach().cpu().contiguous().numpy().astype("<f4").tobytes(), 1)
