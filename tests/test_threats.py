@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
+from segradius import projections
 from segradius.errors import InputError
 from segradius.randomness import Randomness
 from segradius.threats import L1, L2, NORMS, Linf, Threat, make_threat, parse_eps, sparse_steepest
@@ -168,6 +169,20 @@ def test_float32_projection_of_an_image_stays_within_the_stated_tolerance(name, 
     for i in range(2):
         exact = reference(name, delta[i].double().numpy(), images[i].double().numpy(), float(eps[i]))
         assert np.abs(found[i].numpy() - exact).max() <= 2e-6 * np.abs(exact).max() + 2e-7 * float(delta[i].abs().max())
+
+
+@pytest.mark.parametrize("name", ["l1", "l2"])
+@pytest.mark.parametrize("factor", [1.05, 30.0])
+def test_the_rounds_of_an_accelerator_are_enough(monkeypatch, name, factor):
+    generator = torch.Generator().manual_seed(5)
+    images = (torch.rand(2, 3, 60, 80, generator=generator) * 1.4 - 0.2).clamp(0, 1)
+    norm, delta = NORMS[name], torch.randn(images.shape, generator=generator) * 0.01
+    box = norm.length(norm.project(delta, images, torch.tensor([math.inf] * 2)))
+    eps = box / torch.tensor([factor, 0.9])
+    exact = norm.project(delta, images, eps)
+    monkeypatch.setattr(projections, "done", lambda images: False)
+    monkeypatch.setattr(projections, "_rounds", lambda table, like: range(table["accelerator"]))
+    torch.testing.assert_close(norm.project(delta, images, eps), exact, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_ROUNDS_L1 = {"cpu": 100, "accelerator": 16}
+_ROUNDS_L1 = {"cpu": 100, "accelerator": 20}
 _ROUNDS_L2 = {"cpu": 40, "accelerator": 8}
 
 
@@ -116,11 +116,12 @@ def _shrink(
         torch.clamp(scaled, low, high, out=clipped)
         power = _sums(torch.mul(clipped, clipped, out=squares))
         missing = square - power
-        if done(~over | ~(missing > 8 * limits.eps * square)):
+        settled = ~over | ~(missing > 8 * limits.eps * square)
+        if done(settled):
             break
         free = torch.eq(scaled, clipped, out=scaled)
         slope = _sums(squares.mul_(free)).clamp_min(limits.tiny)
-        t = torch.where(over, (t + t * missing / slope).clamp(max=1), t)
+        t = torch.where(settled, t, (t + t * missing / slope).clamp(max=1))
     return _pull_inside(clipped, power > square, eps / power.sqrt())
 
 
@@ -128,17 +129,22 @@ def _soften(size: Tensor, room: Tensor, eps: Tensor, over: Tensor, work: Tensor)
     """min(max(|δ| − λ, 0), room) with sum ε for the images that are ``over``, λ = 0 for others; overwrites ``work``."""
     unit = torch.finfo(size.dtype).eps
     low, high = torch.zeros_like(eps), size.flatten(1).amax(1)
-    threshold, left = low, torch.empty_like(size)
+    threshold = from_low = from_high = low
+    left = torch.empty_like(size)
     for turn in _rounds(_ROUNDS_L1, size):
         torch.sub(size, column(threshold, size), out=left).clamp_(min=0)
         total = _sums(torch.minimum(left, room, out=work))
         excess = total - eps
-        if done(~over | (excess.abs() <= 4 * unit * eps) | (high - low <= 4 * unit * high)):
+        settled = ~over | ~(excess.abs() > 4 * unit * eps) | (high - low <= 4 * unit * high)
+        if done(settled):
             break
         free = _sums(torch.gt(left, 0, out=work)) - _sums(torch.gt(left, room, out=work))
-        low, high = torch.where(excess > 0, threshold, low), torch.where(excess > 0, high, threshold)
-        newton = threshold + excess / free.clamp_min(1)
-        # Newton alone may crawl, as the function bends both ways; every fourth turn halves the bracket.
-        usable = (newton > low) & (newton < high) & (turn % 4 != 3)
-        threshold = torch.where(over, torch.where(usable, newton, (low + high) / 2), 0.0)
+        newton, above = threshold + excess / free.clamp_min(1), excess > 0
+        low, from_low = torch.where(above, threshold, low), torch.where(above, newton, from_low)
+        high, from_high = torch.where(above, high, threshold), torch.where(above, from_high, newton)
+        reach = torch.where(from_high < high, torch.maximum(from_low, from_high), from_low)
+        # Newton alone may crawl, as the function bends both ways; every sixth turn splits the bracket.
+        usable = (reach > low) & (reach < high) & (turn % 6 != 5)
+        middle = torch.where(low > 0, low.sqrt() * high.sqrt(), high / 2)
+        threshold = torch.where(settled, threshold, torch.where(usable, reach, middle))
     return _pull_inside(torch.minimum(left, room, out=left), total > eps, eps / total)
