@@ -53,7 +53,7 @@ class Randomness:
         """Standard normal numbers of shape (N, *shape)."""
         device = torch.device(device)
         return self.rows(
-            lambda g: torch.randn(*shape, generator=g, device=device, dtype=dtype), purpose, step, device
+            lambda g: torch.randn(tuple(shape), generator=g, device=device, dtype=dtype), purpose, step, device
         )
 
     def uniform(
@@ -67,7 +67,9 @@ class Randomness:
     ) -> Tensor:
         """Uniform numbers in [0, 1) of shape (N, *shape)."""
         device = torch.device(device)
-        return self.rows(lambda g: torch.rand(*shape, generator=g, device=device, dtype=dtype), purpose, step, device)
+        return self.rows(
+            lambda g: torch.rand(tuple(shape), generator=g, device=device, dtype=dtype), purpose, step, device
+        )
 
     def integers(self, high: int, purpose: str, step: int = 0) -> Tensor:
         """One integer in [0, high) for each image, on the CPU; shape (N,), int64."""

@@ -1,0 +1,232 @@
+"""The one attack loop: observe, judge, move (Algorithm 1 with any loss, weighting, threat and step)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from segradius.attacks.task import Result, Task
+from segradius.errors import InputError
+from segradius.goal import Goal
+from segradius.ledger import Ledger
+from segradius.losses import CrossEntropy, Loss
+from segradius.threats import Threat
+from segradius.weightings import Uniform, View, Weighting, times
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Weighted loss that an attack maximises: mean over counted pixels of w_n · ℓ_n (Eq. 9).
+
+    Attributes:
+        loss: Per-pixel loss.
+        weighting: Pixel weights, frozen in each step.
+        track: Loss whose plain mean an adaptive step compares between iterates. None tracks the objective itself, which
+            is right only while it does not change from step to step.
+    """
+
+    loss: Loss = field(default_factory=CrossEntropy)
+    weighting: Weighting = field(default_factory=Uniform)
+    track: Loss | None = None
+
+    def times(self, weighting: Weighting) -> Objective:
+        """This objective with a further weighting; its changing weights make cross-entropy the tracked loss."""
+        return replace(self, weighting=times(self.weighting, weighting), track=self.track or CrossEntropy())
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one forward and backward pass shows at an iterate.
+
+    Attributes:
+        delta: (N, 3, H, W) the iterate.
+        gradient: (N, 3, H, W) of the objective, zero outside the changeable pixels.
+        value: (N,) tracked loss.
+        step: Index of the step.
+    """
+
+    delta: Tensor
+    gradient: Tensor
+    value: Tensor
+    step: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a step may move: the threat on these images.
+
+    Attributes:
+        threat: Ball and box.
+        task: The batch.
+        eps: (N,) radius of each image's ball.
+        steps: Steps of the run, T.
+    """
+
+    threat: Threat
+    task: Task
+    eps: Tensor
+    steps: int
+
+    def project(self, delta: Tensor) -> Tensor:
+        """The nearest perturbation that the threat allows."""
+        return self.threat.project(delta, self.task.images)
+
+
+class Step(Protocol):
+    """How the next iterate follows from an observation; a frozen dataclass."""
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Next perturbation, inside the threat, and the state of the next step; ``state`` is None in the first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """The iterate that an attack would return now.
+
+    Attributes:
+        delta: (N, 3, H, W).
+        prediction: (N, H, W).
+        fooled: (N,) counted pixels fooled, −1 before the first.
+        valid: (N,) whether all logits so far were finite.
+    """
+
+    delta: Tensor
+    prediction: Tensor
+    fooled: Tensor
+    valid: Tensor
+
+    @staticmethod
+    def none(task: Task) -> Incumbent:
+        """Before the first iterate."""
+        count = len(task.images)
+        return Incumbent(
+            torch.zeros_like(task.images),
+            torch.zeros_like(task.goal.reference),
+            task.goal.reference.new_full((count,), -1),
+            torch.ones(count, dtype=torch.bool, device=task.images.device),
+        )
+
+    def offer(self, delta: Tensor, prediction: Tensor, finite: Tensor, goal: Goal, *, best: bool) -> Incumbent:
+        """Take an iterate where its logits are finite and, if ``best``, it fools more pixels; no host sync."""
+        fooled = goal.fooled(prediction).flatten(1).sum(1)
+        better = finite & (fooled > self.fooled) if best else finite
+        at = better.view(-1, 1, 1)
+        return Incumbent(
+            torch.where(at.unsqueeze(1), delta, self.delta),
+            torch.where(at, prediction, self.prediction),
+            torch.where(better, fooled, self.fooled),
+            self.valid & finite,
+        )
+
+    def result(self, task: Task, ledger: Ledger) -> Result:
+        """As an attack's result."""
+        adversarial = (task.images + self.delta).clamp_(0, 1)
+        return Result(adversarial, self.delta, self.prediction, self.fooled.clamp_min(0), self.valid, ledger)
+
+
+@dataclass(frozen=True)
+class Iterative:
+    """An iterative attack: T steps of one kind on one objective inside one threat.
+
+    Attributes:
+        objective: What is maximised.
+        threat: Where.
+        step: How.
+        steps: T.
+        start: ``"zero"``, or ``"uniform"`` in the ball.
+        keep: ``"best"`` returns the iterate with the most fooled pixels (the clean image and the last iterate are
+            judged too), ``"last"`` the last.
+    """
+
+    objective: Objective
+    threat: Threat
+    step: Step
+    steps: int
+    start: Literal["zero", "uniform"] = "zero"
+    keep: Literal["best", "last"] = "best"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise InputError(f"steps must be at least 1, got {self.steps}")
+        if self.start not in ("zero", "uniform"):
+            raise InputError(f"start must be 'zero' or 'uniform', got {self.start!r}")
+        if self.keep not in ("best", "last"):
+            raise InputError(f"keep must be 'best' or 'last', got {self.keep!r}")
+
+    @property
+    def total_steps(self) -> int:
+        """T."""
+        return self.steps
+
+    def map_objective(self, change: Callable[[Objective], Objective]) -> Iterative:
+        """The same attack on a changed objective."""
+        return replace(self, objective=change(self.objective))
+
+    def run(self, task: Task) -> Result:
+        """T forward–backward passes and a last forward pass that judges δ^(T)."""
+        ledger = Ledger(len(task.images))
+        room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
+        delta, weights_state, step_state = self._first(task), None, None
+        incumbent, best = Incumbent.none(task), self.keep == "best"
+        for t in range(self.steps):
+            seen, prediction, finite, weights_state = observe(
+                self.objective, task, delta, (t, self.steps), weights_state, ledger
+            )
+            incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=best)
+            delta, step_state = self.step.advance(seen, room, step_state)
+            task.done(1)
+        return judge(incumbent, task, delta, ledger, best=best).result(task, ledger)
+
+    def _first(self, task: Task) -> Tensor:
+        if task.warm is not None:
+            return self.threat.project(task.confine(task.warm), task.images)
+        if self.start == "zero":
+            return torch.zeros_like(task.images)
+        drawn = self.threat.start(task.images, task.randomness)
+        return self.threat.project(task.confine(drawn), task.images)
+
+
+def observe(
+    objective: Objective, task: Task, delta: Tensor, time: tuple[int, int], state: Any, ledger: Ledger
+) -> tuple[Observation, Tensor, Tensor, Any]:
+    """One forward and one backward pass at x + δ, which serve loss, weights and judging alike.
+
+    Args:
+        objective: What is maximised.
+        task: The batch.
+        delta: (N, 3, H, W).
+        time: The step's index t and the number of steps T.
+        state: The weighting's state.
+        ledger: Where the passes are entered.
+
+    Returns:
+        The observation, the prediction (N, H, W), which images had finite logits (N,), and the weighting's state.
+    """
+    images = (task.images + delta).clamp_(0, 1).requires_grad_()
+    logits = task.model.logits(images)
+    ledger.enter("attack", forward=1, backward=1)
+    fixed = logits.detach()
+    top, prediction = fixed.max(1)
+    view = View(fixed, prediction, task.goal, images.detach(), *time, task.model, task.randomness, ledger)
+    weights, state = objective.weighting.weigh(view, state)
+    loss = objective.loss(logits, task.goal.reference, view.progress)
+    value = task.goal.mean(loss * weights) * task.goal.sign
+    (gradient,) = torch.autograd.grad(value.sum(), images)
+    if objective.track is not None:
+        with torch.no_grad():
+            value = task.goal.mean(objective.track(fixed, task.goal.reference)) * task.goal.sign
+    seen = Observation(delta, task.confine(gradient), value.detach(), time[0])
+    return seen, prediction, torch.isfinite(top).flatten(1).all(1), state
+
+
+@torch.no_grad()
+def judge(incumbent: Incumbent, task: Task, delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
+    """Offer an iterate that needs no gradient, at the price of one forward pass."""
+    top, prediction = task.model.logits((task.images + delta).clamp_(0, 1)).max(1)
+    ledger.enter("judging", forward=1)
+    return incumbent.offer(delta, prediction, torch.isfinite(top).flatten(1).all(1), task.goal, best=best)

@@ -1,0 +1,326 @@
+"""Every attack by name: which objective, threat, step and number of steps make it.
+
+A recipe is a function ``(threat, settings, **options) -> method``; `make_attack` gives it the threat and the settings
+that all share, and puts the certified radius on whatever follows ``cr_``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from segradius.attacks.apgd import Apgd, SparseApgd
+from segradius.attacks.combine import Ensemble, Guided, Restarts, ShrinkingBudget
+from segradius.attacks.dag import DagAlgorithm3
+from segradius.attacks.loop import Iterative, Objective, Step
+from segradius.attacks.steps import Dense, Momentum, Steepest, StepSize
+from segradius.attacks.task import Attack
+from segradius.errors import InputError, unknown_name
+from segradius.losses import LOSSES, CrossEntropy, ExpectedFlips, JensenShannon, Loss, Margin
+from segradius.registry import Registry
+from segradius.threats import Threat, make_threat
+from segradius.weightings import (
+    CertifiedRadius,
+    ClassBalanced,
+    CosPGD,
+    Product,
+    SegPGD,
+    StillCorrect,
+    Uniform,
+    Weighting,
+    parse_weighting,
+    times,
+)
+
+#: The paper's T and α (in units of ε/T) by norm (Section 5.1).
+PAPER_STEPS: Mapping[str, int] = {"l1": 50, "l2": 50, "linf": 20}
+PAPER_ALPHA: Mapping[str, float] = {"l1": 2.5, "l2": 2.5, "linf": 1.0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every recipe understands.
+
+    Args:
+        steps: T; None is the recipe's own, the paper's 50, 50, 20 for l1, l2, l∞ unless the recipe says otherwise.
+        alpha: Step length in the threat's norm; None is the recipe's own, the paper's 2.5ε/T, 2.5ε/T, ε/T.
+        start: ``zero`` or ``uniform``; None is the recipe's own.
+        restarts: Runs; those after the first start uniformly in the ball.
+        keep: ``best`` iterate by fooled pixels, or the ``last``, as the paper.
+        sparse: For l1: share of values that a step moves; None is the dense step of Eq. 22.
+    """
+
+    steps: int | None = None
+    alpha: float | None = None
+    start: Literal["zero", "uniform"] | None = None
+    restarts: int = 1
+    keep: Literal["best", "last"] = "best"
+    sparse: float | None = None
+
+    def size(self, norm: str, per_eps: float | None = None) -> StepSize:
+        """Step length, ``per_eps``·ε/T unless ``alpha`` was given."""
+        return StepSize(self.alpha, PAPER_ALPHA[norm] if per_eps is None else per_eps)
+
+    def iterate(self, objective: Objective, threat: Threat, step: Step, *, steps: int | None = None) -> Iterative:
+        """An iterative attack with these settings; ``steps`` is the recipe's own default T."""
+        count = self.steps or steps or PAPER_STEPS[threat.norm.name]
+        return Iterative(objective, threat, step, count, self.start or "zero", self.keep)
+
+
+Recipe = Callable[..., Guided]
+ATTACKS: Registry[Recipe] = Registry("attack")
+
+
+def objective(loss: str = "ce", weighting: str = "uniform", **loss_options: Any) -> Objective:
+    """An objective by names: ``masked_…`` puts the still-correct mask on a loss, ``a*b`` multiplies weightings.
+
+    Example:
+        >>> objective("masked_ce").weighting
+        StillCorrect()
+    """
+    masked = loss.startswith("masked_") and loss not in LOSSES
+    kind: Callable[..., Loss] = LOSSES[loss.removeprefix("masked_") if masked else loss]
+    weights = parse_weighting(weighting)
+    return Objective(kind(**loss_options), times(weights, StillCorrect()) if masked else weights)
+
+
+@ATTACKS.register("pgd")
+def pgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
+    """Projected gradient descent (Madry et al. 2018), the paper's base attack (Eq. 21).
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        loss: Name of the loss.
+        weighting: Name of the weighting, or a product such as ``cr*still_correct``.
+    """
+    step = Steepest(settings.size(threat.norm.name), settings.sparse)
+    return settings.iterate(objective(loss, weighting), threat, step)
+
+
+@ATTACKS.register("fgsm")
+def fgsm(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
+    """Fast gradient sign method (Goodfellow et al. 2015) for any norm: one step of length ε."""
+    if settings.steps not in (None, 1):
+        raise InputError(f"fgsm makes a single step, got steps={settings.steps}: use pgd")
+    step = Steepest(settings.size(threat.norm.name, 1.0), settings.sparse)
+    return settings.iterate(objective(loss, weighting), threat, step, steps=1)
+
+
+@ATTACKS.register("mi_fgsm")
+def mi_fgsm(
+    threat: Threat, settings: Settings, *, decay: float = 1.0, loss: str = "ce", weighting: str = "uniform"
+) -> Guided:
+    """Momentum iterative FGSM (Dong et al. 2018), α = ε/T.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        decay: Momentum μ.
+        loss: Name of the loss.
+        weighting: Name of the weighting.
+    """
+    return settings.iterate(objective(loss, weighting), threat, Momentum(settings.size(threat.norm.name, 1.0), decay))
+
+
+@ATTACKS.register("segpgd")
+def segpgd(threat: Threat, settings: Settings) -> Guided:
+    """SegPGD (Gu et al. 2022): PGD that moves weight from correct to fooled pixels as it runs."""
+    step = Steepest(settings.size(threat.norm.name), settings.sparse)
+    return settings.iterate(Objective(CrossEntropy(), SegPGD()), threat, step)
+
+
+@ATTACKS.register("cospgd")
+def cospgd(threat: Threat, settings: Settings) -> Guided:
+    """CosPGD (Agnihotri et al. 2024): PGD weighted by the cosine of softmax and one-hot label."""
+    step = Steepest(settings.size(threat.norm.name), settings.sparse)
+    return settings.iterate(Objective(CrossEntropy(), CosPGD()), threat, step)
+
+
+@ATTACKS.register("flip_pgd")
+def flip_pgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Guided:
+    """PGD on expected flips Φ(−r/τ), r the signed radius, τ annealed: a smooth count of flipped pixels (ours).
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        tau: τ at the start.
+        tau_end: τ at the end.
+    """
+    step = Steepest(settings.size(threat.norm.name), settings.sparse)
+    return settings.iterate(Objective(ExpectedFlips(tau, tau_end)), threat, step)
+
+
+@ATTACKS.register("dag")
+def dag(threat: Threat, settings: Settings, *, per_eps: float | None = None) -> Guided:
+    """Dense adversary generation (Xie et al. 2017): logit differences of the pixels still correct, dense steps γ·g/‖g‖.
+
+    The original has no ball: pass ``eps=inf`` for it. ``alpha`` is γ.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        per_eps: γ in units of ε/T where ``alpha`` is not given; by default 2.5, and 10 for l∞, whose dense step moves
+            few values by the whole of γ.
+    """
+    default = 10.0 if threat.norm.name == "linf" else 2.5
+    step = Dense(settings.size(threat.norm.name, default if per_eps is None else per_eps))
+    return settings.iterate(Objective(Margin(), StillCorrect()), threat, step)
+
+
+@ATTACKS.register("dag_alg3")
+def dag_alg3(threat: Threat, settings: Settings, *, first: Literal["uniform", "zero"] = "uniform") -> Guided:
+    """DAG as the paper's Algorithm 3: differences of two gradients (l∞ only; two passes a step).
+
+    Args:
+        threat: An l∞ ball.
+        settings: Shared settings; ``alpha`` is γ, 0.5 by default.
+        first: Start of the inner perturbation; ``zero``, the letter of the algorithm, never moves.
+    """
+    if settings.keep != "best" or settings.start is not None:
+        raise InputError("dag_alg3 starts at zero and keeps the best iterate: start and keep cannot be set")
+    steps = settings.steps or PAPER_STEPS["linf"]
+    return DagAlgorithm3(Objective(), threat, steps, settings.alpha or 0.5, first)
+
+
+@ATTACKS.register("apgd")
+def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
+    """Auto-PGD (Croce and Hein 2020, 2021 for l1), T = 100: no step size.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        loss: Name of the loss.
+        weighting: Name of the weighting.
+    """
+    if settings.alpha is not None:
+        raise InputError("apgd adapts its step: alpha cannot be set")
+    goal = objective(loss, weighting)
+    changing = isinstance(goal.loss, ExpectedFlips) or not isinstance(goal.weighting, Uniform)
+    return _apgd(replace(goal, track=CrossEntropy() if changing else None), threat, settings, 100)
+
+
+@ATTACKS.register("sea")
+def sea(threat: Threat, settings: Settings, *, class_weights: tuple[float, ...] | None = None) -> Guided:
+    """SEA (Croce et al. 2024): red-ε Auto-PGD, T = 300, on masked CE, the same class-balanced, and Jensen–Shannon.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings; ``steps`` are those of each loss.
+        class_weights: One weight per class, as `segradius.weightings.balanced_weights` computes them; None balances
+        each
+            image by itself.
+    """
+    if settings.alpha is not None:
+        raise InputError("sea adapts its step: alpha cannot be set")
+    balanced = Product((StillCorrect(), ClassBalanced(class_weights)))
+    members = {
+        "mce": Objective(CrossEntropy(), StillCorrect(), track=CrossEntropy()),
+        "mce_bal": Objective(CrossEntropy(), balanced, track=CrossEntropy()),
+        "js": Objective(JensenShannon(), track=CrossEntropy()),
+    }
+    settings = replace(settings, start=settings.start or "uniform")
+    return Ensemble({n: ShrinkingBudget(_apgd(o, threat, settings, 300)) for n, o in members.items()})
+
+
+@ATTACKS.register("ensemble")
+def ensemble(threat: Threat, settings: Settings, *, members: Sequence[str] = ("pgd", "cr_pgd", "flip_pgd")) -> Guided:
+    """The worst of any members for each image.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings, for every member.
+        members: Names of attacks, or one text with ``+`` between them.
+    """
+    names = members.split("+") if isinstance(members, str) else members
+    return Ensemble({name: _method(name, threat, settings, {}) for name in names})
+
+
+def make_attack(
+    name: str,
+    *,
+    norm: str = "l2",
+    eps: float | None = None,
+    projection: Literal["euclidean", "radial"] = "euclidean",
+    **options: Any,
+) -> Attack:
+    """An attack by name, ready to be called on batches.
+
+    Args:
+        name: A registered name, with ``cr_`` before it for the certified-radius-guided form.
+        norm: ``l1``, ``l2`` or ``linf``.
+        eps: Budget, images being in [0, 1]; None is the paper's 750, 1.5 or 0.006.
+        projection: Exact onto ball and box, or ``radial`` scaling as in the paper's published code.
+        **options: Fields of `Settings`, the recipe's own options and, for ``cr_…``, fields of `CertifiedRadius`.
+
+    Raises:
+        InputError: For an unknown name, norm or option (with the nearest), or a bad value.
+
+    Example:
+        >>> make_attack("cr_pgd", norm="linf", eps=4 / 255, steps=10).total_steps
+        10
+    """
+    threat = make_threat(norm, eps, projection)
+    known = attack_options(name)
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, known)
+    shared = {f.name for f in fields(Settings)}
+    settings = Settings(**{k: v for k, v in options.items() if k in shared})
+    rest = {k: v for k, v in options.items() if k not in shared}
+    return Attack(name, _restarted(_method(name, threat, settings, rest), settings))
+
+
+def attack_options(name: str) -> dict[str, inspect.Parameter]:
+    """Options that ``make_attack(name, …)`` understands, with their defaults.
+
+    Example:
+        >>> "sigma" in attack_options("cr_pgd"), "sigma" in attack_options("pgd")
+        (True, False)
+    """
+    base, guided = _parse(name)
+    own = inspect.signature(ATTACKS[base]).parameters
+    found = {k: p for k, p in own.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    for kind in (Settings, CertifiedRadius) if guided else (Settings,):
+        found |= dict(inspect.signature(kind).parameters)
+    return found
+
+
+def guided_by(method: Guided, weighting: Weighting) -> Guided:
+    """The same method with every objective multiplied by a weighting."""
+    return method.map_objective(lambda objective: objective.times(weighting))
+
+
+def _method(name: str, threat: Threat, settings: Settings, options: Mapping[str, Any]) -> Guided:
+    base, guided = _parse(name)
+    radius = {f.name for f in fields(CertifiedRadius)} if guided else set()
+    method = ATTACKS[base](threat, settings, **{k: v for k, v in options.items() if k not in radius})
+    if not guided:
+        return method
+    return guided_by(method, CertifiedRadius(**{k: v for k, v in options.items() if k in radius}))
+
+
+def _parse(name: str) -> tuple[str, bool]:
+    """Registered name and whether ``cr_`` stood before it."""
+    if name in ATTACKS:
+        return name, False
+    base = name.removeprefix("cr_")
+    if base not in ATTACKS or base == name:
+        raise unknown_name("attack", name, [*ATTACKS, *(f"cr_{known}" for known in ATTACKS)])
+    return base, True
+
+
+def _restarted(method: Guided, settings: Settings) -> Guided:
+    if settings.restarts < 1:
+        raise InputError(f"restarts must be at least 1, got {settings.restarts}")
+    if settings.restarts == 1:
+        return method
+    again = replace(method, start="uniform") if isinstance(method, Iterative) else method
+    return Restarts(method, again, settings.restarts)
+
+
+def _apgd(goal: Objective, threat: Threat, settings: Settings, steps: int) -> Iterative:
+    step: Step = SparseApgd() if threat.norm.name == "l1" else Apgd()
+    return settings.iterate(goal, threat, step, steps=steps)

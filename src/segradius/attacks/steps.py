@@ -1,0 +1,95 @@
+"""Steps with a fixed size: projected steepest ascent, its momentum form, and DAG's dense normalised gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segradius.attacks.loop import Observation, Room
+from segradius.errors import InputError
+from segradius.threats import sparse_steepest
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """A step length: absolute, or as a multiple of ε/T.
+
+    Args:
+        alpha: Absolute length in the norm of the threat, or None.
+        per_eps: Length in units of ε/T where ``alpha`` is None: the paper's α = 2.5ε/T is 2.5.
+    """
+
+    alpha: float | None = None
+    per_eps: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None and not self.alpha > 0:
+            raise InputError(f"alpha must be positive, got {self.alpha}")
+
+    def of(self, room: Room) -> Tensor:
+        """Length for each image, (N, 1, 1, 1)."""
+        if self.alpha is not None:
+            return torch.full_like(room.eps, self.alpha).view(-1, 1, 1, 1)
+        return (room.eps * (self.per_eps / room.steps)).view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Steepest:
+    """Projected steepest ascent, δ ← Proj(δ + α·d) with d the unit step that raises the loss most (Eq. 11, 22–24).
+
+    Args:
+        size: α.
+        sparse: For l1: share of the values that a step moves, by equal amounts; None moves along g/‖g‖₁ as Eq. 22.
+    """
+
+    size: StepSize
+    sparse: float | None = None
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Step and project."""
+        if self.sparse is None:
+            direction = room.threat.norm.steepest(seen.gradient)
+        else:
+            direction = sparse_steepest(seen.gradient, self.sparse)
+        return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), None
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """MI-FGSM (Dong et al. 2018): steepest ascent along m ← μ·m + g/‖g‖₁.
+
+    Args:
+        size: α.
+        decay: μ ≥ 0.
+    """
+
+    size: StepSize
+    decay: float = 1.0
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Accumulate, step and project."""
+        length = seen.gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(seen.gradient.dtype).tiny)
+        momentum = seen.gradient / length.view(-1, 1, 1, 1)
+        momentum = momentum if state is None else momentum + self.decay * state
+        direction = room.threat.norm.steepest(momentum)
+        return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), momentum
+
+
+@dataclass(frozen=True)
+class Dense:
+    """DAG's step (Xie et al. 2017): γ·g/‖g‖_p with p the norm of the threat, so dense even for l∞.
+
+    Args:
+        size: γ.
+    """
+
+    size: StepSize
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Step and project."""
+        length = room.threat.norm.length(seen.gradient).clamp_min(torch.finfo(seen.gradient.dtype).tiny)
+        scale = self.size.of(room) / length.view(-1, 1, 1, 1)
+        return room.project(torch.addcmul(seen.delta, seen.gradient, scale)), None

@@ -1,0 +1,221 @@
+"""What an attack is given and what it returns; every input is checked here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from segradius.errors import InputError
+from segradius.goal import Goal
+from segradius.ledger import Ledger
+from segradius.randomness import Randomness
+
+
+class Model(Protocol):
+    """What a white-box attack needs of a model; `segradius.wrap` gives it."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        ...
+
+    def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
+        """Logits (N, C, H, W) of images (N, 3, H, W) in [0, 1], differentiable in the images."""
+        ...
+
+    def frozen(self) -> AbstractContextManager[object]:
+        """Context in which the network is in evaluation mode with frozen parameters, and left as found."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One batch to attack.
+
+    Attributes:
+        model: The attacked model.
+        images: (N, 3, H, W) in [0, 1].
+        goal: What each pixel should become.
+        randomness: Keys of the N images.
+        changeable: (N, 1, H, W) 0/1 in the images' dtype: where the perturbation may be non-zero; None for everywhere.
+        warm: (N, 3, H, W) perturbation to start from, or None for the attack's own start.
+        progress: Called with the number of steps just done.
+    """
+
+    model: Model
+    images: Tensor
+    goal: Goal
+    randomness: Randomness
+    changeable: Tensor | None = None
+    warm: Tensor | None = None
+    progress: Callable[[int], None] | None = None
+
+    def confine(self, delta: Tensor) -> Tensor:
+        """Zero outside the changeable pixels."""
+        return delta if self.changeable is None else delta * self.changeable
+
+    def done(self, steps: int) -> None:
+        """Report steps."""
+        if self.progress is not None:
+            self.progress(steps)
+
+    def spawn(self, key: str) -> Task:
+        """The same task with independent random numbers."""
+        return replace(self, randomness=self.randomness.spawn(key))
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outcome of an attack on a batch of N images.
+
+    Attributes:
+        adversarial: (N, 3, H, W) in [0, 1].
+        delta: (N, 3, H, W) perturbation inside the threat model; ``adversarial`` is images + delta, clamped to [0, 1]
+            against rounding.
+        prediction: (N, H, W) int64, the model's classes on ``adversarial``.
+        fooled: (N,) int64, counted pixels where the attack has them.
+        valid: (N,) bool; False where the logits were not finite at some iterate: such an image is never called robust.
+        ledger: Passes over each image.
+        members: Results of the members of an ensemble, by name; empty otherwise.
+    """
+
+    adversarial: Tensor
+    delta: Tensor
+    prediction: Tensor
+    fooled: Tensor
+    valid: Tensor
+    ledger: Ledger
+    members: Mapping[str, Result] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """How an attack works, apart from its inputs; a frozen dataclass."""
+
+    @property
+    def total_steps(self) -> int:
+        """Steps that one run reports to ``progress``."""
+        ...
+
+    def run(self, task: Task) -> Result:
+        """Attack a checked batch inside ``task.model.frozen()``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A named attack, ready to be called on batches.
+
+    Attributes:
+        name: Its name, ``cr_pgd`` say.
+        method: How it works.
+    """
+
+    name: str
+    method: Method
+
+    @property
+    def total_steps(self) -> int:
+        """Steps that one call reports to ``progress``."""
+        return self.method.total_steps
+
+    def __call__(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        ids: Sequence[str] | None = None,
+        seed: int = 0,
+        target: Tensor | None = None,
+        changeable: Tensor | None = None,
+        victims: Tensor | None = None,
+        ignore_index: int = 255,
+        progress: Callable[[int], None] | None = None,
+    ) -> Result:
+        """Attack a batch of images; no result depends on what else is in the batch.
+
+        Args:
+            model: From `segradius.wrap`.
+            images: (N, 3, H, W) float in [0, 1], not normalised.
+            labels: (N, H, W) int64 in [0, C), or ``ignore_index`` for void.
+            ids: A name for each image, which keys its random numbers; default "0", "1", …
+            seed: Seed of the run.
+            target: (N, H, W) int64: the class that each pixel should get (``ignore_index``: any); None: untargeted.
+            changeable: (N, H, W) bool: only these pixels may be changed.
+            victims: (N, H, W) bool: only these pixels must be fooled.
+            ignore_index: Value of void pixels.
+            progress: Called with the number of steps just done.
+
+        Returns:
+            Adversarial images, predictions, counts of fooled pixels and the ledger.
+
+        Raises:
+            InputError: Naming the value and image for input that is not as said above.
+        """
+        check_batch(images, labels, model.num_classes, ignore_index)
+        for name, mask in (("changeable", changeable), ("victims", victims)):
+            _check_mask(name, mask, labels)
+        if target is not None:
+            check_labels(target, model.num_classes, ignore_index, name="target", like=labels)
+            goal = Goal.reach(target, labels, ignore_index=ignore_index, victims=victims)
+        else:
+            goal = Goal.leave(labels, ignore_index=ignore_index, victims=victims)
+        names = tuple(ids) if ids is not None else tuple(map(str, range(len(images))))
+        if len(names) != len(images):
+            raise InputError(f"{len(names)} ids for {len(images)} images")
+        room = None if changeable is None else changeable.unsqueeze(1).to(images.dtype)
+        task = Task(model, images.detach(), goal, Randomness(seed, names), room, progress=progress)
+        with model.frozen():
+            return self.method.run(task)
+
+
+def check_batch(images: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> None:
+    """Raise `InputError` unless images are (N, 3, H, W) floats in [0, 1] and labels (N, H, W) int64 classes or void."""
+    if not images.is_floating_point():
+        raise InputError(f"images must be floating point in [0, 1], got {images.dtype}: divide 8-bit images by 255")
+    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+        raise InputError(f"images must be (N, 3, H, W) with N ≥ 1, got {tuple(images.shape)}")
+    if not torch.isfinite(images).all():
+        raise InputError(f"image {_first(~torch.isfinite(images))} holds NaN or infinity")
+    low, high = images.amin().item(), images.amax().item()
+    if low < 0 or high > 1:
+        raise InputError(
+            f"images must lie in [0, 1], got [{low:.4g}, {high:.4g}]: pass them before normalisation (the "
+            "model wrapper normalises) and divide 8-bit images by 255"
+        )
+    if labels.shape != (len(images), *images.shape[2:]):
+        raise InputError(f"labels {tuple(labels.shape)} do not fit images {tuple(images.shape)}: expected (N, H, W)")
+    if labels.device != images.device:
+        raise InputError(f"labels are on {labels.device}, images on {images.device}")
+    check_labels(labels, num_classes, ignore_index)
+
+
+def check_labels(
+    labels: Tensor, num_classes: int, ignore_index: int, *, name: str = "labels", like: Tensor | None = None
+) -> None:
+    """Raise `InputError`, naming the first bad pixel, unless labels are int64 in [0, C) or ``ignore_index``."""
+    if labels.dtype != torch.int64:
+        raise InputError(f"{name} must be int64, got {labels.dtype}")
+    if like is not None and labels.shape != like.shape:
+        raise InputError(f"{name} must be {tuple(like.shape)}, got {tuple(labels.shape)}")
+    wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
+    if wrong.any():
+        image, row, column = (int(i) for i in wrong.nonzero()[0])
+        raise InputError(
+            f"{name}: value {labels[image, row, column].item()} in image {image} at row {row}, column {column}; "
+            f"expected 0 to {num_classes - 1}, or {ignore_index} for void"
+        )
+
+
+def _check_mask(name: str, mask: Tensor | None, labels: Tensor) -> None:
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != labels.shape):
+        raise InputError(f"{name} must be bool {tuple(labels.shape)}, got {mask.dtype} {tuple(mask.shape)}")
+
+
+def _first(where: Tensor) -> int:
+    return int(where.flatten(1).any(1).nonzero()[0])

@@ -1,0 +1,277 @@
+"""Pixel weights of an attack's loss: what it should look at (Eq. 9), each (N, H, W), and products of them.
+
+A weighting is a frozen dataclass with a pure ``weigh(view, state) -> (weights, state)``: most keep no state; the
+certified radius keeps its weights between refreshes. Weights carry no gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from segradius.errors import InputError
+from segradius.goal import Goal
+from segradius.ledger import Ledger
+from segradius.radius import CEILING, LogitModel, normalised_radius, smoothed_probabilities
+from segradius.randomness import Randomness
+from segradius.registry import Registry
+
+
+@dataclass(frozen=True)
+class View:
+    """What a weighting may look at in one step; nothing here carries a gradient.
+
+    Attributes:
+        logits: (N, C, H, W) of the attack's own forward pass.
+        prediction: (N, H, W) their argmax.
+        goal: What the attack wants.
+        images: (N, 3, H, W) current adversarial images.
+        step: Index of the step, from 0.
+        steps: Steps of the run, T.
+        model: The attacked model, for noisy passes.
+        randomness: Keys of the images.
+        ledger: Where extra passes are entered.
+    """
+
+    logits: Tensor
+    prediction: Tensor
+    goal: Goal
+    images: Tensor
+    step: int
+    steps: int
+    model: LogitModel
+    randomness: Randomness
+    ledger: Ledger
+
+    @property
+    def progress(self) -> float:
+        """t/T in [0, 1)."""
+        return self.step / self.steps
+
+
+class Weighting(Protocol):
+    """Weights of the pixels in one step."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Weights (N, H, W) and the state of the next step; ``state`` is None in the first."""
+        ...
+
+
+WEIGHTINGS: Registry[type[Weighting]] = Registry("weighting")
+
+
+@WEIGHTINGS.register("uniform")
+@dataclass(frozen=True)
+class Uniform:
+    """Weight 1 for every pixel: plain PGD."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Ones."""
+        return torch.ones_like(view.prediction, dtype=view.logits.dtype), None
+
+
+@WEIGHTINGS.register("cr")
+@dataclass(frozen=True)
+class CertifiedRadius:
+    """Certified radius (Eq. 10): w = 1 / (1 + exp(a·cr + b)), small radius, large weight.
+
+    Args:
+        a: Slope.
+        b: Offset.
+        sigma: Standard deviation σ of the smoothing noise, in pixel units.
+        samples: Noisy passes M per refresh; 0 takes the confidences of the attack's own forward pass, in every step.
+        every: Refresh interval INT in steps; None is the paper's INT = M.
+        radius_unit: ``"normalised"`` weighs by cr/σ = Φ⁻¹(p), as the published code does; ``"pixel"`` by cr itself, the
+            paper's letter, under which every weight is 0.982 at σ = 0.001 and the attack is the unguided one.
+        precision: ``"bfloat16"`` or ``"float32"`` noisy passes.
+        clamp: Whether noisy images are clamped to [0, 1].
+
+    Example:
+        >>> import torch
+        >>> CertifiedRadius().of_probability(torch.tensor([0.5, 1.0])).tolist()
+        [0.982..., 0.0054...]
+    """
+
+    a: float = 2.0
+    b: float = -4.0
+    sigma: float = 0.001
+    samples: int = 8
+    every: int | None = None
+    radius_unit: Literal["normalised", "pixel"] = "normalised"
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    clamp: bool = True
+
+    def __post_init__(self) -> None:
+        if self.radius_unit not in ("normalised", "pixel"):
+            raise InputError(f"radius_unit must be 'normalised' or 'pixel', got {self.radius_unit!r}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+        if not self.sigma > 0:
+            raise InputError(f"sigma must be positive, got {self.sigma}")
+        if self.samples < 0 or (self.every is not None and self.every < 1):
+            raise InputError(f"samples must be ≥ 0 and every ≥ 1, got samples={self.samples}, every={self.every}")
+
+    @property
+    def interval(self) -> int:
+        """Steps between refreshes, INT."""
+        return self.every or max(self.samples, 1)
+
+    def of_probability(self, probability: Tensor) -> Tensor:
+        """Weights of pixels whose smoothed top probability is given, any shape."""
+        scale = 1.0 if self.radius_unit == "normalised" else self.sigma
+        return torch.sigmoid(-(self.a * scale * normalised_radius(probability) + self.b))
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Weights from noisy passes every ``interval`` steps, kept in between."""
+        if state is None or view.step % self.interval == 0:
+            state = self.of_probability(self._top_probability(view))
+        return state, state
+
+    def _top_probability(self, view: View) -> Tensor:
+        if self.samples == 0:
+            return top_probability(view.logits)
+        probabilities = smoothed_probabilities(
+            view.model,
+            view.images,
+            view.randomness,
+            sigma=self.sigma,
+            samples=self.samples,
+            step=view.step,
+            clamp=self.clamp,
+            precision=torch.bfloat16 if self.precision == "bfloat16" else None,
+            ledger=view.ledger,
+        )
+        return probabilities.amax(1).to(view.logits.dtype)
+
+
+@WEIGHTINGS.register("still_correct")
+@dataclass(frozen=True)
+class StillCorrect:
+    """Still-correct mask: 1 for pixels that are not fooled yet, 0 for the others (SEA's masked cross-entropy)."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """The mask as numbers."""
+        return view.goal.pending(view.prediction).to(view.logits.dtype), None
+
+
+@WEIGHTINGS.register("segpgd")
+@dataclass(frozen=True)
+class SegPGD:
+    """SegPGD's schedule (Gu et al. 2022): 1 − λ for pixels not fooled yet, λ for fooled ones, λ = t / 2T."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """λ or 1 − λ."""
+        share = view.progress / 2
+        fooled = view.goal.fooled(view.prediction).to(view.logits.dtype)
+        return (1 - share) + (2 * share - 1) * fooled, None
+
+
+@WEIGHTINGS.register("cospgd")
+@dataclass(frozen=True)
+class CosPGD:
+    """CosPGD's alignment (Agnihotri et al. 2024): cosine of softmax and one-hot label; 1 − cosine if targeted."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Cosine similarity, in [0, 1]."""
+        probability = view.logits.softmax(1)
+        own = probability.gather(1, view.goal.reference.unsqueeze(1)).squeeze(1)
+        cosine = own / probability.square().sum(1).sqrt()
+        return (1 - cosine if view.goal.targeted else cosine), None
+
+
+@WEIGHTINGS.register("balanced")
+@dataclass(frozen=True)
+class ClassBalanced:
+    """Class balance: a weight for each true class, so that rare classes pull as hard as common ones.
+
+    Args:
+        weights: One weight for each class, as `balanced_weights` computes from the class counts of a data set; None
+            balances each image by its own class frequencies.
+    """
+
+    weights: tuple[float, ...] | None = None
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """The weight of each pixel's true class."""
+        classes = view.logits.shape[1]
+        if self.weights is None:
+            return _balance_each(view.goal, classes).to(view.logits.dtype), None
+        if len(self.weights) != classes:
+            raise InputError(f"class weights: {len(self.weights)} given, the model has {classes} classes")
+        table = state if state is not None else torch.tensor(self.weights, device=view.logits.device)
+        return table.to(view.logits.dtype)[view.goal.labels], table
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of several weightings.
+
+    Example:
+        >>> parse_weighting("cr*still_correct", samples=0)
+        Product(factors=(CertifiedRadius(...samples=0...), StillCorrect()))
+    """
+
+    factors: tuple[Weighting, ...]
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Product of the factors' weights."""
+        found = [
+            factor.weigh(view, s) for factor, s in zip(self.factors, state or (None,) * len(self.factors), strict=True)
+        ]
+        weights = found[0][0]
+        for other, _ in found[1:]:
+            weights = weights * other
+        return weights, tuple(s for _, s in found)
+
+
+def times(one: Weighting, other: Weighting) -> Weighting:
+    """The product of two weightings, flat; `Uniform` is the unit."""
+    factors = [f for w in (one, other) for f in (w.factors if isinstance(w, Product) else (w,))]
+    kept = tuple(f for f in factors if not isinstance(f, Uniform))
+    return Uniform() if not kept else kept[0] if len(kept) == 1 else Product(kept)
+
+
+def parse_weighting(text: str, **cr_options: Any) -> Weighting:
+    """A weighting by name, or a product such as ``"cr*still_correct"``; ``cr_options`` go to the certified radius.
+
+    Raises:
+        InputError: For an unknown name, with the nearest.
+    """
+    found: Weighting = Uniform()
+    for name in text.split("*"):
+        kind = WEIGHTINGS[name.strip()]
+        found = times(found, kind(**cr_options) if kind is CertifiedRadius else kind())
+    return found
+
+
+def top_probability(logits: Tensor) -> Tensor:
+    """Largest softmax probability of each pixel, (N, C, H, W) → (N, H, W)."""
+    top = logits.amax(1)
+    return (top - logits.logsumexp(1)).exp().clamp_max(CEILING)
+
+
+def balanced_weights(counts: Tensor) -> tuple[float, ...]:
+    """Weights n / (K·n_c) from labelled-pixel counts (C,): a mean over pixels then weighs the K present classes alike.
+
+    Example:
+        >>> import torch
+        >>> balanced_weights(torch.tensor([30, 10, 0]))
+        (0.666..., 2.0, 0.0)
+    """
+    counts = counts.double()
+    present = counts > 0
+    weights = counts.sum() / (present.sum() * counts.clamp_min(1)) * present
+    return tuple(weights.tolist())
+
+
+def _balance_each(goal: Goal, classes: int) -> Tensor:
+    """Per-image class balance, (N, H, W)."""
+    flat = goal.labels.flatten(1)
+    counted = goal.counted.flatten(1).double()
+    counts = counted.new_zeros(len(flat), classes).scatter_add_(1, flat, counted)
+    present = (counts > 0).sum(1, keepdim=True).clamp_min(1)
+    weights = counts.sum(1, keepdim=True) / (present * counts.clamp_min(1))
+    return weights.gather(1, flat).view_as(goal.labels)
