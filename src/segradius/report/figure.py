@@ -56,9 +56,9 @@ def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
         title: Heading.
     """
     columns = len(shown[0].attacks) + 2
-    heights = [_CELL * image.image.shape[1] / image.image.shape[2] + 0.28 for image in shown]
-    size = (_CELL * columns, 3 * sum(heights) + 0.5)
-    figure = Figure(figsize=size, layout="constrained")
+    heights = [_CELL * image.image.shape[1] / image.image.shape[2] + 0.2 for image in shown]
+    figure = Figure(figsize=(_CELL * columns, 3 * sum(heights) + 0.4), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
     ratios = [height for height in heights for _ in range(3)]

@@ -1,0 +1,127 @@
+"""What is, and what is not, part of an experiment's identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from segradius.errors import InputError
+from segradius.evaluation import (
+    AttackPlan,
+    DataChoice,
+    Experiment,
+    ModelChoice,
+    fingerprint,
+    make_plans,
+    with_class_weights,
+)
+from segradius.evaluation.experiment import plain
+from segradius.models import wrap
+
+PGD = AttackPlan("pgd", "l2", 1.5, {"steps": 3})
+FGSM = AttackPlan("fgsm", "linf", 4 / 255)
+ONE = Experiment(ModelChoice("demo", fingerprint="f"), DataChoice("scenes", limit=4), (PGD,), seed=7)
+
+
+def test_the_key_of_a_result_is_the_same_on_every_machine():
+    described = (
+        '{"attack": {"eps": 1.5, "name": "pgd", "norm": "l2", "options": {"steps": 3}}, '
+        '"data": {"protocol": null, "size": null, "spec": "scenes", "split": null}, '
+        '"model": {"fingerprint": "f", "normalisation": null, "num_classes": null, "outputs": null, "spec": "demo", '
+        '"weights": null}, "seed": 7, "target": null}'
+    )
+    assert ONE.key(PGD) == hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+def test_other_attacks_and_the_number_of_images_do_not_change_the_key():
+    more = replace(ONE, attacks=(FGSM, PGD), data=replace(ONE.data, limit=None))
+    assert more.key(PGD) == ONE.key(PGD)
+    assert more.identity != ONE.identity
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(ONE, seed=8),
+        replace(ONE, target="road"),
+        replace(ONE, model=replace(ONE.model, fingerprint="g")),
+        replace(ONE, data=replace(ONE.data, size=(2, 2))),
+        replace(ONE, data=replace(ONE.data, split="val")),
+    ],
+)
+def test_whatever_determines_the_numbers_changes_the_key(other: Experiment):
+    assert other.key(PGD) != ONE.key(PGD)
+    assert other.extends(ONE.as_dict()) is not None
+
+
+def test_the_options_of_an_attack_change_its_key():
+    assert ONE.key(replace(PGD, options={"steps": 4})) != ONE.key(PGD)
+    assert ONE.key(replace(PGD, eps=2.0)) != ONE.key(PGD)
+
+
+def test_an_experiment_extends_itself_read_back_from_json():
+    assert ONE.extends(json.loads(json.dumps(ONE.as_dict()))) is None
+
+
+def test_more_attacks_and_more_images_extend_but_fewer_do_not():
+    more = replace(ONE, attacks=(PGD, FGSM), data=replace(ONE.data, limit=5))
+    assert more.extends(ONE.as_dict()) is None
+    assert ONE.extends(more.as_dict()) == "data.limit is 4, and 5 in the earlier run"
+    assert replace(more, attacks=(FGSM,)).extends(ONE.as_dict()) == "the earlier run also has pgd (l2, ε = 1.5)"
+
+
+def test_what_has_no_lasting_description_is_refused():
+    with pytest.raises(InputError, match="cannot be part of an experiment"):
+        plain({"a": object()})
+
+
+def test_a_fingerprint_tells_weights_apart_and_not_copies():
+    network = torch.nn.Conv2d(3, 2, 1)
+    before = fingerprint(wrap(network, num_classes=2))
+    copy = torch.nn.Conv2d(3, 2, 1)
+    copy.load_state_dict(network.state_dict())
+    assert fingerprint(wrap(copy, num_classes=2)) == before
+    with torch.no_grad():
+        network.bias[0] += 1e-3
+    assert fingerprint(wrap(network, num_classes=2)) != before
+    assert fingerprint(wrap(lambda x: x[:, :2], num_classes=2)) == ""
+
+
+def test_an_option_goes_to_the_attacks_that_take_it():
+    plans = make_plans(["pgd", "cr_pgd"], [("l2", 1.0), ("linf", 0.1)], {"sigma": 0.5, "alpha": None})
+    assert [(p.name, p.norm, p.eps) for p in plans] == [
+        ("pgd", "l2", 1.0),
+        ("cr_pgd", "l2", 1.0),
+        ("pgd", "linf", 0.1),
+        ("cr_pgd", "linf", 0.1),
+    ]
+    assert ["sigma" in plan.options for plan in plans] == [False, True, False, True]
+    assert plans[1].options["sigma"] == 0.5
+
+
+def test_an_option_that_no_attack_takes_is_an_error_with_the_nearest():
+    with pytest.raises(InputError, match="none of the attacks pgd takes 'step': .*'steps'"):
+        make_plans(["pgd"], [("l2", 1.0)], {"step": 4})
+
+
+def test_class_weights_are_counted_in_the_readable_images_for_the_attacks_that_take_them():
+    from segradius.data import BadSampleError, Classes, Sample
+
+    class Data:
+        name, ids, classes = "two", ("a", "b"), Classes(("x", "y"), ((0, 0, 0), (1, 1, 1)))
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            if index:
+                raise BadSampleError("b", "b.jpg", "truncated")
+            return Sample("a", torch.zeros(3, 1, 5), torch.tensor([[0, 0, 0, 1, 255]]))
+
+    pgd, sea = with_class_weights(make_plans(["pgd", "sea"], [("l2", 1.0)]), Data(), num_classes=3)
+    assert "class_weights" not in pgd.options
+    assert sea.options["class_weights"] == pytest.approx((4 / 6, 2.0, 0.0))
