@@ -77,7 +77,11 @@ def _from_saved(transformers: Any, name: str, changes: Mapping[str, Any], hub: M
         _refuse_unknown(plain.model_type, changes, plain)
         config = transformers.AutoConfig.from_pretrained(name, **hub, **changes)
         network, report = family.from_pretrained(name, config=config, output_loading_info=True, **hub)
-    except (OSError, RuntimeError, KeyError) as error:
+    except InputError:
+        raise
+    except RuntimeError as error:
+        raise InputError(f"the weights of hf:{name} do not fit its configuration: {error}") from error
+    except (OSError, KeyError, ValueError) as error:
         raise InputError(
             f"cannot load hf:{name}: {error}. Without local_files_only=false only a folder or an id in the local cache "
             "is read; nothing is downloaded"

@@ -66,15 +66,18 @@ def load_model(
     """
     card = read_card(spec) if is_card(spec) else ModelCard(name=spec.split(",")[0], model=spec)
     origin = open_spec(_with_arguments(parse_spec(card.model), card))
-    return wrap(
+    model = wrap(
         _with_weights(origin.network, card, weights, torch_device(device)),
-        num_classes=num_classes or len(card.classes) or None,
+        num_classes=num_classes,
         normalisation=_first(normalisation, card.normalisation, origin.normalisation),
         size=_first(size, card.size, origin.size),
         outputs=_first(outputs, card.outputs),
         name=card.name,
         channels_last=origin.channels_last,
     )
+    if card.classes and len(card.classes) != model.num_classes:
+        raise InputError(f"{spec}: {len(card.classes)} class names for a network of {model.num_classes} classes")
+    return model
 
 
 def open_spec(spec: Spec) -> Origin:

@@ -18,7 +18,7 @@ from segradius.models.normalisation import Normalisation, NormalisationLike, as_
 from segradius.models.outputs import Decode, as_decode, log_probabilities, main_output
 from segradius.models.sizes import SizeLike, SizeRule, as_size_rule
 
-PROBE_SIZE = (64, 64)
+PROBE_SIZE = (128, 128)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def wrap(
     Args:
         model: An `nn.Module` or any function of a batch (N, 3, H, W) that returns logits in a form that `main_output`
             knows. A `Segmenter` passes through, changed only in what is given.
-        num_classes: C; found by one forward pass over a grey 64 × 64 image when None.
+        num_classes: C; found by one forward pass over a grey 128 × 128 image when None.
         normalisation: ``"imagenet"``, ``"none"``, (mean, std), a mapping or a `Normalisation`. None: none.
         size: A `SizeRule` or a mapping of its arguments. None: the network takes any size.
         outputs: ``"logits"`` (the default), ``"probabilities"`` (their logarithm is taken), or a function from the raw
@@ -199,7 +199,7 @@ def _count_classes(draft: Segmenter) -> int:
     except Exception as error:
         raise InputError(
             f"cannot find the number of classes of model {draft.name!r} with a grey image {tuple(grey.shape)}: "
-            f"{type(error).__name__}: {error}. Give num_classes"
+            f"{type(error).__name__}: {error}. Give num_classes, or the size that it takes"
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != 1:
         raise InputError(

@@ -65,8 +65,10 @@ def torchvision(name: str, arguments: Mapping[str, Any]) -> Origin:
     known = models.list_models(module=models.segmentation)
     if name not in known:
         raise unknown_name("torchvision segmentation network", name, known)
+    builder = models.get_model_builder(name)
+    _refuse_unknown(f"torchvision:{name}", builder, arguments, cutoff=0.0)
     defaults = {"weights": None, "weights_backbone": None}
-    network = construct(f"torchvision:{name}", models.get_model_builder(name), defaults | dict(arguments))
+    network = construct(f"torchvision:{name}", builder, defaults | dict(arguments))
     return Origin(network, Normalisation.imagenet(), channels_last=True)
 
 
@@ -92,7 +94,8 @@ def smp(name: str, arguments: Mapping[str, Any]) -> Origin:
     if name.lower() not in known:
         raise unknown_name("smp network", name, (value.__name__ for value in known.values()))
     architecture = known[name.lower()]
-    _refuse_near_misses(name, architecture, arguments)
+    # What smp does not know it hands to the encoder; only what looks like a misspelling is refused.
+    _refuse_unknown(f"smp:{name}", architecture, arguments, cutoff=0.75)
     network = construct(f"smp:{name}", architecture, {"encoder_weights": None} | dict(arguments))
     return Origin(network, Normalisation.imagenet(), _smp_size(network), channels_last=True)
 
@@ -141,12 +144,13 @@ def construct(label: str, make: Any, arguments: Mapping[str, Any]) -> Any:
         raise InputError(f"cannot build {label} with ({shown}): {type(error).__name__}: {error}") from error
 
 
-def _refuse_near_misses(name: str, architecture: Any, arguments: Mapping[str, Any]) -> None:
-    # smp hands unknown arguments to the encoder, and many encoders ignore them: a misspelt "classes" would be lost.
-    known = [key for key in inspect.signature(architecture).parameters if key != "kwargs"]
+def _refuse_unknown(label: str, make: Any, arguments: Mapping[str, Any], *, cutoff: float) -> None:
+    """Raise `InputError` for arguments not in the signature that are at least ``cutoff`` similar to one in it."""
+    # Both libraries take **kwargs and ignore what is in it: a misspelt number of classes would be lost without a word.
+    known = [key for key in inspect.signature(make).parameters if key != "kwargs"]
     for key in arguments:
-        if key not in known and difflib.get_close_matches(key, known, cutoff=0.75):
-            raise unknown_name(f"argument of smp:{name}", key, known)
+        if key not in known and difflib.get_close_matches(key, known, cutoff=cutoff):
+            raise unknown_name(f"argument of {label}", key, known)
 
 
 def _smp_size(network: Any) -> SizeRule | None:

@@ -1,0 +1,144 @@
+"""Networks of transformers, tiny and built offline, against the library used by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from segradius.errors import InputError
+from segradius.models import Normalisation, load_model
+from segradius.models.hf import _processor_normalisation
+
+transformers = pytest.importorskip("transformers")
+
+SEGFORMER = (
+    "hf:segformer,num_labels=5,hidden_sizes=[8,8,16,16],depths=[1,1,1,1],num_attention_heads=[1,1,2,2],"
+    "decoder_hidden_size=16"
+)
+STAGES = "out_features: [stage1,stage2,stage3,stage4]"
+UPERNET = (
+    "hf:upernet,num_labels=5,hidden_size=16,auxiliary_channels=8,auxiliary_in_channels=16,"
+    f"backbone_config={{model_type: convnext, hidden_sizes: [8,8,16,16], depths: [1,1,1,1], {STAGES}}}"
+)
+MASK2FORMER = (
+    "hf:mask2former,num_labels=5,hidden_dim=32,feature_size=32,mask_feature_size=32,num_attention_heads=2,"
+    "encoder_layers=1,decoder_layers=2,encoder_feedforward_dim=16,dim_feedforward=16,num_queries=7,"
+    "backbone_config={model_type: swin, embed_dim: 8, depths: [1,1,1,1], num_heads: [1,1,2,2], window_size: 4, "
+    f"{STAGES}}}"
+)
+
+
+def logits_of(output):
+    return output.logits
+
+
+def scores_of(output):
+    classes = output.class_queries_logits.softmax(-1)[..., :-1]
+    return torch.log(torch.einsum("nqc,nqhw->nchw", classes, output.masks_queries_logits.sigmoid()))
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "read"),
+    [
+        (SEGFORMER, "SegformerForSemanticSegmentation", logits_of),
+        (UPERNET, "UperNetForSemanticSegmentation", logits_of),
+        (MASK2FORMER, "Mask2FormerForUniversalSegmentation", scores_of),
+    ],
+)
+def test_networks_equal_the_library_used_by_hand(spec, kind, read):
+    if kind.startswith("Mask2Former"):
+        pytest.importorskip("scipy")
+    model = load_model(spec)
+    assert (type(model.network).__name__, model.num_classes) == (kind, 5)
+    x = torch.rand(2, 3, 48, 64, requires_grad=True)
+    z = model.logits(x)
+    normal = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    raw = read(model.network(pixel_values=normal))
+    expected = functional.interpolate(raw, size=(48, 64), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(z, expected, rtol=1e-4, atol=1e-5)
+    gradients = [torch.autograd.grad(v.square().mean(), x)[0] for v in (z, expected)]
+    assert gradients[1].abs().max() > 0
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-7)
+    model.check(x.detach())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder with a saved SegFormer in half precision, and its processor."""
+    folder = tmp_path_factory.mktemp("segformer")
+    network = load_model(SEGFORMER).network
+    network.to(torch.bfloat16).save_pretrained(folder)
+    transformers.SegformerImageProcessor(image_mean=[0.5] * 3, image_std=[0.25] * 3).save_pretrained(folder)
+    return folder, network.float()
+
+
+def test_a_saved_network_comes_with_its_processor_in_float32(saved):
+    folder, network = saved
+    model = load_model(f"hf:{folder}")
+    assert model.normalisation == Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    assert model.dtype == torch.float32
+    x = torch.rand(1, 3, 32, 32)
+    expected = functional.interpolate(
+        network.eval()((x - 0.5) / 0.25).logits, size=(32, 32), mode="bilinear", align_corners=False
+    )
+    torch.testing.assert_close(model.logits(x), expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_do_not_fit_are_refused_not_drawn_anew(saved):
+    with pytest.raises(InputError, match="do not fit"):
+        load_model(f"hf:{saved[0]},num_labels=9")
+
+
+def test_missing_weights_are_refused_not_drawn_anew(saved, tmp_path):
+    for file in saved[0].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    state = load_file(tmp_path / "model.safetensors")
+    del state["decode_head.classifier.bias"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"missing_keys.*decode_head\.classifier\.bias"):
+        load_model(f"hf:{tmp_path}")
+
+
+def test_a_damaged_processor_is_not_replaced_by_a_default(saved, tmp_path):
+    for file in saved[0].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    with pytest.raises(InputError, match="image processor"):
+        load_model(f"hf:{tmp_path}")
+
+
+def test_nothing_is_downloaded_and_names_are_checked(monkeypatch):
+    with pytest.raises(InputError, match="nothing is downloaded"):
+        load_model("hf:nobody/no-such-network")
+    with pytest.raises(InputError, match="did you mean 'segformer'"):
+        load_model("hf:segfomer")
+    with pytest.raises(InputError, match="did you mean 'num_labels'"):
+        load_model("hf:segformer,num_label=3")
+
+
+@pytest.mark.parametrize("rescale", [{}, {"do_rescale": False}, {"rescale_factor": 1 / 127.5}, {"do_normalize": False}])
+@pytest.mark.parametrize("flip", [False, True])
+def test_processor_settings_against_their_definition(rescale, flip):
+    processor = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.1, 0.2, 0.3], "do_flip_channel_order": flip} | rescale
+    eight_bit = torch.randint(256, (2, 3, 4, 5)).double()
+    expected = eight_bit.flip(1) if flip else eight_bit
+    expected = expected * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else expected
+    if processor.get("do_normalize", True):
+        expected = (expected - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / torch.tensor([0.1, 0.2, 0.3]).view(
+            3, 1, 1
+        )
+    torch.testing.assert_close(
+        _processor_normalisation(processor).apply(eight_bit / 255), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_default_processor_of_imagenet_is_imagenet_exactly(tmp_path):
+    transformers.SegformerImageProcessor().save_pretrained(tmp_path)
+    assert (
+        _processor_normalisation(json.loads((tmp_path / "preprocessor_config.json").read_text()))
+        == Normalisation.imagenet()
+    )

@@ -1,0 +1,174 @@
+"""Networks of torchvision, smp and Python modules through `load_model`, against the libraries used by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from segradius.errors import InputError
+from segradius.models import MODELS, Normalisation, Segmenter, SizeRule, load_model, wrap
+from segradius.models.loading import torch_device
+
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+def gradient_of(z, x):
+    return torch.autograd.grad(z.square().mean(), x)[0]
+
+
+def assert_same_path(model, by_hand, x):
+    """Logits equal and gradients equal and not zero; rounding differs, as the memory layout does."""
+    x = x.requires_grad_()
+    z, expected = model.logits(x), by_hand(x)
+    torch.testing.assert_close(z, expected, rtol=1e-3, atol=1e-4)
+    gradient, expected_gradient = gradient_of(z, x), gradient_of(expected, x)
+    assert expected_gradient.abs().max() > 0
+    scale = expected_gradient.abs().max()
+    torch.testing.assert_close(gradient / scale, expected_gradient / scale, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"])
+def test_torchvision_equals_the_library_used_by_hand(name):
+    from torchvision.models import get_model
+
+    torch.manual_seed(0)
+    network = get_model(name, weights=None, weights_backbone=None, num_classes=4).eval()
+    torch.manual_seed(0)
+    model = load_model(f"torchvision:{name},num_classes=4")
+    assert (model.num_classes, model.name) == (4, f"torchvision:{name}")
+    assert_same_path(model, lambda x: network((x - MEAN) / STD)["out"], torch.rand(2, 3, 40, 56))
+
+
+@pytest.mark.parametrize(
+    ("spec", "stride", "build"),
+    [
+        ("smp:PSPNet,encoder_name=resnet18,encoder_depth=3,classes=5", 8, ("PSPNet", {"encoder_depth": 3})),
+        ("smp:fpn,encoder_name=resnet18,classes=5", 32, ("FPN", {})),
+        ("smp:Unet,encoder_name=resnet18,classes=5", None, ("Unet", {})),
+    ],
+)
+def test_smp_equals_the_library_used_by_hand(spec, stride, build):
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    name, arguments = build
+    torch.manual_seed(0)
+    network = getattr(smp, name)(encoder_name="resnet18", encoder_weights=None, classes=5, **arguments).eval()
+    torch.manual_seed(0)
+    model = load_model(spec)
+    assert model.size == SizeRule(multiple_of=stride or 1)
+    pad = (0, -50 % (stride or 1), 0, -36 % (stride or 1))
+
+    def by_hand(x):
+        return network(functional.pad((x - MEAN) / STD, pad, mode="replicate"))[..., :36, :50]
+
+    assert_same_path(model, by_hand, torch.rand(2, 3, 36, 50))
+
+
+MODULE = """
+import torch
+from segradius.models import wrap
+
+class Net(torch.nn.Conv2d):
+    def __init__(self, classes=2):
+        super().__init__(3, classes, 1)
+
+net = Net(4)
+ready = wrap(Net(5), normalisation="imagenet", name="theirs")
+number = 3
+
+def function(classes=2):
+    return lambda x: x[:, :classes]
+
+class Nested:
+    Net = Net
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch, request):
+    """The name of a module that lies in the working folder."""
+    name = f"their_nets_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in __import__("sys").path if path])
+    return name
+
+
+def test_python_objects(module):
+    assert load_model(f"{module}:Net,classes=3").num_classes == 3
+    assert load_model(f"{module}:Nested.Net").num_classes == 2
+    assert load_model(f"{module}:net").num_classes == 4
+    assert load_model(f"{module}:function,classes=2").num_classes == 2
+    assert load_model(f"{module}:net").normalisation is None
+    theirs = load_model(f"{module}:ready")
+    assert (theirs.num_classes, theirs.normalisation) == (5, Normalisation.imagenet())
+    assert load_model(f"{module}:ready", normalisation="none").normalisation == Normalisation.none()
+
+
+def test_python_objects_that_are_none(module):
+    with pytest.raises(InputError, match="did you mean 'Net'"):
+        load_model(f"{module}:Nett")
+    with pytest.raises(InputError, match="is a int"):
+        load_model(f"{module}:number")
+    with pytest.raises(InputError, match="takes no arguments"):
+        load_model(f"{module}:net,classes=3")
+    with pytest.raises(InputError, match=r"cannot build .*clases=3.*unexpected keyword"):
+        load_model(f"{module}:Net,clases=3")
+    with pytest.raises(InputError, match="gives a function"):
+        load_model(f"{module}:function", weights="net.pt")
+
+
+def test_a_module_whose_own_import_fails_says_so(tmp_path, monkeypatch):
+    (tmp_path / "needs_absent_library.py").write_text("import absent_library\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="No module named 'absent_library'"):
+        load_model("needs_absent_library:net")
+
+
+def test_weights_and_options_reach_the_model(tmp_path):
+    source = load_model("torchvision:lraspp_mobilenet_v3_large,num_classes=3")
+    torch.save({"state_dict": source.network.state_dict()}, tmp_path / "net.pt")
+    model = load_model(
+        "torchvision:lraspp_mobilenet_v3_large,num_classes=3",
+        weights=tmp_path / "net.pt",
+        normalisation=([0.5] * 3, [0.5] * 3),
+        size={"multiple_of": 16},
+        outputs="probabilities",
+    )
+    x = torch.rand(1, 3, 32, 32)
+    expected = source.network((x - 0.5) / 0.5)["out"].clamp_min(torch.finfo(torch.float32).tiny).log()
+    torch.testing.assert_close(model.logits(x), expected.detach(), rtol=1e-4, atol=1e-4)
+    assert not model.network.training
+
+
+def test_registered_builders_are_found_by_name(monkeypatch):
+    monkeypatch.setattr(MODELS, "_things", dict(MODELS._things))
+    MODELS.register("toy")(lambda classes=3: wrap(torch.nn.Conv2d(3, classes, 1), num_classes=classes))
+    model = load_model("toy,classes=6")
+    assert isinstance(model, Segmenter)
+    assert (model.num_classes, model.name) == (6, "toy")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("dem", "did you mean 'demo'"),
+        ("torchvison:fcn_resnet50", "unknown model source 'torchvison'; did you mean 'torchvision'"),
+        ("torchvision:deeplabv3_resnet5", "did you mean 'deeplabv3_resnet50'"),
+        ("torchvision:lraspp_mobilenet_v3_large,clases=3", "unknown argument .*did you mean 'num_classes'"),
+        ("smp:PSPNett", "did you mean 'PSPNet'"),
+        ("smp:PSPNet,clases=3", "did you mean 'classes'"),
+        ("smp:PSPNet,encoder_name=resnet19,classes=3", r"cannot build smp:PSPNet.*resnet19"),
+        ("smp:PSPNet,encoder_name=resnet18,encoder_depth=3", "num_classes=1"),
+    ],
+)
+def test_unknown_names_get_the_nearest(spec, message):
+    with pytest.raises(InputError, match=message):
+        load_model(spec)
+
+
+def test_devices_that_are_not_there():
+    with pytest.raises(InputError, match="device 'gpu' cannot be used"):
+        torch_device("gpu")
+    with pytest.raises(InputError, match="device 'cuda:99' cannot be used"):
+        torch_device("cuda:99")

@@ -1,0 +1,62 @@
+"""Normalisation against torchvision's, and what users may write for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.transforms.functional import normalize
+
+from segradius.errors import InputError
+from segradius.models.normalisation import Normalisation, as_normalisation
+
+
+def test_imagenet_equals_torchvision():
+    x = torch.rand(2, 3, 4, 5)
+    expected = normalize(x, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    torch.testing.assert_close(Normalisation.imagenet().apply(x), expected, rtol=0, atol=1e-6)
+
+
+def test_none_is_the_identity():
+    x = torch.rand(1, 3, 2, 2)
+    assert Normalisation.none().apply(x) is x
+
+
+def test_blue_green_red_networks():
+    x = torch.rand(1, 3, 2, 2)
+    network_input = Normalisation((0.1, 0.2, 0.3), (1, 1, 1), order=(2, 1, 0)).apply(x)
+    torch.testing.assert_close(network_input, x.flip(1) - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1))
+
+
+def test_constants_made_in_inference_mode_can_be_differentiated_later():
+    normalisation = Normalisation((0.11, 0.12, 0.13), (0.21, 0.22, 0.23))
+    with torch.inference_mode():
+        normalisation.apply(torch.rand(1, 3, 2, 2))
+    x = torch.rand(1, 3, 2, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(normalisation.apply(x).sum(), x)
+    torch.testing.assert_close(gradient[0, :, 0, 0], 1 / torch.tensor([0.21, 0.22, 0.23]))
+
+
+def test_what_users_write():
+    expected = Normalisation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    assert as_normalisation(([0.5] * 3, [0.2] * 3)) == expected
+    assert as_normalisation({"mean": [0.5] * 3, "std": [0.2] * 3}) == expected
+    assert as_normalisation("none") == Normalisation.none()
+    assert as_normalisation(None) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("imagnet", "did you mean 'imagenet'"),
+        (([0.5] * 3, [0.2, 0.0, 0.2]), "must be positive"),
+        (([0.5] * 2, [0.2] * 3), "three finite numbers"),
+        ((0.5, 0.2), "three finite numbers"),
+        (([0.5, 0.5, float("nan")], [0.2] * 3), "three finite numbers"),
+        ({"mean": [0.5] * 3}, "expected imagenet"),
+        ({"mean": [0] * 3, "std": [1] * 3, "order": [0, 1, 1]}, "permutation"),
+        (0.5, "expected imagenet"),
+    ],
+)
+def test_bad_normalisations_are_named(value, message):
+    with pytest.raises(InputError, match=message):
+        as_normalisation(value)
