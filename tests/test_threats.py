@@ -295,6 +295,7 @@ def test_threat_starts_and_projects_with_one_eps_for_each_image():
     assert bool((L2().length(start) <= torch.tensor([0.1, 0.2])).all())
     assert torch.equal(threat.project(start, images), start)
     assert threat.budgets(2, images).tolist() == pytest.approx([0.1, 0.2])
+    assert threat.scaled(2).eps == (0.2, 0.4)
     with pytest.raises(InputError, match="2 values of eps for 3 images"):
         threat.budgets(3, images)
 

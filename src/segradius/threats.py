@@ -237,7 +237,7 @@ class Threat:
         return like.new_tensor(self.eps)
 
     def project(self, delta: Tensor, images: Tensor) -> Tensor:
-        """δ brought into ball and box, (N, 3, H, W); see `L2.project`."""
+        """δ brought into ball and box, (N, 3, H, W); see `segradius.projections`."""
         bring = self.norm.project if self.projection == "euclidean" else self.norm.radial
         return bring(delta, images, self.budgets(len(images), images))
 
