@@ -262,8 +262,8 @@ def worst_miou(members: Sequence[Counts], *, tolerance: float = 1e-6, seed: int 
     """For each image a member such that the data-set MIoU of the choice is small, by SEA's greedy search.
 
     It starts from the best of every member alone and `worst_accuracy`, then passes over the images in random order and
-    gives each the member that lowers the MIoU most, until a whole pass gains no more than ``tolerance``. The MIoU of the
-    choice is no larger than any member's; the least possible one may be lower, as finding it is a combinatorial search.
+    gives each the member that lowers the MIoU most, until a whole pass gains no more than ``tolerance``. The MIoU of
+    the choice is no larger than any member's; the least one possible may be lower, as it takes a combinatorial search.
 
     Args:
         members: Counts of the same images after different attacks.
