@@ -104,7 +104,7 @@ def test_an_option_goes_to_the_attacks_that_take_it():
 
 
 def test_an_option_that_no_attack_takes_is_an_error_with_the_nearest():
-    with pytest.raises(InputError, match="none of the attacks pgd takes 'step': .*'steps'"):
+    with pytest.raises(InputError, match=r"none of the attacks pgd takes 'step': .*'steps'"):
         make_plans(["pgd"], [("l2", 1.0)], {"step": 4})
 
 

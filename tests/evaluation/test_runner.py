@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import Memory, grey, threshold
+from threshold_model import Memory, grey, threshold
 
 from segradius.errors import InputError
 from segradius.evaluation import (
@@ -78,7 +78,9 @@ def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_results(data, model,
         before = parts.results(EXPERIMENT.key(EXPERIMENT.attacks[0]))
         run(data, model, parts, batch_size=1)
         again = parts.results(EXPERIMENT.key(EXPERIMENT.attacks[0]))
-        assert all(again[image] == result for image, result in before.items())  # seconds included: nothing is done twice
+        assert all(
+            again[image] == result for image, result in before.items()
+        )  # seconds included: nothing is done twice
         assert per_image_csv(EXPERIMENT, parts, data.ids) == per_image_csv(EXPERIMENT, whole, data.ids)
 
 
@@ -106,10 +108,12 @@ def test_adversarial_images_are_kept_for_pictures_and_made_again_when_more_are_w
         assert per_image_csv(EXPERIMENT, store, data.ids) == before
 
 
+NAN = torch.tensor([[[0.1, torch.nan]], [[0.1, torch.nan]], [[0.1, 0.1]]])
+
 BAD = {
     "truncated": None,
     "pixel values run from 0.2 to 1.5": grey(1, [[0.2, 1.5]], [[0, 1]]),
-    "2 values that are NaN": replace(grey(1, [[0.2, 0.8]], [[0, 1]]), image=torch.tensor([[[0.1, float("nan")]]] * 2 + [[[0.1, 0.1]]])),
+    "2 values that are NaN": replace(grey(1, [[0.2, 0.8]], [[0, 1]]), image=NAN),
     "holds torch.uint8": replace(grey(1, [[0.2, 0.8]], [[0, 1]]), image=torch.zeros(3, 1, 2, dtype=torch.uint8)),
     "label 7 at row 0, column 1": grey(1, [[0.2, 0.8]], [[0, 7]]),
     "the label is 1×3 and the image 1×2": grey(1, [[0.2, 0.8]], [[0, 1, 1]]),

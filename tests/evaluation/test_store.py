@@ -98,5 +98,5 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_file_that_is_no_database_is_named(tmp_path):
     path = tmp_path / "results.sqlite"
     path.write_text("not a database, though it is long enough to be taken for one" * 20)
-    with pytest.raises(InputError, match="results.sqlite cannot be used as a results file"):
+    with pytest.raises(InputError, match=r"results\.sqlite cannot be used as a results file"):
         Store(path)

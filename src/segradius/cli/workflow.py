@@ -147,9 +147,9 @@ def _runtime(run: Run) -> Mapping[str, Any]:
     """What changes no result, for the record."""
     device = run.model.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    packages = ("segradius", "torch", "torchvision", "numpy")
+    packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
     return {
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
         "device": f"{device} ({name})",
         "threads": torch.get_num_threads(),
         "batch_size": run.batch_size,

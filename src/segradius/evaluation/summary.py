@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -200,9 +199,9 @@ def _filled(
         plan.eps if plan else None,
         len(counts),
         invalid,
-        _interval(pooled_accuracy, counts),
-        _interval(miou, miou_counts),
-        _interval(miou_image, counts),
+        interval(pooled_accuracy, counts),
+        interval(miou, miou_counts),
+        interval(miou_image, counts),
         _success(results if hits is None else hits),
         sum(book["forward"] for book in ledger.values()) / images,
         sum(book["backward"] for book in ledger.values()) / images,
@@ -234,13 +233,6 @@ def _least_miou(alternatives: Sequence[Counts]) -> Counts:
     return Counts(*(torch.stack(part)[choice, rows] for part in parts))
 
 
-def _interval(statistic: Callable[[Counts], Any], counts: Counts) -> Interval:
-    if not len(counts):
-        return Interval(math.nan, math.nan, math.nan)
-    found: Interval = interval(statistic, counts)
-    return found
-
-
 def _success(results: Sequence[ImageResult]) -> float:
     eligible = sum(result.eligible for result in results)
     return sum(result.hit for result in results) / eligible if eligible else math.nan
@@ -266,5 +258,6 @@ def _ledger(results: Sequence[ImageResult]) -> dict[str, dict[str, int]]:
 
 
 def _counts(images: Sequence[Pixels]) -> Counts:
-    parts = zip(*images, strict=True) if images else ([[]],) * 3
-    return Counts(*(torch.tensor(part, dtype=torch.int64).reshape(len(images), -1) for part in parts))
+    if not images:
+        return Counts(*(torch.zeros(0, 0, dtype=torch.int64) for _ in Pixels._fields))
+    return Counts(*(torch.tensor(part, dtype=torch.int64) for part in zip(*images, strict=True)))

@@ -12,14 +12,15 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from segradius.data import Classes
 
-VOID = (217, 217, 217)
-"""Colour of void pixels, a neutral grey."""
+VOID = (255, 255, 255)
+"""Colour of void pixels: white, which palettes hardly ever give to a class."""
 
 _CELL = 2.1  # width of a panel, inches
 
@@ -57,8 +58,8 @@ def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
     """
     columns = len(shown[0].attacks) + 2
     heights = [_CELL * image.image.shape[1] / image.image.shape[2] + 0.2 for image in shown]
-    figure = Figure(figsize=(_CELL * columns, 3 * sum(heights) + 0.4), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    figure = Figure(figsize=(_CELL * columns, 3 * sum(heights) + 0.4), layout=layout)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
     ratios = [height for height in heights for _ in range(3)]
@@ -77,12 +78,12 @@ def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
 
 
 def colours(classes_map: Tensor, palette: NDArray[np.uint8], ignore_index: int) -> NDArray[np.uint8]:
-    """A class map (H, W) in colours (H, W, 3); void is grey.
+    """A class map (H, W) in colours (H, W, 3); void is white.
 
     Example:
         >>> palette = np.array([[255, 0, 0], [0, 0, 255]], dtype=np.uint8)
         >>> colours(torch.tensor([[1, 255]]), palette, 255).tolist()
-        [[[0, 0, 255], [217, 217, 217]]]
+        [[[0, 0, 255], [255, 255, 255]]]
     """
     found = classes_map.cpu().numpy()
     void = found == ignore_index
@@ -135,6 +136,9 @@ def _draw_image(
 
 
 def _panel(axis: Axes, picture: NDArray[np.generic], title: str, top: float | None = None) -> None:
+    axis.set_axis_on()
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set(color="0.7", linewidth=0.5)
     axis.imshow(picture, cmap="viridis", vmin=0, vmax=top, interpolation="nearest")
     axis.set_title(title if len(title) <= 30 else f"{title[:29]}…", fontsize=8, pad=3)
 
@@ -157,9 +161,11 @@ def _legend(axis: Axes, shown: Sequence[Shown], classes: Classes, palette: NDArr
     pixels = torch.bincount(seen[seen != classes.ignore_index], minlength=1)
     order = [index for index in pixels.argsort(descending=True).tolist() if pixels[index]][:12]
     names = [classes.names[i] if i < len(classes.names) else f"class {i}" for i in order]
-    patches = [Patch(color=_rgb(palette[i]), label=name) for i, name in zip(order, names, strict=True)]
+    patches = [
+        Patch(facecolor=_rgb(palette[i]), edgecolor="0.7", label=name) for i, name in zip(order, names, strict=True)
+    ]
     if any(bool((s.label == classes.ignore_index).any()) for s in shown):
-        patches.append(Patch(color=_rgb(VOID), label="void"))
+        patches.append(Patch(facecolor=_rgb(VOID), edgecolor="0.7", label="void (not counted)"))
     axis.legend(handles=patches, loc="center left", fontsize=7, frameon=False, ncols=1 + (len(patches) > 7))
 
 

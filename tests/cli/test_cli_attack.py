@@ -1,0 +1,226 @@
+"""`segradius attack` end to end, in process, on a model whose every number is known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from segradius.cli import main
+
+MODEL = ["--model", "closed_form:threshold", "--num-classes", "2"]
+COMMAND = ["attack", *MODEL, "--data", "folder:data", "--device", "cpu", "--out", "out"]
+FGSM = [*COMMAND, "--attack", "fgsm,pgd", "--norm", "linf", "--eps", "0.1"]
+
+
+def report(folder: str = "out") -> dict:
+    return json.loads(Path(folder, "results.json").read_text())
+
+
+def timeless(found: dict) -> dict:
+    """A report without wall times."""
+    for row in found["rows"]:
+        row.pop("seconds")
+    return found
+
+
+def test_the_report_has_the_numbers_of_the_closed_form(place, capsys):
+    assert main(FGSM) == 0
+    found = report()
+    clean, fgsm, pgd, worst = found["rows"]
+    assert (clean["name"], clean["pixacc"]["value"], clean["images"]) == ("clean", 1.0, 3)
+    # 22 labelled pixels; two of a's columns and one of b's are turned, two pixels each.
+    assert fgsm["pixacc"]["value"] == pgd["pixacc"]["value"] == worst["pixacc"]["value"] == 16 / 22
+    assert fgsm["success"] == 6 / 22
+    assert fgsm["sanity"]["length_over_eps"] == pytest.approx(1, abs=1e-5)
+    assert (fgsm["sanity"]["outside"], fgsm["sanity"]["disagreement"]) == (0, 0)
+    assert (fgsm["backward"], pgd["backward"]) == (1, 20)
+    assert found["experiment"]["seed"] == 0
+    assert found["experiment"]["attacks"][1]["eps"] == 0.1
+    assert found["runtime"]["versions"]["torch"] == torch.__version__
+    assert found["paired_differences"][0]["attack"] == "fgsm"
+    assert found["set_aside"] == {}
+    shown = capsys.readouterr().out
+    assert "72.7" in shown
+    assert "worst of 2" in shown
+
+
+def test_one_line_for_each_image_and_a_picture(place):
+    assert main(FGSM) == 0
+    lines = list(csv.DictReader(Path("out/per_image.csv").read_text().splitlines()))
+    assert [(line["attack"], line["image"], line["right"], line["pixels"]) for line in lines[:6]] == [
+        ("clean", "a", "8", "8"), ("clean", "b", "6", "6"), ("clean", "c", "8", "8"),
+        ("fgsm", "a", "4", "8"), ("fgsm", "b", "4", "6"), ("fgsm", "c", "8", "8"),
+    ]  # fmt: skip
+    with Image.open("out/figure.png") as picture:
+        assert picture.format == "PNG"
+    assert Path("out/table.md").read_text().count("| fgsm | linf | 0.1 | 3 |") == 1
+    assert {file.name for file in Path("out").iterdir()} == {
+        "results.json", "per_image.csv", "table.md", "figure.png", "results.sqlite",
+    }  # fmt: skip
+
+
+def test_several_norms_and_budgets_give_a_picture_each(place):
+    words = [
+        *COMMAND,
+        "--attack",
+        "fgsm",
+        "--attack",
+        "dag",
+        "--eps",
+        "linf=0.05,0.1",
+        "--eps",
+        "l2=1",
+        "--figures",
+        "1",
+    ]
+    assert main(words) == 0
+    rows = [(row["name"], row["norm"], row["eps"]) for row in report()["rows"]]
+    threats = [("linf", 0.05), ("linf", 0.1), ("l2", 1.0)]
+    worst = [("worst of 2", *threat) for threat in threats]
+    assert rows == [("clean", None, None), *((n, *threat) for threat in threats for n in ("fgsm", "dag")), *worst]
+    pictures = sorted(file.name for file in Path("out").glob("*.png"))
+    assert pictures == ["figure-l2-1.png", "figure-linf-0.1.png", "figure.png"]
+
+
+def test_an_option_reaches_the_attacks_that_take_it(place):
+    assert main([*COMMAND, "--attack", "pgd,cr_pgd", "--eps", "linf=0.1", "--steps", "3", "--samples", "2"]) == 0
+    pgd, guided = report()["experiment"]["attacks"]
+    assert (pgd["options"]["steps"], guided["options"]["steps"]) == (3, 3)
+    assert ("samples" in pgd["options"], guided["options"]["samples"]) == (False, 2)
+    assert set(report()["rows"][2]["ledger"]) >= {"attack", "radius"}
+
+
+def test_sea_is_given_class_weights_counted_in_the_data(place):
+    assert main([*COMMAND, "--attack", "sea", "--eps", "linf=0.1", "--steps", "5"]) == 0
+    (sea,) = report()["experiment"]["attacks"]
+    assert sea["options"]["class_weights"] == pytest.approx([22 / 24, 22 / 20])
+    assert report()["rows"][1]["pixacc"]["value"] == 16 / 22
+
+
+def test_a_targeted_attack(place):
+    assert main([*COMMAND, "--attack", "fgsm", "--eps", "linf=0.1", "--target", "bright"]) == 0
+    assert report()["rows"][1]["success"] == (6 + 4 + 4) / 22  # a: all but 51; b: 115 and 204; c: 204
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_files(place, capsys, monkeypatch):
+    assert main([*FGSM, "--out", "whole", "--batch-size", "1"]) == 0
+    from segradius.evaluation.store import Store
+
+    add, left = Store.add, 4
+
+    def interrupted(*words, **more):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        add(*words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", interrupted)
+        assert main([*FGSM, "--batch-size", "1"]) == 130
+    assert "run the same command again to go on" in capsys.readouterr().err
+    assert not Path("out/results.json").exists()
+    assert main([*FGSM, "--batch-size", "1"]) == 0
+    assert "2 of 6 results were there from an earlier run" in capsys.readouterr().out
+    assert timeless(report()) == timeless(report("whole"))
+    for name in ("per_image.csv", "figure.png"):
+        assert Path("out", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+def test_more_attacks_and_images_can_be_added_and_nothing_is_done_twice(place, capsys):
+    first = [*COMMAND, "--eps", "linf=0.1", "--attack", "fgsm", "--limit", "2"]
+    assert main(first) == 0
+    assert main([*COMMAND, "--eps", "linf=0.1", "--attack", "fgsm,pgd"]) == 0
+    assert "2 of 6 results were there" in capsys.readouterr().out
+    assert [row["images"] for row in report()["rows"]] == [3, 3, 3, 3]
+
+
+def test_another_experiment_in_the_same_folder_needs_overwrite(place, capsys):
+    assert main(FGSM) == 0
+    before = Path("out/results.json").read_bytes()
+    assert main([*FGSM, "--seed", "1"]) == 2
+    assert "out holds another experiment: seed is 1, and 0 in the earlier run" in capsys.readouterr().err
+    assert Path("out/results.json").read_bytes() == before
+    assert main([*FGSM, "--seed", "1", "--overwrite"]) == 0
+    assert report()["experiment"]["seed"] == 1
+
+
+def test_a_truncated_image_is_set_aside_by_name_and_counted(place, capsys):
+    file = place / "data" / "images" / "b.png"
+    file.write_bytes(file.read_bytes()[:40])
+    assert main(FGSM) == 0
+    assert list(report()["set_aside"]) == ["b"]
+    assert [row["images"] for row in report()["rows"]] == [2, 2, 2, 2]
+    assert report()["rows"][1]["pixacc"]["value"] == 12 / 16
+    assert "1 image(s) set aside" in capsys.readouterr().out
+
+
+def test_an_image_that_was_mended_is_taken_in_by_the_next_run(place):
+    file = place / "data" / "images" / "b.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:40])
+    assert main(FGSM) == 0
+    file.write_bytes(whole)
+    assert main(FGSM) == 0
+    assert report()["set_aside"] == {}
+    assert report()["rows"][1]["pixacc"]["value"] == 16 / 22
+
+
+BAD = {
+    "unknown attack 'pdg'; did you mean": ["--attack", "pdg"],
+    "unknown norm 'l3'": ["--norm", "l3"],
+    "eps '0' is not above zero": ["--eps", "0"],
+    "eps '-0.1' is not above zero": ["--eps=-0.1"],
+    "none of the attacks fgsm, pgd takes 'samples'": ["--samples", "4"],
+    "'steeps'": ["--options", "steeps=4"],
+    "unknown data set 'folders'": ["--data", "folders:data"],
+    "missing": ["--data", "folder:missing"],
+    "unknown model 'dmeo'; did you mean 'demo'": ["--model", "dmeo"],
+    "closed_form": ["--model", "closed_form:treshold"],
+    "absent.safetensors": ["--model", "demo", "--weights", "absent.safetensors"],
+    "probabilities": ["--model", "closed_form:probabilities"],
+    "NaN": ["--model", "closed_form:not_a_number"],
+    "gives shape (1,); expected floating logits (1, 2, h, w)": ["--model", "closed_form:flat"],
+    "num_classes=1": ["--model", "closed_form:threshold", "--num-classes", "1"],
+    "unknown evaluation protocol 'paper-vok'": ["--protocol", "paper-vok"],
+    "size '20'": ["--size", "20"],
+    "device 'gpu'": ["--device", "gpu"],
+    "unknown target 'bridht'; did you mean 'bright'": ["--target", "bridht"],
+    "target class 5 does not exist": ["--target", "5"],
+    "batch_size is 0": ["--batch-size", "0"],
+    "limit 0": ["--limit", "0"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_input_that_cannot_be_meant_is_one_line_naming_it_and_status_2(place, capsys, message):
+    assert main([*FGSM, *BAD[message]]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not Path("out/results.json").exists()
+
+
+def test_labels_that_no_image_can_be_used_with_are_named(place, capsys):
+    (place / "data" / "segradius.yaml").write_text("classes: [dark, bright]\nignore_index: 9\n")
+    for name in "ac":
+        (place / "data" / "images" / f"{name}.png").unlink()
+    assert main(FGSM) == 2
+    error = capsys.readouterr().err
+    assert "none of the images could be used; the first, b:" in error
+    assert "255" in error
+
+
+def test_a_yaml_file_gives_the_same_experiment_as_the_command_line(place):
+    Path("experiment.yaml").write_text(
+        "model: closed_form:threshold\nnum_classes: 2\ndata: folder:data\ndevice: cpu\nattack: [fgsm, pgd]\n"
+        "eps: {linf: 0.1}\nout: from-yaml\n"
+    )
+    assert main(["attack", "--config", "experiment.yaml"]) == 0
+    assert main(FGSM) == 0
+    assert report("from-yaml")["identity"] == report()["identity"]

@@ -1,0 +1,37 @@
+"""`segradius list` names everything that is registered."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from segradius.cli import main
+
+REGISTRIES = {
+    "attacks": "segradius.attacks:ATTACKS",
+    "losses": "segradius.losses:LOSSES",
+    "weightings": "segradius.weightings:WEIGHTINGS",
+    "models": "segradius.models:MODELS",
+    "data": "segradius.data:DATA",
+    "protocols": "segradius.data:PROTOCOLS",
+}
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_every_registered_name_is_listed_with_its_summary(kind: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["list", kind]) == 0
+    shown = capsys.readouterr().out
+    module, _, name = REGISTRIES[kind].partition(":")
+    registry = getattr(importlib.import_module(module), name)
+    assert len(registry) > 0
+    for entry in registry:
+        assert entry in shown
+        assert " ".join(registry.summary(entry).split()[:4]) in shown
+
+
+def test_an_unknown_kind_is_refused_with_the_kinds_there_are(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["list", "atacks"])
+    assert stop.value.code == 2
+    assert "attacks" in capsys.readouterr().err
