@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+
+import segradius as sr
+
+# One thread a worker: on the small tensors of these tests, threads cost far more than they bring.
+torch.set_num_threads(1)
 
 
 def shared_folder() -> Path:
@@ -16,7 +23,9 @@ def shared_folder() -> Path:
 
 def _need(path: Path) -> Path:
     if not path.exists():
-        pytest.skip(f"shared data absent: {path.name} (set SEGRADIUS_SHARED to the folder that holds data/ and models/)")
+        pytest.skip(
+            f"shared data absent: {path.name} (set SEGRADIUS_SHARED to the folder that holds data/ and models/)"
+        )
     return path
 
 
@@ -36,3 +45,18 @@ def camvid_weights() -> Path:
 def golden_folder() -> Path:
     """Parity data for the paper's networks."""
     return _need(shared_folder() / "golden")
+
+
+@pytest.fixture(scope="session")
+def camvid_model(camvid_weights: Path) -> sr.Segmenter:
+    """The CamVid network, ready to attack at sides that are multiples of 8."""
+    spec = "smp:PSPNet,encoder_name=resnet18,encoder_weights=null,encoder_depth=3,classes=11"
+    return sr.load_model(spec, weights=str(camvid_weights))
+
+
+@pytest.fixture(scope="session")
+def camvid_batch(camvid_folder: Path) -> tuple[Tensor, Tensor]:
+    """Four test images at 120 × 160 and their labels."""
+    data = sr.open_data(f"camvid:{camvid_folder}", split="test", size=(120, 160))
+    samples = [data[i] for i in range(0, 156, 39)]
+    return torch.stack([s.image for s in samples]), torch.stack([s.label for s in samples])

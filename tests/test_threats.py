@@ -118,9 +118,9 @@ def test_projection_equals_a_convex_solver(name, seed):
         bounds=[(0, t) for t in top] + [(0, b) for b in bottom],
         constraints=ball,
         method="SLSQP",
-        options={"ftol": 1e-15, "maxiter": 500},
+        options={"ftol": 1e-13, "maxiter": 500},
     )
-    assert solved.success
+    assert solved.status in (0, 8)  # 8: the line search finds no better point within rounding
     found = NORMS[name].project(column(delta.tolist()), column(image.tolist()), torch.tensor([eps], dtype=DOUBLE))
     np.testing.assert_allclose(found[0].numpy(), solved.x[:6] - solved.x[6:], atol=1e-6)
 

@@ -23,14 +23,15 @@ class _LowerQuantile(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, log_q: Tensor) -> Tensor:
         log_q = log_q.clamp(_LOG_SMALLEST, _LOG_HALF)
-        z = torch.special.ndtri(log_q.exp())
+        z: Tensor = torch.special.ndtri(log_q.exp())
         ctx.save_for_backward(log_q, z)
         return z
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         log_q, z = ctx.saved_tensors
-        return grads[0] * torch.exp(log_q + 0.5 * z.square() + _LOG_SQRT_2PI)
+        scale: Tensor = torch.exp(log_q + 0.5 * z.square() + _LOG_SQRT_2PI)
+        return grads[0] * scale
 
 
 def normal_quantile(log_p: Tensor, log_1mp: Tensor) -> Tensor:
@@ -50,7 +51,7 @@ def normal_quantile(log_p: Tensor, log_1mp: Tensor) -> Tensor:
         [0.0, 0.6745, -1.2816]
     """
     upper = log_p > log_1mp
-    tail: Tensor = _LowerQuantile.apply(torch.where(upper, log_1mp, log_p))  # type: ignore[no-untyped-call]
+    tail: Tensor = _LowerQuantile.apply(torch.where(upper, log_1mp, log_p))
     return torch.where(upper, -tail, tail)
 
 

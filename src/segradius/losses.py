@@ -174,7 +174,8 @@ class ExpectedFlips:
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         tau = self.tau + (self.tau_end - self.tau) * progress
-        return torch.special.ndtr(-signed_radius(logits, labels) / tau)
+        flips: Tensor = torch.special.ndtr(-signed_radius(logits, labels) / tau)
+        return flips
 
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ def normalised_radius(probability: Tensor) -> Tensor:
         >>> normalised_radius(torch.tensor([0.3, 0.5, 0.841344746, 1.0])).tolist()
         [0.0, 0.0, 1.0..., 4.608...]
     """
-    return torch.special.ndtri(probability.clamp(0.5, CEILING))
+    radius: Tensor = torch.special.ndtri(probability.clamp(0.5, CEILING))
+    return radius
 
 
 def two_class_radius(top: Tensor, runner_up: Tensor) -> Tensor:
@@ -73,7 +74,8 @@ def two_class_radius(top: Tensor, runner_up: Tensor) -> Tensor:
         True
     """
     top, runner_up = top.clamp(1 - CEILING, CEILING), runner_up.clamp(1 - CEILING, CEILING)
-    return (0.5 * (torch.special.ndtri(top) - torch.special.ndtri(runner_up))).clamp_min(0)
+    difference: Tensor = torch.special.ndtri(top) - torch.special.ndtri(runner_up)
+    return (0.5 * difference).clamp_min(0)
 
 
 @torch.no_grad()
@@ -113,7 +115,8 @@ def smoothed_probabilities(
         count = min(group, samples - first)
         noisy = torch.cat([images + sigma * _noise(images, randomness, step, first + j) for j in range(count)])
         noisy = noisy.clamp_(0, 1) if clamp else noisy
-        found = model.logits(noisy, precision=precision).softmax(1).unflatten(0, (count, len(images))).sum(0)
+        found = model.logits(noisy, precision=precision).softmax(1)
+        found = found.view(count, len(images), *found.shape[1:]).sum(0)
         total = found if total is None else total.add_(found)
     if ledger is not None:
         ledger.enter("radius", forward=samples)

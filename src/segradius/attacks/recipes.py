@@ -154,19 +154,18 @@ def flip_pgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: f
 
 
 @ATTACKS.register("dag")
-def dag(threat: Threat, settings: Settings, *, per_eps: float | None = None) -> Guided:
+def dag(threat: Threat, settings: Settings) -> Guided:
     """Dense adversary generation (Xie et al. 2017): logit differences of the pixels still correct, dense steps γ·g/‖g‖.
 
-    The original has no ball: pass ``eps=inf`` for it. ``alpha`` is γ.
+    The original has no ball: pass ``eps=inf`` and γ as ``alpha`` for it. Inside a ball, γ is 2.5ε/T by default, and 4ε
+    for l∞, where g/‖g‖∞ is far from ±1 at most pixels.
 
     Args:
         threat: Ball and box.
-        settings: Shared settings.
-        per_eps: γ in units of ε/T where ``alpha`` is not given; by default 2.5, and 10 for l∞, whose dense step moves
-            few values by the whole of γ.
+        settings: Shared settings; ``alpha`` is γ.
     """
-    default = 10.0 if threat.norm.name == "linf" else 2.5
-    step = Dense(settings.size(threat.norm.name, default if per_eps is None else per_eps))
+    steps = settings.steps or PAPER_STEPS[threat.norm.name]
+    step = Dense(settings.size(threat.norm.name, 4.0 * steps if threat.norm.name == "linf" else 2.5))
     return settings.iterate(Objective(Margin(), StillCorrect()), threat, step)
 
 

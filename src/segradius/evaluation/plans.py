@@ -18,6 +18,9 @@ from segradius.weightings import balanced_weights
 SHARED = {"projection": "euclidean"}
 """Options that every attack takes, which are the threat's and no recipe's."""
 
+FIXED = {"fgsm": {"steps"}, "apgd": {"alpha"}, "sea": {"alpha"}, "dag_alg3": {"start", "keep"}}
+"""Shared options that an attack determines by itself, and refuses when they are given."""
+
 
 def make_plans(
     names: Sequence[str], budgets: Sequence[tuple[str, float]], options: Mapping[str, Any] | None = None
@@ -72,8 +75,10 @@ def with_class_weights(plans: Sequence[AttackPlan], data: SegmentationData, num_
 
 def _defaults(name: str) -> dict[str, Any]:
     """Options that an attack takes, with their defaults."""
-    known = attack_options(name)
-    return SHARED | {o: p.default for o, p in known.items() if p.default is not inspect.Parameter.empty}
+    known, fixed = attack_options(name), FIXED.get(name.removeprefix("cr_"), set())
+    return SHARED | {
+        o: p.default for o, p in known.items() if p.default is not inspect.Parameter.empty and o not in fixed
+    }
 
 
 def _class_pixels(data: SegmentationData, num_classes: int) -> torch.Tensor:
