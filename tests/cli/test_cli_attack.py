@@ -150,6 +150,11 @@ def test_another_experiment_in_the_same_folder_needs_overwrite(place, capsys):
     assert report()["experiment"]["seed"] == 1
 
 
+def test_a_command_that_failed_before_any_attack_can_be_corrected_in_the_same_folder(place):
+    assert main([*FGSM, "--target", "bridht"]) == 2
+    assert main([*FGSM, "--target", "bright"]) == 0
+
+
 def test_a_truncated_image_is_set_aside_by_name_and_counted(place, capsys):
     file = place / "data" / "images" / "b.png"
     file.write_bytes(file.read_bytes()[:40])

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from segradius.attacks import make_attack
 from segradius.errors import InputError
 from segradius.evaluation import (
     AttackPlan,
@@ -20,6 +21,7 @@ from segradius.evaluation import (
     with_class_weights,
 )
 from segradius.evaluation.experiment import plain
+from segradius.evaluation.plans import FIXED
 from segradius.models import wrap
 
 PGD = AttackPlan("pgd", "l2", 1.5, {"steps": 3})
@@ -101,6 +103,15 @@ def test_an_option_goes_to_the_attacks_that_take_it():
     ]
     assert ["sigma" in plan.options for plan in plans] == [False, True, False, True]
     assert plans[1].options["sigma"] == 0.5
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name, fixed in FIXED.items() for option in fixed])
+def test_what_an_attack_determines_by_itself_is_left_to_the_others(name: str, option: str):
+    value = {"steps": 7, "alpha": 0.5, "start": "uniform", "keep": "last"}[option]
+    with pytest.raises(InputError):
+        make_attack(name, norm="linf", eps=0.1, **{option: value})
+    plans = make_plans([name, f"cr_{name}", "pgd"], [("linf", 0.1)], {option: value})
+    assert [plan.options.get(option) for plan in plans] == [None, None, value]
 
 
 def test_an_option_that_no_attack_takes_is_an_error_with_the_nearest():

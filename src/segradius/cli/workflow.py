@@ -89,20 +89,19 @@ def device_name(asked: str) -> str:
 
 
 def _opened(experiment: Experiment, at: Workplace) -> Store:
-    """The folder's store, for this experiment."""
+    """The folder's store, for this experiment; one in which no attack was finished yet is begun anew."""
     store = Store(at.folder / DATABASE)
     earlier = store.noted("experiment")
     conflict = None if earlier is None else experiment.extends(earlier)
-    if conflict and not at.overwrite:
-        store.__exit__(None, None, None)
+    if conflict and store.holds_attacks() and not at.overwrite:
+        store.close()
         raise InputError(
             f"{at.folder} holds another experiment: {conflict}. Choose another --out, or add --overwrite to replace it"
         )
-    if at.overwrite:
-        store.__exit__(None, None, None)
-        for pattern in WRITTEN:
-            for file in at.folder.glob(pattern):
-                file.unlink()
+    if conflict or at.overwrite:
+        store.close()
+        for file in (file for pattern in WRITTEN for file in at.folder.glob(pattern)):
+            file.unlink()
         store = Store(at.folder / DATABASE)
     store.note("experiment", experiment.as_dict())
     return store

@@ -107,7 +107,15 @@ class Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._base.close()
+
+    def holds_attacks(self) -> bool:
+        """Whether there is any result of an attack."""
+        return bool(self._rows("SELECT 1 FROM results WHERE attack != ? LIMIT 1", CLEAN))
 
     def note(self, name: str, value: Any) -> None:
         """Keep a JSON value under ``name``, in place of an earlier one."""
