@@ -118,3 +118,12 @@ def test_grey_jpeg_masks_go_by_the_palette(tmp_path, write):
     path = write(tmp_path / "m.jpg", np.full((8, 8), 250, np.uint8))
     key = MaskKey(((0, 0), (1, 1)), (((0, 0, 0), 0), ((255, 255, 255), 1)))
     assert (read_labels(path, key) == 1).all()
+
+
+def test_stride_keeps_every_so_many_samples_and_limit_counts_those() -> None:
+    from segradius.data import open_data
+
+    data = open_data("scenes:24x32,10", split="test", stride=4)
+    assert list(data.ids) == ["test-00000", "test-00004", "test-00008"]
+    assert data[2].id == "test-00008"
+    assert list(open_data("scenes:24x32,10", split="test", stride=4, limit=2).ids) == ["test-00000", "test-00004"]

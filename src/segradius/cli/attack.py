@@ -24,6 +24,7 @@ def attack(
     outputs: Literal["logits", "probabilities"] | None = None,
     split: str | None = None,
     limit: int | None = None,
+    stride: int = 1,
     size: str | None = None,
     protocol: str | None = None,
     steps: int | None = None,
@@ -63,6 +64,7 @@ def attack(
         outputs: What the network returns, where it is not logits.
         split: Part of the data set; its evaluation part by default.
         limit: Only the first so many images.
+        stride: Only every stride-th image, as neighbouring frames of a video look alike.
         size: Resize to height x width, as in 240x320.
         protocol: Named preparation of images, instead of size.
         steps: Steps T. Default: the attack's own; the paper's 50 for l1 and l2, 20 for linf.
@@ -103,8 +105,8 @@ def attack(
         "every": every,
     }
     plans = make_plans(parsing.names(attack), parsing.budgets(norm, eps), named | parsing.options(options))
-    images = DataChoice(data, split, parsing.size(size), protocol, limit)
-    opened = open_data(data, split=split, size=images.size, protocol=protocol, limit=limit)
+    images = DataChoice(data, split, parsing.size(size), protocol, limit, stride)
+    opened = open_data(data, split=split, size=images.size, protocol=protocol, limit=limit, stride=stride)
     network = load_model(
         model,
         weights=weights,

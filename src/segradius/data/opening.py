@@ -12,17 +12,19 @@ from segradius.errors import InputError
 
 @dataclass(frozen=True)
 class Prepared:
-    """The first ``length`` samples of a data set, each put through a preparation.
+    """Every ``stride``-th sample of a data set, ``length`` of them, each put through a preparation.
 
     Args:
         source: The data set.
         preparation: What is done to image and label.
         length: How many samples.
+        stride: Distance between samples.
     """
 
     source: SegmentationData
     preparation: Preparation
     length: int
+    stride: int = 1
 
     @property
     def name(self) -> str:
@@ -37,13 +39,13 @@ class Prepared:
     @property
     def ids(self) -> Sequence[str]:
         """The ids of the samples that are left."""
-        return self.source.ids[: self.length]
+        return self.source.ids[:: self.stride][: self.length]
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.source[range(self.length)[index]]
+        sample = self.source[range(self.length)[index] * self.stride]
         return Sample(sample.id, *self.preparation(sample.image, sample.label))
 
 
@@ -54,6 +56,7 @@ def open_data(
     size: tuple[int, int] | None = None,
     protocol: str | None = None,
     limit: int | None = None,
+    stride: int = 1,
 ) -> SegmentationData:
     """Open a data set by name; files are listed now and read one by one when asked for.
 
@@ -64,6 +67,7 @@ def open_data(
         size: (height, width) to which all images are resized; excludes ``protocol``.
         protocol: Name of an evaluation protocol in `PROTOCOLS`.
         limit: Keep at most this many samples, from the first.
+        stride: Keep only every stride-th sample, as neighbouring frames of a video look alike; before ``limit``.
 
     Raises:
         InputError: The name, path, split, size, protocol or limit is not usable, or an image has no mask.
@@ -74,11 +78,13 @@ def open_data(
         (3, 'test-00000', (3, 60, 80))
     """
     preparation = _preparation(size, protocol)
-    if limit is not None and limit < 1:
-        raise InputError(f"limit {limit}: expected at least 1")
+    for option, value in (("limit", limit), ("stride", stride)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} {value}: expected at least 1")
     name, _, path = spec.partition(":")
     source = DATA[name](path, split)
-    return Prepared(source, preparation, len(source) if limit is None else min(limit, len(source)))
+    length = -(-len(source) // stride)
+    return Prepared(source, preparation, length if limit is None else min(limit, length), stride)
 
 
 def _preparation(size: tuple[int, int] | None, protocol: str | None) -> Preparation:

@@ -47,6 +47,7 @@ class DataChoice:
         size: Height and width to resize to.
         protocol: Name of an evaluation protocol, instead of ``size``.
         limit: Only the first so many images.
+        stride: Only every stride-th image.
     """
 
     spec: str
@@ -54,6 +55,7 @@ class DataChoice:
     size: tuple[int, int] | None = None
     protocol: str | None = None
     limit: int | None = None
+    stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Experiment:
         Which other attacks or images are in the experiment does not matter, so those can be added later.
         """
         described = self.as_dict()
-        del described["attacks"], described["data"]["limit"]
+        del described["attacks"], described["data"]["limit"], described["data"]["stride"]
         return _digest(described | {"attack": plain(asdict(plan))})
 
     def extends(self, earlier: Mapping[str, Any]) -> str | None:
