@@ -24,11 +24,28 @@ from segradius.evaluation import (
     summarise,
     work,
 )
-from segradius.models import wrap
+from segradius.models import Segmenter, wrap
 
 EXPERIMENT = Experiment(
     ModelChoice("threshold"), DataChoice("memory"), make_plans(["fgsm", "pgd"], [("linf", 0.1)], {"steps": 1})
 )
+
+
+@pytest.fixture
+def model() -> Segmenter:
+    return wrap(threshold, num_classes=2, name="threshold")
+
+
+@pytest.fixture
+def data() -> Memory:
+    """Clean: all right but one pixel of image 1. l∞ ε = 0.1 turns exactly the pixels with brightness 0.45 and 0.55."""
+    return Memory(
+        [
+            grey(0, [[0.2, 0.45, 0.55, 0.8]], [[0, 0, 1, 1]]),
+            grey(1, [[0.2, 0.45, 0.8, 0.55]], [[1, 0, 1, 255]]),
+            grey(2, [[0.45, 0.45], [0.8, 0.8]], [[0, 0], [1, 1]]),
+        ]
+    )
 
 
 def run(data, model, store, experiment=EXPERIMENT, **more):

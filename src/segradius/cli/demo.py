@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +41,8 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
     plans = make_plans(["pgd", "cr_pgd"], [("l2", eps)], {"steps": steps})
     chosen = ModelChoice("demo", fingerprint=fingerprint(model))
     experiment = Experiment(chosen, DataChoice(spec, "test", limit=limit), plans)
-    clean, pgd, cr_pgd, *_ = carry_out(experiment, model, data, Workplace(Path(out), overwrite=True)).rows
+    with _one_thread():
+        clean, pgd, cr_pgd, *_ = carry_out(experiment, model, data, Workplace(Path(out), overwrite=True)).rows
     console.print(
         f"\nThe network labels {_share(clean)} of the pixels right. A change of length {eps:g}, hard to see in the "
         f"picture's first row and magnified in the second, leaves {_share(pgd)} after PGD and {_share(cr_pgd)} after "
@@ -48,6 +51,19 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
     )
     console.print(f"The picture: {Path(out) / 'figure.png'}", markup=False, highlight=False)
     return 0
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For so small a network threads cost more than they bring, many times so on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _share(row: Row) -> str:
