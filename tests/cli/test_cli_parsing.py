@@ -58,6 +58,10 @@ def test_option_values_are_numbers_lists_or_words():
     }  # fmt: skip
 
 
+def test_an_option_can_be_for_one_attack():
+    assert options("tau=2,sea.steps=100,cr_pgd.samples=0") == {"tau": 2, "sea.steps": 100, "cr_pgd.samples": 0}
+
+
 def test_an_option_without_a_name_is_refused():
     with pytest.raises(InputError, match="option 'js' has no name"):
         options("js")

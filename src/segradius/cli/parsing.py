@@ -38,7 +38,7 @@ def pairs(given: Keyed) -> list[tuple[str, str]]:
     if isinstance(given, Mapping):
         return [(str(key), _text(value)) for key, value in given.items()]
     text = _text(given)
-    parts = [part.strip() for part in re.split(r",(?=\s*\w+\s*=)", text) if part.strip()]
+    parts = [part.strip() for part in re.split(r",(?=\s*[\w.]+\s*=)", text) if part.strip()]
     split = [part.partition("=") for part in parts]
     return [(key.strip(), value.strip()) if equals else ("", key) for key, equals, value in split]
 
