@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from segradius.attacks import make_attack
+from segradius.attacks.recipes import FIXED
 from segradius.errors import InputError
 from segradius.evaluation import (
     AttackPlan,
@@ -21,7 +22,6 @@ from segradius.evaluation import (
     with_class_weights,
 )
 from segradius.evaluation.experiment import plain
-from segradius.evaluation.plans import FIXED
 from segradius.models import wrap
 
 PGD = AttackPlan("pgd", "l2", 1.5, {"steps": 3})
@@ -107,7 +107,7 @@ def test_an_option_goes_to_the_attacks_that_take_it():
 
 @pytest.mark.parametrize(("name", "option"), [(name, option) for name, fixed in FIXED.items() for option in fixed])
 def test_what_an_attack_determines_by_itself_is_left_to_the_others(name: str, option: str):
-    value = {"steps": 7, "alpha": 0.5, "start": "uniform", "keep": "last"}[option]
+    value = {"steps": 7, "alpha": 0.5, "start": "uniform", "keep": "last", "sparse": 0.1}[option]
     with pytest.raises(InputError):
         make_attack(name, norm="linf", eps=0.1, **{option: value})
     plans = make_plans([name, f"cr_{name}", "pgd"], [("linf", 0.1)], {option: value})

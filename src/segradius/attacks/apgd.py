@@ -117,9 +117,9 @@ class SparseApgd:
 def _watch(seen: Observation, room: Room, state: _State | None) -> _State:
     """Account for an observation: the best iterate so far and whether the loss rose."""
     if state is None:
-        zero, low = torch.zeros_like(seen.value), torch.full_like(seen.value, -math.inf)
-        no = torch.zeros_like(seen.value, dtype=torch.bool)
-        return _State(seen.delta, seen.delta, seen.gradient, seen.value, seen.value, zero, 2 * room.eps, low, no)
+        zero, no = torch.zeros_like(seen.value), torch.zeros_like(seen.value, dtype=torch.bool)
+        start, value = (seen.delta, seen.delta, seen.gradient), seen.value
+        return _State(*start, value, value, zero, 2 * room.eps, value, no)
     better = seen.value > state.best_value
     at = better.view(-1, 1, 1, 1)
     return replace(

@@ -65,9 +65,20 @@ class Settings:
 
     def iterate(self, objective: Objective, threat: Threat, step: Step, *, steps: int | None = None) -> Iterative:
         """An iterative attack with these settings; ``steps`` is the recipe's own default T."""
-        count = self.steps or steps or PAPER_STEPS[threat.norm.name]
+        own = PAPER_STEPS[threat.norm.name] if steps is None else steps
+        count = own if self.steps is None else self.steps
         return Iterative(objective, threat, step, count, self.start or "zero", self.keep)
 
+
+#: Settings that an attack determines by itself.
+FIXED: Mapping[str, frozenset[str]] = {
+    "fgsm": frozenset({"steps"}),
+    "apgd": frozenset({"alpha", "sparse"}),
+    "sea": frozenset({"alpha", "sparse"}),
+    "dag": frozenset({"sparse"}),
+    "dag_alg3": frozenset({"start", "keep", "sparse"}),
+    "mi_fgsm": frozenset({"sparse"}),
+}
 
 Recipe = Callable[..., Guided]
 ATTACKS: Registry[Recipe] = Registry("attack")
@@ -103,8 +114,6 @@ def pgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str 
 @ATTACKS.register("fgsm")
 def fgsm(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
     """Fast gradient sign method (Goodfellow et al. 2015) for any norm: one step of length ε."""
-    if settings.steps not in (None, 1):
-        raise InputError(f"fgsm makes a single step, got steps={settings.steps}: use pgd")
     step = Steepest(settings.size(threat.norm.name, 1.0), settings.sparse)
     return settings.iterate(objective(loss, weighting), threat, step, steps=1)
 
@@ -178,8 +187,6 @@ def dag_alg3(threat: Threat, settings: Settings, *, first: Literal["uniform", "z
         settings: Shared settings; ``alpha`` is γ, 0.5 by default.
         first: Start of the inner perturbation; ``zero``, the letter of the algorithm, never moves.
     """
-    if settings.keep != "best" or settings.start is not None:
-        raise InputError("dag_alg3 starts at zero and keeps the best iterate: start and keep cannot be set")
     steps = settings.steps or PAPER_STEPS["linf"]
     return DagAlgorithm3(Objective(), threat, steps, settings.alpha or 0.5, first)
 
@@ -194,8 +201,6 @@ def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str
         loss: Name of the loss.
         weighting: Name of the weighting.
     """
-    if settings.alpha is not None:
-        raise InputError("apgd adapts its step: alpha cannot be set")
     goal = objective(loss, weighting)
     changing = isinstance(goal.loss, ExpectedFlips) or not isinstance(goal.weighting, Uniform)
     return _apgd(replace(goal, track=CrossEntropy() if changing else None), threat, settings, 100)
@@ -212,8 +217,6 @@ def sea(threat: Threat, settings: Settings, *, class_weights: tuple[float, ...] 
         each
             image by itself.
     """
-    if settings.alpha is not None:
-        raise InputError("sea adapts its step: alpha cannot be set")
     balanced = Product((StillCorrect(), ClassBalanced(class_weights)))
     members = {
         "mce": Objective(CrossEntropy(), StillCorrect(), track=CrossEntropy()),
@@ -264,6 +267,8 @@ def make_attack(
     threat = make_threat(norm, eps, projection)
     known = attack_options(name)
     for option in options:
+        if option in FIXED.get(_parse(name)[0], ()):
+            raise InputError(f"{name} determines {option} by itself: it cannot be set")
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
     shared = {f.name for f in fields(Settings)}
@@ -284,7 +289,7 @@ def attack_options(name: str) -> dict[str, inspect.Parameter]:
     found = {k: p for k, p in own.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
     for kind in (Settings, CertifiedRadius) if guided else (Settings,):
         found |= dict(inspect.signature(kind).parameters)
-    return found
+    return {option: p for option, p in found.items() if option not in FIXED.get(base, ())}
 
 
 def guided_by(method: Guided, weighting: Weighting) -> Guided:

@@ -18,9 +18,6 @@ from segradius.weightings import balanced_weights
 SHARED = {"projection": "euclidean"}
 """Options that every attack takes, which are the threat's and no recipe's."""
 
-FIXED = {"fgsm": {"steps"}, "apgd": {"alpha"}, "sea": {"alpha"}, "dag_alg3": {"start", "keep"}}
-"""Shared options that an attack determines by itself, and refuses when they are given."""
-
 
 def make_plans(
     names: Sequence[str], budgets: Sequence[tuple[str, float]], options: Mapping[str, Any] | None = None
@@ -30,7 +27,8 @@ def make_plans(
     Args:
         names: Attacks.
         budgets: Pairs of norm and ε.
-        options: Options by name; None values are as if not given.
+        options: Options by name, or by attack and name as in ``sea.steps``: for that attack and its ``cr_`` form alone,
+            before those for all. None values are as if not given.
 
     Raises:
         InputError: For an unknown attack or norm, an option that none of the attacks takes, or a bad value.
@@ -39,15 +37,14 @@ def make_plans(
         >>> plain, guided = make_plans(["pgd", "cr_pgd"], [("l2", 1.5)], {"samples": 4, "steps": 10})
         >>> plain.options["steps"], guided.options["samples"], "samples" in plain.options
         (10, 4, False)
+        >>> [plan.options["steps"] for plan in make_plans(["pgd", "sea"], [("l2", 1.5)], {"steps": 9, "sea.steps": 99})]
+        [9, 99]
     """
     given = {name: value for name, value in (options or {}).items() if value is not None}
     takes = {name: _defaults(name) for name in dict.fromkeys(names)}
-    for option in given:
-        if not any(option in known for known in takes.values()):
-            error = unknown_name("option", option, {known for each in takes.values() for known in each})
-            raise InputError(f"none of the attacks {', '.join(takes)} takes {option!r}: {error}")
+    _check_taken(given, takes)
     plans = tuple(
-        AttackPlan(name, norm, eps, known | {o: v for o, v in given.items() if o in known})
+        AttackPlan(name, norm, eps, known | _for_attack(name, given, known))
         for norm, eps in dict.fromkeys(budgets)
         for name, known in takes.items()
     )
@@ -73,12 +70,26 @@ def with_class_weights(plans: Sequence[AttackPlan], data: SegmentationData, num_
     )
 
 
+def _check_taken(given: Mapping[str, Any], takes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `InputError` for an option that no attack takes."""
+    for option in given:
+        if not any(_for_attack(name, {option: 0}, known) for name, known in takes.items()):
+            error = unknown_name("option", option, {known for each in takes.values() for known in each})
+            raise InputError(f"none of the attacks {', '.join(takes)} takes {option!r}: {error}")
+
+
+def _for_attack(name: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The given options that an attack takes; those for it alone go before those for all."""
+    found = {option: value for option, value in given.items() if option in known}
+    for prefix in dict.fromkeys((name.removeprefix("cr_"), name)):
+        own = {option.removeprefix(f"{prefix}."): value for option, value in given.items()}
+        found |= {o: v for o, v in own.items() if o in known and f"{prefix}.{o}" in given}
+    return found
+
+
 def _defaults(name: str) -> dict[str, Any]:
     """Options that an attack takes, with their defaults."""
-    known, fixed = attack_options(name), FIXED.get(name.removeprefix("cr_"), set())
-    return SHARED | {
-        o: p.default for o, p in known.items() if p.default is not inspect.Parameter.empty and o not in fixed
-    }
+    return SHARED | {o: p.default for o, p in attack_options(name).items() if p.default is not inspect.Parameter.empty}
 
 
 def _class_pixels(data: SegmentationData, num_classes: int) -> torch.Tensor:
