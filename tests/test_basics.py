@@ -8,6 +8,7 @@ import torch
 from segradius.errors import InputError
 from segradius.goal import Goal, one_class, random_classes
 from segradius.ledger import Ledger
+from segradius.prediction import predict
 from segradius.randomness import Randomness
 from segradius.registry import Registry
 
@@ -96,3 +97,20 @@ def test_random_target_is_one_class_an_image_whatever_the_batch() -> None:
 def test_target_class_that_does_not_exist_is_named() -> None:
     with pytest.raises(InputError, match="target class 7 does not exist: classes are 0 to 6"):
         one_class(torch.zeros(1, 1, 1, dtype=torch.long), 7, 7)
+
+
+@pytest.mark.parametrize("classes", [2, 11, 150, 300])
+def test_prediction_is_the_first_largest_logit(classes: int) -> None:
+    g = torch.Generator().manual_seed(classes)
+    logits = torch.randint(-3, 4, (2, classes, 5, 6), generator=g).float()  # many ties
+    top, found = predict(logits)
+    assert torch.equal(top, logits.amax(1))
+    assert (found.numpy() == logits.numpy().argmax(1)).all()
+
+
+def test_prediction_of_nan_logits_has_a_nan_top() -> None:
+    logits = torch.zeros(1, 3, 1, 2)
+    logits[0, 1, 0, 0] = float("nan")
+    top, found = predict(logits)
+    assert top.isnan().tolist() == [[[True, False]]]
+    assert found.max() < 3

@@ -12,26 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segradius.prediction import predict
+
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _LOG_SMALLEST = -85.0  # exp(-85) is still a normal float32
 _LOG_HALF = math.log(0.5)
-
-
-class _LowerQuantile(torch.autograd.Function):
-    """Φ⁻¹(exp(log_q)) for log_q ≤ log ½; d/d log_q = q / φ(z), computed in logarithms so that it cannot overflow."""
-
-    @staticmethod
-    def forward(ctx: Any, log_q: Tensor) -> Tensor:
-        log_q = log_q.clamp(_LOG_SMALLEST, _LOG_HALF)
-        z: Tensor = torch.special.ndtri(log_q.exp())
-        ctx.save_for_backward(log_q, z)
-        return z
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        log_q, z = ctx.saved_tensors
-        scale: Tensor = torch.exp(log_q + 0.5 * z.square() + _LOG_SQRT_2PI)
-        return grads[0] * scale
+_SMALLEST = 1e-37
 
 
 def normal_quantile(log_p: Tensor, log_1mp: Tensor) -> Tensor:
@@ -42,7 +28,7 @@ def normal_quantile(log_p: Tensor, log_1mp: Tensor) -> Tensor:
         log_1mp: Logarithm of its complement.
 
     Returns:
-        The standard normal quantile, within ±12.9 (probabilities below e⁻⁸⁵ are taken as e⁻⁸⁵).
+        The standard normal quantile, within ±12.9 (probabilities below e⁻⁸⁵ are taken as e⁻⁸⁵); no gradient.
 
     Example:
         >>> import torch
@@ -51,7 +37,7 @@ def normal_quantile(log_p: Tensor, log_1mp: Tensor) -> Tensor:
         [0.0, 0.6745, -1.2816]
     """
     upper = log_p > log_1mp
-    tail: Tensor = _LowerQuantile.apply(torch.where(upper, log_1mp, log_p))
+    tail = torch.special.ndtri(torch.where(upper, log_1mp, log_p).clamp_(_LOG_SMALLEST, _LOG_HALF).exp_())
     return torch.where(upper, -tail, tail)
 
 
@@ -74,17 +60,41 @@ def signed_radius(logits: Tensor, labels: Tensor) -> Tensor:
         >>> round(signed_radius(logits, torch.zeros(1, 1, 1, dtype=torch.long)).item(), 4)
         1.179
     """
-    at = labels.unsqueeze(1)
-    own = logits.gather(1, at).squeeze(1)
-    others = logits.scatter(1, at, -math.inf)
-    rival, where = others.max(1)
-    rest = others.detach().scatter(1, where.unsqueeze(1), -math.inf)
-    kept = torch.isfinite(rest)
-    # Built from `logits`, not `rest`, so that the gradient reaches them; -inf entries add exp(-inf) = 0.
-    rest_sum = (logits - rival.unsqueeze(1)).masked_fill(~kept, -math.inf).exp().sum(1)
-    log_others = torch.log1p(rest_sum) + rival  # everything but the label
-    total = torch.logaddexp(log_others, own)
-    log_not_rival = torch.logaddexp(rest_sum.clamp_min(1e-37).log() + rival, own)
-    mine = normal_quantile(own - total, log_others - total)
-    theirs = normal_quantile(rival - total, log_not_rival - total)
-    return 0.5 * (mine - theirs)
+    radius: Tensor = _SignedRadius.apply(logits, labels.unsqueeze(1))
+    return radius
+
+
+class _SignedRadius(torch.autograd.Function):
+    """The radius with its gradient in closed form.
+
+    With q = Φ⁻¹(p) and p the softmax, ∂q_k/∂z_c = p_k/φ(q_k) · (1[c = k] − p_c). The factor p_k/φ(q_k) overflows
+    where p_k is near 1, its product with 1 − p_k or with another p_c does not: all products are made of sums of
+    logarithms.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, at: Tensor) -> Tensor:
+        own = logits.gather(1, at)
+        others = logits.scatter(1, at, -math.inf)
+        rival, where = predict(others)
+        rival, where = rival.unsqueeze(1), where.unsqueeze(1)
+        rest = others.scatter_(1, where, -math.inf).sub_(rival).exp_().sum(1, keepdim=True)
+        log_others = torch.log1p(rest).add_(rival)  # of all but the label
+        log_not_rival = torch.logaddexp(rest.clamp_min_(_SMALLEST).log_().add_(rival), own)
+        total = torch.logaddexp(log_others, own)
+        mine = normal_quantile(own - total, log_others - total)
+        theirs = normal_quantile(rival - total, log_not_rival - total)
+        ctx.save_for_backward(logits, at, where, own, rival, log_others, log_not_rival, total, mine, theirs)
+        return 0.5 * (mine - theirs).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        logits, at, where, own, rival, log_others, log_not_rival, total, mine, theirs = ctx.saved_tensors
+        log_a = own - 2 * total + 0.5 * mine.square() + _LOG_SQRT_2PI  # log p_y / φ(q_y), and one more − total
+        log_b = rival - 2 * total + 0.5 * theirs.square() + _LOG_SQRT_2PI
+        # Where c = k itself these overflow; they are replaced below.
+        by_own, by_rival = (logits + log_a).exp_(), (logits + log_b).exp_()
+        at_own = (log_others + log_a).exp_() + by_rival.gather(1, at)
+        at_rival = by_own.gather(1, where) + (log_not_rival + log_b).exp_()
+        found = by_rival.sub_(by_own).scatter_(1, at, at_own).scatter_(1, where, -at_rival)
+        return found.mul_(0.5 * grads[0].unsqueeze(1)), None

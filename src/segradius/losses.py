@@ -180,5 +180,5 @@ class ExpectedFlips:
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
     at = labels.unsqueeze(1)
-    rival = logits.scatter(1, at, -math.inf).max(1).values
+    rival = logits.scatter(1, at, -math.inf).amax(1)
     return rival - logits.gather(1, at).squeeze(1)

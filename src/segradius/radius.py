@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segradius.errors import InputError
 from segradius.ledger import Ledger
+from segradius.prediction import predict
 from segradius.randomness import Randomness
 
 #: Largest probability that is told from 1: Φ⁻¹ then stays below 4.62, as in the paper's published code.
@@ -173,7 +174,7 @@ def pixel_radius(
         ledger=ledger,
     )
     if form == "one":
-        top, prediction = probabilities.max(1)
+        top, prediction = predict(probabilities)
         return RadiusMap(sigma * normalised_radius(top), top, prediction, sigma)
     if form == "two":
         best, order = probabilities.topk(2, dim=1)

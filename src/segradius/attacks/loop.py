@@ -14,6 +14,7 @@ from segradius.errors import InputError
 from segradius.goal import Goal
 from segradius.ledger import Ledger
 from segradius.losses import CrossEntropy, Loss
+from segradius.prediction import predict
 from segradius.threats import Threat
 from segradius.weightings import Uniform, View, Weighting, times
 
@@ -211,7 +212,7 @@ def observe(
     logits = task.model.logits(images)
     ledger.enter("attack", forward=1, backward=1)
     fixed = logits.detach()
-    top, prediction = fixed.max(1)
+    top, prediction = predict(fixed)
     view = View(fixed, prediction, task.goal, images.detach(), *time, task.model, task.randomness, ledger)
     weights, state = objective.weighting.weigh(view, state)
     loss = objective.loss(logits, task.goal.reference, view.progress)
@@ -227,6 +228,6 @@ def observe(
 @torch.no_grad()
 def judge(incumbent: Incumbent, task: Task, delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
     """Offer an iterate that needs no gradient, at the price of one forward pass."""
-    top, prediction = task.model.logits((task.images + delta).clamp_(0, 1)).max(1)
+    top, prediction = predict(task.model.logits((task.images + delta).clamp_(0, 1)))
     ledger.enter("judging", forward=1)
     return incumbent.offer(delta, prediction, torch.isfinite(top).flatten(1).all(1), task.goal, best=best)

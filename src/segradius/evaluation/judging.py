@@ -12,6 +12,7 @@ from segradius.attacks import Result
 from segradius.evaluation.store import ImageResult, Pixels
 from segradius.metrics import count
 from segradius.models import Segmenter
+from segradius.prediction import predict
 from segradius.threats import NORMS
 
 
@@ -42,9 +43,9 @@ class Batch:
 
 @torch.no_grad()
 def judge(model: Segmenter, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Predicted class of each pixel (N, H, W), and whether all logits of an image are finite (N,)."""
-    logits = model.logits(images)
-    return logits.argmax(1), logits.isfinite().flatten(1).all(1)
+    """Predicted class of each pixel (N, H, W), and whether the largest logits of an image are all finite (N,)."""
+    top, prediction = predict(model.logits(images))
+    return prediction, top.isfinite().flatten(1).all(1)
 
 
 def goal_counts(batch: Batch, prediction: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,31 @@
+"""The predicted class of each pixel, and its logit, faster than ``torch.max`` over the class dimension."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def predict(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest logit of each pixel and its class, the first in a tie.
+
+    A reduction that also returns indices is not vectorised over the class dimension on a CPU. Finding the largest,
+    and then where it stands, is about three times as fast, and it is done in every step of an attack.
+
+    Args:
+        logits: (N, C, H, W).
+
+    Returns:
+        The largest logit (N, H, W), NaN where any logit of the pixel is, and its class (N, H, W) int64 (C − 1 for NaN).
+
+    Example:
+        >>> top, classes = predict(torch.tensor([1.0, 3.0, 3.0]).view(1, 3, 1, 1))
+        >>> top.item(), classes.item()
+        (3.0, 1)
+    """
+    classes = logits.shape[1]
+    top = logits.amax(1, keepdim=True)
+    small = torch.uint8 if classes <= 255 else torch.int32
+    rank = torch.arange(classes, 0, -1, dtype=small, device=logits.device).view(1, -1, 1, 1)
+    first = logits.eq(top).to(small).mul_(rank).amax(1)
+    return top.squeeze(1), first.long().neg_().add_(classes).clamp_max_(classes - 1)
