@@ -15,7 +15,7 @@ from torch import Tensor
 from segradius.errors import InputError
 from segradius.goal import Goal
 from segradius.ledger import Ledger
-from segradius.radius import CEILING, LogitModel, normalised_radius, smoothed_probabilities
+from segradius.radius import LogitModel, normalised_radius, smoothed_probabilities
 from segradius.randomness import Randomness
 from segradius.registry import Registry
 
@@ -249,8 +249,7 @@ def parse_weighting(text: str, **cr_options: Any) -> Weighting:
 
 def top_probability(logits: Tensor) -> Tensor:
     """Largest softmax probability of each pixel, (N, C, H, W) → (N, H, W)."""
-    top = logits.amax(1)
-    return (top - logits.logsumexp(1)).exp().clamp_max(CEILING)
+    return logits.softmax(1).amax(1)
 
 
 def balanced_weights(counts: Tensor) -> tuple[float, ...]:

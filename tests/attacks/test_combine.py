@@ -93,8 +93,11 @@ def test_cr_multiplies_every_objective_and_copies_nothing() -> None:
 def test_adaptive_step_of_a_guided_attack_tracks_a_loss_that_does_not_move() -> None:
     guided = make_attack("cr_apgd").method
     assert isinstance(guided, Iterative)
-    assert guided.objective.track is not None
-    assert make_attack("apgd").method.objective.track is None  # type: ignore[attr-defined]
+    assert guided.objective.tracks_another
+    plain = make_attack("apgd").method
+    assert isinstance(plain, Iterative)
+    assert not plain.objective.tracks_another
+    assert make_attack("apgd", loss="flips").method.objective.tracks_another  # type: ignore[attr-defined]
 
 
 def test_warm_start_and_uniform_start_respect_ball_box_and_mask(model: sr.Segmenter) -> None:

@@ -26,17 +26,22 @@ class Objective:
     Attributes:
         loss: Per-pixel loss.
         weighting: Pixel weights, frozen in each step.
-        track: Loss whose plain mean an adaptive step compares between iterates. None tracks the objective itself, which
-            is right only while it does not change from step to step.
+        track: Loss whose plain mean an adaptive step compares between iterates, as weights and annealed losses change
+            from step to step; None where the step compares nothing.
     """
 
     loss: Loss = field(default_factory=CrossEntropy)
     weighting: Weighting = field(default_factory=Uniform)
     track: Loss | None = None
 
+    @property
+    def tracks_another(self) -> bool:
+        """Whether the tracked value is not that of the objective itself."""
+        return self.track is not None and not (self.track == self.loss and isinstance(self.weighting, Uniform))
+
     def times(self, weighting: Weighting) -> Objective:
-        """This objective with a further weighting; its changing weights make cross-entropy the tracked loss."""
-        return replace(self, weighting=times(self.weighting, weighting), track=self.track or CrossEntropy())
+        """This objective with a further weighting."""
+        return replace(self, weighting=times(self.weighting, weighting))
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Observation:
     Attributes:
         delta: (N, 3, H, W) the iterate.
         gradient: (N, 3, H, W) of the objective, zero outside the changeable pixels.
-        value: (N,) tracked loss.
+        value: (N,) tracked loss, that of the objective where it tracks none.
         step: Index of the step.
     """
 
@@ -218,7 +223,7 @@ def observe(
     loss = objective.loss(logits, task.goal.reference, view.progress)
     value = task.goal.mean(loss * weights) * task.goal.sign
     (gradient,) = torch.autograd.grad(value.sum(), images)
-    if objective.track is not None:
+    if objective.track is not None and objective.tracks_another:
         with torch.no_grad():
             value = task.goal.mean(objective.track(fixed, task.goal.reference)) * task.goal.sign
     seen = Observation(delta, task.confine(gradient), value.detach(), time[0])

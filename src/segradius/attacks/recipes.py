@@ -28,7 +28,6 @@ from segradius.weightings import (
     Product,
     SegPGD,
     StillCorrect,
-    Uniform,
     Weighting,
     parse_weighting,
     times,
@@ -202,8 +201,8 @@ def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str
         weighting: Name of the weighting.
     """
     goal = objective(loss, weighting)
-    changing = isinstance(goal.loss, ExpectedFlips) or not isinstance(goal.weighting, Uniform)
-    return _apgd(replace(goal, track=CrossEntropy() if changing else None), threat, settings, 100)
+    annealed = isinstance(goal.loss, ExpectedFlips)
+    return _apgd(replace(goal, track=CrossEntropy() if annealed else goal.loss), threat, settings, 100)
 
 
 @ATTACKS.register("sea")
