@@ -24,7 +24,7 @@ import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import segradius as sr
@@ -67,17 +67,6 @@ class Passes:
         self.backward += len(gradient)
 
 
-class AsModule(nn.Module):
-    """A `Segmenter` as the plain module that other libraries take."""
-
-    def __init__(self, model: sr.Segmenter) -> None:
-        super().__init__()
-        self.model, self.network = model, model.network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.logits(images)
-
-
 Contender = Callable[[Batch], object]
 
 
@@ -107,7 +96,7 @@ def torchattacks_pgd(norm: str) -> Contender:
         import torchattacks
 
         kind = {"l2": torchattacks.PGDL2, "linf": torchattacks.PGD}[norm]
-        attack = kind(AsModule(batch.model), EPS[norm], EPS[norm] / batch.steps, batch.steps, random_start=False)
+        attack = kind(sr.AsModule(batch.model), EPS[norm], EPS[norm] / batch.steps, batch.steps, random_start=False)
         return attack(batch.images, batch.their_labels)
 
     return run
@@ -121,7 +110,7 @@ def foolbox_pgd(batch: Batch) -> object:
         def get_loss_fn(self, model: Any, labels: Any) -> Callable[[Any], Any]:
             return lambda x: ep.astensor(cross_entropy(model(x).raw, labels.raw))
 
-    model = foolbox.PyTorchModel(AsModule(batch.model).eval(), bounds=(0, 1), device=batch.images.device)
+    model = foolbox.PyTorchModel(sr.AsModule(batch.model).eval(), bounds=(0, 1), device=batch.images.device)
     attack = OnLabelMaps(steps=batch.steps, abs_stepsize=EPS["linf"] / batch.steps, random_start=False)
     return attack.run(model, batch.images, foolbox.criteria.Misclassification(batch.their_labels), epsilon=EPS["linf"])
 
@@ -131,7 +120,7 @@ def adv_lib_pgd(batch: Batch) -> object:
 
     eps = EPS["linf"]
     options = {"steps": batch.steps, "absolute_step_size": eps / batch.steps, "random_init": False}
-    return pgd_linf(AsModule(batch.model), batch.images, batch.their_labels, eps, **options)
+    return pgd_linf(sr.AsModule(batch.model), batch.images, batch.their_labels, eps, **options)
 
 
 CONTENDERS: dict[str, Contender] = {

@@ -9,24 +9,13 @@ import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 import segradius as sr
 from segradius.cli.parsing import size as parse_size
 from segradius.metrics import count, pooled_accuracy
 
 VOID = 255
-
-
-class AsModule(nn.Module):
-    """A `Segmenter` as the plain module that other libraries attack: images in [0, 1] in, logits (N, C, H, W) out."""
-
-    def __init__(self, model: sr.Segmenter) -> None:
-        super().__init__()
-        self.model, self.network = model, model.network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.logits(images)
 
 
 @dataclass(frozen=True)

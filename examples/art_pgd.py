@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import torch
-from _setting import VOID, AsModule, Setting, from_command_line, verdict
+from _setting import VOID, Setting, from_command_line, verdict
 from art.attacks.evasion import ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _attack(setting: Setting, loss: nn.Module) -> Tensor:
     estimator = PyTorchClassifier(
-        AsModule(setting.model),
+        sr.AsModule(setting.model),
         OnLabelMaps(loss),
         input_shape=tuple(setting.images.shape[1:]),
         nb_classes=setting.model.num_classes,

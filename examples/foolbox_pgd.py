@@ -11,7 +11,7 @@ from typing import Any
 
 import eagerpy as ep
 import foolbox
-from _setting import VOID, AsModule, Setting, from_command_line, verdict
+from _setting import VOID, Setting, from_command_line, verdict
 from torch import Tensor, nn
 
 import segradius as sr
@@ -47,7 +47,7 @@ class MostPixelsWrong(foolbox.criteria.Misclassification):
 
 def attack(setting: Setting) -> tuple[Tensor, Tensor]:
     """Adversarial images of foolbox's attack on cross-entropy, and on the guided loss."""
-    network = foolbox.PyTorchModel(AsModule(setting.model).eval(), bounds=(0, 1))
+    network = foolbox.PyTorchModel(sr.AsModule(setting.model).eval(), bounds=(0, 1))
     options = {"steps": setting.steps, "abs_stepsize": setting.alpha, "random_start": False}
     losses = (nn.CrossEntropyLoss(ignore_index=VOID), sr.CertifiedRadiusLoss(ignore_index=VOID))
     found: list[Tensor] = []

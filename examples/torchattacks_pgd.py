@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torchattacks
-from _setting import VOID, AsModule, Setting, from_command_line, verdict
+from _setting import VOID, Setting, from_command_line, verdict
 from torch import Tensor, nn
 
 import segradius as sr
@@ -45,7 +45,7 @@ class PGDL2WithLoss(torchattacks.PGDL2):
 
 def attack(setting: Setting) -> tuple[Tensor, Tensor]:
     """Adversarial images of the library's own attack, and of the same attack on the guided loss."""
-    network = AsModule(setting.model)
+    network = sr.AsModule(setting.model)
     options = {"eps": setting.eps, "alpha": setting.alpha, "steps": setting.steps}
     own = torchattacks.PGDL2(network, random_start=False, **options)
     guided = PGDL2WithLoss(network, sr.CertifiedRadiusLoss(ignore_index=VOID), **options)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+import segradius as sr
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LIBRARIES = {"foolbox_pgd": "foolbox", "art_pgd": "art", "torchattacks_pgd": "torchattacks"}
 TINY = ["--data=scenes:48x64", "--limit=2", "--steps=6", "--eps=2.0"]
@@ -58,7 +60,7 @@ def test_the_torchattacks_subclass_is_its_parent_when_given_its_parents_loss(mon
     own, _ = module.attack(setting)
     options = {"eps": setting.eps, "alpha": setting.alpha, "steps": setting.steps}
     loss = nn.CrossEntropyLoss(ignore_index=module.VOID)
-    mine = module.PGDL2WithLoss(module.AsModule(setting.model), loss, **options)(setting.images, setting.labels)
+    mine = module.PGDL2WithLoss(sr.AsModule(setting.model), loss, **options)(setting.images, setting.labels)
     torch.testing.assert_close(mine, own, rtol=0, atol=1e-5)
 
 

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from segradius.criterion import CertifiedRadiusLoss
     from segradius.data import open_data
     from segradius.errors import InputError, SegradiusError
-    from segradius.models import Segmenter, load_model, wrap
+    from segradius.models import AsModule, Segmenter, load_model, wrap
     from segradius.radius import RadiusMap, pixel_radius
     from segradius.randomness import Randomness
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AsModule": "models",
     "Attack": "attacks",
     "CertifiedRadiusLoss": "criterion",
     "InputError": "errors",
@@ -37,6 +38,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AsModule",
     "Attack",
     "CertifiedRadiusLoss",
     "InputError",

@@ -227,10 +227,14 @@ class Product:
         return weights, tuple(s for _, s in found)
 
 
+def factors(weighting: Weighting) -> tuple[Weighting, ...]:
+    """What a weighting is the product of: its factors, or itself."""
+    return weighting.factors if isinstance(weighting, Product) else (weighting,)
+
+
 def times(one: Weighting, other: Weighting) -> Weighting:
     """The product of two weightings, flat; `Uniform` is the unit."""
-    factors = [f for w in (one, other) for f in (w.factors if isinstance(w, Product) else (w,))]
-    kept = tuple(f for f in factors if not isinstance(f, Uniform))
+    kept = tuple(f for f in (*factors(one), *factors(other)) if not isinstance(f, Uniform))
     return Uniform() if not kept else kept[0] if len(kept) == 1 else Product(kept)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 
@@ -130,3 +132,15 @@ def test_per_image_budgets(model: sr.Segmenter) -> None:
     each = replace(attack, method=replace(attack.method, threat=Threat(NORMS["l2"], (0.1, 0.2, 0.3, 0.4))))
     found = each(model, images, labels)
     assert torch.allclose(NORMS["l2"].length(found.delta), torch.tensor([0.1, 0.2, 0.3, 0.4]).double(), rtol=0.02)
+
+
+def test_a_guided_ensemble_guides_each_member_once() -> None:
+    method = make_attack("cr_ensemble", members=("pgd", "cr_pgd")).method
+    assert isinstance(method, Ensemble)
+    weightings = [m.objective.weighting for m in method.members.values() if isinstance(m, Iterative)]
+    assert weightings == [CertifiedRadius(), CertifiedRadius()]
+
+
+def test_an_attack_can_be_sent_to_another_process() -> None:
+    attack = make_attack("cr_sea", norm="linf", eps=0.1)
+    assert pickle.loads(pickle.dumps(attack)) == attack

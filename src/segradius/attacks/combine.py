@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -119,7 +118,6 @@ class Ensemble:
     def __post_init__(self) -> None:
         if not self.members:
             raise InputError("an ensemble needs at least one member")
-        object.__setattr__(self, "members", MappingProxyType(dict(self.members)))
 
     @property
     def total_steps(self) -> int:

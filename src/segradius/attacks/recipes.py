@@ -29,6 +29,7 @@ from segradius.weightings import (
     SegPGD,
     StillCorrect,
     Weighting,
+    factors,
     parse_weighting,
     times,
 )
@@ -292,8 +293,13 @@ def attack_options(name: str) -> dict[str, inspect.Parameter]:
 
 
 def guided_by(method: Guided, weighting: Weighting) -> Guided:
-    """The same method with every objective multiplied by a weighting."""
-    return method.map_objective(lambda objective: objective.times(weighting))
+    """The same method with every objective multiplied by a weighting, save those that have one of its kind already."""
+
+    def guide(objective: Objective) -> Objective:
+        present = any(isinstance(factor, type(weighting)) for factor in factors(objective.weighting))
+        return objective if present else objective.times(weighting)
+
+    return method.map_objective(guide)
 
 
 def _method(name: str, threat: Threat, settings: Settings, options: Mapping[str, Any]) -> Guided:

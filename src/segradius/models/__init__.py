@@ -4,6 +4,7 @@ from segradius.models import demo
 from segradius.models.cards import ModelCard, read_card
 from segradius.models.checkpoints import load_into, load_state
 from segradius.models.loading import load_model
+from segradius.models.module import AsModule
 from segradius.models.normalisation import Normalisation
 from segradius.models.segmenter import Segmenter, wrap
 from segradius.models.sizes import SizeRule
@@ -11,6 +12,7 @@ from segradius.models.sources import MODELS
 
 __all__ = [
     "MODELS",
+    "AsModule",
     "ModelCard",
     "Normalisation",
     "Segmenter",
