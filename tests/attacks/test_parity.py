@@ -220,3 +220,17 @@ def test_every_loss_makes_pgd_fool_more_than_it_finds(loss: str) -> None:
     clean = ((model.logits(images).argmax(1) != labels) & (labels != VOID)).sum()
     found = make_attack("pgd", norm="l2", eps=0.8, steps=10, loss=loss)(model, images, labels)
     assert found.fooled.sum() > 1.5 * clean
+
+
+@pytest.mark.parametrize("name", ["pgd", "cr_pgd", "flip_pgd", "apgd"])
+def test_a_real_network_in_float32_gives_a_batch_what_it_gives_its_images(
+    name: str, camvid_model: sr.Segmenter, camvid_batch: Any
+) -> None:
+    images, labels = camvid_batch[0][:2], camvid_batch[1][:2]
+    guided = {"precision": "float32"} if name == "cr_pgd" else {}
+    attack = make_attack(name, norm="l2", eps=0.75, steps=5, **guided)  # type: ignore[arg-type]
+    together = attack(camvid_model, images, labels, ids=("a", "b"))
+    for i, key in enumerate("ab"):
+        alone = attack(camvid_model, images[i : i + 1], labels[i : i + 1], ids=(key,))
+        assert (together.delta[i] - alone.delta[0]).abs().amax() < 1e-5
+        assert torch.equal(together.prediction[i], alone.prediction[0])
