@@ -86,7 +86,8 @@ class CertifiedRadius:
         every: Refresh interval INT in steps; None is the paper's INT = M.
         radius_unit: ``"normalised"`` weighs by cr/σ = Φ⁻¹(p), as the published code does; ``"pixel"`` by cr itself, the
             paper's letter, under which every weight is 0.982 at σ = 0.001 and the attack is the unguided one.
-        precision: ``"bfloat16"`` or ``"float32"`` noisy passes.
+        precision: ``"bfloat16"`` makes the noisy passes about twice as fast. It ranks pixels as float32 does, but its
+            rounding turns differences in the last place, as another batch size brings, into ones of about 1e-3·ε in δ.
         clamp: Whether noisy images are clamped to [0, 1].
 
     Example:
@@ -101,7 +102,7 @@ class CertifiedRadius:
     samples: int = 8
     every: int | None = None
     radius_unit: Literal["normalised", "pixel"] = "normalised"
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Literal["float32", "bfloat16"] = "float32"
     clamp: bool = True
 
     def __post_init__(self) -> None:
