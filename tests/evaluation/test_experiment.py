@@ -105,7 +105,9 @@ def test_an_option_goes_to_the_attacks_that_take_it():
     assert plans[1].options["sigma"] == 0.5
 
 
-@pytest.mark.parametrize(("name", "option"), [(name, option) for name, fixed in FIXED.items() for option in fixed])
+@pytest.mark.parametrize(
+    ("name", "option"), [(name, option) for name, fixed in FIXED.items() for option in sorted(fixed)]
+)
 def test_what_an_attack_determines_by_itself_is_left_to_the_others(name: str, option: str):
     value = {"steps": 7, "alpha": 0.5, "start": "uniform", "keep": "last", "sparse": 0.1}[option]
     with pytest.raises(InputError):
