@@ -194,7 +194,9 @@ def test_algorithm_three_to_the_letter_never_moves() -> None:
     assert (letter.delta == 0).all()
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "cr_pgd", "mi_fgsm", "segpgd", "cospgd", "flip_pgd", "apgd", "sea"])
+@pytest.mark.parametrize(
+    "name", ["fgsm", "pgd", "cr_pgd", "mi_fgsm", "segpgd", "cospgd", "flip_pgd", "apgd", "flip_apgd", "sea"]
+)
 @pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1)])
 def test_optimum_of_a_linear_model_is_reached(name: str, norm: str, dual: int) -> None:
     """All pixels flip if and only if the ball reaches the hyperplane: at 1.02 times the known distance they must."""

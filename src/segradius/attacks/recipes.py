@@ -74,6 +74,7 @@ class Settings:
 FIXED: Mapping[str, frozenset[str]] = {
     "fgsm": frozenset({"steps"}),
     "apgd": frozenset({"alpha", "sparse"}),
+    "flip_apgd": frozenset({"alpha", "sparse"}),
     "sea": frozenset({"alpha", "sparse"}),
     "dag": frozenset({"sparse"}),
     "dag_alg3": frozenset({"start", "keep", "sparse"}),
@@ -204,6 +205,19 @@ def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str
     goal = objective(loss, weighting)
     annealed = isinstance(goal.loss, ExpectedFlips)
     return _apgd(replace(goal, track=CrossEntropy() if annealed else goal.loss), threat, settings, 100)
+
+
+@ATTACKS.register("flip_apgd")
+def flip_apgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Guided:
+    """Auto-PGD on expected flips (ours), T = 100: the adaptive step tracks cross-entropy, as τ moves.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        tau: τ at the start.
+        tau_end: τ at the end.
+    """
+    return _apgd(Objective(ExpectedFlips(tau, tau_end), track=CrossEntropy()), threat, settings, 100)
 
 
 @ATTACKS.register("sea")
