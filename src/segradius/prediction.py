@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: Largest distance of a sum of probabilities from one that rounding explains, half precision included.
+SIMPLEX_TOLERANCE = 1e-2
+
 
 def predict(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Largest logit of each pixel and its class, the first in a tie.
@@ -29,3 +32,15 @@ def predict(logits: Tensor) -> tuple[Tensor, Tensor]:
     rank = torch.arange(classes, 0, -1, dtype=small, device=logits.device).view(1, -1, 1, 1)
     first = logits.eq(top).to(small).mul_(rank).amax(1)
     return top.squeeze(1), first.long().neg_().add_(classes).clamp_max_(classes - 1)
+
+
+def are_probabilities(logits: Tensor) -> bool:
+    """Whether (N, C, H, W) values lie in [0, 1] and sum to one over the classes, as a softmax's; waits for the device.
+
+    Example:
+        >>> z = torch.randn(1, 4, 2, 2)
+        >>> are_probabilities(z), are_probabilities(z.softmax(1))
+        (False, True)
+    """
+    inside = bool(logits.amin() >= 0) and bool(logits.amax() <= 1)
+    return inside and bool((logits.sum(1) - 1).abs().amax() < SIMPLEX_TOLERANCE)

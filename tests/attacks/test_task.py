@@ -52,6 +52,37 @@ def test_bad_input_is_named_before_any_pass(changes: dict[str, Any], message: st
     assert model.forward == 0
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (network(), "a Sequential must be wrapped first"),
+        (sr.wrap(network(), num_classes=CLASSES + 1), "num_classes=5 and gives 4 logits"),
+        (sr.wrap(torch.nn.Sequential(network(), torch.nn.Softmax(1)), num_classes=CLASSES), "gives probabilities"),
+        (sr.wrap(lambda x: network().eval()(x).detach(), num_classes=CLASSES), "logits have no gradient"),
+    ],
+)
+def test_model_that_cannot_be_attacked_is_named(model: Any, message: str) -> None:
+    images, labels = batch()
+    with pytest.raises(InputError, match=message):
+        make_attack("pgd", norm="l2", eps=0.5, steps=2)(model, images, labels)
+
+
+def test_numpy_arrays_are_named() -> None:
+    given, model = broken(images=IMAGES.numpy())
+    with pytest.raises(InputError, match="images must be a torch tensor, got a ndarray"):
+        make_attack("pgd", norm="l2", eps=0.5)(model, **given)
+
+
+def test_one_class_can_be_the_target_of_all() -> None:
+    images, labels = batch()
+    model, attack = sr.wrap(network(), num_classes=CLASSES), make_attack("pgd", norm="l2", eps=0.5, steps=3)
+    everywhere = torch.where(labels == VOID, labels, torch.full_like(labels, 2))
+    one = attack(model, images, labels, target=2)
+    assert torch.equal(one.delta, attack(model, images, labels, target=everywhere).delta)
+    with pytest.raises(InputError, match="target class 4 does not exist"):
+        attack(model, images, labels, target=4)
+
+
 @pytest.mark.parametrize("eps", [0.0, -1.0, float("nan")])
 def test_eps_must_be_positive(eps: float) -> None:
     with pytest.raises(InputError, match="not above zero"):

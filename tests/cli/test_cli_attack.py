@@ -272,3 +272,33 @@ def test_a_yaml_file_gives_the_same_experiment_as_the_command_line(place):
     assert main(["attack", "--config", "experiment.yaml"]) == 0
     assert main(FGSM) == 0
     assert report("from-yaml")["identity"] == report()["identity"]
+
+
+def test_a_targeted_run_says_how_much_of_the_target_there_was_before(place):
+    assert main([*COMMAND, "--attack", "pgd", "--norm", "linf", "--eps", "0.1", "--target", "Bright"]) == 0
+    clean, pgd = report()["rows"][:2]
+    # Of 22 labelled pixels 10 are predicted bright; four more, those of brightness 115, are raised to it.
+    assert clean["success"] == 10 / 22
+    assert pgd["success"] == 14 / 22
+
+
+def test_probable_mistakes_are_warned_of(place, capsys):
+    model = "smp:Unet,encoder_name=resnet18,encoder_weights=null,classes=3"
+    where = ["--data", "folder:data", "--size", "32x32", "--device", "cpu", "--out", "out"]
+    command = ["attack", "--model", model, *where]
+        "attack",
+        "--model",
+        model,
+        "--data",
+        "folder:data",
+        "--size",
+        "32x32",
+        "--device",
+        "cpu",
+        "--out",
+        "out",
+    ]
+    assert main([*command, "--attack", "fgsm", "--figures", "0"]) == 0
+    said = capsys.readouterr().err
+    assert "smp:Unet has no weights" in said
+    assert "predicts 3 classes and the data set has 2" in said

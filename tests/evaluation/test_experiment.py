@@ -33,8 +33,8 @@ def test_the_key_of_a_result_is_the_same_on_every_machine():
     described = (
         '{"attack": {"eps": 1.5, "name": "pgd", "norm": "l2", "options": {"steps": 3}}, '
         '"data": {"protocol": null, "size": null, "spec": "scenes", "split": null}, '
-        '"model": {"fingerprint": "f", "normalisation": null, "num_classes": null, "outputs": null, "spec": "demo", '
-        '"weights": null}, "seed": 7, "target": null}'
+        '"model": {"fingerprint": "f", "normalisation": null, "num_classes": null, "outputs": null, "spec": "demo"}, '
+        '"seed": 7, "target": null}'
     )
     assert ONE.key(PGD) == hashlib.sha256(described.encode()).hexdigest()[:16]
 
@@ -138,3 +138,12 @@ def test_class_weights_are_counted_in_the_readable_images_for_the_attacks_that_t
     pgd, sea = with_class_weights(make_plans(["pgd", "sea"], [("l2", 1.0)]), Data(), num_classes=3)
     assert "class_weights" not in pgd.options
     assert sea.options["class_weights"] == pytest.approx((4 / 6, 2.0, 0.0))
+
+
+def test_the_same_weights_under_another_path_are_the_same_experiment():
+    here = replace(ONE, model=replace(ONE.model, weights="a.safetensors", fingerprint="f"))
+    there = replace(ONE, model=replace(ONE.model, weights="folder/a.safetensors", fingerprint="f"))
+    other = replace(ONE, model=replace(ONE.model, weights="a.safetensors", fingerprint="g"))
+    assert here.key(PGD) == there.key(PGD) != other.key(PGD)
+    assert here.extends(there.as_dict()) is None
+    assert here.extends(other.as_dict()) is not None

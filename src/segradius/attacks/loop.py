@@ -14,7 +14,7 @@ from segradius.errors import InputError
 from segradius.goal import Goal
 from segradius.ledger import Ledger
 from segradius.losses import CrossEntropy, Loss
-from segradius.prediction import predict
+from segradius.prediction import are_probabilities, predict
 from segradius.threats import Threat
 from segradius.weightings import Uniform, View, Weighting, times
 
@@ -215,6 +215,7 @@ def observe(
     """
     images = (task.images + delta).clamp_(0, 1).requires_grad_()
     logits = task.model.logits(images)
+    _check_output(task, logits)
     ledger.enter("attack", forward=1, backward=1)
     fixed = logits.detach()
     top, prediction = predict(fixed)
@@ -233,6 +234,25 @@ def observe(
 @torch.no_grad()
 def judge(incumbent: Incumbent, task: Task, delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
     """Offer an iterate that needs no gradient, at the price of one forward pass."""
-    top, prediction = predict(task.model.logits((task.images + delta).clamp_(0, 1)))
+    logits = task.model.logits((task.images + delta).clamp_(0, 1))
+    if are_probabilities(logits):  # asked once a run, as the answer must be waited for
+        raise InputError(
+            "the model gives probabilities (in [0, 1], sum one over the classes) where logits are expected: "
+            'wrap(…, outputs="probabilities") takes their logarithm, or remove the softmax'
+        )
+    top, prediction = predict(logits)
     ledger.enter("judging", forward=1)
     return incumbent.offer(delta, prediction, torch.isfinite(top).flatten(1).all(1), task.goal, best=best)
+
+
+def _check_output(task: Task, logits: Tensor) -> None:
+    """Raise `InputError` for what can be seen without looking at a value."""
+    if logits.shape[1] != task.model.num_classes:
+        raise InputError(
+            f"the model has num_classes={task.model.num_classes} and gives {logits.shape[1]} logits a pixel"
+        )
+    if not logits.requires_grad:
+        raise InputError(
+            "the model's logits have no gradient: it computes under no_grad, detaches, or leaves torch. White-box "
+            "attacks need a differentiable path from images to logits"
+        )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segradius.errors import InputError
-from segradius.goal import Goal
+from segradius.goal import Goal, one_class
 from segradius.ledger import Ledger
 from segradius.randomness import Randomness
 
@@ -131,7 +131,7 @@ class Attack:
         *,
         ids: Sequence[str] | None = None,
         seed: int = 0,
-        target: Tensor | None = None,
+        target: Tensor | int | None = None,
         changeable: Tensor | None = None,
         victims: Tensor | None = None,
         ignore_index: int = 255,
@@ -145,7 +145,8 @@ class Attack:
             labels: (N, H, W) int64 in [0, C), or ``ignore_index`` for void.
             ids: A name for each image, which keys its random numbers; default "0", "1", …
             seed: Seed of the run.
-            target: (N, H, W) int64: the class that each pixel should get (``ignore_index``: any); None: untargeted.
+            target: (N, H, W) int64: the class that each pixel should get (``ignore_index``: any), or one class for
+                all; None: untargeted.
             changeable: (N, H, W) bool: only these pixels may be changed.
             victims: (N, H, W) bool: only these pixels must be fooled.
             ignore_index: Value of void pixels.
@@ -157,9 +158,13 @@ class Attack:
         Raises:
             InputError: Naming the value and image for input that is not as said above.
         """
+        if not hasattr(model, "logits"):
+            raise InputError(f"a {type(model).__name__} must be wrapped first: attack(segradius.wrap(network), …)")
         check_batch(images, labels, model.num_classes, ignore_index)
         for name, mask in (("changeable", changeable), ("victims", victims)):
             _check_mask(name, mask, labels)
+        if isinstance(target, int):
+            target = one_class(labels, target, model.num_classes, ignore_index=ignore_index)
         if target is not None:
             check_labels(target, model.num_classes, ignore_index, name="target", like=labels)
             goal = Goal.reach(target, labels, ignore_index=ignore_index, victims=victims)
@@ -176,6 +181,9 @@ class Attack:
 
 def check_batch(images: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> None:
     """Raise `InputError` unless images are (N, 3, H, W) floats in [0, 1] and labels (N, H, W) int64 classes or void."""
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name} must be a torch tensor, got a {type(value).__name__}")
     if not images.is_floating_point():
         raise InputError(f"images must be floating point in [0, 1], got {images.dtype}: divide 8-bit images by 255")
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
@@ -200,7 +208,7 @@ def check_labels(
 ) -> None:
     """Raise `InputError`, naming the first bad pixel, unless labels are int64 in [0, C) or ``ignore_index``."""
     if labels.dtype != torch.int64:
-        raise InputError(f"{name} must be int64, got {labels.dtype}")
+        raise InputError(f"{name} must be int64, got {labels.dtype}: use .long()")
     if like is not None and labels.shape != like.shape:
         raise InputError(f"{name} must be {tuple(like.shape)}, got {tuple(labels.shape)}")
     wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)

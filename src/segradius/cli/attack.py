@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +88,9 @@ def attack(
     Returns:
         The exit status.
     """
-    from segradius.cli.workflow import Workplace, carry_out, device_name
+    import torch
+
+    from segradius.cli.workflow import Workplace, carry_out, device_name, doubts
     from segradius.data import open_data
     from segradius.evaluation import DataChoice, Experiment, ModelChoice, fingerprint, make_plans, with_class_weights
     from segradius.models import load_model
@@ -107,6 +110,7 @@ def attack(
     plans = make_plans(parsing.names(attack), parsing.budgets(norm, eps), named | parsing.options(options))
     images = DataChoice(data, split, parsing.size(size), protocol, limit, stride)
     opened = open_data(data, split=split, size=images.size, protocol=protocol, limit=limit, stride=stride)
+    torch.manual_seed(seed)  # a network without weights is at least the same one each time
     network = load_model(
         model,
         weights=weights,
@@ -115,6 +119,8 @@ def attack(
         normalisation=normalisation,
         outputs=outputs,
     )
+    for warning in doubts(model, weights, network.num_classes, len(opened.classes)):
+        print(f"segradius: warning: {warning}", file=sys.stderr)
     plans = with_class_weights(plans, opened, network.num_classes)
     asked = None if normalisation is None else str(normalisation)
     chosen = ModelChoice(model, weights, num_classes, asked, outputs, fingerprint(network))

@@ -44,8 +44,8 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
     with _one_thread():
         clean, pgd, cr_pgd, *_ = carry_out(experiment, model, data, Workplace(Path(out), overwrite=True)).rows
     console.print(
-        f"\nThe network labels {_share(clean)} of the pixels right. A change of length {eps:g}, which takes nothing "
-        "from the scene for a person (first row of the picture; magnified in the second), leaves "
+        f"\nThe network labels {_share(clean)} of the pixels right. A change of length {eps:g}, a faint grain in "
+        "the picture's first row and magnified in its second, leaves "
         f"{_share(pgd)} after PGD and {_share(cr_pgd)} after CR-PGD, which looks where the radius is small.",
         highlight=False,
     )

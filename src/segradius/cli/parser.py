@@ -10,6 +10,8 @@ from typing import get_type_hints
 import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from segradius import __version__
+
 REPEATABLE = ("--attack", "--norm", "--eps", "--options")
 
 
@@ -40,6 +42,7 @@ def make_parser(
         prog="segradius",
         description="Measure and attack image-segmentation models, guided by the certified radius.",
         formatter_class=Formatter,
+        version=__version__,
     )
     subcommands = parser.add_subcommands(metavar="COMMAND", dest="command")
     for name, command in commands.items():

@@ -32,6 +32,7 @@ from segradius.evaluation import (
     write_atomically,
 )
 from segradius.models import Segmenter
+from segradius.models.specs import parse_spec
 from segradius.report import draw, notes, shown_images, tables
 
 DATABASE = "results.sqlite"
@@ -86,6 +87,24 @@ def carry_out(experiment: Experiment, model: Segmenter, data: SegmentationData, 
 def device_name(asked: str) -> str:
     """``asked``, save that ``"auto"`` is a GPU where there is one."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+def doubts(model: str, weights: str | None, num_classes: int, data_classes: int) -> list[str]:
+    """What is probably a mistake though nothing forbids it: a library's network without weights, classes without data.
+
+    Example:
+        >>> doubts("smp:Unet,encoder_weights=null,classes=3", None, 3, 3)
+        ["smp:Unet has no weights: give --weights FILE, or every figure is that of a random network"]
+    """
+    found = []
+    spec = parse_spec(model) if not model.endswith((".yaml", ".yml")) else None
+    if spec and spec.source in ("torchvision", "smp") and weights is None and not spec.arguments.get("weights"):
+        found.append(f"{spec} has no weights: give --weights FILE, or every figure is that of a random network")
+    if num_classes > data_classes:
+        found.append(
+            f"the model predicts {num_classes} classes and the data set has {data_classes}: are these its classes?"
+        )
+    return found
 
 
 def _opened(experiment: Experiment, at: Workplace) -> Store:

@@ -116,6 +116,8 @@ class Experiment:
         """
         described = self.as_dict()
         del described["attacks"], described["data"]["limit"], described["data"]["stride"]
+        if self.model.fingerprint:  # says more of the weights than the name of their file
+            del described["model"]["weights"]
         return _digest(described | {"attack": plain(asdict(plan))})
 
     def extends(self, earlier: Mapping[str, Any]) -> str | None:
@@ -128,6 +130,8 @@ class Experiment:
         """
         mine, theirs = _flat(self.as_dict()), _flat(earlier)
         attacks, before = mine.pop("attacks"), theirs.pop("attacks", [])
+        if self.model.fingerprint and self.model.fingerprint == theirs.get("model.fingerprint"):
+            del mine["model.weights"], theirs["model.weights"]
         limit, floor = mine.pop("data.limit"), theirs.pop("data.limit", None)
         for name in mine.keys() | theirs.keys():
             if mine.get(name) != theirs.get(name):

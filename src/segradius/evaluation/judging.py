@@ -69,12 +69,14 @@ def goal_counts(batch: Batch, prediction: Tensor, target: Tensor | None) -> tupl
     return hit.flatten(1).sum(1), eligible.flatten(1).sum(1)
 
 
-def clean_results(batch: Batch, num_classes: int) -> list[ImageResult]:
-    """The verdict on each unattacked image."""
+def clean_results(batch: Batch, num_classes: int, target: Tensor | None = None) -> list[ImageResult]:
+    """The verdict on each unattacked image; with a target, also how much of it is reached without any attack."""
     counts = _pixels(batch.prediction, batch, num_classes)
+    hit, eligible = goal_counts(batch, batch.prediction, target)
+    reached = hit.tolist(), eligible.tolist() if target is not None else [0] * len(batch.ids)
     return [
-        ImageResult(image, pixels, passes={"judging": (1, 0)}, seconds=batch.seconds)
-        for image, pixels in zip(batch.ids, counts, strict=True)
+        ImageResult(image, pixels, hit=h, eligible=e, passes={"judging": (1, 0)}, seconds=batch.seconds)
+        for image, pixels, h, e in zip(batch.ids, counts, *reached, strict=True)
     ]
 
 

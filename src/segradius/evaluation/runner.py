@@ -147,7 +147,7 @@ def _judged(run: Run, samples: list[Sample], store: Store) -> Batch:
         if not fine[row]:
             store.set_aside(image, "the model's logits are NaN or infinite on the clean image")
     batch = batch.select([row for row in range(len(ids)) if fine[row]])
-    store.add(CLEAN, clean_results(batch, run.model.num_classes))
+    store.add(CLEAN, clean_results(batch, run.model.num_classes, _target(run, batch)))
     return batch
 
 

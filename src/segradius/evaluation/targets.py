@@ -40,8 +40,9 @@ def make_target(spec: str, labels: Tensor, classes: Classes, num_classes: int, r
     void = classes.ignore_index
     if spec == "random":
         return random_classes(labels, num_classes, randomness, ignore_index=void)
-    if spec in classes.names:
-        return one_class(labels, classes.names.index(spec), num_classes, ignore_index=void)
+    names = [name.casefold() for name in classes.names]
+    if spec.casefold() in names:
+        return one_class(labels, names.index(spec.casefold()), num_classes, ignore_index=void)
     if spec.lstrip("-").isdigit():
         return one_class(labels, int(spec), num_classes, ignore_index=void)
     if not Path(spec).is_file():

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from segradius.errors import InputError
-
-SIMPLEX_TOLERANCE = 1e-2  # bfloat16 probabilities of many classes sum to one within this
+from segradius.prediction import SIMPLEX_TOLERANCE, are_probabilities
 
 
 def check_images(images: Tensor) -> None:
@@ -54,7 +53,7 @@ def check_logits(logits: object, images: Tensor, num_classes: int, name: str, *,
             raise InputError(
                 f"model {name!r} was said to give probabilities, but they do not sum to one over the classes"
             )
-    elif _on_simplex(logits):
+    elif are_probabilities(logits):
         raise InputError(
             f"model {name!r} gives probabilities (in [0, 1], sum one over the classes) where logits are expected: give "
             'outputs="probabilities", which takes their logarithm, or remove the softmax'
@@ -71,10 +70,6 @@ def _check_form(logits: object, images: int, num_classes: int, name: str) -> Non
         )
     if logits.ndim != 4 or tuple(logits.shape[:2]) != (images, num_classes) or 0 in logits.shape:
         raise InputError(f"model {name!r} gives shape {tuple(logits.shape)}; {expected}")
-
-
-def _on_simplex(x: Tensor) -> bool:
-    return bool(x.min() >= 0 and x.max() <= 1 and (x.sum(1) - 1).abs().max() < SIMPLEX_TOLERANCE)
 
 
 def _rows(bad: Tensor) -> str:
