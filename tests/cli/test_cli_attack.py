@@ -286,18 +286,6 @@ def test_probable_mistakes_are_warned_of(place, capsys):
     model = "smp:Unet,encoder_name=resnet18,encoder_weights=null,classes=3"
     where = ["--data", "folder:data", "--size", "32x32", "--device", "cpu", "--out", "out"]
     command = ["attack", "--model", model, *where]
-        "attack",
-        "--model",
-        model,
-        "--data",
-        "folder:data",
-        "--size",
-        "32x32",
-        "--device",
-        "cpu",
-        "--out",
-        "out",
-    ]
     assert main([*command, "--attack", "fgsm", "--figures", "0"]) == 0
     said = capsys.readouterr().err
     assert "smp:Unet has no weights" in said
