@@ -94,7 +94,7 @@ def doubts(model: str, weights: str | None, num_classes: int, data_classes: int)
 
     Example:
         >>> doubts("smp:Unet,encoder_weights=null,classes=3", None, 3, 3)
-        ["smp:Unet has no weights: give --weights FILE, or every figure is that of a random network"]
+        ['smp:Unet has no weights: give --weights FILE, or every figure is that of a random network']
     """
     found = []
     spec = parse_spec(model) if not model.endswith((".yaml", ".yml")) else None
