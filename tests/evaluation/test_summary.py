@@ -21,8 +21,8 @@ from segradius.evaluation import (
     per_image_csv,
     results_json,
     summarise,
-    write_atomically,
 )
+from segradius.storage import write_atomically
 
 PGD, CR, SEA = (AttackPlan(name, "l2", 2.0) for name in ("pgd", "cr_pgd", "sea"))
 EXPERIMENT = Experiment(ModelChoice("m"), DataChoice("d"), (PGD, CR, SEA))

@@ -176,6 +176,14 @@ class Iterative:
     def run(self, task: Task) -> Result:
         """T forward–backward passes and a last forward pass that judges δ^(T)."""
         ledger = Ledger(len(task.images))
+        incumbent, delta = self._iterate(task, ledger)
+        return judge(incumbent, task, delta, ledger, best=self.keep == "best").result(task, ledger)
+
+    def last(self, task: Task) -> Tensor:
+        """δ^(T) after T forward–backward passes, judged by none: what training needs."""
+        return self._iterate(task, Ledger(len(task.images)))[1]
+
+    def _iterate(self, task: Task, ledger: Ledger) -> tuple[Incumbent, Tensor]:
         room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
         delta, weights_state, step_state = self._first(task), None, None
         incumbent, best = Incumbent.none(task), self.keep == "best"
@@ -186,7 +194,7 @@ class Iterative:
             incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=best)
             delta, step_state = self.step.advance(seen, room, step_state)
             task.done(1)
-        return judge(incumbent, task, delta, ledger, best=best).result(task, ledger)
+        return incumbent, delta
 
     def _first(self, task: Task) -> Tensor:
         if task.warm is not None:

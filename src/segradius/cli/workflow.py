@@ -29,11 +29,11 @@ from segradius.evaluation import (
     results_json,
     summarise,
     work,
-    write_atomically,
 )
 from segradius.models import Segmenter
 from segradius.models.specs import parse_spec
 from segradius.report import draw, notes, shown_images, tables
+from segradius.storage import write_atomically
 
 DATABASE = "results.sqlite"
 WRITTEN = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "results.json", "per_image.csv", "table.md", "figure*.png")

@@ -2,7 +2,7 @@
 
 from segradius.evaluation.check import check_classes, fault
 from segradius.evaluation.experiment import AttackPlan, DataChoice, Experiment, ModelChoice, fingerprint
-from segradius.evaluation.files import per_image_csv, results_json, write_atomically
+from segradius.evaluation.files import per_image_csv, results_json
 from segradius.evaluation.judging import judge
 from segradius.evaluation.plans import make_plans, with_class_weights
 from segradius.evaluation.runner import Job, Run, execute, prepare, work
@@ -38,5 +38,4 @@ __all__ = [
     "summarise",
     "with_class_weights",
     "work",
-    "write_atomically",
 ]

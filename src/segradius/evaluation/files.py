@@ -1,4 +1,4 @@
-"""The files of an output folder, each written whole or not at all."""
+"""The contents of the files of an output folder."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import csv
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from segradius.evaluation.experiment import Experiment
@@ -20,19 +17,6 @@ from segradius.evaluation.summary import Summary
 ABOUT = ("attack", "norm", "eps", "image", "valid", "pixels", "right", "pixacc", "hit", "eligible")
 MEASURED = ("l1", "l2", "linf", "outside", "disagreement", "forward", "backward")
 COLUMNS = (*ABOUT, *MEASURED)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Put ``content`` into ``path`` so that a reader sees the old file or the new one, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def results_json(
