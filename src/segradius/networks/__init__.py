@@ -1,0 +1,5 @@
+"""The networks of the paper as plain modules: normalised images in, logits out, state-dict names as published."""
+
+from segradius.networks.pspnet import PSPNet
+
+__all__ = ["PSPNet"]
