@@ -1,0 +1,203 @@
+"""HRNet's parallel branches: residual blocks, the exchange between resolutions, and the way to one branch more.
+
+After Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition" (TPAMI 2020). Names in the
+state dict are those of the public implementation (HRNet/HRNet-Semantic-Segmentation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EXPANSION = 4
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and the identity; (N, width, H, W) in and out.
+
+    Args:
+        width: Number of channels.
+
+    Example:
+        >>> BasicBlock(8)(torch.zeros(2, 8, 5, 6)).shape
+        torch.Size([2, 8, 5, 6])
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = convolution(width, width)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = convolution(width, width)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(y)) + x)
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolution and the identity, projected where the number of channels changes.
+
+    Args:
+        inputs: Channels of the input (N, inputs, H, W).
+        width: Channels of the 3×3 convolution; the output is (N, 4·width, H, W).
+
+    Example:
+        >>> Bottleneck(6, 4)(torch.zeros(2, 6, 5, 6)).shape
+        torch.Size([2, 16, 5, 6])
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        outputs = EXPANSION * width
+        self.conv1 = convolution(inputs, width, kernel=1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = convolution(width, width)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = convolution(width, outputs, kernel=1)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = nn.Identity() if inputs == outputs else normalised(inputs, outputs, kernel=1, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        return self.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+
+
+class HighResolutionModule(nn.Module):
+    """Residual blocks on each branch, then every branch receives the sum of all, resampled to it.
+
+    From a coarser branch: 1×1 convolution and bilinear upsampling. From a finer one: 3×3 convolutions of stride 2, one
+    for each halving, of which the last changes the number of channels and has no ReLU.
+
+    Args:
+        widths: Channels of the branches, finest first; each branch has half the resolution of the one before.
+        blocks: Residual blocks of each branch.
+        align_corners: Whether bilinear upsampling aligns the centres of the corner pixels.
+
+    Example:
+        >>> maps = HighResolutionModule((4, 8), 1)([torch.zeros(2, 4, 6, 6), torch.zeros(2, 8, 3, 3)])
+        >>> [tuple(y.shape) for y in maps]
+        [(2, 4, 6, 6), (2, 8, 3, 3)]
+    """
+
+    def __init__(self, widths: Sequence[int], blocks: int, align_corners: bool = True) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(w) for _ in range(blocks))) for w in widths)
+        branches = range(len(widths))
+        self.fuse_layers = nn.ModuleList(nn.ModuleList(_resampling(widths, j, i) for j in branches) for i in branches)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps of the branches, of the same shapes as those given.
+
+        Args:
+            maps: One (N, widths[i], Hᵢ, Wᵢ) for each branch, finest first.
+        """
+        maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
+        return [self._fused(maps, i) for i in range(len(maps))]
+
+    def _fused(self, maps: list[Tensor], i: int) -> Tensor:
+        total = self.fuse_layers[i][0](maps[0])
+        for j in range(1, len(maps)):
+            received = self.fuse_layers[i][j](maps[j])
+            total = total + (upsampled(received, maps[i], self.align_corners) if j > i else received)
+        return torch.relu(total)
+
+
+def bottlenecks(count: int, inputs: int, width: int) -> nn.Sequential:
+    """``count`` bottlenecks, from (N, inputs, H, W) to (N, 4·width, H, W).
+
+    Example:
+        >>> [block.conv1.in_channels for block in bottlenecks(3, 8, 4)]
+        [8, 16, 16]
+    """
+    return nn.Sequential(*(Bottleneck(inputs if i == 0 else EXPANSION * width, width) for i in range(count)))
+
+
+def stage(count: int, widths: Sequence[int], blocks: int, align_corners: bool = True) -> nn.Sequential:
+    """``count`` exchange modules in a row; they take and give a list of maps. See `HighResolutionModule`.
+
+    Example:
+        >>> len(stage(3, (4, 8), blocks=2))
+        3
+    """
+    return nn.Sequential(*(HighResolutionModule(widths, blocks, align_corners) for _ in range(count)))
+
+
+def transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
+    """The way to one branch more: a new branch at half the coarsest resolution, others changed in channels only.
+
+    Args:
+        before: Channels of the branches so far, finest first.
+        after: Channels of the branches from here on, one more.
+
+    Returns:
+        A layer for each branch; the identity where channels do not change. `carried` applies them.
+
+    Example:
+        >>> [type(layer).__name__ for layer in transition((8, 16), (8, 24, 32))]
+        ['Identity', 'Sequential', 'Sequential']
+    """
+    kept = [nn.Identity() if a == b else normalised(a, b) for a, b in zip(before, after[:-1], strict=True)]
+    return nn.ModuleList([*kept, nn.Sequential(normalised(before[-1], after[-1], stride=2))])
+
+
+def carried(layers: nn.ModuleList, maps: list[Tensor]) -> list[Tensor]:
+    """Maps carried through a `transition`: one more than given, the new one made from the last.
+
+    Example:
+        >>> maps = carried(transition((4,), (4, 8)), [torch.zeros(2, 4, 7, 6)])
+        >>> [tuple(y.shape) for y in maps]
+        [(2, 4, 7, 6), (2, 8, 4, 3)]
+    """
+    return [layer(x) for layer, x in zip(layers, [*maps, maps[-1]], strict=True)]
+
+
+def upsampled(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
+    """``x`` (N, C, h, w) bilinearly at the height and width of ``like``.
+
+    Example:
+        >>> upsampled(torch.tensor([[[[0.0, 2.0]]]]), torch.zeros(1, 1, 1, 3), align_corners=True).flatten().tolist()
+        [0.0, 1.0, 2.0]
+    """
+    return functional.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=align_corners)
+
+
+def convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias, padded so that a stride of 1 keeps the size.
+
+    Example:
+        >>> convolution(3, 8, stride=2)(torch.zeros(1, 3, 9, 8)).shape
+        torch.Size([1, 8, 5, 4])
+    """
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+
+
+def normalised(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
+    """Convolution, batch normalisation and, if asked for, ReLU.
+
+    Example:
+        >>> len(normalised(3, 8)), len(normalised(3, 8, relu=False))
+        (3, 2)
+    """
+    layers: list[nn.Module] = [convolution(inputs, outputs, kernel=kernel, stride=stride), nn.BatchNorm2d(outputs)]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+def _resampling(widths: Sequence[int], source: int, target: int) -> nn.Module:
+    """The layer from branch ``source`` to branch ``target``, without the upsampling."""
+    if source == target:
+        return nn.Identity()
+    inputs, outputs = widths[source], widths[target]
+    if source > target:
+        return normalised(inputs, outputs, kernel=1, relu=False)
+    halvings = [normalised(inputs, inputs, stride=2) for _ in range(target - source - 1)]
+    return nn.Sequential(*halvings, normalised(inputs, outputs, stride=2, relu=False))
