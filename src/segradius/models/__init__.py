@@ -9,6 +9,7 @@ from segradius.models.normalisation import Normalisation
 from segradius.models.segmenter import Segmenter, wrap
 from segradius.models.sizes import SizeRule
 from segradius.models.sources import MODELS
+from segradius.models.tiling import Tiling, tiled
 
 __all__ = [
     "MODELS",
@@ -17,10 +18,12 @@ __all__ = [
     "Normalisation",
     "Segmenter",
     "SizeRule",
+    "Tiling",
     "demo",
     "load_into",
     "load_model",
     "load_state",
     "read_card",
+    "tiled",
     "wrap",
 ]

@@ -13,6 +13,7 @@ from segradius.errors import InputError, unknown_name
 from segradius.models.checkpoints import sha256_of
 from segradius.models.normalisation import Normalisation, as_normalisation
 from segradius.models.sizes import SizeRule, as_size_rule
+from segradius.models.tiling import Tiling, as_tiling
 
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")
@@ -31,6 +32,7 @@ class ModelCard:
         normalisation: What the network wants done to the colours.
         size: What sizes it takes.
         outputs: ``"logits"`` or ``"probabilities"``.
+        inference: The windows, scales and mirroring that it is deployed with.
         classes: Names of the classes, in the order of the logits.
         licence: Of the weights.
         source: Where they come from.
@@ -45,6 +47,7 @@ class ModelCard:
     normalisation: Normalisation | None = None
     size: SizeRule | None = None
     outputs: str | None = None
+    inference: Tiling | None = None
     classes: tuple[str, ...] = ()
     licence: str | None = None
     source: str | None = None
@@ -122,4 +125,5 @@ def _parsed(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "weights": path.parent / given["weights"] if "weights" in given else None,
         "normalisation": as_normalisation(given.get("normalisation")),
         "size": as_size_rule(given["size"]) if "size" in given else None,
+        "inference": as_tiling(given["inference"]) if "inference" in given else None,
     }

@@ -20,6 +20,7 @@ from segradius.models.segmenter import Segmenter, wrap
 from segradius.models.sizes import SizeLike
 from segradius.models.sources import Origin
 from segradius.models.specs import Spec, parse_spec
+from segradius.models.tiling import TilingLike, with_tiling
 
 LIBRARIES: Mapping[str, Callable[[str, Mapping[str, Any]], Origin]] = {
     "torchvision": sources.torchvision,
@@ -37,6 +38,7 @@ def load_model(
     normalisation: NormalisationLike = None,
     size: SizeLike = None,
     outputs: str | Decode | None = None,
+    inference: TilingLike | None = None,
 ) -> Segmenter:
     """The network that ``spec`` names, in evaluation mode on ``device``. Nothing is downloaded unless an argument asks.
 
@@ -50,6 +52,7 @@ def load_model(
         normalisation: In place of the source's: ``"imagenet"``, ``"none"``, (mean, std)…
         size: In place of the source's: a `SizeRule` or a mapping of its arguments.
         outputs: ``"logits"`` or ``"probabilities"``, in place of the card's.
+        inference: Windows, scales and mirroring, in place of the card's: a `Tiling` or a mapping of its arguments.
 
     Returns:
         The segmenter. torchvision, smp and hf networks take ImageNet normalisation (hf: that of a saved processor), smp
@@ -77,7 +80,8 @@ def load_model(
     )
     if card.classes and len(card.classes) != model.num_classes:
         raise InputError(f"{spec}: {len(card.classes)} class names for a network of {model.num_classes} classes")
-    return model
+    tiling = _first(inference, card.inference)
+    return model if tiling is None else with_tiling(model, tiling)
 
 
 def open_spec(spec: Spec) -> Origin:

@@ -1,0 +1,255 @@
+"""Sliding windows, scales and mirroring around a network, differentiable: the pipeline that is deployed, as a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from segradius.errors import InputError, unknown_name
+from segradius.models.normalisation import Normalisation
+from segradius.models.outputs import log_probabilities
+from segradius.models.segmenter import Segmenter
+from segradius.models.sizes import resize
+from segradius.models.windows import average, cut, margins, pad, window_starts
+
+TilingLike: TypeAlias = "Tiling | Mapping[str, Any]"
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an image of any size is given to a network window by window, at several scales, and mirrored.
+
+    The rule is that of the public evaluation code of PSPNet and PSANet (the ``semseg`` repository of their authors).
+    At each scale the image is resized, bilinearly and without antialiasing, until its longer side is ``base`` · scale;
+    a side shorter than the window is padded on both ends with the colour that normalisation makes zero; windows
+    ⌈crop · stride⌉ pixels apart cover it, the last one moved back to end at the border. Probabilities are averaged over
+    mirrored and plain window, then over the windows at each pixel, then, resized to the image, over scales.
+
+    Args:
+        crop: (height, width) of a window in pixels, each at least 1.
+        stride: Distance of windows as a part of ``crop``, in (0, 1].
+        scales: Factors on ``base``, above 0.
+        flip: Whether every window is also seen mirrored left to right.
+        base: Longer side at scale 1, in pixels; None for the image's own.
+        chunk: Windows given to the network at once (with ``flip`` their mirror images too). It bounds memory and
+            moves values by rounding only. Where there are more windows than that, activations are computed anew in the
+            backward pass, which takes about a third more time.
+
+    Raises:
+        InputError: If a value is outside its range.
+
+    Example:
+        >>> Tiling((473, 473), scales=(0.5, 1.0)).sides(300, 600)
+        [(150, 300), (300, 600)]
+    """
+
+    crop: tuple[int, int]
+    stride: float = 2 / 3
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    base: int | None = None
+    chunk: int = 8
+
+    def __post_init__(self) -> None:
+        crop, scales = _items(self.crop), _items(self.scales)
+        if len(crop) != 2 or not all(_at_least_one(side) for side in crop):
+            raise InputError(f"crop={self.crop!r}: expected (height, width) in pixels, each at least 1")
+        if not (_positive(self.stride) and self.stride <= 1):
+            raise InputError(f"stride={self.stride!r}: expected a part of the crop in (0, 1]")
+        if not scales or not all(_positive(scale) for scale in scales):
+            raise InputError(f"scales={self.scales!r}: expected at least one finite number above 0")
+        if not isinstance(self.flip, bool):
+            raise InputError(f"flip={self.flip!r}: expected true or false")
+        if not (self.base is None or _at_least_one(self.base)):
+            raise InputError(f"base={self.base!r}: expected a whole number of pixels, or None for the image's own side")
+        if not _at_least_one(self.chunk):
+            raise InputError(f"chunk={self.chunk!r}: expected a whole number of windows, at least 1")
+        object.__setattr__(self, "crop", crop)
+        object.__setattr__(self, "scales", scales)
+
+    def __str__(self) -> str:
+        """What differs from the defaults, in words."""
+        parts = [f"{self.crop[0]}x{self.crop[1]}"]
+        parts += [] if self.stride == Tiling.stride else [f"stride {self.stride:g}"]
+        parts += [] if self.scales == (1.0,) else ["scales " + ", ".join(f"{scale:g}" for scale in self.scales)]
+        parts += [] if self.base is None else [f"base {self.base}"]
+        return " ".join([*parts, *(["flip"] if self.flip else [])])
+
+    def sides(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Size (height, width), in pixels, of an image of this size at each scale."""
+        base = self.base or max(height, width)
+        return [_with_longer_side(height, width, max(1, round(scale * base))) for scale in self.scales]
+
+
+def tiled(
+    model: Segmenter,
+    *,
+    crop: tuple[int, int],
+    stride: float = 2 / 3,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    base: int | None = None,
+    chunk: int = 8,
+) -> Segmenter:
+    """A model as it is deployed: over sliding windows, at several scales, mirrored and averaged; see `Tiling`.
+
+    The result is a `Segmenter` like any other: attacks, radii and certificates run through the whole of it. Its logits
+    are the logarithm of the averaged probabilities (at least the smallest normal number), so that their softmax gives
+    those back. The network is shared, not copied, and runs frozen: train it by itself, not through its windows.
+
+    Args:
+        model: From `wrap` or `load_model`; its normalisation and sizes hold for each window.
+        crop: (height, width) of a window in pixels, each at least 1. An image may be smaller or larger.
+        stride: Distance of windows as a part of ``crop``, in (0, 1].
+        scales: Factors on ``base``, above 0.
+        flip: Whether every window is also seen mirrored left to right.
+        base: Longer side at scale 1, in pixels; None for the image's own.
+        chunk: Windows given to the network at once: less memory, the same result but for rounding.
+
+    Returns:
+        The segmenter.
+
+    Raises:
+        InputError: If ``model`` is no `Segmenter` or a value is outside its range.
+
+    Example:
+        >>> from segradius.models import wrap
+        >>> model = tiled(wrap(nn.Conv2d(3, 4, 3), name="net"), crop=(24, 24), scales=(0.5, 1.0), flip=True)
+        >>> model.name, model.logits(torch.rand(2, 3, 40, 60)).shape
+        ('net tiled 24x24 scales 0.5, 1 flip', torch.Size([2, 4, 40, 60]))
+    """
+    return with_tiling(model, Tiling(crop, stride, scales, flip, base, chunk))
+
+
+def with_tiling(model: Segmenter, tiling: TilingLike) -> Segmenter:
+    """`tiled`, from a `Tiling` or from what a card says.
+
+    Args:
+        model: From `wrap` or `load_model`.
+        tiling: See `as_tiling`.
+
+    Returns:
+        The segmenter.
+
+    Raises:
+        InputError: If ``model`` is no `Segmenter`, or the tiling is not one.
+    """
+    if not isinstance(model, Segmenter):
+        raise InputError(f"tiled takes a Segmenter, such as wrap(network) gives; got a {type(model).__name__}")
+    tiling = as_tiling(tiling)
+    return Segmenter(
+        TiledNetwork(model, tiling), model.num_classes, name=f"{model.name} tiled {tiling}", decode=log_probabilities
+    )
+
+
+def as_tiling(value: TilingLike) -> Tiling:
+    """A `Tiling` from what users write.
+
+    Args:
+        value: A `Tiling` or a mapping of its arguments, ``crop`` at least.
+
+    Returns:
+        The tiling.
+
+    Raises:
+        InputError: On an unknown key, a missing ``crop`` or a bad value.
+
+    Example:
+        >>> print(as_tiling({"crop": [473, 473], "stride": 0.5, "flip": True}))
+        473x473 stride 0.5 flip
+    """
+    if isinstance(value, Tiling):
+        return value
+    if not isinstance(value, Mapping) or "crop" not in value:
+        raise InputError(f"inference {value!r}: expected a mapping with at least {{crop: [height, width]}}")
+    known = [field.name for field in fields(Tiling)]
+    for key in value:
+        if key not in known:
+            raise unknown_name("inference key", str(key), known)
+    return Tiling(**value)
+
+
+class TiledNetwork(nn.Module):
+    """From images in [0, 1] to averaged probabilities; `tiled` makes it, with the network inside as a submodule.
+
+    Args:
+        model: What sees each window, normalisation and sizes included.
+        tiling: The windows, scales and mirroring.
+
+    Example:
+        >>> from segradius.models import wrap
+        >>> network = TiledNetwork(wrap(nn.Conv2d(3, 4, 1)), Tiling((5, 5)))
+        >>> bool((network(torch.rand(1, 3, 7, 9)).sum(1) - 1).abs().max() < 1e-5)
+        True
+    """
+
+    def __init__(self, model: Segmenter, tiling: Tiling) -> None:
+        super().__init__()
+        self.model, self.network, self.tiling = model, model.network, tiling
+        self.colour = _neutral_colour(model.normalisation)
+
+    def extra_repr(self) -> str:
+        """The tiling, in words."""
+        return str(self.tiling)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class probabilities (N, C, H, W) of images (N, 3, H, W) in [0, 1], at least float32."""
+        images = images.to(torch.promote_types(images.dtype, torch.float32))
+        size = (images.shape[-2], images.shape[-1])
+        sides = self.tiling.sides(*size)
+        return torch.stack([resize(self._at_scale(resize(images, side)), size) for side in sides]).mean(0)
+
+    def _at_scale(self, images: Tensor) -> Tensor:
+        """Probabilities of images at one scale, at their size."""
+        (height, width), crop = images.shape[-2:], self.tiling.crop
+        (top, bottom), (left, right) = margins(height, crop[0]), margins(width, crop[1])
+        padded = pad(images, (left, right, top, bottom), self.colour)
+        rows = window_starts(padded.shape[-2], crop[0], self.tiling.stride)
+        columns = window_starts(padded.shape[-1], crop[1], self.tiling.stride)
+        windows = self._of_windows(cut(padded, rows, columns, crop))
+        return average(windows, rows, columns)[..., top : top + height, left : left + width]
+
+    def _of_windows(self, windows: Tensor) -> Tensor:
+        chunks = torch.split(windows, self.tiling.chunk)
+        if len(chunks) == 1 or not (torch.is_grad_enabled() and windows.requires_grad):
+            return torch.cat([self._of_chunk(chunk) for chunk in chunks])
+        again = [checkpoint(self._of_chunk, chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
+        return torch.cat(again)
+
+    def _of_chunk(self, windows: Tensor) -> Tensor:
+        # `logits` freezes the network itself: activations may be computed anew after the outer freezing has ended.
+        if not self.tiling.flip:
+            return self.model.logits(windows).softmax(1)
+        plain, mirrored = self.model.logits(torch.cat([windows, windows.flip(-1)])).softmax(1).chunk(2)
+        return (plain + mirrored.flip(-1)) / 2
+
+
+def _with_longer_side(height: int, width: int, longer: int) -> tuple[int, int]:
+    if height > width:
+        return longer, max(1, round(longer / height * width))
+    return max(1, round(longer / width * height)), longer
+
+
+def _neutral_colour(normalisation: Normalisation | None) -> tuple[float, ...]:
+    """The RGB colour that normalisation makes zero; the mean is in the network's channel order."""
+    if normalisation is None:
+        return 0.0, 0.0, 0.0
+    return tuple(normalisation.mean[normalisation.order.index(channel)] for channel in range(3))
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def _at_least_one(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
