@@ -169,6 +169,12 @@ def test_a_fresh_network_has_nearly_equal_classes():
     assert (p - 1 / 11).abs().max() < 0.01
 
 
+def test_numbers_of_parameters():
+    with torch.device("meta"):
+        networks = HRNetOCR(19), HRNetOCR(11, **LIGHT)
+    assert [sum(p.numel() for p in network.parameters()) for network in networks] == [70_372_678, 1_783_862]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,13 +12,13 @@ from segradius.errors import InputError
 from segradius.networks.hrnet import EXPANSION, bottlenecks, carried, convolution, stage, transition, upsampled
 from segradius.networks.ocr import SpatialOCR, spatial_gather
 
-# For small images on a CPU: the full resolution of the finest branch, little of everything else.
+# 1.8 million parameters, for small images on a CPU: cuts depth and the head, not the resolution of the finest branch.
 LIGHT: Mapping[str, Any] = {
     "width": 16,
     "stem": 32,
     "modules": (1, 1, 1),
     "blocks": 2,
-    "layer1_blocks": 1,
+    "layer1_blocks": 2,
     "mid": 96,
     "key": 64,
 }
@@ -31,11 +31,12 @@ class HRNetOCR(nn.Module):
     shapes in the state dict are those of HRNet/HRNet-Semantic-Segmentation, branch HRNet-OCR, whose checkpoints carry
     the class weights of their loss besides. Convolutions start from He's normal distribution (fan out), the two
     classifiers from a normal one of standard deviation 0.001, as public code has it, so that training starts from
-    nearly equal classes. In training mode, an image must be larger than 32 × 32 or the batch than 1.
+    nearly equal classes. In training mode, an image must be larger than 32 × 32 or the batch than 1. The defaults are
+    HRNetV2-W48's; `LIGHT` holds the arguments of a small network.
 
     Args:
         num_classes: C, at least 1.
-        width: Channels of the finest branch; the others have 2, 4 and 8 times as many. 48 for HRNetV2-W48.
+        width: Channels of the finest branch; the others have 2, 4 and 8 times as many.
         stem: Channels of the stem; the first stage ends in 4 times as many.
         modules: Exchange modules of the stages 2, 3 and 4.
         blocks: Residual blocks on each branch of an exchange module.
