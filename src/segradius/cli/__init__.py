@@ -1,4 +1,4 @@
-"""The command line: ``segradius attack``, ``segradius list`` and ``segradius demo``.
+"""The command line: ``segradius attack``, ``list``, ``models`` and ``demo``.
 
 Nothing heavy is imported before a command runs, so that ``--help`` is quick.
 """
@@ -14,10 +14,11 @@ from jsonargparse import ArgumentParser
 from segradius.cli.attack import attack
 from segradius.cli.demo import demo
 from segradius.cli.list import list_names
+from segradius.cli.models import models
 from segradius.cli.parser import gather, make_parser
 from segradius.errors import SegradiusError
 
-COMMANDS: dict[str, Callable[..., int]] = {"attack": attack, "demo": demo, "list": list_names}
+COMMANDS: dict[str, Callable[..., int]] = {"attack": attack, "demo": demo, "list": list_names, "models": models}
 
 EXAMPLES = {
     "attack": """examples:
@@ -27,6 +28,7 @@ EXAMPLES = {
   segradius attack --config experiment.yaml --device cuda""",
     "demo": "example:\n  segradius demo --out my-demo",
     "list": "example:\n  segradius list attacks",
+    "models": "example:\n  segradius models convert train_epoch_50.pth pspnet50_voc.safetensors",
 }
 
 

@@ -1,8 +1,9 @@
 """Networks behind one face: `wrap` yours, or `load_model` by name, library or card."""
 
-from segradius.models import demo
+from segradius.models import demo, published
 from segradius.models.cards import ModelCard, read_card
 from segradius.models.checkpoints import load_into, load_state
+from segradius.models.conversion import Conversion, convert
 from segradius.models.loading import load_model
 from segradius.models.module import AsModule
 from segradius.models.normalisation import Normalisation
@@ -14,15 +15,18 @@ from segradius.models.tiling import Tiling, tiled
 __all__ = [
     "MODELS",
     "AsModule",
+    "Conversion",
     "ModelCard",
     "Normalisation",
     "Segmenter",
     "SizeRule",
     "Tiling",
+    "convert",
     "demo",
     "load_into",
     "load_model",
     "load_state",
+    "published",
     "read_card",
     "tiled",
     "wrap",

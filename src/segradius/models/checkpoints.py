@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from segradius.errors import InputError
 PYTORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 ENVELOPES = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.")  # DataParallel and DistributedDataParallel; Lightning
+PREFIXED = re.compile(f"^({'|'.join(map(re.escape, PREFIXES))})+")
 SHOWN = 5
 
 
@@ -43,14 +45,17 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PYTORCH_SUFFIXES:
-        return _tensors_in(_read_pytorch(path), path)
+        return _tensors_in(read_pytorch(path), path)
     raise InputError(f"weights file {str(path)!r}: expected .safetensors or one of {', '.join(PYTORCH_SUFFIXES)}")
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
     """Copy a state into a network, strictly, in the network's dtypes.
 
-    ``module.`` and ``model.`` in front of every name are dropped where the network has no such names.
+    ``module.`` and ``model.`` in front of every name are dropped, in any order, where the network has no such names. A
+    network can declare two tuples of name prefixes: entries under ``IGNORED`` (a training wrapper's) are left out; what
+    is under one of ``OPTIONAL`` (an auxiliary head) may be absent as a whole from the file, and then stays as it was
+    initialised, or from the network.
 
     Args:
         network: The network; after an error it may hold a part of the state.
@@ -67,7 +72,8 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str | Pat
         (torch.float32, 6.0)
     """
     wanted = network.state_dict()
-    given = strip_prefixes(state, wanted)
+    given = strip_prefixes(without_ignored(state, getattr(network, "IGNORED", ())), wanted)
+    given = match_optional(given, wanted, getattr(network, "OPTIONAL", ()))
     try:
         network.load_state_dict(given, strict=True)
     except RuntimeError as error:
@@ -77,17 +83,54 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str | Pat
 
 
 def strip_prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A copy of ``state`` without a prefix that all its names have and those in ``wanted`` have not.
+    """A copy of ``state`` without the prefixes that all its names have and those in ``wanted`` have not.
 
     Example:
         >>> list(strip_prefixes({"module.model.w": torch.zeros(1)}, {"w": None}))
         ['w']
     """
     stripped = dict(state)
-    for prefix in PREFIXES:
-        if stripped and _all_start(stripped, prefix) and not _all_start(wanted, prefix):
-            stripped = {name.removeprefix(prefix): tensor for name, tensor in stripped.items()}
+    while prefix := next((p for p in PREFIXES if _all_start(stripped, p) and not _all_start(wanted, p)), None):
+        stripped = {name.removeprefix(prefix): tensor for name, tensor in stripped.items()}
     return stripped
+
+
+def without_ignored(state: Mapping[str, Tensor], ignored: tuple[str, ...]) -> dict[str, Tensor]:
+    """A copy of ``state`` without the entries whose names start with one of ``ignored``, before or after prefixes.
+
+    Example:
+        >>> state = {"model.w": torch.zeros(1), "module.loss.weight": torch.zeros(1)}
+        >>> list(without_ignored(state, ("loss.",)))
+        ['model.w']
+    """
+    return {name: tensor for name, tensor in state.items() if not PREFIXED.sub("", name).startswith(ignored)}
+
+
+def match_optional(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], optional: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """A copy of ``state`` in which the optional groups are there that ``wanted`` has, and no others.
+
+    Args:
+        state: Names and tensors of the file.
+        wanted: Those of the network.
+        optional: Name prefixes. The names under one are a group: only a group that one side lacks altogether is filled
+            from ``wanted`` or dropped, so that a half of one remains a difference.
+
+    Example:
+        >>> state, network = {"w": torch.ones(1)}, {"w": torch.zeros(1), "aux.w": torch.zeros(1)}
+        >>> match_optional(state, network, ("aux.",))
+        {'w': tensor([1.]), 'aux.w': tensor([0.])}
+    """
+    matched = dict(state)
+    for prefix in optional:
+        group = {name: tensor for name, tensor in wanted.items() if name.startswith(prefix)}
+        found = [name for name in matched if name.startswith(prefix)]
+        if not found:
+            matched |= group
+        elif not group:
+            matched = {name: tensor for name, tensor in matched.items() if name not in found}
+    return matched
 
 
 def sha256_of(path: str | Path) -> str:
@@ -108,30 +151,70 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_pytorch(path: Path) -> Any:
+def read_pytorch(path: Path, *, allow_unsafe: bool = False) -> Any:
+    """The content of a file that ``torch.save`` wrote, on the CPU.
+
+    Args:
+        path: The file.
+        allow_unsafe: Rebuild Python objects in it as well, which runs whatever code the file names.
+
+    Raises:
+        InputError: If it is damaged, cannot be rebuilt, or holds Python objects while ``allow_unsafe`` is false.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        objects = f"Python objects ({found[1]})" if found else "something other than tensors"
-        raise InputError(
-            f"{str(path)!r} is refused: it holds {objects}, which can run code on loading. If you trust its "
-            "origin, convert it once, in a place of your own: state = torch.load(FILE, weights_only=False), take its "
-            "tensors, and safetensors.torch.save_file({name: tensor.contiguous(), …}, 'weights.safetensors')"
-        ) from error
-    except (
-        Exception
-    ) as error:  # whatever a damaged file makes of the reader: RuntimeError, EOFError, struct.error, KeyError
-        raise InputError(
-            f"{str(path)!r} is not a readable PyTorch checkpoint (truncated, corrupt or another format): "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more data'}"
-        ) from error
+        if not allow_unsafe:
+            raise InputError(_refusal(path, error)) from error
+    except Exception as error:
+        raise InputError(_damage(path, error)) from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise InputError(_damage(path, error)) from error
 
 
-def _tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
+def _refusal(path: Path, error: Exception) -> str:
+    return (
+        f"{str(path)!r} is refused: it holds {_objects_in(path, error)}. To rebuild them runs whatever code the file "
+        "names, with your rights: it could read, change or send away anything that you can. Only for a file whose "
+        "origin you trust, convert it once, which runs its code now and keeps nothing but the tensors: "
+        + shlex.join(["segradius", "models", "convert", str(path), f"{path.stem}.safetensors", "--allow-unsafe-pickle"])
+    )
+
+
+def _objects_in(path: Path, error: Exception) -> str:
+    """All that a refused file asks for, not only the first, behind which a worse one may stand."""
+    try:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    except Exception:  # the scan does not know PyTorch's format before 1.6, nor later pickle protocols
+        names = [f"{name}, and perhaps others" for name in re.findall(r"GLOBAL (\S+)", str(error))[:1]]
+    return f"Python objects ({', '.join(names)})" if names else "something other than tensors"
+
+
+def _damage(path: Path, error: Exception) -> str:
+    # Whatever a damaged file makes of the reader: RuntimeError, EOFError, struct.error, KeyError
+    return (
+        f"{str(path)!r} is not a readable PyTorch checkpoint (truncated, corrupt or another format): "
+        f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more data'}"
+    )
+
+
+def open_envelopes(content: Any) -> Any:
+    """What is inside ``state_dict``, ``model_state_dict`` or ``model``, where there are such.
+
+    Example:
+        >>> open_envelopes({"epoch": 3, "state_dict": {"w": 1}})
+        {'w': 1}
+    """
     for envelope in ENVELOPES:
         if isinstance(content, Mapping) and isinstance(content.get(envelope), Mapping):
             content = content[envelope]
+    return content
+
+
+def _tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
+    content = open_envelopes(content)
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{str(path)!r} holds a {type(content).__name__}; expected names and tensors (a state_dict)")
     for name, value in content.items():
@@ -141,7 +224,7 @@ def _tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _all_start(names: Mapping[str, Any], prefix: str) -> bool:
-    return all(name.startswith(prefix) for name in names)
+    return bool(names) and all(name.startswith(prefix) for name in names)
 
 
 def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> str:
@@ -151,7 +234,8 @@ def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> str:
         if name in wanted and tensor.shape != wanted[name].shape
     ]
     lists = {
-        "missing": [name for name in wanted if name not in given],
+        # Counters of batches came with PyTorch 0.4.1; torch supplies them where a file is older.
+        "missing": [name for name in wanted if name not in given and not name.endswith(".num_batches_tracked")],
         "unexpected": [name for name in given if name not in wanted],
         "of another shape": shapes,
     }

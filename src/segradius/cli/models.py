@@ -1,0 +1,40 @@
+"""``segradius models``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+
+def models(
+    action: Literal["convert"], source: str, target: str, /, allow_unsafe_pickle: bool = False, overwrite: bool = False
+) -> int:
+    """Turn a PyTorch checkpoint into a safetensors file, which holds tensors and no code.
+
+    Args:
+        action: What to do, convert.
+        source: Checkpoint, .pth, .pt, .bin, .ckpt or .tar.
+        target: File to write, .safetensors.
+        allow_unsafe_pickle: Read a checkpoint that holds Python objects too. Only for a file whose origin you trust, as
+            it runs the code that the file names, now, with your rights.
+        overwrite: Replace a target that exists.
+
+    Returns:
+        The exit status.
+    """
+    from rich.console import Console
+
+    from segradius.models.conversion import convert
+
+    done = convert(source, target, allow_unsafe=allow_unsafe_pickle, overwrite=overwrite)
+    lines = [f"{done.target}: {done.tensors} tensors, SHA-256 {done.sha256}"]
+    if done.dropped:
+        lines.append(f"Left out, not tensors of the network: {', '.join(done.dropped)}")
+    lines += [
+        "A card to use it with, as --model FILE.yaml (see docs/models.md):",
+        "  model: pspnet50,num_classes=21   # your network: segradius list models",
+        f"  weights: {done.target.name}",
+    ]
+    console = Console(soft_wrap=True)
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+    return 0
