@@ -176,7 +176,7 @@ class Augmentation:
 def resized(image: Tensor, label: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """An image (3, H, W) and its label (H, W) at another size: bilinear with antialiasing, and the nearest pixel."""
     rows, columns = (
-        ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new)).long().clamp_(max=old - 1)
+        (2 * torch.arange(new) + 1) * old // (2 * new)  # (i + 1/2) · old / new, without rounding
         for new, old in zip(size, label.shape, strict=True)
     )
     return resize(image, list(size), InterpolationMode.BILINEAR, antialias=True), label[rows][:, columns]

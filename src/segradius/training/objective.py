@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ class LossTerm(NamedTuple):
     coefficient: float
     total: Tensor
     weight: Tensor
+
+
+Outputs: TypeAlias = Tensor | Mapping[str, Tensor] | Sequence[Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Ohem:
         # Void pixels sort last. The count is not read back, as an accelerator would have to be waited for.
         ordered = probabilities.masked_fill(~labelled, math.inf).flatten().sort().values
         place = (labelled.sum() - 1).clamp(0, self.keep)
-        return (probabilities < ordered[place].clamp_min(self.threshold)) & labelled
+        return (probabilities < ordered.take(place).clamp_min(self.threshold)) & labelled
 
 
 @dataclass(frozen=True)
@@ -111,16 +114,16 @@ class SegmentationLoss:
             if not all(0 <= value < math.inf for value in values):
                 raise InputError(f"{name}={getattr(self, name)}; expected finite weights of at least 0")
 
-    def __call__(self, outputs: Tensor | Mapping[str, Tensor], labels: Tensor) -> Tensor:
+    def __call__(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """The loss of a batch, a scalar; arguments and errors as in `terms`."""
         return combine(self.terms(outputs, labels))
 
-    def terms(self, outputs: Tensor | Mapping[str, Tensor], labels: Tensor) -> list[LossTerm]:
+    def terms(self, outputs: Outputs, labels: Tensor) -> list[LossTerm]:
         """The loss of each head, main first, to be put together by `combine`.
 
         Args:
-            outputs: Logits (N, C, h, w), or a mapping with "out" or "logits" and auxiliary ones under names that start
-                with "aux".
+            outputs: Logits (N, C, h, w); a mapping with "out" or "logits" and auxiliary ones under names that start
+                with "aux"; or a tuple or list with the main ones first and auxiliary ones after them.
             labels: (N, H, W), int64, each in [0, C) or ``ignore_index``.
 
         Returns:
@@ -203,6 +206,8 @@ def pixel_losses(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Ten
         return functional.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
 
 
-def _auxiliary(outputs: Tensor | Mapping[str, Tensor]) -> Iterator[Tensor]:
+def _auxiliary(outputs: Outputs) -> Iterator[Tensor]:
     if isinstance(outputs, Mapping):
         yield from (outputs[name] for name in sorted(outputs) if name.startswith("aux"))
+    elif not isinstance(outputs, Tensor):
+        yield from outputs[1:]
