@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
 from typing import Any, TypeAlias
 
 import torch
@@ -203,7 +204,7 @@ class TiledNetwork(nn.Module):
         images = images.to(torch.promote_types(images.dtype, torch.float32))
         size = (images.shape[-2], images.shape[-1])
         sides = self.tiling.sides(*size)
-        return torch.stack([resize(self._at_scale(resize(images, side)), size) for side in sides]).mean(0)
+        return reduce(torch.add, (resize(self._at_scale(resize(images, side)), size) for side in sides)) / len(sides)
 
     def _at_scale(self, images: Tensor) -> Tensor:
         """Probabilities of images at one scale, at their size."""
@@ -219,8 +220,7 @@ class TiledNetwork(nn.Module):
         chunks = torch.split(windows, self.tiling.chunk)
         if len(chunks) == 1 or not (torch.is_grad_enabled() and windows.requires_grad):
             return torch.cat([self._of_chunk(chunk) for chunk in chunks])
-        again = [checkpoint(self._of_chunk, chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
-        return torch.cat(again)
+        return torch.cat([checkpoint(self._of_chunk, c, use_reentrant=False, preserve_rng_state=False) for c in chunks])
 
     def _of_chunk(self, windows: Tensor) -> Tensor:
         # `logits` freezes the network itself: activations may be computed anew after the outer freezing has ended.
