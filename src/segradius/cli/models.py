@@ -31,7 +31,7 @@ def models(
         lines.append(f"Left out, not tensors of the network: {', '.join(done.dropped)}")
     lines += [
         "A card to use it with, as --model FILE.yaml (see docs/models.md):",
-        "  model: pspnet50,num_classes=21   # your network: segradius list models",
+        "  model: NETWORK  # as pspnet50,num_classes=21; see segradius list models",
         f"  weights: {done.target.name}",
     ]
     console = Console(soft_wrap=True)
