@@ -1,4 +1,4 @@
-"""The command line: ``segradius attack``, ``list``, ``models`` and ``demo``.
+"""The command line: ``segradius attack``, ``train``, ``list``, ``models`` and ``demo``.
 
 Nothing heavy is imported before a command runs, so that ``--help`` is quick.
 """
@@ -16,9 +16,16 @@ from segradius.cli.demo import demo
 from segradius.cli.list import list_names
 from segradius.cli.models import models
 from segradius.cli.parser import gather, make_parser
+from segradius.cli.train import train
 from segradius.errors import SegradiusError
 
-COMMANDS: dict[str, Callable[..., int]] = {"attack": attack, "demo": demo, "list": list_names, "models": models}
+COMMANDS: dict[str, Callable[..., int]] = {
+    "attack": attack,
+    "demo": demo,
+    "list": list_names,
+    "models": models,
+    "train": train,
+}
 
 EXAMPLES = {
     "attack": """examples:
@@ -29,12 +36,17 @@ EXAMPLES = {
     "demo": "example:\n  segradius demo --out my-demo",
     "list": "example:\n  segradius list attacks",
     "models": "example:\n  segradius models convert train_epoch_50.pth pspnet50_voc.safetensors",
+    "train": """examples:
+  segradius train --config configs/camvid/pspnet_light.yaml --data camvid:PATH --out pspnet
+  segradius train --config configs/camvid/fast_adt_linf.yaml --data camvid:PATH --weights pspnet/best.safetensors \\
+      --out hardened
+  segradius attack --model hardened/best.yaml --data camvid:PATH --size 240x320 --attack pgd,cr_pgd --eps linf=0.006""",
 }
 
 
 def build_parser() -> ArgumentParser:
     """The parser of the whole command line."""
-    return make_parser(COMMANDS, EXAMPLES, configurable=("attack",))
+    return make_parser(COMMANDS, EXAMPLES, configurable=("attack", "train"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

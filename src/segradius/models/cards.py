@@ -14,6 +14,7 @@ from segradius.models.checkpoints import sha256_of
 from segradius.models.normalisation import Normalisation, as_normalisation
 from segradius.models.sizes import SizeRule, as_size_rule
 from segradius.models.tiling import Tiling, as_tiling
+from segradius.storage import write_atomically
 
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")
@@ -127,3 +128,19 @@ def _parsed(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "size": as_size_rule(given["size"]) if "size" in given else None,
         "inference": as_tiling(given["inference"]) if "inference" in given else None,
     }
+
+
+def write_card(path: Path, model: str, weights: Path, classes: tuple[str, ...]) -> None:
+    """Write a card for trained weights, whole or not at all.
+
+    Args:
+        path: Of the card.
+        model: What was trained: a model text, or a card, whose entries are taken over.
+        weights: The weights, in the card's folder.
+        classes: Names of the classes.
+    """
+    content: dict[str, Any] = {"model": model}
+    if is_card(model):
+        content = {key: value for key, value in _read(Path(model)).items() if key not in ("name", "source", "licence")}
+    content |= {"weights": weights.name, "sha256": sha256_of(weights), "classes": list(classes)}
+    write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

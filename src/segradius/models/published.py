@@ -17,6 +17,7 @@ from segradius.networks import HRNetOCR, PSANet, PSPNet
 from segradius.networks.hrnet_ocr import LIGHT
 
 PSANET_MASK, PSANET_COMPACT_MASK = (59, 59), (30, 30)
+LIGHT_WIDTH = 24
 LIGHT_MASK, LIGHT_COMPACT_MASK = (29, 39), (15, 20)
 
 
@@ -52,7 +53,7 @@ def pspnet101(num_classes: int = 21, aux: bool = True, dropout: float = 0.1) -> 
 
 @MODELS.register("pspnet_light")
 def pspnet_light(num_classes: int = 11, aux: bool = True, dropout: float = 0.1) -> Segmenter:
-    """PSPNet, ResNet-18 of half the width, for small machines.
+    """PSPNet, ResNet-18 of 3/8 the width, for small machines.
 
     Arguments as for `pspnet50`.
 
@@ -61,7 +62,7 @@ def pspnet_light(num_classes: int = 11, aux: bool = True, dropout: float = 0.1) 
         >>> pspnet_light(num_classes=5).logits(torch.rand(1, 3, 33, 41)).shape
         torch.Size([1, 5, 33, 41])
     """
-    return _ready(PSPNet(num_classes, layers=18, width=32, aux=aux, dropout=dropout), num_classes, "pspnet_light")
+    return _ready(PSPNet(num_classes, layers=18, width=LIGHT_WIDTH, aux=aux, dropout=dropout), num_classes, "pspnet_light")
 
 
 @MODELS.register("psanet50")
@@ -130,7 +131,7 @@ def psanet_light(
     aux: bool = True,
     dropout: float = 0.1,
 ) -> Segmenter:
-    """PSANet, ResNet-18 of half the width, for small machines; its mask covers 240 × 320.
+    """PSANet, ResNet-18 of 3/8 the width, for small machines; its mask covers 240 × 320.
 
     Arguments as for `psanet50`; the mask is (29, 39), compact (15, 20), unless given.
 
@@ -141,7 +142,7 @@ def psanet_light(
     """
     sides = _sides(mask, LIGHT_COMPACT_MASK if compact else LIGHT_MASK)
     network = PSANet(
-        num_classes, layers=18, width=32, psa_type=psa_type, compact=compact, mask=sides, aux=aux, dropout=dropout
+        num_classes, layers=18, width=LIGHT_WIDTH, psa_type=psa_type, compact=compact, mask=sides, aux=aux, dropout=dropout
     )
     return _ready(network, num_classes, "psanet_light")
 

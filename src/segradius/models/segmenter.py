@@ -60,16 +60,19 @@ class Segmenter:
 
     def raw_logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, C, h, w) at the size that the network gives them in; neither frozen nor resized."""
-        x = images if self.normalisation is None else self.normalisation.apply(images)
-        x = self.size.fit(x)
-        if (dtype := _parameter_dtype(self.network)) is not None:
-            x = x.to(dtype)
-        if self.channels_last and x.device.type == "cpu":
-            x = _channels_last(x)
+        x = self.prepare(images)
         with _reduced(x.device, precision):
             raw = self.network(x)
         logits = self.decode(raw)
         return logits.to(torch.promote_types(images.dtype, torch.float32)) if logits.is_floating_point() else logits
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """What the network is given for images (N, 3, H, W): normalised, resized or padded, in its dtype and layout."""
+        x = images if self.normalisation is None else self.normalisation.apply(images)
+        x = self.size.fit(x)
+        if (dtype := _parameter_dtype(self.network)) is not None:
+            x = x.to(dtype)
+        return _channels_last(x) if self.channels_last and x.device.type == "cpu" else x
 
     @torch.no_grad()
     def scores(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:

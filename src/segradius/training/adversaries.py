@@ -1,0 +1,229 @@
+"""What the trainer does to images before the network learns from them: the defences, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from segradius.attacks.loop import Iterative
+from segradius.attacks.recipes import make_attack
+from segradius.attacks.task import Model, Task
+from segradius.errors import InputError
+from segradius.goal import Goal
+from segradius.randomness import Randomness
+from segradius.registry import Registry
+from segradius.threats import make_threat
+
+#: Step of FastADT in units of ε (Wong, Rice and Kolter, ICLR 2020); Algorithm 4 leaves α open.
+FAST_ALPHA = 1.25
+#: Steps of the multi-step defences (SegPGD3-AT of Gu et al., ECCV 2022), each of 2.5ε/T.
+STEPS = 3
+PGD_ALPHA = 2.5
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A batch that is about to be learnt.
+
+    Attributes:
+        images: (N, 3, H, W) in [0, 1].
+        labels: (N, H, W) int64, ``ignore_index`` for void.
+        ids: A name for each image in this epoch; it keys its random numbers.
+        seed: Seed of the run.
+        ignore_index: Value of void pixels.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Sequence[str]
+    seed: int = 0
+    ignore_index: int = 255
+
+    def to(self, device: torch.device) -> Lesson:
+        """The lesson on a device."""
+        images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
+        return replace(self, images=images, labels=labels)
+
+    def only(self, chosen: Tensor) -> Lesson:
+        """The images chosen by a mask (N,) on the CPU."""
+        rows = chosen.nonzero().flatten().tolist()
+        on = chosen.to(self.images.device)
+        return replace(self, images=self.images[on], labels=self.labels[on], ids=[self.ids[i] for i in rows])
+
+
+class Adversary(Protocol):
+    """What becomes of the images of a lesson; a frozen dataclass."""
+
+    def __call__(self, model: Model, lesson: Lesson) -> Tensor:
+        """Images (N, 3, H, W) to learn from; row i depends on image i only."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Images as they are."""
+
+    def __call__(self, model: Model, lesson: Lesson) -> Tensor:
+        """The images."""
+        return lesson.images
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Images plus N(0, σ²) noise, as randomized smoothing wants its base network trained (Cohen et al., ICML 2019).
+
+    Args:
+        sigma: σ, images being in [0, 1].
+        clamp: Whether the noisy image is clamped to [0, 1]; smoothing does not.
+    """
+
+    sigma: float = 0.25
+    clamp: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sigma < 0:
+            raise InputError(f"sigma must be at least 0, got {self.sigma}")
+
+    def __call__(self, model: Model, lesson: Lesson) -> Tensor:
+        """Noisy images."""
+        images = lesson.images
+        noise = Randomness(lesson.seed, tuple(lesson.ids)).normal(
+            images.shape[1:], "augmentation", device=images.device, dtype=images.dtype
+        )
+        noisy = images + self.sigma * noise
+        return noisy.clamp_(0, 1) if self.clamp else noisy
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Images attacked anew at every step, by the network as it is: frozen, in evaluation mode.
+
+    The network's batch-norm statistics, its parameters' ``.grad``, and the hooks of a distributed wrapper are not
+    touched: gradients are those of the images alone.
+
+    Args:
+        method: The attack; its last iterate is taken, unjudged.
+    """
+
+    method: Iterative
+
+    def __call__(self, model: Model, lesson: Lesson) -> Tensor:
+        """Adversarial images in [0, 1]."""
+        goal = Goal.leave(lesson.labels, ignore_index=lesson.ignore_index)
+        task = Task(model, lesson.images.detach(), goal, Randomness(lesson.seed, tuple(lesson.ids)))
+        with model.frozen():
+            return (task.images + self.method.last(task)).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A share of the images through an adversary, the others as they are.
+
+    Args:
+        adversary: What the share goes through.
+        share: Probability of each image, in [0, 1], drawn by its id, so that it does not depend on the batch.
+    """
+
+    adversary: Adversary
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise InputError(f"mix must be a share in [0, 1], got {self.share}")
+
+    def __call__(self, model: Model, lesson: Lesson) -> Tensor:
+        """Images, some of them changed."""
+        chosen = Randomness(lesson.seed, tuple(lesson.ids)).uniform((), "mixture") < self.share
+        if not chosen.any():
+            return lesson.images
+        images = lesson.images.clone()
+        images[chosen.to(images.device)] = self.adversary(model, lesson.only(chosen))
+        return images
+
+
+AdversaryRecipe = Callable[..., Adversary]
+ADVERSARIES: Registry[AdversaryRecipe] = Registry("defence")
+
+
+@ADVERSARIES.register("none")
+def none(*, norm: str = "linf", eps: float | None = None) -> Adversary:
+    """No defence: clean images."""
+    return Clean()
+
+
+@ADVERSARIES.register("gaussian")
+def gaussian(*, norm: str = "l2", eps: float | None = None, sigma: float = 0.25, clamp: bool = False) -> Adversary:
+    """Gaussian noise augmentation, for networks that will be smoothed and certified."""
+    return GaussianNoise(sigma, clamp)
+
+
+@ADVERSARIES.register("fast_adt")
+def fast_adt(*, norm: str = "linf", eps: float | None = None, **options: Any) -> Adversary:
+    """FastADT (Algorithm 4; Wong et al. 2020): uniform start, one FGSM step of 1.25ε, projection; any norm."""
+    return _attacked("fgsm", norm, eps, FAST_ALPHA, options)
+
+
+@ADVERSARIES.register("cr_fast_adt")
+def cr_fast_adt(*, norm: str = "linf", eps: float | None = None, **options: Any) -> Adversary:
+    """CR-FastADT (Section 5.4): FastADT whose step is guided by the certified radius."""
+    return _attacked("cr_fgsm", norm, eps, FAST_ALPHA, options)
+
+
+@ADVERSARIES.register("pgd_at")
+def pgd_at(*, norm: str = "linf", eps: float | None = None, steps: int = STEPS, **options: Any) -> Adversary:
+    """Adversarial training with PGD (Madry et al. 2018): uniform start, 3 steps of 2.5ε/T."""
+    return _attacked("pgd", norm, eps, PGD_ALPHA / steps, options | {"steps": steps})
+
+
+@ADVERSARIES.register("cr_pgd_at")
+def cr_pgd_at(*, norm: str = "linf", eps: float | None = None, steps: int = STEPS, **options: Any) -> Adversary:
+    """Adversarial training with CR-PGD samples (Section 6)."""
+    return _attacked("cr_pgd", norm, eps, PGD_ALPHA / steps, options | {"steps": steps})
+
+
+@ADVERSARIES.register("segpgd_at")
+def segpgd_at(*, norm: str = "linf", eps: float | None = None, steps: int = STEPS, **options: Any) -> Adversary:
+    """Adversarial training with SegPGD (Gu et al. 2022); its paper attacks half of each batch: ``mix=0.5``."""
+    return _attacked("segpgd", norm, eps, PGD_ALPHA / steps, options | {"steps": steps})
+
+
+def make_adversary(
+    name: str, *, norm: str = "linf", eps: float | None = None, mix: float = 1.0, **options: Any
+) -> Adversary:
+    """A defence by name.
+
+    Args:
+        name: A name in `ADVERSARIES`.
+        norm: ``l1``, ``l2`` or ``linf``.
+        eps: Budget, images being in [0, 1]; None is the paper's 750, 1.5 or 0.006.
+        mix: Share of the images that are attacked; the others are learnt as they are.
+        **options: ``sigma`` and ``clamp`` for ``gaussian``; for the others the options of the attack behind them, such
+            as ``steps``, ``alpha``, ``samples``.
+
+    Raises:
+        InputError: For an unknown name, norm or option, or a bad value.
+
+    Example:
+        >>> make_adversary("gaussian", sigma=0.5)
+        GaussianNoise(sigma=0.5, clamp=False)
+    """
+    recipe = ADVERSARIES[name]
+    try:
+        made = recipe(norm=norm, eps=eps, **options)
+    except TypeError as error:
+        raise InputError(f"defence {name!r}: {error}") from error
+    return made if mix == 1 else Mixture(made, mix)
+
+
+def _attacked(name: str, norm: str, eps: float | None, per_eps: float, options: Mapping[str, Any]) -> Adversary:
+    """``per_eps`` is the length of a step in units of ε, where no ``alpha`` is given."""
+    radius = make_threat(norm, eps).eps
+    defaults = {"start": "uniform", "keep": "last", "alpha": per_eps * radius if isinstance(radius, float) else None}
+    attack = make_attack(name, norm=norm, eps=eps, **defaults | dict(options))
+    if not isinstance(attack.method, Iterative):
+        raise InputError("restarts are for attacks: training takes one run")
+    return Attacked(attack.method)

@@ -1,0 +1,310 @@
+"""The training loop: one step is an adversary's images, one forward and backward pass, and an optimiser's step."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from segradius.counts import Counts, count
+from segradius.data.sample import SegmentationData, collate
+from segradius.errors import InputError
+from segradius.metrics import miou, miou_image, pooled_accuracy
+from segradius.models.segmenter import Segmenter
+from segradius.prediction import predict
+from segradius.randomness import Randomness
+from segradius.storage import replacing
+from segradius.training.adversaries import Lesson
+from segradius.training.engine import Engine
+from segradius.training.feeding import InMemory, Share, lessons
+from segradius.training.journal import Evaluation, Journal
+from segradius.training.learner import Learner
+from segradius.training.objective import combine
+from segradius.training.recipe import PRECISIONS, Recipe
+from segradius.training.robustness import Watch
+from segradius.training.state import Position, Snapshot
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training to be run.
+
+    Args:
+        model: What is trained, from `segradius.wrap` or `segradius.load_model`; its network's weights are the first.
+        train: Images and labels to learn from.
+        held_out: Images and labels to evaluate on.
+        recipe: How.
+        folder: Where weights and logs go, and from where a killed run goes on.
+        watch: Threat under which robustness is evaluated; None for clean evaluations only.
+        engine: Devices and the like.
+        quiet: Whether nothing is shown on the screen.
+    """
+
+    model: Segmenter
+    train: SegmentationData
+    held_out: SegmentationData
+    recipe: Recipe
+    folder: Path
+    watch: Watch | None = None
+    engine: Engine = field(default_factory=Engine)
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for name, data in (("training", self.train), ("held-out", self.held_out)):
+            if len(data.classes) != self.model.num_classes:
+                raise InputError(
+                    f"the model has {self.model.num_classes} classes and the {name} set has {len(data.classes)}"
+                )
+            if not len(data):
+                raise InputError(f"the {name} set is empty")
+
+    @property
+    def identity(self) -> str:
+        """What a run must share with a snapshot to go on from it, as lines of text."""
+        ids = hashlib.sha256("\n".join(self.train.ids).encode()).hexdigest()[:16]
+        return f"model {self.model.name}\ndata {self.train.name}, {len(self.train)} images {ids}\n{self.recipe}"
+
+
+def fit(job: Job) -> Evaluation:
+    """Train, or go on with a training that was stopped; writes weights and logs into the job's folder.
+
+    ``best.safetensors`` and ``last.safetensors`` hold the weights (averaged, if the recipe asks for that) of the best
+    and of the last evaluation; ``train.csv``, ``evaluations.csv`` and ``tensorboard/`` the curves; ``last.pt`` what is
+    needed to go on. All are written whole or not at all. A run that was killed and started again ends with the same
+    weights as one that was not. The global random state of PyTorch is set anew at every step.
+
+    Args:
+        job: What is trained on what, how and where.
+
+    Returns:
+        The last evaluation.
+
+    Raises:
+        InputError: If the folder holds another run, or model and data do not fit.
+        MissingExtraError: If the extra ``train`` is not installed.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    fabric = job.engine.fabric(PRECISIONS[job.recipe.precision])
+    found: Evaluation = fabric.launch(_run, job)
+    return found
+
+
+@dataclass
+class _Process:
+    """One process of a run."""
+
+    fabric: Any
+    job: Job
+    learner: Any
+    optimiser: Any
+    position: Position
+    average: dict[str, Tensor]
+    losses: list[Tensor] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    journal: Journal | None = None
+
+    @property
+    def share(self) -> Share:
+        return Share(self.fabric.global_rank, self.fabric.world_size)
+
+    @property
+    def network(self) -> nn.Module:
+        network: nn.Module = self.job.model.network  # type: ignore[assignment]
+        return network
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.fabric.device
+        return device
+
+    def averaged(self) -> Any:
+        """The context in which the network has the weights that are evaluated and exported."""
+        average = self.job.recipe.average
+        return nullcontext() if average is None else average.applied(self.network, self.average)
+
+
+def _run(fabric: Any, job: Job) -> Evaluation:
+    process = _prepare(fabric, job)
+    recipe, steps = job.recipe, job.recipe.steps_an_epoch(len(job.train))
+    train = InMemory.read(job.train) if job.engine.in_memory else job.train
+    found = None
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            journal = Journal(job.folder, process.position.step, recipe.steps(len(job.train)), quiet=job.quiet)
+            process.journal = stack.enter_context(journal)
+        for epoch in range(process.position.step // steps, recipe.epochs):
+            skip = process.position.step - epoch * steps
+            batches = lessons(
+                train,
+                recipe.augmentation,
+                recipe.seed,
+                epoch,
+                recipe.batch_size,
+                share=process.share,
+                skip=skip,
+                workers=job.engine.workers,
+            )
+            for lesson in batches:
+                _step(process, lesson, epoch)
+                if process.position.step % job.engine.save_every == 0 and process.position.step % steps:
+                    _save(process)
+            if (epoch + 1) % recipe.every == 0 or epoch + 1 == recipe.epochs:
+                found = _evaluate(process, epoch + 1)
+            _save(process)
+    return found or _judged(process, recipe.epochs)
+
+
+def _prepare(fabric: Any, job: Job) -> _Process:
+    """Network, optimiser and averaged weights on the device, as the snapshot in the folder has them if there is one."""
+    learner, recipe = Learner(job.model), job.recipe
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # type: ignore[no-untyped-call]
+    if recipe.batch_size % fabric.world_size:
+        raise InputError(f"batch_size {recipe.batch_size} is no multiple of {fabric.world_size} processes")
+    learner.to(fabric.device)
+    snapshot = Snapshot.load(job.folder, job.identity)
+    if snapshot is not None:
+        learner.network.load_state_dict(snapshot.network)
+    optimiser = recipe.optimiser.make(p for p in learner.parameters() if p.requires_grad)
+    if snapshot is not None:
+        optimiser.load_state_dict(dict(snapshot.optimiser))
+    average = {} if recipe.average is None else recipe.average.init(learner.network)
+    for name, value in ({} if snapshot is None else snapshot.average).items():
+        average[name].copy_(value)
+    position = Position() if snapshot is None else snapshot.position
+    wrapped, optimiser = fabric.setup(learner, optimiser)
+    return _Process(fabric, job, wrapped, optimiser, position, average)
+
+
+def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
+    recipe, fabric, position = process.job.recipe, process.fabric, process.position
+    total = recipe.steps(len(process.job.train))
+    rate = recipe.optimiser.lr * recipe.schedule.factor(position.step, total)
+    for group in process.optimiser.param_groups:
+        group["lr"] = rate
+    lesson = lesson.to(fabric.device)
+    with fabric.autocast():
+        images = recipe.adversary(process.job.model, lesson)
+    # Dropout, too, is keyed by the step, so that a resumed run needs no state of a generator.
+    torch.manual_seed(int(Randomness(recipe.seed, (f"{position.step}/{fabric.global_rank}",)).integers(2**62, "step")))
+    process.learner.train()
+    loss = _loss(process, process.learner(images), lesson.labels)
+    fabric.backward(loss * fabric.world_size)  # gradients are averaged over processes, this loss is to be summed
+    if recipe.optimiser.clip is not None:
+        fabric.clip_gradients(process.learner, process.optimiser, max_norm=recipe.optimiser.clip)
+    process.optimiser.step()
+    process.optimiser.zero_grad()
+    if recipe.average is not None:
+        recipe.average.update(process.average, process.network, position.step)
+    position.step += 1
+    process.losses.append(loss.detach())
+    process.rows.append({"step": position.step, "epoch": epoch + 1, "lr": rate})
+    if position.step % process.job.engine.log_every == 0:
+        _flush(process)
+
+
+def _loss(process: _Process, outputs: dict[str, Tensor], labels: Tensor) -> Tensor:
+    """This process's part of the loss: its sums over what the whole batch is divided by."""
+    terms = process.job.recipe.loss.terms(outputs, labels)
+    weights = torch.stack([term.weight for term in terms]).detach()
+    if process.fabric.world_size > 1:
+        dist.all_reduce(weights)
+    return combine(terms, list(weights))
+
+
+def _flush(process: _Process) -> None:
+    """Write the steps since the last time; the one place where the device is waited for."""
+    if not process.rows:
+        return
+    losses = torch.stack(process.losses)
+    if process.fabric.world_size > 1:
+        dist.all_reduce(losses)
+    values = losses.tolist()
+    if not all(math.isfinite(value) for value in values):
+        bad = next(row["step"] for row, value in zip(process.rows, values, strict=True) if not math.isfinite(value))
+        raise InputError(f"the loss is not finite at step {bad}: lower the learning rate, or clip the gradient")
+    if process.journal is not None:
+        process.journal.steps([row | {"loss": value} for row, value in zip(process.rows, values, strict=True)])
+    process.rows.clear()
+    process.losses.clear()
+
+
+def _save(process: _Process) -> None:
+    _flush(process)
+    if process.fabric.is_global_zero:
+        state = (process.network.state_dict(), process.optimiser.state_dict(), process.average)
+        Snapshot(process.job.identity, process.position, *state).save(process.job.folder)
+    process.fabric.barrier()
+
+
+def _evaluate(process: _Process, epoch: int) -> Evaluation:
+    """Evaluate, log, and write the weights."""
+    _flush(process)
+    found, position, folder = _judged(process, epoch), process.position, process.job.folder
+    better = found.score > position.best
+    if better:
+        position.best, position.best_epoch = found.score, epoch
+    if process.journal is not None:
+        with process.averaged():
+            for path in (LAST, BEST) if better else (LAST,):
+                export(process.network, folder / path)
+        process.journal.evaluation(found)
+        if found.robustness is not None and found.robustness.overfitted:
+            process.journal.say(f"epoch {epoch}: {found.robustness.advice}")
+    return found
+
+
+def _judged(process: _Process, epoch: int) -> Evaluation:
+    job, share = process.job, process.share
+    with process.averaged():
+        counts = judge(job.model, job.held_out, process.device, job.recipe.batch_size, share)
+        if share.world > 1:
+            parts: list[Counts | None] = [None] * share.world
+            dist.all_gather_object(parts, counts)
+            counts = Counts.joined(part for part in parts if part is not None)
+        robustness = None if job.watch is None else job.watch(job.model, job.held_out, process.device)
+    figures = (pooled_accuracy(counts), miou(counts), miou_image(counts))
+    return Evaluation(epoch, process.position.step, *figures, robustness)
+
+
+@torch.no_grad()
+def judge(
+    model: Segmenter,
+    data: SegmentationData,
+    device: torch.device,
+    batch_size: int = 8,
+    share: Share = Share(),  # noqa: B008  (frozen)
+) -> Counts:
+    """Counts of the clean predictions on this process's share of a data set.
+
+    Args:
+        model: On ``device``.
+        data: Images of one size.
+        device: Where it runs.
+        batch_size: Images at a time.
+        share: Which part of the data set.
+    """
+    mine = share.of(range(len(data)))
+    found = []
+    for at in range(0, len(mine), batch_size):
+        images, labels, _ = collate([data[i] for i in mine[at : at + batch_size]])
+        prediction = predict(model.logits(images.to(device)))[1]
+        found.append(count(prediction.cpu(), labels, model.num_classes, data.classes.ignore_index))
+    return Counts.joined(found)
+
+
+def export(network: nn.Module, path: Path) -> None:
+    """Write a network's weights as safetensors, whole or not at all."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with replacing(path) as new:
+        save_file(state, new)

@@ -1,0 +1,114 @@
+"""What is trained how: everything that changes the weights that come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import nn
+
+from segradius.errors import InputError, unknown_name
+from segradius.training.adversaries import Adversary, Clean
+from segradius.training.augment import Augmentation
+from segradius.training.averaging import WeightAverage
+from segradius.training.objective import SegmentationLoss
+from segradius.training.schedules import Poly, Schedule
+
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """A gradient method and its constants; the public recipes' SGD by default.
+
+    Args:
+        name: ``sgd`` (with momentum) or ``adamw``.
+        lr: Base learning rate, multiplied by the schedule's factor at every step.
+        momentum: Of SGD; AdamW takes its own (0.9, 0.999).
+        weight_decay: Of every parameter.
+        clip: Largest norm of the gradient of all parameters; None for no limit.
+
+    Example:
+        >>> Optimiser("adamw", lr=2e-3).make(nn.Conv2d(3, 2, 1).parameters()).__class__.__name__
+        'AdamW'
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ("sgd", "adamw"):
+            raise unknown_name("optimiser", self.name, ("sgd", "adamw"))
+        for key in ("lr", "weight_decay"):
+            if not getattr(self, key) >= 0:
+                raise InputError(f"{key} must be at least 0, got {getattr(self, key)}")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum must be in [0, 1), got {self.momentum}")
+        if self.clip is not None and not self.clip > 0:
+            raise InputError(f"clip must be positive, got {self.clip}")
+
+    def make(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser over some parameters."""
+        if self.name == "sgd":
+            return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides which weights come out, with the data, the network and its first weights.
+
+    Args:
+        epochs: Passes over the training set.
+        batch_size: Images in a step, over all processes together.
+        optimiser: Gradient method.
+        schedule: Learning rate over the run.
+        augmentation: Random change of every image and label.
+        loss: What is minimised.
+        adversary: What is done to the images first: the defence.
+        average: Exponential average of the weights, which is evaluated and exported; None for the last weights.
+        precision: ``"32"``, ``"bf16"`` or ``"16"`` (mixed: weights stay float32).
+        seed: Of the order of images, augmentation, dropout and adversary. The first weights are the caller's.
+        every: Epochs between evaluations; the last epoch is always evaluated.
+
+    Raises:
+        InputError: If a value is outside its range.
+
+    Example:
+        >>> Recipe(epochs=3, optimiser=Optimiser("adamw", lr=1e-3)).steps(images=100)
+        18
+    """
+
+    epochs: int = 50
+    batch_size: int = 16
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    schedule: Schedule = field(default_factory=Poly)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    loss: SegmentationLoss = field(default_factory=SegmentationLoss)
+    adversary: Adversary = field(default_factory=Clean)
+    average: WeightAverage | None = None
+    precision: Literal["32", "bf16", "16"] = "32"
+    seed: int = 0
+    every: int = 5
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "batch_size", "every"):
+            if getattr(self, key) < 1:
+                raise InputError(f"{key} must be at least 1, got {getattr(self, key)}")
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+
+    def steps_an_epoch(self, images: int) -> int:
+        """Steps in one epoch: whole batches only, as public recipes have it; the images left over differ by epoch."""
+        if images < self.batch_size:
+            raise InputError(f"batch_size is {self.batch_size} and the training set has {images} images")
+        return images // self.batch_size
+
+    def steps(self, images: int) -> int:
+        """Steps of the whole run."""
+        return self.epochs * self.steps_an_epoch(images)
