@@ -4,8 +4,8 @@
     python benchmarks/networks.py --names '[psp50, psa50]' --repeats 5
 
 Each row is measured in a process of its own, so that its peak of resident memory (interpreter and torch included) is
-its own, and shown when it is there. Threads are torch's, as OMP_NUM_THREADS sets them; on a machine that others use, one
-thread and ``--clock cpu`` disturb the times least. Weights are random, parameters frozen, memory channels_last.
+its own, and shown when it is there. Threads are torch's, as OMP_NUM_THREADS sets them; where others use the machine,
+one thread and ``--clock cpu`` disturb the times least. Weights are random, parameters frozen, memory channels_last.
 """
 
 from __future__ import annotations
