@@ -17,12 +17,11 @@ from segradius.evaluation import (
     DataChoice,
     Experiment,
     ModelChoice,
-    fingerprint,
     make_plans,
     with_class_weights,
 )
 from segradius.evaluation.experiment import plain
-from segradius.models import wrap
+from segradius.models import fingerprint, tiled, wrap
 
 PGD = AttackPlan("pgd", "l2", 1.5, {"steps": 3})
 FGSM = AttackPlan("fgsm", "linf", 4 / 255)
@@ -90,6 +89,9 @@ def test_a_fingerprint_tells_weights_apart_and_not_copies():
     with torch.no_grad():
         network.bias[0] += 1e-3
     assert fingerprint(wrap(network, num_classes=2)) != before
+    assert fingerprint(wrap(copy, num_classes=2, normalisation="imagenet")) != before
+    tiles = [fingerprint(tiled(wrap(copy, num_classes=2), crop=(8, 8), scales=scales)) for scales in ((1,), (1, 2))]
+    assert len({before, *tiles}) == 3
     assert fingerprint(wrap(lambda x: x[:, :2], num_classes=2)) == ""
 
 

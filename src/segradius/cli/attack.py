@@ -92,8 +92,8 @@ def attack(
 
     from segradius.cli.workflow import Workplace, carry_out, device_name, doubts
     from segradius.data import open_data
-    from segradius.evaluation import DataChoice, Experiment, ModelChoice, fingerprint, make_plans, with_class_weights
-    from segradius.models import load_model
+    from segradius.evaluation import DataChoice, Experiment, ModelChoice, make_plans, with_class_weights
+    from segradius.models import fingerprint, load_model
 
     at = Workplace(Path(out), overwrite, batch_size, figures)
     named = {

@@ -29,8 +29,8 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
 
     from segradius.cli.workflow import Workplace, carry_out
     from segradius.data import open_data
-    from segradius.evaluation import DataChoice, Experiment, ModelChoice, fingerprint, make_plans
-    from segradius.models import load_model
+    from segradius.evaluation import DataChoice, Experiment, ModelChoice, make_plans
+    from segradius.models import fingerprint, load_model
 
     console = Console()
     spec = "scenes:96x128"

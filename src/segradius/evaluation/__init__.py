@@ -1,7 +1,7 @@
 """Experiments: what to run, running it so that it can be stopped at any time, and what came out."""
 
 from segradius.evaluation.check import check_classes, fault
-from segradius.evaluation.experiment import AttackPlan, DataChoice, Experiment, ModelChoice, fingerprint
+from segradius.evaluation.experiment import AttackPlan, DataChoice, Experiment, ModelChoice
 from segradius.evaluation.files import per_image_csv, results_json
 from segradius.evaluation.judging import judge
 from segradius.evaluation.plans import make_plans, with_class_weights
@@ -28,7 +28,6 @@ __all__ = [
     "check_classes",
     "execute",
     "fault",
-    "fingerprint",
     "judge",
     "make_plans",
     "make_target",

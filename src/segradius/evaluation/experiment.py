@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from segradius.errors import InputError
-from segradius.models import Segmenter
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,8 @@ class ModelChoice:
         num_classes: Number of classes, where the spec does not tell.
         normalisation: Normalisation, where the spec does not tell.
         outputs: ``"logits"`` or ``"probabilities"``, where the spec does not tell.
-        fingerprint: `fingerprint` of the loaded network, so that retrained weights under an old name are noticed.
+        fingerprint: `segradius.models.fingerprint` of the loaded network, so that retrained weights under an old name
+            are noticed.
     """
 
     spec: str
@@ -164,18 +164,6 @@ def plain(value: Any) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     raise InputError(f"{value!r} cannot be part of an experiment: give a number, a string, or a list or dict of those")
-
-
-def fingerprint(model: Segmenter) -> str:
-    """A hash of the parameters and buffers of ``model``, or "" where it is a bare function."""
-    if not isinstance(model.network, torch.nn.Module):
-        return ""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.network.state_dict().items()):
-        if isinstance(tensor, torch.Tensor):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _digest(described: Mapping[str, Any]) -> str:

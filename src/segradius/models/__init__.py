@@ -4,6 +4,7 @@ from segradius.models import demo, published
 from segradius.models.cards import ModelCard, read_card
 from segradius.models.checkpoints import load_into, load_state
 from segradius.models.conversion import Conversion, convert
+from segradius.models.identity import fingerprint
 from segradius.models.loading import load_model
 from segradius.models.module import AsModule
 from segradius.models.normalisation import Normalisation
@@ -23,6 +24,7 @@ __all__ = [
     "Tiling",
     "convert",
     "demo",
+    "fingerprint",
     "load_into",
     "load_model",
     "load_state",

@@ -7,6 +7,7 @@ HRNet-OCR); every network takes other sizes as well, except a compact PSANet.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -62,7 +63,8 @@ def pspnet_light(num_classes: int = 11, aux: bool = True, dropout: float = 0.1) 
         >>> pspnet_light(num_classes=5).logits(torch.rand(1, 3, 33, 41)).shape
         torch.Size([1, 5, 33, 41])
     """
-    return _ready(PSPNet(num_classes, layers=18, width=LIGHT_WIDTH, aux=aux, dropout=dropout), num_classes, "pspnet_light")
+    network = PSPNet(num_classes, layers=18, width=LIGHT_WIDTH, aux=aux, dropout=dropout)
+    return _ready(network, num_classes, "pspnet_light")
 
 
 @MODELS.register("psanet50")
@@ -141,9 +143,8 @@ def psanet_light(
         torch.Size([1, 5, 33, 41])
     """
     sides = _sides(mask, LIGHT_COMPACT_MASK if compact else LIGHT_MASK)
-    network = PSANet(
-        num_classes, layers=18, width=LIGHT_WIDTH, psa_type=psa_type, compact=compact, mask=sides, aux=aux, dropout=dropout
-    )
+    options: dict[str, Any] = {"psa_type": psa_type, "compact": compact, "mask": sides, "aux": aux, "dropout": dropout}
+    network = PSANet(num_classes, layers=18, width=LIGHT_WIDTH, **options)
     return _ready(network, num_classes, "psanet_light")
 
 

@@ -105,9 +105,10 @@ class HighResolutionModule(nn.Module):
         return [self._fused(maps, i) for i in range(len(maps))]
 
     def _fused(self, maps: list[Tensor], i: int) -> Tensor:
-        total = self.fuse_layers[i][0](maps[0])
+        row: nn.ModuleList = self.fuse_layers[i]  # type: ignore[assignment]
+        total: Tensor = row[0](maps[0])
         for j in range(1, len(maps)):
-            received = self.fuse_layers[i][j](maps[j])
+            received = row[j](maps[j])
             total = total + (upsampled(received, maps[i], self.align_corners) if j > i else received)
         return torch.relu(total)
 

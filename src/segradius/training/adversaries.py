@@ -176,19 +176,19 @@ def cr_fast_adt(*, norm: str = "linf", eps: float | None = None, **options: Any)
 @ADVERSARIES.register("pgd_at")
 def pgd_at(*, norm: str = "linf", eps: float | None = None, steps: int = STEPS, **options: Any) -> Adversary:
     """Adversarial training with PGD (Madry et al. 2018): uniform start, 3 steps of 2.5ε/T."""
-    return _attacked("pgd", norm, eps, PGD_ALPHA / steps, options | {"steps": steps})
+    return _attacked("pgd", norm, eps, PGD_ALPHA / max(steps, 1), options | {"steps": steps})
 
 
 @ADVERSARIES.register("cr_pgd_at")
 def cr_pgd_at(*, norm: str = "linf", eps: float | None = None, steps: int = STEPS, **options: Any) -> Adversary:
     """Adversarial training with CR-PGD samples (Section 6)."""
-    return _attacked("cr_pgd", norm, eps, PGD_ALPHA / steps, options | {"steps": steps})
+    return _attacked("cr_pgd", norm, eps, PGD_ALPHA / max(steps, 1), options | {"steps": steps})
 
 
 @ADVERSARIES.register("segpgd_at")
 def segpgd_at(*, norm: str = "linf", eps: float | None = None, steps: int = STEPS, **options: Any) -> Adversary:
     """Adversarial training with SegPGD (Gu et al. 2022); its paper attacks half of each batch: ``mix=0.5``."""
-    return _attacked("segpgd", norm, eps, PGD_ALPHA / steps, options | {"steps": steps})
+    return _attacked("segpgd", norm, eps, PGD_ALPHA / max(steps, 1), options | {"steps": steps})
 
 
 def make_adversary(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import multiprocessing, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from segradius.errors import InputError, missing_extra
 
@@ -60,3 +65,46 @@ class Engine:
                 return Fabric(devices=self.devices, **kinds)
             except (RuntimeError, ValueError, TypeError) as error:
                 raise InputError(f"{self.devices} × {self.accelerator!r} cannot be used: {error}") from error
+
+
+class Sealed:
+    """Something that goes from process to process as it is: Fabric looks into dataclasses, and writes into them."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+def launched(fabric: Any, run: Callable[[Any, Any], Any], job: Any) -> Any:
+    """``run(fabric, job)`` in every process of a Fabric; what the first one returns.
+
+    Args:
+        fabric: From `Engine.fabric`.
+        run: A function of a module, so that other processes find it.
+        job: Its second argument.
+
+    Raises:
+        InputError: If it is raised in another process.
+    """
+    if fabric.world_size == 1:
+        return fabric.launch(run, job)
+    try:
+        return fabric.launch(_unsealed, run, Sealed(job)).content
+    except multiprocessing.ProcessRaisedException as error:
+        kind, _, text = str(error).strip().splitlines()[-1].partition(": ")
+        if kind.endswith(InputError.__name__):
+            raise InputError(text) from error
+        raise
+
+
+def unsynchronised(network: nn.Module, device: torch.device, world: int) -> bool:
+    """Whether each of several processes keeps batch-norm statistics of its own: `SyncBatchNorm` is for GPUs only.
+
+    Example:
+        >>> [unsynchronised(nn.BatchNorm2d(3), torch.device("cpu"), world) for world in (1, 2)]
+        [False, True]
+    """
+    return world > 1 and device.type != "cuda" and any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def _unsealed(fabric: Any, run: Callable[[Any, Any], Any], sealed: Sealed) -> Sealed:
+    return Sealed(run(fabric, sealed.content))

@@ -6,6 +6,7 @@ import hashlib
 import math
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,20 @@ from segradius.counts import Counts, count
 from segradius.data.sample import SegmentationData, collate
 from segradius.errors import InputError
 from segradius.metrics import miou, miou_image, pooled_accuracy
+from segradius.models.identity import fingerprint
 from segradius.models.segmenter import Segmenter
 from segradius.prediction import predict
 from segradius.randomness import Randomness
 from segradius.storage import replacing
 from segradius.training.adversaries import Lesson
-from segradius.training.engine import Engine
+from segradius.training.engine import Engine, launched, unsynchronised
 from segradius.training.feeding import InMemory, Share, lessons
-from segradius.training.journal import Evaluation, Journal
+from segradius.training.journal import EVALUATION_LOG, TRAIN_LOG, Evaluation, Journal
 from segradius.training.learner import Learner
 from segradius.training.objective import combine
 from segradius.training.recipe import PRECISIONS, Recipe
 from segradius.training.robustness import Watch
-from segradius.training.state import Position, Snapshot
+from segradius.training.state import CHECKPOINT, Position, Snapshot, sweep
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -67,12 +69,19 @@ class Job:
                 )
             if not len(data):
                 raise InputError(f"the {name} set is empty")
+        recipe, devices = self.recipe, self.engine.devices
+        if recipe.batch_size % devices:
+            raise InputError(f"batch_size {recipe.batch_size} is no multiple of {devices} processes")
+        low, high = recipe.augmentation.scale or (1.0, 1.0)
+        if low != high and recipe.augmentation.crop is None and recipe.batch_size > 1:
+            raise InputError("images of a random scale differ in size: give a crop (height, width), or scale null")
 
     @property
     def identity(self) -> str:
-        """What a run must share with a snapshot to go on from it, as lines of text."""
+        """What a run must share with a snapshot to go on from it, as lines of text; true before a step was done."""
         ids = hashlib.sha256("\n".join(self.train.ids).encode()).hexdigest()[:16]
-        return f"model {self.model.name}\ndata {self.train.name}, {len(self.train)} images {ids}\n{self.recipe}"
+        data = f"data {self.train.name}, {len(self.train)} images {ids}"
+        return f"model {self.model.name}, first weights {fingerprint(self.model)}\n{data}\n{self.recipe}"
 
 
 def fit(job: Job) -> Evaluation:
@@ -95,7 +104,12 @@ def fit(job: Job) -> Evaluation:
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     fabric = job.engine.fabric(PRECISIONS[job.recipe.precision])
-    found: Evaluation = fabric.launch(_run, job)
+    identity = job.identity
+    found: Evaluation = launched(fabric, _run, job)
+    if job.engine.devices > 1:  # the processes had copies of the network
+        trained = Snapshot.load(job.folder, identity)
+        if trained is not None and isinstance(job.model.network, nn.Module):
+            job.model.network.load_state_dict(trained.network)
     return found
 
 
@@ -107,6 +121,7 @@ class _Process:
     job: Job
     learner: Any
     optimiser: Any
+    identity: str
     position: Position
     average: dict[str, Tensor]
     losses: list[Tensor] = field(default_factory=list)
@@ -139,9 +154,14 @@ def _run(fabric: Any, job: Job) -> Evaluation:
     train = InMemory.read(job.train) if job.engine.in_memory else job.train
     found = None
     with ExitStack() as stack:
-        if fabric.is_global_zero:
+        if fabric.is_global_zero and process.position.step < recipe.steps(len(job.train)):
+            sweep(job.folder, (CHECKPOINT, BEST, LAST, TRAIN_LOG, EVALUATION_LOG))
             journal = Journal(job.folder, process.position.step, recipe.steps(len(job.train)), quiet=job.quiet)
             process.journal = stack.enter_context(journal)
+            if unsynchronised(process.network, process.device, fabric.world_size):
+                journal.say(
+                    "batch-norm statistics are those of each process's own images: torch joins them on GPUs only"
+                )
         for epoch in range(process.position.step // steps, recipe.epochs):
             skip = process.position.step - epoch * steps
             batches = lessons(
@@ -167,23 +187,26 @@ def _run(fabric: Any, job: Job) -> Evaluation:
 def _prepare(fabric: Any, job: Job) -> _Process:
     """Network, optimiser and averaged weights on the device, as the snapshot in the folder has them if there is one."""
     learner, recipe = Learner(job.model), job.recipe
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # type: ignore[no-untyped-call]
-    if recipe.batch_size % fabric.world_size:
-        raise InputError(f"batch_size {recipe.batch_size} is no multiple of {fabric.world_size} processes")
+    if fabric.world_size > 1:
+        for tensor in chain(learner.parameters(), learner.buffers()):
+            tensor.data = tensor.data.clone()  # spawned processes are given the same memory
+        if fabric.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # type: ignore[no-untyped-call]
     learner.to(fabric.device)
-    snapshot = Snapshot.load(job.folder, job.identity)
+    identity = job.identity
+    snapshot = Snapshot.load(job.folder, identity)
     if snapshot is not None:
         learner.network.load_state_dict(snapshot.network)
     optimiser = recipe.optimiser.make(p for p in learner.parameters() if p.requires_grad)
     if snapshot is not None:
         optimiser.load_state_dict(dict(snapshot.optimiser))
+        fabric.strategy.precision.load_state_dict(dict(snapshot.scaler))
     average = {} if recipe.average is None else recipe.average.init(learner.network)
     for name, value in ({} if snapshot is None else snapshot.average).items():
         average[name].copy_(value)
     position = Position() if snapshot is None else snapshot.position
     wrapped, optimiser = fabric.setup(learner, optimiser)
-    return _Process(fabric, job, wrapped, optimiser, position, average)
+    return _Process(fabric, job, wrapped, optimiser, identity, position, average)
 
 
 def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
@@ -242,14 +265,16 @@ def _flush(process: _Process) -> None:
 def _save(process: _Process) -> None:
     _flush(process)
     if process.fabric.is_global_zero:
-        state = (process.network.state_dict(), process.optimiser.state_dict(), process.average)
-        Snapshot(process.job.identity, process.position, *state).save(process.job.folder)
+        scaler = process.fabric.strategy.precision.state_dict()
+        state = (process.network.state_dict(), process.optimiser.state_dict(), process.average, scaler)
+        Snapshot(process.identity, process.position, *state).save(process.job.folder)
     process.fabric.barrier()
 
 
 def _evaluate(process: _Process, epoch: int) -> Evaluation:
     """Evaluate, log, and write the weights."""
     _flush(process)
+    _agree(process)
     found, position, folder = _judged(process, epoch), process.position, process.job.folder
     better = found.score > position.best
     if better:
@@ -262,6 +287,13 @@ def _evaluate(process: _Process, epoch: int) -> Evaluation:
         if found.robustness is not None and found.robustness.overfitted:
             process.journal.say(f"epoch {epoch}: {found.robustness.advice}")
     return found
+
+
+def _agree(process: _Process) -> None:
+    """Give every process the buffers of the first: batch-norm statistics differ where they are not joined."""
+    if process.fabric.world_size > 1:
+        for value in chain(process.network.buffers(), process.average.values()):
+            dist.broadcast(value, 0)
 
 
 def _judged(process: _Process, epoch: int) -> Evaluation:

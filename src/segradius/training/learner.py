@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from segradius.errors import InputError
 from segradius.models.segmenter import Segmenter
+from segradius.models.tiling import TiledNetwork
 
 
 class Learner(nn.Module):
@@ -32,6 +33,8 @@ class Learner(nn.Module):
         super().__init__()
         if not isinstance(model.network, nn.Module) or not any(p.requires_grad for p in model.network.parameters()):
             raise InputError(f"model {model.name!r} cannot be trained: no nn.Module with free parameters")
+        if isinstance(model.network, TiledNetwork):
+            raise InputError(f"model {model.name!r} looks through windows: train the plain network, without inference:")
         self.model, self.network = model, model.network
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -42,6 +42,7 @@ class Snapshot:
         network: State dict.
         optimiser: State dict.
         average: Averaged weights by name; empty for none.
+        scaler: State of the loss scale of precision ``"16"``; empty for none.
     """
 
     identity: str
@@ -49,6 +50,7 @@ class Snapshot:
     network: Mapping[str, Any]
     optimiser: Mapping[str, Any]
     average: Mapping[str, Any] = field(default_factory=dict)
+    scaler: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write it to ``last.pt`` of a folder, whole or not at all."""
@@ -76,6 +78,23 @@ class Snapshot:
                 "remove it to start anew"
             )
         return found
+
+
+def sweep(folder: Path, names: Sequence[str]) -> None:
+    """Remove what a process that was killed in the middle of writing files of these names has left in a folder.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / ".last.pt.x1.pt").touch(), (folder / "last.pt").touch()
+        (None, None)
+        >>> sweep(folder, [CHECKPOINT])
+        >>> [path.name for path in folder.iterdir()]
+        ['last.pt']
+    """
+    for name in names:
+        for path in folder.glob(f".{name}.*"):
+            path.unlink(missing_ok=True)
 
 
 @dataclass
