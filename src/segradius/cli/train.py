@@ -109,6 +109,7 @@ def train(
     import torch
 
     from segradius.data import open_data
+    from segradius.errors import InputError
     from segradius.models import load_model
     from segradius.models.cards import write_card
     from segradius.threats import parse_eps
@@ -132,6 +133,8 @@ def train(
     learnt = open_data(data, split=split, size=height_width)
     judged = open_data(data, split=held_out, size=height_width)
     if held_out_limit is not None:
+        if held_out_limit < 1:
+            raise InputError(f"held_out_limit {held_out_limit}; expected at least 1")
         stride = -(-len(judged) // held_out_limit)
         judged = open_data(data, split=held_out, size=height_width, stride=stride)
     torch.manual_seed(seed)
@@ -142,7 +145,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         optimiser=Optimiser(optimiser, lr, momentum, weight_decay, clip),
-        schedule=SCHEDULES[schedule](**parsing.options(schedule_options)),
+        schedule=_schedule(SCHEDULES[schedule], parsing.options(schedule_options)),
         augmentation=Augmentation(cut, _range(scale), rotate, 0.5 if rotate else 0.0, blur, flip),
         loss=SegmentationLoss(
             aux_weight,
@@ -166,6 +169,15 @@ def train(
     print(", ".join(f"{name} {value:.4f}" for name, value in found.figures().items()))
     print(f"Model: {folder / 'best.yaml'}")
     return 0
+
+
+def _schedule(kind: Any, options: dict[str, Any]) -> Any:
+    from segradius.errors import InputError
+
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise InputError(f"schedule_options: {error}") from error
 
 
 def _range(text: Any) -> tuple[float, float] | None:
