@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segradius.data.sample import Classes, Sample, SegmentationData, collate
@@ -146,3 +148,18 @@ def lessons(
     make = partial(Lesson, seed=seed, ignore_index=data.classes.ignore_index)
     for images, labels, ids in loader:
         yield make(images, labels, ids)
+
+
+def even(samples: Iterable[Sample]) -> Iterator[tuple[Tensor, Tensor, tuple[str, ...]]]:
+    """Batches of the neighbours that have one size, in order: images and labels at their own sizes mix.
+
+    Yields:
+        What `collate` gives.
+
+    Example:
+        >>> samples = [Sample(str(w), torch.zeros(3, 2, w), torch.zeros(2, w, dtype=torch.int64)) for w in (4, 4, 5)]
+        >>> [tuple(images.shape) for images, _, _ in even(samples)]
+        [(2, 3, 2, 4), (1, 3, 2, 5)]
+    """
+    for _, neighbours in groupby(samples, key=lambda sample: sample.label.shape):
+        yield collate(list(neighbours))

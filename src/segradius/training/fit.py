@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from segradius.counts import Counts, count
-from segradius.data.sample import SegmentationData, collate
+from segradius.data.sample import SegmentationData
 from segradius.errors import InputError
 from segradius.metrics import miou, miou_image, pooled_accuracy
 from segradius.models.identity import fingerprint
@@ -26,7 +26,7 @@ from segradius.randomness import Randomness
 from segradius.storage import replacing
 from segradius.training.adversaries import Lesson
 from segradius.training.engine import Engine, launched, unsynchronised
-from segradius.training.feeding import InMemory, Share, lessons
+from segradius.training.feeding import InMemory, Share, even, lessons
 from segradius.training.journal import EVALUATION_LOG, TRAIN_LOG, Evaluation, Journal
 from segradius.training.learner import Learner
 from segradius.training.objective import combine
@@ -321,17 +321,17 @@ def judge(
 
     Args:
         model: On ``device``.
-        data: Images of one size.
+        data: Images of any sizes.
         device: Where it runs.
-        batch_size: Images at a time.
+        batch_size: Images that are read at a time; neighbours of one size go through the model together.
         share: Which part of the data set.
     """
     mine = share.of(range(len(data)))
     found = []
     for at in range(0, len(mine), batch_size):
-        images, labels, _ = collate([data[i] for i in mine[at : at + batch_size]])
-        prediction = predict(model.logits(images.to(device)))[1]
-        found.append(count(prediction.cpu(), labels, model.num_classes, data.classes.ignore_index))
+        for images, labels, _ in even(data[i] for i in mine[at : at + batch_size]):
+            prediction = predict(model.logits(images.to(device)))[1]
+            found.append(count(prediction.cpu(), labels, model.num_classes, data.classes.ignore_index))
     return Counts.joined(found)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from segradius.attacks.recipes import make_attack
-from segradius.counts import count
-from segradius.data.sample import SegmentationData, collate
+from segradius.counts import Counts, count
+from segradius.data.sample import SegmentationData
 from segradius.errors import InputError
 from segradius.metrics import pooled_accuracy
 from segradius.models.segmenter import Segmenter
 from segradius.threats import make_threat
+from segradius.training.feeding import even
 
 GAP = 0.2
 
@@ -82,15 +83,18 @@ class Watch:
 
         Args:
             model: The network as it is, on ``device``.
-            data: Images of one size.
+            data: Images of any sizes.
             device: Where it runs.
         """
         chosen = torch.linspace(0, len(data) - 1, min(self.images, len(data))).long().tolist()
-        images, labels, ids = collate([data[i] for i in chosen])
-        ignore_index, found = data.classes.ignore_index, []
+        batches, ignore_index = list(even(data[i] for i in chosen)), data.classes.ignore_index
+        found = []
         for name, steps in (("fgsm", None), ("pgd", self.steps)):
             options: dict[str, Any] = {} if steps is None else {"steps": steps}
             attack = make_attack(name, norm=self.norm, eps=self.eps, **options)
-            result = attack(model, images.to(device), labels.to(device), ids=ids, ignore_index=ignore_index)
-            found.append(pooled_accuracy(count(result.prediction.cpu(), labels, model.num_classes, ignore_index)))
+            parts = []
+            for images, labels, ids in batches:
+                result = attack(model, images.to(device), labels.to(device), ids=ids, ignore_index=ignore_index)
+                parts.append(count(result.prediction.cpu(), labels, model.num_classes, ignore_index))
+            found.append(pooled_accuracy(Counts.joined(parts)))
         return Robustness(*found)
