@@ -37,7 +37,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The block's output."""
         y = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(y)) + x)
+        total: Tensor = self.relu(self.bn2(self.conv2(y)) + x)
+        return total
 
 
 class Bottleneck(nn.Module):
@@ -68,7 +69,8 @@ class Bottleneck(nn.Module):
         """The block's output."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
-        return self.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        total: Tensor = self.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        return total
 
 
 class HighResolutionModule(nn.Module):

@@ -66,7 +66,7 @@ def collect(masks: Tensor, mask: tuple[int, int]) -> Tensor:
         >>> collect(torch.ones(1, 9, 2, 2), (3, 3)).sum()  # each of four positions reaches all four
         tensor(16.)
     """
-    return pair_weights(masks, mask).mT.unflatten(2, masks.shape[2:])
+    return _as_maps(pair_weights(masks, mask).mT, masks)
 
 
 def distribute(masks: Tensor, mask: tuple[int, int]) -> Tensor:
@@ -89,7 +89,7 @@ def distribute(masks: Tensor, mask: tuple[int, int]) -> Tensor:
         >>> torch.equal(distribute(masks, (3, 3)).flatten(2), collect(masks, (3, 3)).flatten(2).mT)
         True
     """
-    return pair_weights(masks, mask).unflatten(2, masks.shape[2:])
+    return _as_maps(pair_weights(masks, mask), masks)
 
 
 class PointwiseSpatialAttention(nn.Module):
@@ -168,7 +168,7 @@ class PointwiseSpatialAttention(nn.Module):
         if self.softmax:  # each composed value's weights sum to 1: over t where s collects, over s where t is given to
             weights = weights.softmax(2 if direction == COLLECT else 1)
         composed = values.flatten(2) @ (weights.mT if direction == COLLECT else weights)
-        return composed.unflatten(2, values.shape[2:]) / self.normalisation_factor
+        return _as_maps(composed, values) / self.normalisation_factor
 
     def _shrunk(self, side: int) -> int:
         return (side - 1) // self.shrink + 1
@@ -223,3 +223,8 @@ def _reduction(inputs: int, outputs: int) -> nn.Sequential:
 
 def _attention(middle: int, size: int) -> nn.Sequential:
     return nn.Sequential(*rectified(middle, middle), convolution(middle, size, 1))
+
+
+def _as_maps(flat: Tensor, like: Tensor) -> Tensor:
+    """(N, C, h·w) as (N, C, h, w), h and w those of ``like``."""
+    return flat.reshape(*flat.shape[:2], *like.shape[2:])
