@@ -37,9 +37,8 @@ from segradius.storage import write_atomically
 Plan = tuple[str, str, float]  # attack, norm, ε; ("clean", "", 0) for the unattacked images
 CLEAN: Plan = ("clean", "", 0.0)
 MAIN = {"l1": 750.0, "l2": 1.5, "linf": 0.006}
-STYLES = list(
-    zip(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"), "os^DvPX", strict=True)
-)
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's
+STYLES = tuple(zip(COLOURS, "os^DvPX", strict=True))
 LINES = {"cr_pgd": ("CR-PGD", "-"), "pgd": ("PGD", "--")}
 
 
@@ -174,8 +173,8 @@ def _curves(axis: Axes, networks: Sequence[Network], norm: str, budgets: Sequenc
             plans = [CLEAN, *((attack, norm, eps) for eps in budgets if (attack, norm, eps) in network.rows)]
             heights = [100 * network.rows[plan]["pixacc"]["value"] for plan in plans]
             axis.plot([plan[2] for plan in plans], heights, line, color=colour, marker=marker, markersize=5)
-    axis.set(xlabel=f"ε ({norm}; 0 is clean)", ylabel="PixAcc (%)", title="Accuracy against budget")
-    axis.set_xticks([0, *budgets])
+    axis.set(xlabel=f"ε, {_name(norm)} (0 is clean)", ylabel="PixAcc (%)", title="Accuracy against budget")
+    axis.set_xticks([0, *budgets], [f"{eps:g}" for eps in (0, *budgets)])
     axis.grid(alpha=0.3)
 
 
@@ -185,9 +184,8 @@ def _trade_off(axis: Axes, networks: Sequence[Network], norm: str, eps: float) -
         ends = [[[100 * abs(f[end] - f["value"])] for end in ("low", "high")] for f in (clean, worst)]
         x, y = 100 * clean["value"], 100 * worst["value"]
         axis.errorbar(x, y, ends[1], ends[0], color=colour, fmt=marker, markersize=8, elinewidth=0.8, alpha=0.9)
-    axis.set(
-        xlabel="clean PixAcc (%)", ylabel="PixAcc (%) under the worst attack", title=f"Trade-off, {norm} ε = {eps:g}"
-    )
+    axis.set(xlabel="clean PixAcc (%)", ylabel="PixAcc (%) under the worst attack")
+    axis.set_title(f"Trade-off, {_name(norm)} ε = {eps:g}")
     axis.grid(alpha=0.3)
     axis.margins(0.12)
 
@@ -196,9 +194,10 @@ def _name_points(axis: Axes, labels: Sequence[str]) -> None:
     """Each label beside its point, where it hides least of points, intervals and earlier labels."""
     points = [bar.lines[0].get_xydata()[0] for bar in axis.containers]
     taken = [Bbox.from_extents(x - 9, y - 9, x + 9, y + 9) for x, y in axis.transData.transform(points)]
-    taken += [bars.get_window_extent().padded(2) for each in axis.containers for bars in each.lines[2]]
-    for point, label in zip(points, labels, strict=True):
-        text = axis.annotate(label, point, (0, 0), textcoords="offset points", fontsize=9)
+    bars = [ends for bar in axis.containers for lines in bar.lines[2] for ends in lines.get_segments()]
+    taken += [Bbox.from_extents(*axis.transData.transform(ends).ravel()).padded(2) for ends in bars]
+    for point, label, colour in zip(points, labels, COLOURS, strict=False):
+        text = axis.annotate(label, point, (0, 0), textcoords="offset points", fontsize=9, color=colour)
         text.set_in_layout(False)
 
         def place(spot: tuple[int, int, int], text: Annotation = text) -> float:
@@ -216,6 +215,10 @@ def _name_points(axis: Axes, labels: Sequence[str]) -> None:
 
 def _area(box: Bbox | None) -> float:
     return box.width * box.height if box else 0.0
+
+
+def _name(norm: str) -> str:
+    return norm.replace("inf", "∞")
 
 
 def _percent(row: Mapping[str, Any] | None) -> str:
