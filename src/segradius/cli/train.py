@@ -16,6 +16,7 @@ def train(
     data: str,
     out: str,
     weights: str | None = None,
+    backbone: str | None = None,
     split: str = "train",
     held_out: str = "val",
     held_out_limit: int | None = None,
@@ -65,6 +66,7 @@ def train(
         data: Images and labels: camvid:PATH, voc:PATH, cityscapes:PATH, ade20k:PATH, folder:PATH or scenes.
         out: Folder of weights and logs.
         weights: File with the first weights; random ones (by seed) without.
+        backbone: ImageNet weights for its trunk instead: a file, torchvision:NAME or timm:NAME, say timm:hrnet_w48.
         split: Part of the data set that is learnt.
         held_out: Part that is evaluated.
         held_out_limit: Only so many images of it, spread over it.
@@ -111,6 +113,7 @@ def train(
     from segradius.data import open_data
     from segradius.errors import InputError
     from segradius.models import load_model
+    from segradius.models.backbones import load_backbone
     from segradius.models.cards import write_card
     from segradius.threats import parse_eps
     from segradius.training import (
@@ -129,6 +132,8 @@ def train(
     )
     from segradius.training.adversaries import Attacked
 
+    if weights is not None and backbone is not None:
+        raise InputError(f"weights {weights!r} and backbone {backbone!r} exclude each other: give one")
     height_width, cut = parsing.size(size), parsing.size(crop) or parsing.size(size)
     learnt = open_data(data, split=split, size=height_width)
     judged = open_data(data, split=held_out, size=height_width)
@@ -139,6 +144,8 @@ def train(
         judged = open_data(data, split=held_out, size=height_width, stride=stride)
     torch.manual_seed(seed)
     network = load_model(model, weights=weights)
+    if backbone is not None:
+        print(load_backbone(network.network, backbone))
     budget = None if eps is None else parse_eps(eps)
     defence = make_adversary(adversary, norm=norm, eps=budget, mix=mix, **parsing.options(options))
     recipe = Recipe(

@@ -49,7 +49,7 @@ class Backbone:
         return f"Backbone: {self.taken} tensors taken, {len(self.left)} left as initialised{names}"
 
 
-def load_backbone(network: nn.Module, source: str | Path) -> Backbone:
+def load_backbone(network: nn.Module | Callable[[Tensor], Any], source: str | Path) -> Backbone:
     """Copy ImageNet weights into the trunk of a PSPNet, PSANet or HRNet-OCR, in the network's dtypes.
 
     Everything must fit, name by name and shape by shape, or nothing is copied; except that the entry of a PSPNet or
