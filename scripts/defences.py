@@ -36,6 +36,7 @@ from segradius.storage import write_atomically
 
 Plan = tuple[str, str, float]  # attack, norm, ε; ("clean", "", 0) for the unattacked images
 CLEAN: Plan = ("clean", "", 0.0)
+SIGNS = {"l1": "l1", "l2": "l2", "linf": "l∞"}
 MAIN = {"l1": 750.0, "l2": 1.5, "linf": 0.006}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's
 STYLES = tuple(zip(COLOURS, "os^DvPX", strict=True))
@@ -115,8 +116,7 @@ def metrics_table(networks: Sequence[Network]) -> Cells:
         passes = ", ".join(f"{row['forward']:g}+{row['backward']:g}" for row in rows[1:-1])
         count = str(min(row["images"] for row in rows))
         lines.append([network.label, norm, f"{eps:g}", *map(_percent, found), count, passes])
-    title = "PixAcc, per cent [95 % interval over images]; passes an image, in the order of the attacks"
-    return Cells(title, header, lines)
+    return Cells("PixAcc, per cent [95 % interval over images]; passes an image, attack by attack", header, lines)
 
 
 def differences_table(networks: Sequence[Network]) -> Cells:
@@ -173,7 +173,7 @@ def _curves(axis: Axes, networks: Sequence[Network], norm: str, budgets: Sequenc
             plans = [CLEAN, *((attack, norm, eps) for eps in budgets if (attack, norm, eps) in network.rows)]
             heights = [100 * network.rows[plan]["pixacc"]["value"] for plan in plans]
             axis.plot([plan[2] for plan in plans], heights, line, color=colour, marker=marker, markersize=5)
-    axis.set(xlabel=f"ε, {_name(norm)} (0 is clean)", ylabel="PixAcc (%)", title="Accuracy against budget")
+    axis.set(xlabel=f"ε, {SIGNS[norm]} (0 is clean)", ylabel="PixAcc (%)", title="Accuracy against budget")
     axis.set_xticks([0, *budgets], [f"{eps:g}" for eps in (0, *budgets)])
     axis.grid(alpha=0.3)
 
@@ -184,8 +184,8 @@ def _trade_off(axis: Axes, networks: Sequence[Network], norm: str, eps: float) -
         ends = [[[100 * abs(f[end] - f["value"])] for end in ("low", "high")] for f in (clean, worst)]
         x, y = 100 * clean["value"], 100 * worst["value"]
         axis.errorbar(x, y, ends[1], ends[0], color=colour, fmt=marker, markersize=8, elinewidth=0.8, alpha=0.9)
-    axis.set(xlabel="clean PixAcc (%)", ylabel="PixAcc (%) under the worst attack")
-    axis.set_title(f"Trade-off, {_name(norm)} ε = {eps:g}")
+    title = f"Trade-off, {SIGNS[norm]} ε = {eps:g}"
+    axis.set(xlabel="clean PixAcc (%)", ylabel="PixAcc (%) under the worst attack", title=title)
     axis.grid(alpha=0.3)
     axis.margins(0.12)
 
@@ -197,17 +197,15 @@ def _name_points(axis: Axes, labels: Sequence[str]) -> None:
     bars = [ends for bar in axis.containers for lines in bar.lines[2] for ends in lines.get_segments()]
     taken += [Bbox.from_extents(*axis.transData.transform(ends).ravel()).padded(2) for ends in bars]
     for point, label, colour in zip(points, labels, COLOURS, strict=False):
-        text = axis.annotate(label, point, (0, 0), textcoords="offset points", fontsize=9, color=colour)
-        text.set_in_layout(False)
+        text = axis.annotate(label, point, (0, 0), textcoords="offset points", color=colour, in_layout=False)
 
         def place(spot: tuple[int, int, int], text: Annotation = text) -> float:
             reach, right, up = spot
             text.set(ha="left" if right else "right", va="bottom" if up else "top")
             text.xyann = (reach if right else -reach, reach if up else -reach)
             box = text.get_window_extent()
-            inside = Bbox.intersection(box, axis.bbox)
-            hidden = sum(_area(Bbox.intersection(box, other)) for other in taken)
-            return hidden + 10 * (_area(box) - _area(inside)) + reach
+            outside = _area(box) - _area(Bbox.intersection(box, axis.bbox))
+            return sum(_area(Bbox.intersection(box, other)) for other in taken) + 10 * outside + reach
 
         place(min(product((6, 14, 24), (1, 0), (1, 0)), key=place))
         taken.append(text.get_window_extent())
@@ -215,10 +213,6 @@ def _name_points(axis: Axes, labels: Sequence[str]) -> None:
 
 def _area(box: Bbox | None) -> float:
     return box.width * box.height if box else 0.0
-
-
-def _name(norm: str) -> str:
-    return norm.replace("inf", "∞")
 
 
 def _percent(row: Mapping[str, Any] | None) -> str:

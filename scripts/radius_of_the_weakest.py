@@ -8,9 +8,9 @@ ONE network's weakest are stronger under ANY other network, by regression to the
 the weakest of the network AFTER, and of each network at its own weakest pixels, which has no such bias. With --control,
 a network that was trained on without attack, it prints its change too, and that from it to AFTER.
 
-Radii are in units of σ: ``radius`` is Φ⁻¹(p) of Eq. 8, within [0, 4.61], whatever the class; ``signed`` is the two-class
-radius with respect to the label, negative for a wrong pixel, so that a confident error is weak. Pixels are chosen image
-by image among the labelled ones, then pooled; noise belongs to the image's id and is the same for all networks.
+Radii are in units of σ: ``radius`` is Φ⁻¹(p) of Eq. 8, within [0, 4.61], whatever the class; ``signed`` is the
+two-class radius with respect to the label, negative for a wrong pixel. Pixels are chosen image by image among the
+labelled ones, then pooled; noise belongs to the image's id and is the same for all networks.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _TINY = 1e-37  # a probability that is 0 in float32 still has a logarithm
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise behind a radius: its σ in pixel units, the number of samples and the seed."""
+    """Gaussian noise behind a radius, σ in pixel units."""
 
-    sigma: float = 0.001
-    samples: int = 8
-    seed: int = 0
+    sigma: float
+    samples: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,7 @@ def radii(model: Segmenter, sample: Sample, noise: Noise, void: int) -> Tensor:
 
 
 def sums(found: Sequence[Tensor], share: float) -> dict[Key, Tensor]:
-    """Sums over chosen pixels of one image, of (radius, right, capped, 1), by (kind, who chose them, network).
-
-    Args:
-        found: `radii` of the image under each network.
-        share: Share of the pixels of the image that each network chooses, its weakest; ``ALL`` chooses all.
-    """
+    """Sums of (radius, right, capped, 1) over the weakest ``share`` of an image's pixels, and all, from its `radii`."""
     summed, pixels = {}, found[0].shape[1]
     for place, kind in enumerate(KINDS):
         # Top probabilities order pixels as the radius does, and also those at an end of its range.
