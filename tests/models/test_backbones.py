@@ -9,8 +9,10 @@ import timm
 import torch
 from torchvision import models as torchvision_models
 
+from segradius.cli import main
 from segradius.errors import InputError, MissingExtraError
 from segradius.models.backbones import load_backbone
+from segradius.models.checkpoints import load_state
 from segradius.networks import HRNetOCR, PSANet, PSPNet
 from segradius.networks.hrnet_ocr import LIGHT
 
@@ -186,3 +188,20 @@ def test_without_timm_its_extra_is_named(monkeypatch):
 def test_networks_without_such_a_trunk_are_refused(network, file):
     with pytest.raises(InputError, match=r"trunk|nn\.Module"):
         load_backbone(network, file({"w": torch.zeros(1)}))
+
+
+def test_the_command_line_trains_from_a_backbone(file, tmp_path, capsys):
+    source = file(under_semseg_names(drawn(PSPNet(3, layers=18, width=24))))
+    scenes = ["train", "--model", "pspnet_light,num_classes=8", "--data", "scenes:32x32", "--held-out-limit", "1"]
+    brief = ["--epochs", "1", "--batch-size", "32", "--crop", "16x16", "--lr", "1e-30", "--device", "cpu"]
+    assert main([*scenes, *brief, "--backbone", str(source), "--out", str(tmp_path / "run")]) == 0
+    assert "Backbone: 138 tensors taken, 0 left as initialised\n" in capsys.readouterr().out
+    trained, given = load_state(tmp_path / "run" / "last.safetensors"), torch.load(source)
+    assert torch.equal(trained["layer0.3.weight"], given["conv2.weight"])
+    assert torch.equal(trained["layer4.1.conv2.weight"], given["layer4.1.conv2.weight"])
+
+
+def test_weights_and_backbone_exclude_each_other(capsys):
+    given = ["--model", "pspnet_light", "--data", "scenes", "--weights", "w.pth", "--backbone", "b.pth", "--out", "x"]
+    assert main(["train", *given]) == 2
+    assert "weights 'w.pth' and backbone 'b.pth' exclude each other" in capsys.readouterr().err

@@ -299,7 +299,7 @@ def _agree(process: _Process) -> None:
 def _judged(process: _Process, epoch: int) -> Evaluation:
     job, share = process.job, process.share
     with process.averaged():
-        counts = judge(job.model, job.held_out, process.device, job.recipe.batch_size, share)
+        counts = judge(job.model, job.held_out, process.device, job.recipe.batch_size // share.world, share)
         if share.world > 1:
             parts: list[Counts | None] = [None] * share.world
             dist.all_gather_object(parts, counts)
