@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-Kind = Literal["attacks", "losses", "weightings", "models", "data", "protocols"]
+Kind = Literal["attacks", "losses", "weightings", "models", "data", "protocols", "defences"]
 
 
 def list_names(kind: Kind, /) -> int:
@@ -87,6 +87,13 @@ def _protocols() -> tuple[list[tuple[str, str]], list[str]]:
     return [(n, PROTOCOLS.summary(n)) for n in PROTOCOLS], []
 
 
+def _defences() -> tuple[list[tuple[str, str]], list[str]]:
+    from segradius.training import ADVERSARIES
+
+    rows = [(n, ADVERSARIES.summary(n)) for n in ADVERSARIES]
+    return rows, ["\nFor segradius train --adversary; their options are those of the attacks."]
+
+
 _LISTS: dict[str, Callable[[], tuple[list[tuple[str, str]], list[str]]]] = {
     "attacks": _attacks,
     "losses": _losses,
@@ -94,4 +101,5 @@ _LISTS: dict[str, Callable[[], tuple[list[tuple[str, str]], list[str]]]] = {
     "models": _models,
     "data": _data,
     "protocols": _protocols,
+    "defences": _defences,
 }

@@ -40,7 +40,7 @@ def make_parser(
     """
     parser = ArgumentParser(
         prog="segradius",
-        description="Measure and attack image-segmentation models, guided by the certified radius.",
+        description="Measure, attack and harden image-segmentation models, guided by the certified radius.",
         formatter_class=Formatter,
         version=__version__,
     )
