@@ -129,7 +129,7 @@ def test_the_change_of_chosen_pixels_in_closed_form(weakest: ModuleType):
 
 
 def test_only_the_choice_of_each_network_is_free_of_regression_to_the_mean(weakest: ModuleType):
-    """Two unrelated networks with radii of one distribution: the weakest of either seem far stronger under the other."""
+    """Two unrelated networks with radii of one distribution: the weakest of either seem strong under the other."""
     generator = torch.Generator().manual_seed(0)
     draws = [torch.rand(2, 1, 500, generator=generator).double().expand(2, 3, 500) for _ in range(20)]
     images = [weakest.sums([first, second], 0.2) for first, second in draws]
