@@ -1,0 +1,75 @@
+"""Recipes count their steps, refuse what makes none, and make the optimisers that they name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from segradius.errors import InputError
+from segradius.training import Engine, Optimiser, Recipe, make_adversary
+
+
+@pytest.mark.parametrize(("images", "steps"), [(16, 50), (31, 50), (32, 100), (2975, 9250)])
+def test_steps_are_whole_batches(images: int, steps: int) -> None:
+    assert Recipe().steps(images) == steps
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(InputError, match="batch_size is 16 and the training set has 15 images"):
+        Recipe().steps(15)
+
+
+def test_sgd_is_momentum_with_decay() -> None:
+    """v ← μv + g + λw, w ← w − ηv, from v = 0."""
+    weight = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    optimiser = Optimiser("sgd", lr=0.1, momentum=0.5, weight_decay=0.01).make([weight])
+    expected, velocity = 2.0, 0.0
+    for gradient in (1.0, -3.0, 0.5):
+        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimiser.step()
+        velocity = 0.5 * velocity + gradient + 0.01 * expected
+        expected -= 0.1 * velocity
+        assert weight.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_adamw_decays_apart_from_the_gradient() -> None:
+    """The first step is −η·sign(g), after w ← (1 − ηλ)w."""
+    weight = nn.Parameter(torch.tensor([2.0, 2.0], dtype=torch.float64))
+    optimiser = Optimiser("adamw", lr=0.1, weight_decay=0.5).make([weight])
+    weight.grad = torch.tensor([3.0, -0.2], dtype=torch.float64)
+    optimiser.step()
+    torch.testing.assert_close(weight.data, torch.tensor([1.8, 2.0], dtype=torch.float64), rtol=0, atol=1e-7)
+
+
+def test_recipes_with_the_same_values_are_written_alike() -> None:
+    """Their text decides which run a folder belongs to, in every process."""
+    one, two = (Recipe(adversary=make_adversary("cr_fast_adt", norm="l2", mix=0.5)) for _ in range(2))
+    assert repr(one) == repr(two)
+    assert " at 0x" not in repr(one)
+    assert repr(one) != repr(Recipe(adversary=make_adversary("cr_fast_adt", norm="linf", mix=0.5)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Recipe(epochs=0), "epochs"),
+        (lambda: Recipe(batch_size=0), "batch_size"),
+        (lambda: Recipe(every=0), "every"),
+        (lambda: Recipe(precision="64"), "precision"),
+        (lambda: Optimiser("adam"), "adamw"),
+        (lambda: Optimiser(lr=-1.0), "lr"),
+        (lambda: Optimiser(lr=float("nan")), "lr"),
+        (lambda: Optimiser(momentum=1.0), "momentum"),
+        (lambda: Optimiser(weight_decay=-1e-4), "weight_decay"),
+        (lambda: Optimiser(clip=0.0), "clip"),
+        (lambda: Engine(devices=0), "devices"),
+        (lambda: Engine(workers=-1), "workers"),
+        (lambda: Engine(save_every=0), "save_every"),
+        (lambda: Engine(log_every=0), "log_every"),
+        (lambda: Engine("abacus").fabric("32-true"), "abacus"),
+    ],
+)
+def test_bad_values_are_named(make, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
