@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import multiprocessing, nn
+from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segradius.errors import InputError, missing_extra
@@ -89,7 +90,7 @@ def launched(fabric: Any, run: Callable[[Any, Any], Any], job: Any) -> Any:
         return fabric.launch(run, job)
     try:
         return fabric.launch(_unsealed, run, Sealed(job)).content
-    except multiprocessing.ProcessRaisedException as error:
+    except ProcessRaisedException as error:
         kind, _, text = str(error).strip().splitlines()[-1].partition(": ")
         if kind.endswith(InputError.__name__):
             raise InputError(text) from error
