@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from segradius.data.sample import Sample
 from segradius.errors import InputError
-from segradius.training import Engine, Lesson, Optimiser, WeightAverage, fit, make_adversary
+from segradius.training import Engine, Lesson, Optimiser, SegmentationLoss, WeightAverage, fit, make_adversary
 from segradius.training.engine import Sealed, launched, unsynchronised
 from segradius.training.feeding import InMemory, lessons, order
 
@@ -40,15 +40,22 @@ CHANGES = {
 }
 
 
-def plain() -> nn.Module:
+class TwoHeads(nn.Module):
     """No batch norm and no dropout, which see single processes; large weights, for losses that differ by image."""
-    network = small.network(norm=None, dropout=0)
-    network[4].weight.data *= 5
-    return network
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main, self.other = (small.network(seed, norm=None, dropout=0) for seed in (0, 1))
+        self.main[4].weight.data *= 5
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": self.main(images), "aux": self.other(images)}
 
 
-def test_two_processes_are_one(tmp_path: Path) -> None:
-    jobs = [small.job(tmp_path / str(n), plain(), engine=Engine("cpu", devices=n), **CHANGES) for n in (1, 2)]
+@pytest.mark.parametrize("aux_weight", [0.4, 0.0])  # without weight, the second head gets no gradient
+def test_two_processes_are_one(tmp_path: Path, aux_weight: float) -> None:
+    changes = CHANGES | {"loss": SegmentationLoss(aux_weight)}
+    jobs = [small.job(tmp_path / str(n), TwoHeads(), engine=Engine("cpu", devices=n), **changes) for n in (1, 2)]
     one, two = (fit(job) for job in jobs)
     for name in ("best.safetensors", "last.safetensors"):
         small.assert_same(load_file(tmp_path / "1" / name), load_file(tmp_path / "2" / name), atol=1e-6)
@@ -62,7 +69,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
 
 def test_a_mean_of_each_process_would_be_another_loss() -> None:
     """The data are uneven enough for the test above to tell the two apart."""
-    network, augmentation = plain(), small.recipe().augmentation
+    network, augmentation = TwoHeads().main, small.recipe().augmentation
 
     def loss(lesson: Lesson, rows: slice) -> float:
         with torch.no_grad():
@@ -126,3 +133,6 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     job = small.job(tmp_path, engine=Engine("cpu", devices=2))
     with pytest.raises(InputError, match="batch_size 3 is no multiple of 2"):
         replace(job, recipe=small.recipe(batch_size=3))
+    one = InMemory(small.HELD_OUT.samples[:1], small.HELD_OUT)
+    with pytest.raises(InputError, match="held-out set has 1 images for 2 processes"):
+        replace(job, held_out=one)

@@ -43,11 +43,12 @@ class Engine:
             if getattr(self, key) < least:
                 raise InputError(f"{key} must be at least {least}, got {getattr(self, key)}")
 
-    def fabric(self, precision: str) -> Any:
+    def fabric(self, precision: str, *, unused: bool = False) -> Any:
         """A Lightning Fabric for this place.
 
         Args:
             precision: By Fabric's names, as ``bf16-mixed``.
+            unused: Whether some parameters may have no part in the loss, which several processes must look for.
 
         Raises:
             MissingExtraError: If Fabric is not installed.
@@ -55,13 +56,15 @@ class Engine:
         """
         try:
             from lightning_fabric import Fabric
+            from lightning_fabric.strategies.ddp import DDPStrategy
         except ModuleNotFoundError as error:
             raise missing_extra("lightning-fabric", "train") from error
         accelerator = "gpu" if self.accelerator == "cuda" else self.accelerator
-        strategy = "auto" if self.devices == 1 else "ddp_spawn"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Fabric's advice on hardware that the user did not ask for
             try:
+                spawned = DDPStrategy(start_method="spawn", find_unused_parameters=unused)
+                strategy = "auto" if self.devices == 1 else spawned
                 kinds: dict[str, Any] = {"accelerator": accelerator, "strategy": strategy, "precision": precision}
                 return Fabric(devices=self.devices, **kinds)
             except (RuntimeError, ValueError, TypeError) as error:

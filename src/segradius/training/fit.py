@@ -69,6 +69,8 @@ class Job:
                 )
             if not len(data):
                 raise InputError(f"the {name} set is empty")
+            if len(data) < self.engine.devices:
+                raise InputError(f"the {name} set has {len(data)} images for {self.engine.devices} processes")
         recipe, devices = self.recipe, self.engine.devices
         if recipe.batch_size % devices:
             raise InputError(f"batch_size {recipe.batch_size} is no multiple of {devices} processes")
@@ -103,7 +105,7 @@ def fit(job: Job) -> Evaluation:
         MissingExtraError: If the extra ``train`` is not installed.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
-    fabric = job.engine.fabric(PRECISIONS[job.recipe.precision])
+    fabric = job.engine.fabric(PRECISIONS[job.recipe.precision], unused=not job.recipe.loss.aux_weight)
     identity = job.identity
     found: Evaluation = launched(fabric, _run, job)
     if job.engine.devices > 1:  # the processes had copies of the network
@@ -186,7 +188,8 @@ def _run(fabric: Any, job: Job) -> Evaluation:
 
 def _prepare(fabric: Any, job: Job) -> _Process:
     """Network, optimiser and averaged weights on the device, as the snapshot in the folder has them if there is one."""
-    learner, recipe = Learner(job.model), job.recipe
+    recipe = job.recipe
+    learner = Learner(job.model, auxiliary=recipe.loss.aux_weight > 0)
     if fabric.world_size > 1:
         for tensor in chain(learner.parameters(), learner.buffers()):
             tensor.data = tensor.data.clone()  # spawned processes are given the same memory

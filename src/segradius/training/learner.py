@@ -18,6 +18,8 @@ class Learner(nn.Module):
 
     Args:
         model: From `segradius.wrap` or `segradius.load_model`; its network must be an `nn.Module`.
+        auxiliary: Whether auxiliary heads are given too. What is in no loss must not be given in several processes,
+            each of which would wait for its gradient.
 
     Raises:
         InputError: If there is nothing to train.
@@ -29,19 +31,19 @@ class Learner(nn.Module):
         {'out': (2, 4, 8, 8)}
     """
 
-    def __init__(self, model: Segmenter) -> None:
+    def __init__(self, model: Segmenter, *, auxiliary: bool = True) -> None:
         super().__init__()
         if not isinstance(model.network, nn.Module) or not any(p.requires_grad for p in model.network.parameters()):
             raise InputError(f"model {model.name!r} cannot be trained: no nn.Module with free parameters")
         if isinstance(model.network, TiledNetwork):
             raise InputError(f"model {model.name!r} looks through windows: train the plain network, without inference:")
-        self.model, self.network = model, model.network
+        self.model, self.network, self.auxiliary = model, model.network, auxiliary
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (N, C, H, W) of the main head under ``out``, and of others under their own names (``aux``)."""
         raw = self.network(self.model.prepare(images))
         heads = {"out": self.model.decode(raw)}
-        if isinstance(raw, Mapping):
+        if self.auxiliary and isinstance(raw, Mapping):
             heads |= {name: logits for name, logits in raw.items() if name.startswith("aux")}
         height, width = images.shape[-2:]
         return {name: self.model.size.undo(logits, height, width) for name, logits in heads.items()}
