@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import small
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 
 from segradius.cli import main
@@ -83,6 +85,30 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, optimiser: Optimiser) -> Non
         assert torch.load(parts / "last.pt", weights_only=True)["position"]["step"] == step
     fit(small.job(parts, **changes))
     assert_same_folders(whole, parts)
+
+
+def test_half_precision_goes_on_with_its_loss_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU gets no loss scale from Fabric by itself, a GPU does."""
+    half = {"accelerator": "cpu", "plugins": [MixedPrecision("16-mixed", "cpu")]}
+    monkeypatch.setattr(Engine, "fabric", lambda engine, precision, *, unused: Fabric(devices=1, **half))
+    changes = ALL_ON | {"precision": "16", "engine": Engine(save_every=2)}
+    fit(small.job(tmp_path / "whole", **changes))
+    half["plugins"] = [MixedPrecision("16-mixed", "cpu")]
+    with pytest.raises(KeyboardInterrupt):
+        fit(small.job(tmp_path / "parts", train=Stopping(small.TRAIN, 22), **changes))
+    half["plugins"] = [MixedPrecision("16-mixed", "cpu")]
+    fit(small.job(tmp_path / "parts", **changes))
+    assert_same_folders(tmp_path / "whole", tmp_path / "parts")
+    scale = torch.load(tmp_path / "parts" / "last.pt", weights_only=True)["scaler"]
+    assert scale["_growth_tracker"] == 12  # steps without overflow, of both parts
+
+
+def test_bfloat16_goes_on(tmp_path: Path) -> None:
+    fit(small.job(tmp_path / "whole", precision="bf16"))
+    with pytest.raises(KeyboardInterrupt):
+        fit(small.job(tmp_path / "parts", train=Stopping(small.TRAIN, 20), precision="bf16"))
+    fit(small.job(tmp_path / "parts", precision="bf16"))
+    assert_same_folders(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_half_written_files_are_swept(tmp_path: Path) -> None:
