@@ -15,7 +15,7 @@ from torch.nn import functional
 from segradius.data.sample import Sample
 from segradius.errors import InputError
 from segradius.training import Engine, Lesson, Optimiser, SegmentationLoss, WeightAverage, fit, make_adversary
-from segradius.training.engine import Sealed, launched, unsynchronised
+from segradius.training.engine import Sealed, launched
 from segradius.training.feeding import InMemory, lessons, order
 
 
@@ -41,11 +41,11 @@ CHANGES = {
 
 
 class TwoHeads(nn.Module):
-    """No batch norm and no dropout, which see single processes; large weights, for losses that differ by image."""
+    """Batch norm over all processes, no dropout, and large weights, for losses that differ by image."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.main, self.other = (small.network(seed, norm=None, dropout=0) for seed in (0, 1))
+        self.main, self.other = (small.network(seed, dropout=0) for seed in (0, 1))
         self.main[4].weight.data *= 5
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -69,7 +69,7 @@ def test_two_processes_are_one(tmp_path: Path, aux_weight: float) -> None:
 
 def test_a_mean_of_each_process_would_be_another_loss() -> None:
     """The data are uneven enough for the test above to tell the two apart."""
-    network, augmentation = TwoHeads().main, small.recipe().augmentation
+    network, augmentation = TwoHeads().main.eval(), small.recipe().augmentation
 
     def loss(lesson: Lesson, rows: slice) -> float:
         with torch.no_grad():
@@ -114,19 +114,6 @@ def test_one_process_is_launched_here() -> None:
     fabric, job = OneProcess(), object()
     assert launched(fabric, lambda *given: given, job) == (fabric, job)
     assert Sealed(job).content is job
-
-
-@pytest.mark.parametrize(
-    ("network", "device", "world", "expected"),
-    [
-        (small.network(), "cpu", 2, True),
-        (small.network(), "cpu", 1, False),
-        (small.network(), "cuda", 2, False),
-        (small.network(norm=None), "cpu", 2, False),
-    ],
-)
-def test_batch_norm_in_several_processes_is_told(network: nn.Module, device: str, world: int, expected: bool) -> None:
-    assert unsynchronised(network, torch.device(device), world) is expected
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from pathlib import Path
+
 import pytest
+import small
 import torch
 from torch import nn
 
 from segradius.errors import InputError
-from segradius.training import Engine, Optimiser, Recipe, make_adversary
+from segradius.networks import PSPNet
+from segradius.training import Engine, Optimiser, Recipe, fit, make_adversary
+from segradius.training.recipe import split
 
 
 @pytest.mark.parametrize(("images", "steps"), [(16, 50), (31, 50), (32, 100), (2975, 9250)])
@@ -73,3 +79,34 @@ def test_recipes_with_the_same_values_are_written_alike() -> None:
 def test_bad_values_are_named(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_heads_have_a_rate_of_their_own() -> None:
+    network = PSPNet(3, layers=18, width=4)
+    trunk, heads = split(network)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert {names[id(p)].partition(".")[0] for p in heads} == {"ppm", "cls", "aux"}
+    assert sorted(map(id, [*trunk, *heads])) == sorted(names)
+    optimiser = Optimiser("sgd", lr=0.1, momentum=0.0, weight_decay=0.0, heads=10.0).make(trunk, heads)
+    assert [group["rate"] for group in optimiser.param_groups] == [1.0, 10.0]
+    with pytest.raises(InputError, match="of a trunk"):
+        split(torch.nn.Conv2d(3, 2, 1))
+
+
+def test_the_schedule_moves_both_rates(tmp_path: Path) -> None:
+    """One step of plain gradient descent moves heads ten times as far for their gradient as the trunk."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = PSPNet(small.CLASSES, layers=18, width=4, bins=(1, 2), dropout=0.0)
+    moved = []
+    for factor in (1.0, 10.0):
+        copy = deepcopy(network)
+        optimiser = Optimiser(lr=0.01, momentum=0.0, weight_decay=0.0, heads=factor)
+        job = small.job(tmp_path / str(factor), copy, epochs=1, batch_size=12, optimiser=optimiser)
+        fit(job)
+        moved.append(
+            {n: p.detach() - q for (n, p), q in zip(copy.named_parameters(), network.parameters(), strict=True)}
+        )
+    for name in ("layer4.1.conv2.weight", "cls.4.weight"):
+        ratio = moved[1][name].norm() / moved[0][name].norm()
+        assert ratio == pytest.approx(10.0 if name.startswith("cls") else 1.0, rel=1e-4)

@@ -33,6 +33,7 @@ def train(
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     clip: float | None = None,
+    heads: float = 1.0,
     schedule: Literal["poly", "one_cycle", "constant"] = "poly",
     schedule_options: Pairs | None = None,
     aux_weight: float = 0.4,
@@ -83,6 +84,7 @@ def train(
         momentum: Of SGD.
         weight_decay: Of every parameter.
         clip: Largest norm of the gradient.
+        heads: Factor of the learning rate outside the backbone; 10 in the recipes that start from ImageNet weights.
         schedule: Learning rate over the run.
         schedule_options: Its options, as power=0.9,warmup=100.
         aux_weight: Weight of auxiliary heads.
@@ -151,7 +153,7 @@ def train(
     recipe = Recipe(
         epochs=epochs,
         batch_size=batch_size,
-        optimiser=Optimiser(optimiser, lr, momentum, weight_decay, clip),
+        optimiser=Optimiser(optimiser, lr, momentum, weight_decay, clip, heads),
         schedule=_schedule(SCHEDULES[schedule], parsing.options(schedule_options)),
         augmentation=Augmentation(cut, _range(scale), rotate, 0.5 if rotate else 0.0, blur, flip),
         loss=SegmentationLoss(

@@ -7,10 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from segradius.errors import InputError, missing_extra
 
@@ -98,16 +95,6 @@ def launched(fabric: Any, run: Callable[[Any, Any], Any], job: Any) -> Any:
         if kind.endswith(InputError.__name__):
             raise InputError(text) from error
         raise
-
-
-def unsynchronised(network: nn.Module, device: torch.device, world: int) -> bool:
-    """Whether each of several processes keeps batch-norm statistics of its own: `SyncBatchNorm` is for GPUs only.
-
-    Example:
-        >>> [unsynchronised(nn.BatchNorm2d(3), torch.device("cpu"), world) for world in (1, 2)]
-        [False, True]
-    """
-    return world > 1 and device.type != "cuda" and any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 def _unsealed(fabric: Any, run: Callable[[Any, Any], Any], sealed: Sealed) -> Sealed:

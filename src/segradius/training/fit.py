@@ -25,14 +25,15 @@ from segradius.prediction import predict
 from segradius.randomness import Randomness
 from segradius.storage import replacing
 from segradius.training.adversaries import Lesson
-from segradius.training.engine import Engine, launched, unsynchronised
+from segradius.training.engine import Engine, launched
 from segradius.training.feeding import InMemory, Share, even, lessons
 from segradius.training.journal import EVALUATION_LOG, TRAIN_LOG, Evaluation, Journal
 from segradius.training.learner import Learner
 from segradius.training.objective import combine
-from segradius.training.recipe import PRECISIONS, Recipe
+from segradius.training.recipe import PRECISIONS, Recipe, split
 from segradius.training.robustness import Watch
 from segradius.training.state import CHECKPOINT, Position, Snapshot, sweep
+from segradius.training.synchronising import synchronise
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -160,10 +161,6 @@ def _run(fabric: Any, job: Job) -> Evaluation:
             sweep(job.folder, (CHECKPOINT, BEST, LAST, TRAIN_LOG, EVALUATION_LOG))
             journal = Journal(job.folder, process.position.step, recipe.steps(len(job.train)), quiet=job.quiet)
             process.journal = stack.enter_context(journal)
-            if unsynchronised(process.network, process.device, fabric.world_size):
-                journal.say(
-                    "batch-norm statistics are those of each process's own images: torch joins them on GPUs only"
-                )
         for epoch in range(process.position.step // steps, recipe.epochs):
             skip = process.position.step - epoch * steps
             batches = lessons(
@@ -193,14 +190,14 @@ def _prepare(fabric: Any, job: Job) -> _Process:
     if fabric.world_size > 1:
         for tensor in chain(learner.parameters(), learner.buffers()):
             tensor.data = tensor.data.clone()  # spawned processes are given the same memory
-        if fabric.device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # type: ignore[no-untyped-call]
+        synchronise(learner, fabric.device)
     learner.to(fabric.device)
     identity = job.identity
     snapshot = Snapshot.load(job.folder, identity)
     if snapshot is not None:
         learner.network.load_state_dict(snapshot.network)
-    optimiser = recipe.optimiser.make(p for p in learner.parameters() if p.requires_grad)
+    free = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    optimiser = recipe.optimiser.make(*((free,) if recipe.optimiser.heads == 1 else split(learner.network)))
     if snapshot is not None:
         optimiser.load_state_dict(dict(snapshot.optimiser))
         fabric.strategy.precision.load_state_dict(dict(snapshot.scaler))
@@ -217,7 +214,7 @@ def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
     total = recipe.steps(len(process.job.train))
     rate = recipe.optimiser.lr * recipe.schedule.factor(position.step, total)
     for group in process.optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate"]
     lesson = lesson.to(fabric.device)
     with fabric.autocast():
         images = recipe.adversary(process.job.model, lesson)

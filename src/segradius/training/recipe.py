@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from segradius.errors import InputError, unknown_name
+from segradius.models.backbones import TRUNK
 from segradius.training.adversaries import Adversary, Clean
 from segradius.training.augment import Augmentation
 from segradius.training.averaging import WeightAverage
@@ -29,6 +30,8 @@ class Optimiser:
         momentum: Of SGD; AdamW takes its own (0.9, 0.999).
         weight_decay: Of every parameter.
         clip: Largest norm of the gradient of all parameters; None for no limit.
+        heads: Factor of the learning rate outside the trunk (see `split`): 10 in the public recipes that start from
+            ImageNet weights.
 
     Example:
         >>> Optimiser("adamw", lr=2e-3).make(nn.Conv2d(3, 2, 1).parameters()).__class__.__name__
@@ -40,11 +43,12 @@ class Optimiser:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     clip: float | None = None
+    heads: float = 1.0
 
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adamw"):
             raise unknown_name("optimiser", self.name, ("sgd", "adamw"))
-        for key in ("lr", "weight_decay"):
+        for key in ("lr", "weight_decay", "heads"):
             if not getattr(self, key) >= 0:
                 raise InputError(f"{key} must be at least 0, got {getattr(self, key)}")
         if not 0 <= self.momentum < 1:
@@ -52,11 +56,39 @@ class Optimiser:
         if self.clip is not None and not self.clip > 0:
             raise InputError(f"clip must be positive, got {self.clip}")
 
-    def make(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over some parameters."""
+    def make(self, parameters: Iterable[nn.Parameter], heads: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
+        """The optimiser over some parameters, and others whose rate has the factor of heads.
+
+        Each group has its factor under ``rate``.
+        """
+        parts = ((1.0, list(parameters)), (self.heads, list(heads)))
+        groups: list[dict[str, Any]] = [{"params": part, "rate": rate} for rate, part in parts if part]
         if self.name == "sgd":
-            return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+            return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+
+
+def split(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that take gradients: those of the trunk, and those of the heads.
+
+    The trunk is what ImageNet weights are for: ``backbone`` or ``encoder``, as torchvision and smp call it, or the
+    layers, stages and transitions of the ResNets and HRNets here.
+
+    Raises:
+        InputError: If no parameter has such a name.
+
+    Example:
+        >>> from segradius.networks import PSPNet
+        >>> trunk, heads = split(PSPNet(3, layers=18, width=4))
+        >>> len(trunk) > len(heads) > 0
+        True
+    """
+    named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    trunk = {name for name, _ in named if name.startswith(("backbone.", "encoder.")) or TRUNK.match(name)}
+    if not trunk:
+        raise InputError(f"heads have a rate of their own, but no parameter of {type(network).__name__} is of a trunk")
+    parts = ([p for name, p in named if (name in trunk) is wanted] for wanted in (True, False))
+    return next(parts), next(parts)
 
 
 @dataclass(frozen=True)
