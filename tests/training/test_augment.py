@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -280,7 +281,7 @@ def test_crops_lie_anywhere_with_equal_probability():
         ({"scale": (2.0, 1.0)}, "0 < low <= high"),
         ({"scale": (1.0, math.inf)}, "0 < low <= high"),
         ({"rotate": -1.0}, "rotate=-1.0"),
-        ({"rotate_p": 1.5}, "rotate_p=1.5; expected a probability"),
+        ({"rotate_p": 1.5}, "rotate_p=1.5; expected a number"),
         ({"blur_p": math.nan}, "blur_p=nan"),
         ({"flip_p": -0.1}, "flip_p=-0.1"),
         ({"fill": (124.0, 116.0, 104.0)}, r"expected \(red, green, blue\) in \[0, 1\]"),
@@ -302,3 +303,24 @@ def test_bad_values_are_named(arguments, message):
 def test_images_that_do_not_fit_are_named(image, label):
     with pytest.raises(InputError, match=r"expected floating \(3, H, W\) and \(H, W\)"):
         Augmentation()(image, label, seeded())
+
+
+def test_colour_is_brightness_contrast_and_saturation_by_torchvision_within_bounds() -> None:
+    image, label = torch.rand(3, 6, 8, generator=seeded(1)), torch.zeros(6, 8, dtype=torch.int64)
+    changed, same = replace(Augmentation.none(), colour=0.5)(image, label, seeded(2))
+    numbers = seeded(2)
+    torch.rand(7, generator=numbers, dtype=torch.float64)  # those of the other changes
+    factors = 0.5 + torch.rand(3, generator=numbers, dtype=torch.float64)
+    expected = image
+    for name, factor in zip(("brightness", "contrast", "saturation"), factors.tolist(), strict=True):
+        expected = getattr(reference, f"adjust_{name}")(expected, factor)
+    torch.testing.assert_close(changed, expected.clamp(0, 1))
+    assert torch.equal(same, label)
+    assert not torch.equal(changed, image)
+
+
+def test_colour_leaves_the_padding_alone() -> None:
+    image, label = torch.rand(3, 4, 4, generator=seeded(1)), torch.zeros(4, 4, dtype=torch.int64)
+    changed, where = replace(Augmentation.none(), colour=0.5, crop=(8, 8))(image, label, seeded(2))
+    mean = torch.tensor((0.485, 0.456, 0.406)).view(3, 1)
+    assert torch.equal(changed[:, where == 255], mean.expand(3, 48))

@@ -28,6 +28,7 @@ def train(
     rotate: float = 10.0,
     blur: float = 0.5,
     flip: float = 0.5,
+    colour: float = 0.0,
     optimiser: Literal["sgd", "adamw"] = "sgd",
     lr: float = 0.01,
     momentum: float = 0.9,
@@ -79,6 +80,7 @@ def train(
         rotate: Largest rotation in degrees, of half the images.
         blur: Probability of a blur.
         flip: Probability of a mirror image.
+        colour: Strength of a random change of brightness, contrast and saturation, as 0.4; not in the public recipes.
         optimiser: Gradient method.
         lr: Base learning rate.
         momentum: Of SGD.
@@ -155,7 +157,7 @@ def train(
         batch_size=batch_size,
         optimiser=Optimiser(optimiser, lr, momentum, weight_decay, clip, heads),
         schedule=_schedule(SCHEDULES[schedule], parsing.options(schedule_options)),
-        augmentation=Augmentation(cut, _range(scale), rotate, 0.5 if rotate else 0.0, blur, flip),
+        augmentation=Augmentation(cut, _range(scale), rotate, 0.5 if rotate else 0.0, blur, flip, colour=colour),
         loss=SegmentationLoss(
             aux_weight,
             _class_weights(learnt) if class_weights == "balanced" else None,

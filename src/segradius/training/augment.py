@@ -19,6 +19,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from segradius.errors import InputError
+from segradius.training.colour import coloured
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 BLUR_RADIUS = 2
@@ -64,6 +65,7 @@ class Augmentation:
         blur_p: Probability of a blur, σ = 1.1 pixels.
         flip_p: Probability of a flip.
         fill: Colour in [0, 1] of what lies outside the image.
+        colour: Strength in [0, 1] of a change of brightness, contrast and saturation; not in the public recipes.
 
     Raises:
         InputError: If a value is outside its range.
@@ -83,6 +85,7 @@ class Augmentation:
     blur_p: float = 0.5
     flip_p: float = 0.5
     fill: tuple[float, float, float] = IMAGENET_MEAN
+    colour: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop is not None and (len(self.crop) != 2 or any(not _whole(side) for side in self.crop)):
@@ -91,9 +94,9 @@ class Augmentation:
             raise InputError(f"scale={self.scale}; expected (low, high) with 0 < low <= high, or None")
         if not 0 <= self.rotate <= 180:
             raise InputError(f"rotate={self.rotate}; expected degrees in [0, 180]")
-        for name in ("rotate_p", "blur_p", "flip_p"):
+        for name in ("rotate_p", "blur_p", "flip_p", "colour"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}={getattr(self, name)}; expected a probability in [0, 1]")
+                raise InputError(f"{name}={getattr(self, name)}; expected a number in [0, 1]")
         if len(self.fill) != 3 or not all(0 <= value <= 1 for value in self.fill):
             raise InputError(f"fill={self.fill}; expected (red, green, blue) in [0, 1]")
 
@@ -143,6 +146,7 @@ class Augmentation:
         else:
             image, label = around.of(image), around.of(label)
         image, label = (window.seen_from(around).of(x) for x in (gaussian_blur(image) if blurred else image, label))
+        image = coloured(image, self.colour, generator)
         if changed or angle or blurred:
             image = image.clamp(0, 1)  # interpolation rounds up to 1 + 1e-7
         if coins[2] < self.flip_p:
