@@ -1,8 +1,8 @@
 """Random changes of a training image and its label: scale, rotation, blur, flip and crop, in that order.
 
 The recipe, its order and its defaults are those of the public ``semseg`` code (github.com/hszhao/semseg) for PSPNet and
-PSANet. Every image takes the same count of random numbers, drawn before any pixel is touched, so that only the part of
-the image that the crop keeps need be rotated and blurred.
+PSANet; colour is an extra. Every image takes the same count of random numbers, drawn before any pixel is moved, so that
+only the part of the image that the crop keeps need be rotated and blurred.
 """
 
 from __future__ import annotations
