@@ -118,7 +118,6 @@ def train(
     from segradius.errors import InputError
     from segradius.models import load_model
     from segradius.models.backbones import load_backbone
-    from segradius.models.cards import write_card
     from segradius.threats import parse_eps
     from segradius.training import (
         SCHEDULES,
@@ -174,9 +173,7 @@ def train(
     engine = Engine(device, devices, workers, in_memory, save_every)
     sentinel = Watch(norm, budget) if watch or attacked else None
     folder = Path(out)
-    found = fit(Job(network, learnt, judged, recipe, folder, sentinel, engine))
-    for name in ("best", "last"):
-        write_card(folder / f"{name}.yaml", model, folder / f"{name}.safetensors", learnt.classes.names)
+    found = fit(Job(network, learnt, judged, recipe, folder, sentinel, engine, text=model))
     print(", ".join(f"{name} {value:.4f}" for name, value in found.figures().items()))
     print(f"Model: {folder / 'best.yaml'}")
     return 0

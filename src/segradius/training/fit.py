@@ -19,6 +19,7 @@ from segradius.counts import Counts, count
 from segradius.data.sample import SegmentationData
 from segradius.errors import InputError
 from segradius.metrics import miou, miou_image, pooled_accuracy
+from segradius.models.cards import write_card
 from segradius.models.identity import fingerprint
 from segradius.models.segmenter import Segmenter
 from segradius.prediction import predict
@@ -51,6 +52,8 @@ class Job:
         watch: Threat under which robustness is evaluated; None for clean evaluations only.
         engine: Devices and the like.
         quiet: Whether nothing is shown on the screen.
+        text: What `segradius.load_model` made the model of; cards ``best.yaml`` and ``last.yaml`` are then written
+            beside the weights.
     """
 
     model: Segmenter
@@ -61,6 +64,7 @@ class Job:
     watch: Watch | None = None
     engine: Engine = field(default_factory=Engine)
     quiet: bool = False
+    text: str | None = None
 
     def __post_init__(self) -> None:
         for name, data in (("training", self.train), ("held-out", self.held_out)):
@@ -275,7 +279,8 @@ def _evaluate(process: _Process, epoch: int) -> Evaluation:
     """Evaluate, log, and write the weights."""
     _flush(process)
     _agree(process)
-    found, position, folder = _judged(process, epoch), process.position, process.job.folder
+    job, found, position = process.job, _judged(process, epoch), process.position
+    folder = job.folder
     better = found.score > position.best
     if better:
         position.best, position.best_epoch = found.score, epoch
@@ -283,6 +288,9 @@ def _evaluate(process: _Process, epoch: int) -> Evaluation:
         with process.averaged():
             for path in (LAST, BEST) if better else (LAST,):
                 export(process.network, folder / path)
+                if job.text is not None:
+                    card = (folder / path).with_suffix(".yaml")
+                    write_card(card, job.text, folder / path, job.train.classes.names)
         process.journal.evaluation(found)
         if found.robustness is not None and found.robustness.overfitted:
             process.journal.say(f"epoch {epoch}: {found.robustness.advice}")
