@@ -15,6 +15,7 @@ REGISTRIES = {
     "models": "segradius.models:MODELS",
     "data": "segradius.data:DATA",
     "protocols": "segradius.data:PROTOCOLS",
+    "defences": "segradius.training:ADVERSARIES",
 }
 
 
@@ -27,7 +28,7 @@ def test_every_registered_name_is_listed_with_its_summary(kind: str, capsys: pyt
     assert len(registry) > 0
     for entry in registry:
         assert entry in shown
-        assert " ".join(registry.summary(entry).split()[:4]) in shown
+        assert " ".join(registry.summary(entry).replace("``", "").split()[:4]) in shown
 
 
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are(capsys: pytest.CaptureFixture[str]):

@@ -65,7 +65,8 @@ def command(*more: str) -> list[str]:
 def test_a_model_comes_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command("--average", "0.5")) == 0
     printed = capsys.readouterr().out
-    assert "Model: out/best.yaml" in printed
+    assert "best (epoch 1): pixacc" in printed
+    assert "out/best.yaml" in printed
     assert "pixacc_pgd" in printed
     image = open_data("scenes:32x48", split="test")[0].image[None]
     for name in ("best", "last"):
@@ -172,7 +173,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     return made
 
 
-def test_defaults_are_the_public_recipe(jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
+def test_defaults_are_the_public_recipe(jobs: list[Job]) -> None:
     given = ["--model", "nets_to_train:tiny", "--data", "scenes:32x48", "--size", "16x24", "--out", "out"]
     assert main(["train", *given]) == 0
     job = jobs[0]
@@ -180,7 +181,6 @@ def test_defaults_are_the_public_recipe(jobs: list[Job], capsys: pytest.CaptureF
     assert (job.engine, job.watch, job.folder) == (Engine(), None, Path("out"))
     assert (job.train.name, job.held_out.name) == ("scenes/train", "scenes/val")
     assert tuple(job.train[0].image.shape) == tuple(job.held_out[0].image.shape) == (3, 16, 24)
-    assert capsys.readouterr().out.startswith("pixacc 0.5000, miou 0.2500, miou_image 0.1250\n")
 
 
 def test_every_option_arrives(jobs: list[Job]) -> None:
@@ -256,3 +256,41 @@ def test_configurations_are_understood(path: Path) -> None:
     budget = None if found["eps"] is None else parse_eps(found["eps"])
     make_adversary(found["adversary"], norm=found["norm"], eps=budget, mix=found["mix"], **(found["options"] or {}))
     Augmentation(scale=tuple(found["scale"]) if isinstance(found["scale"], list) else (0.5, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--eps", "0.1"], "give --adversary"),
+        (["--mix", "0.5"], "give --adversary"),
+        (["--adversary", "fast_adt", "--norm", "linf", "--eps", "l2=1.5"], "another norm than linf"),
+        (["--schedule-options", "warmpu=3"], "did you mean 'warmup'"),
+        (["--num-classes", "5"], "give the model num_classes=8"),
+        (["--model", "pspnet_light,num_class=8"], "did you mean 'num_classes'"),
+    ],
+)
+def test_what_would_be_lost_without_a_word_is_refused(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--model", "nets_to_train:tiny", "--data", "scenes:32x48,8", "--crop", "16x16", "--out", "out"]
+    assert main(["train", *given, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_budget_may_name_its_norm(jobs: list[Job]) -> None:
+    given = ["--model", "nets_to_train:tiny", "--data", "scenes:32x48", "--size", "16x24", "--out", "out"]
+    assert main(["train", *given, "--adversary", "fast_adt", "--eps", "l2=1.5"]) == 0
+    assert jobs[0].watch == Watch("l2", 1.5)
+    assert jobs[0].recipe.every == 1
+    assert jobs[0].recipe.adversary == make_adversary("fast_adt", norm="l2", eps=1.5)
+
+
+def test_a_normalisation_is_part_of_the_card(place: Path) -> None:
+    (place / "bare.py").write_text("from torch import nn\n\ndef net():\n    return nn.Conv2d(3, 8, 1)\n")
+    given = ["--model", "bare:net", "--data", "scenes:32x48,8", "--held-out-limit", "2", "--epochs", "1"]
+    more = ["--batch-size", "4", "--crop", "24x32", "--normalisation", "imagenet", "--device", "cpu", "--out", "out"]
+    assert main(["train", *given, *more]) == 0
+    card = yaml.safe_load((place / "out" / "best.yaml").read_text())
+    assert card["normalisation"] == "imagenet"
+    assert "scenes/train" in card["source"]
+    assert sr.load_model("out/best.yaml").normalisation == sr.load_model("demo").normalisation

@@ -174,7 +174,7 @@ def test_depths_and_masks_of_the_published_configurations():
         ("psanet_light,mask=[3]", r"mask \[3\]: expected \[height, width\]"),
         ("psanet_light,mask=[4,5]", "odd"),
         ("psanet_light,psa_type=3", "psa_type"),
-        ("pspnet_light,classes=4", "unexpected keyword argument 'classes'"),
+        ("pspnet_light,classes=4", "did you mean 'num_classes'"),
         ("pspnet5", "did you mean 'pspnet50'"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from segradius.errors import InputError
 from segradius.training.state import CHECKPOINT, Position, Snapshot, Table, sweep
 
-IDENTITY = "model a\ndata b\nrecipe c"
+IDENTITY = "model: a\ndata: b\nrecipe: c"
 
 
 def snapshot(identity: str = IDENTITY) -> Snapshot:
@@ -47,9 +47,9 @@ def test_no_snapshot_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("identity", "message"),
     [
-        ("model x\ndata b\nrecipe c", "with 'model a' where this one has 'model x'"),
-        ("model a\ndata b\nrecipe x", "with 'recipe c' where this one has 'recipe x'"),
-        ("model a\ndata b", "of another length"),
+        ("model: x\ndata: b\nrecipe: c", "holds another run: model is x, and was a"),
+        ("model: a\ndata: b\nrecipe: x", "recipe is x, and was c"),
+        ("model: a\ndata: b", "recipe is absent, and was c"),
     ],
 )
 def test_another_run_is_told_by_its_difference(tmp_path: Path, identity: str, message: str) -> None:

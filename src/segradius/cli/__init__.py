@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"segradius: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"segradius: {stop or 'stopped'}", file=sys.stderr)
+        print(f"segradius: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
 
 

@@ -24,7 +24,7 @@ def list_names(kind: Kind, /) -> int:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(cell.replace("``", "") for cell in row))
     console = Console()
     if not console.is_terminal:
         console.width = 160

@@ -22,7 +22,7 @@ class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
         text = action.help or ""
         if text and action.required:
             return f"{text} (required)"
-        plain = isinstance(action.default, str | int) and not isinstance(action.default, bool)
+        plain = isinstance(action.default, str | int | float) and not isinstance(action.default, bool)
         return f"{text} (default: %(default)s)" if plain and action.default != argparse.SUPPRESS else text
 
 

@@ -17,6 +17,9 @@ def train(
     out: str,
     weights: str | None = None,
     backbone: str | None = None,
+    num_classes: int | None = None,
+    normalisation: str | dict[str, Any] | None = None,
+    outputs: Literal["logits", "probabilities"] | None = None,
     split: str = "train",
     held_out: str = "val",
     held_out_limit: int | None = None,
@@ -43,12 +46,12 @@ def train(
     ohem_keep: int = 100_000,
     average: float | None = None,
     adversary: str = "none",
-    norm: Literal["l1", "l2", "linf"] = "linf",
+    norm: Literal["l1", "l2", "linf"] | None = None,
     eps: float | str | None = None,
     mix: float = 1.0,
     options: Pairs | None = None,
     watch: bool = False,
-    every: int = 5,
+    every: int | None = None,
     precision: Literal["32", "bf16", "16"] = "32",
     seed: int = 0,
     device: str = "auto",
@@ -69,6 +72,10 @@ def train(
         out: Folder of weights and logs.
         weights: File with the first weights; random ones (by seed) without.
         backbone: ImageNet weights for its trunk instead: a file, torchvision:NAME or timm:NAME, say timm:hrnet_w48.
+        num_classes: Number of classes, where the model does not tell.
+        normalisation: imagenet, none, or a mapping of mean and std; inside the model, never done to the data. A network
+            of your own has none unless you say so.
+        outputs: What the network returns, where it is not logits.
         split: Part of the data set that is learnt.
         held_out: Part that is evaluated.
         held_out_limit: Only so many images of it, spread over it.
@@ -95,12 +102,12 @@ def train(
         ohem_keep: Pixels of a batch that always count under ohem.
         average: Decay of an exponential average of the weights, which is then what is evaluated and written.
         adversary: Defence: none, fast_adt, cr_fast_adt, pgd_at, cr_pgd_at, segpgd_at or gaussian.
-        norm: Norm of the attacks that the defence learns.
-        eps: Their budget for images in [0, 1], as 4/255. Default: the paper's 750, 1.5 or 0.006.
+        norm: Norm of the attacks that the defence learns. Default: the one that eps names, or linf.
+        eps: Their budget for images in [0, 1], as 4/255 or l2=1.5. Default: the paper's 750, 1.5 or 0.006.
         mix: Share of the images that are attacked.
         options: Further options of the defence, as steps=3,samples=0 or sigma=0.25.
         watch: Evaluate FGSM and PGD too, and warn of catastrophic overfitting; always on under an attack.
-        every: Epochs between evaluations.
+        every: Epochs between evaluations. Default: 1 under an attack, 5 elsewhere.
         precision: 32, bf16 or 16 (mixed).
         seed: Of everything random.
         device: auto, cpu or cuda.
@@ -118,7 +125,7 @@ def train(
     from segradius.errors import InputError
     from segradius.models import load_model
     from segradius.models.backbones import load_backbone
-    from segradius.threats import parse_eps
+    from segradius.threats import make_threat, parse_eps
     from segradius.training import (
         SCHEDULES,
         Augmentation,
@@ -134,7 +141,12 @@ def train(
         make_adversary,
     )
     from segradius.training.adversaries import Attacked
+    from segradius.training.journal import outcome
+    from segradius.training.state import CHECKPOINT
 
+    norm, eps = _threat(norm, eps)
+    if adversary == "none" and not watch and (eps is not None or options is not None or mix != 1):
+        raise InputError("eps, options and mix are those of a defence: give --adversary, as fast_adt, or --watch")
     if weights is not None and backbone is not None:
         raise InputError(f"weights {weights!r} and backbone {backbone!r} exclude each other: give one")
     height_width, cut = parsing.size(size), parsing.size(crop) or parsing.size(size)
@@ -146,11 +158,12 @@ def train(
         stride = -(-len(judged) // held_out_limit)
         judged = open_data(data, split=held_out, size=height_width, stride=stride)
     torch.manual_seed(seed)
-    network = load_model(model, weights=weights)
+    network = load_model(model, weights=weights, num_classes=num_classes, normalisation=normalisation, outputs=outputs)
     if backbone is not None:
         print(load_backbone(network.network, backbone))
     budget = None if eps is None else parse_eps(eps)
     defence = make_adversary(adversary, norm=norm, eps=budget, mix=mix, **parsing.options(options))
+    attacked = isinstance(getattr(defence, "adversary", defence), Attacked)
     recipe = Recipe(
         epochs=epochs,
         batch_size=batch_size,
@@ -167,21 +180,47 @@ def train(
         average=None if average is None else WeightAverage(average),
         precision=precision,
         seed=seed,
-        every=every,
+        every=every or (1 if attacked else 5),
     )
-    attacked = isinstance(getattr(defence, "adversary", defence), Attacked)
     engine = Engine(device, devices, workers, in_memory, save_every)
     sentinel = Watch(norm, budget) if watch or attacked else None
     folder = Path(out)
-    found = fit(Job(network, learnt, judged, recipe, folder, sentinel, engine, text=model))
-    print(", ".join(f"{name} {value:.4f}" for name, value in found.figures().items()))
-    print(f"Model: {folder / 'best.yaml'}")
+    source = f"segradius train --data {learnt.name}, size {size or 'native'}, adversary {adversary}"
+    threat = "" if sentinel is None else f", {norm} ε = {make_threat(norm, budget).eps:.4g}"
+    card = {"model": model, "normalisation": normalisation, "outputs": outputs, "source": source + threat}
+    try:
+        fit(Job(network, learnt, judged, recipe, folder, sentinel, engine, card=card))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped. What was learnt is kept in {folder / CHECKPOINT}; run the same command again to go on"
+        ) from None
+    for name, row in outcome(folder).items():
+        measured = {key: value for key, value in row.items() if value and key not in ("step", "epoch")}
+        figures = ", ".join(f"{key} {float(value):.4f}" for key, value in measured.items())
+        print(f"{name} (epoch {row['epoch']}): {figures}  {folder / name}.yaml")
     return 0
 
 
-def _schedule(kind: Any, options: dict[str, Any]) -> Any:
+def _threat(norm: Any, eps: Any) -> tuple[Any, Any]:
+    """Norm and budget, of which ``eps`` may name the norm, as in l2=1.5."""
     from segradius.errors import InputError
 
+    named, equals, value = str(eps).partition("=")
+    if not equals:
+        return norm or "linf", eps
+    if norm is not None and norm != named.strip():
+        raise InputError(f"eps {eps!r} is of another norm than {norm}")
+    return named.strip(), value
+
+
+def _schedule(kind: Any, options: dict[str, Any]) -> Any:
+    import inspect
+
+    from segradius.errors import InputError, unknown_name
+
+    for name in options:
+        if name not in (known := inspect.signature(kind).parameters):
+            raise unknown_name("schedule option", name, known)
     try:
         return kind(**options)
     except TypeError as error:

@@ -130,17 +130,17 @@ def _parsed(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
     }
 
 
-def write_card(path: Path, model: str, weights: Path, classes: tuple[str, ...]) -> None:
-    """Write a card for trained weights, whole or not at all.
+def write_card(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a card, whole or not at all, with the digest of its weights.
 
     Args:
         path: Of the card.
-        model: What was trained: a model text, or a card, whose entries are taken over.
-        weights: The weights, in the card's folder.
-        classes: Names of the classes.
+        content: Its entries. ``model`` may itself be the path of a card, whose entries are taken over then; ``weights``
+            are in the folder of ``path``; entries that are None are left out.
     """
-    content: dict[str, Any] = {"model": model}
-    if is_card(model):
-        content = {key: value for key, value in _read(Path(model)).items() if key not in ("name", "source", "licence")}
-    content |= {"weights": weights.name, "sha256": sha256_of(weights), "classes": list(classes)}
-    write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    base: dict[str, Any] = {}
+    if is_card(content["model"]):
+        base = {key: value for key, value in _read(Path(content["model"])).items() if key not in ("name", "licence")}
+    given = {key: value for key, value in content.items() if value is not None and not (base and key == "model")}
+    whole = base | given | {"sha256": sha256_of(path.parent / content["weights"])}
+    write_atomically(path, yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))

@@ -44,6 +44,7 @@ def builtin(name: str, arguments: Mapping[str, Any]) -> Origin:
     """The model registered under ``name``; raises `InputError` with the nearest names if there is none."""
     if name not in MODELS:
         raise unknown_name("model", name, [*MODELS, *(f"{source}:…" for source in ("torchvision", "smp", "hf"))])
+    _refuse_unknown(name, MODELS[name], arguments, cutoff=0.0)
     return Origin(construct(name, MODELS[name], arguments))
 
 

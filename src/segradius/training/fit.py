@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -31,7 +32,7 @@ from segradius.training.feeding import InMemory, Share, even, lessons
 from segradius.training.journal import EVALUATION_LOG, TRAIN_LOG, Evaluation, Journal
 from segradius.training.learner import Learner
 from segradius.training.objective import combine
-from segradius.training.recipe import PRECISIONS, Recipe, split
+from segradius.training.recipe import PRECISIONS, Recipe, flat, split
 from segradius.training.robustness import Watch
 from segradius.training.state import CHECKPOINT, Position, Snapshot, sweep
 from segradius.training.synchronising import synchronise
@@ -52,8 +53,8 @@ class Job:
         watch: Threat under which robustness is evaluated; None for clean evaluations only.
         engine: Devices and the like.
         quiet: Whether nothing is shown on the screen.
-        text: What `segradius.load_model` made the model of; cards ``best.yaml`` and ``last.yaml`` are then written
-            beside the weights.
+        card: Entries of the model cards ``best.yaml`` and ``last.yaml``, which are then written beside the weights:
+            ``model`` and whatever else a card may say.
     """
 
     model: Segmenter
@@ -64,13 +65,14 @@ class Job:
     watch: Watch | None = None
     engine: Engine = field(default_factory=Engine)
     quiet: bool = False
-    text: str | None = None
+    card: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, data in (("training", self.train), ("held-out", self.held_out)):
             if len(data.classes) != self.model.num_classes:
                 raise InputError(
-                    f"the model has {self.model.num_classes} classes and the {name} set has {len(data.classes)}"
+                    f"the model has {self.model.num_classes} classes and the {name} set has {len(data.classes)}: "
+                    f"give the model num_classes={len(data.classes)}"
                 )
             if not len(data):
                 raise InputError(f"the {name} set is empty")
@@ -81,14 +83,19 @@ class Job:
             raise InputError(f"batch_size {recipe.batch_size} is no multiple of {devices} processes")
         low, high = recipe.augmentation.scale or (1.0, 1.0)
         if low != high and recipe.augmentation.crop is None and recipe.batch_size > 1:
-            raise InputError("images of a random scale differ in size: give a crop (height, width), or scale null")
+            drawn = f"images of a random scale ({low:g} to {high:g}) differ in size"
+            raise InputError(f"{drawn}: give a crop (height, width), or scale null")
 
     @property
     def identity(self) -> str:
         """What a run must share with a snapshot to go on from it, as lines of text; true before a step was done."""
         ids = hashlib.sha256("\n".join(self.train.ids).encode()).hexdigest()[:16]
-        data = f"data {self.train.name}, {len(self.train)} images {ids}"
-        return f"model {self.model.name}, first weights {fingerprint(self.model)}\n{data}\n{self.recipe}"
+        lines = {
+            "model": self.model.name,
+            "first weights": fingerprint(self.model),
+            "data": f"{self.train.name}, {len(self.train)} images {ids}",
+        }
+        return "\n".join(f"{key}: {value}" for key, value in (lines | flat(self.recipe)).items())
 
 
 def fit(job: Job) -> Evaluation:
@@ -165,6 +172,7 @@ def _run(fabric: Any, job: Job) -> Evaluation:
             sweep(job.folder, (CHECKPOINT, BEST, LAST, TRAIN_LOG, EVALUATION_LOG))
             journal = Journal(job.folder, process.position.step, recipe.steps(len(job.train)), quiet=job.quiet)
             process.journal = stack.enter_context(journal)
+            journal.say(_opening(process))
         for epoch in range(process.position.step // steps, recipe.epochs):
             skip = process.position.step - epoch * steps
             batches = lessons(
@@ -181,10 +189,22 @@ def _run(fabric: Any, job: Job) -> Evaluation:
                 _step(process, lesson, epoch)
                 if process.position.step % job.engine.save_every == 0 and process.position.step % steps:
                     _save(process)
+            _flush(process)
+            if process.journal is not None:
+                process.journal.epoch(epoch + 1)
             if (epoch + 1) % recipe.every == 0 or epoch + 1 == recipe.epochs:
                 found = _evaluate(process, epoch + 1)
             _save(process)
     return found or _judged(process, recipe.epochs)
+
+
+def _opening(process: _Process) -> str:
+    """What begins, or goes on, in a line."""
+    job, step = process.job, process.position.step
+    total = job.recipe.steps(len(job.train))
+    begun = f"going on at step {step} of {total}" if step else f"{total} steps"
+    name = type(job.recipe.adversary).__name__
+    return f"{job.model.name} on {len(job.train)} images of {job.train.name}, {name}: {begun}, {process.device}"
 
 
 def _prepare(fabric: Any, job: Job) -> _Process:
@@ -288,9 +308,9 @@ def _evaluate(process: _Process, epoch: int) -> Evaluation:
         with process.averaged():
             for path in (LAST, BEST) if better else (LAST,):
                 export(process.network, folder / path)
-                if job.text is not None:
-                    card = (folder / path).with_suffix(".yaml")
-                    write_card(card, job.text, folder / path, job.train.classes.names)
+                if job.card is not None:
+                    own = {"weights": path, "classes": list(job.train.classes.names)}
+                    write_card((folder / path).with_suffix(".yaml"), {**job.card, **own})
         process.journal.evaluation(found)
         if found.robustness is not None and found.robustness.overfitted:
             process.journal.say(f"epoch {epoch}: {found.robustness.advice}")

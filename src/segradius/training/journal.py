@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ class Journal:
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         self._console = Console(stderr=True, quiet=quiet)
         self._bar = Progress(*columns, *times, console=self._console, transient=True, disable=quiet)
+        self._total, self._last = total, dict[str, Any]()
         self._task = self._bar.add_task("training", total=total, completed=step)
 
     def __enter__(self) -> Journal:
@@ -85,6 +87,7 @@ class Journal:
     def steps(self, rows: Sequence[dict[str, Any]]) -> None:
         """Log steps: each with ``step``, ``epoch``, ``lr`` and ``loss``."""
         self._steps.add(rows)
+        self._last = rows[-1] if rows else self._last
         for row in rows if self._board is not None else ():
             self._board.add_scalar("train/loss", row["loss"], row["step"])
             self._board.add_scalar("train/lr", row["lr"], row["step"])
@@ -92,6 +95,11 @@ class Journal:
             self._bar.update(
                 self._task, completed=rows[-1]["step"], description=f"epoch {rows[-1]['epoch']}, {rows[-1]['loss']:.3f}"
             )
+
+    def epoch(self, number: int) -> None:
+        """Show a line for an epoch that is done, where there is no progress bar to be seen."""
+        if self._last and not self._console.is_terminal:
+            self.say(f"epoch {number}: step {self._last['step']} of {self._total}, loss {self._last['loss']:.4f}")
 
     def evaluation(self, found: Evaluation) -> None:
         """Log an evaluation."""
@@ -104,7 +112,7 @@ class Journal:
 
     def say(self, text: str) -> None:
         """Show a line."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
@@ -113,3 +121,16 @@ def _tensorboard(folder: Path, step: int) -> Any:
     except ModuleNotFoundError:
         return None  # the CSV files have all of it
     return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
+
+
+def outcome(folder: Path) -> dict[str, dict[str, str]]:
+    """The logged rows of the ``best`` and of the ``last`` evaluation in a folder; empty if there are none."""
+    path = folder / EVALUATION_LOG
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return {}
+    best = max(rows, key=lambda row: float(row["pixacc_pgd"] or row["pixacc"]))
+    return {"best": best, "last": rows[-1]}

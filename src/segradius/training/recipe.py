@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 import torch
@@ -138,9 +138,28 @@ class Recipe:
     def steps_an_epoch(self, images: int) -> int:
         """Steps in one epoch: whole batches only, as public recipes have it; the images left over differ by epoch."""
         if images < self.batch_size:
-            raise InputError(f"batch_size is {self.batch_size} and the training set has {images} images")
+            raise InputError(
+                f"batch_size is {self.batch_size} and the training set has {images} images: give at most that many"
+            )
         return images // self.batch_size
 
     def steps(self, images: int) -> int:
         """Steps of the whole run."""
         return self.epochs * self.steps_an_epoch(images)
+
+
+def flat(recipe: Any, prefix: str = "") -> dict[str, str]:
+    """Every value of a recipe, those of its parts included, by name.
+
+    Example:
+        >>> flat(Recipe(epochs=3))["epochs"], flat(Recipe())["optimiser.lr"]
+        ('3', '0.01')
+    """
+    found: dict[str, str] = {}
+    for item in fields(recipe):
+        value = getattr(recipe, item.name)
+        if is_dataclass(value):
+            found |= {f"{prefix}{item.name}": type(value).__name__} | flat(value, f"{prefix}{item.name}.")
+        else:
+            found[f"{prefix}{item.name}"] = repr(value)
+    return found

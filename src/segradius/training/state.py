@@ -74,7 +74,7 @@ class Snapshot:
             raise InputError(f"{path} is not a readable training checkpoint: {error}") from error
         if found.identity != identity:
             raise InputError(
-                f"{folder} holds another run, {_difference(found.identity, identity)}. Choose another folder, or "
+                f"{folder} holds another run: {_difference(found.identity, identity)}. Choose another folder, or "
                 "remove it to start anew"
             )
         return found
@@ -133,7 +133,8 @@ class Table:
 
 
 def _difference(theirs: str, ours: str) -> str:
-    for old, new in zip(theirs.splitlines(), ours.splitlines(), strict=False):
-        if old != new:
-            return f"with {old!r} where this one has {new!r}"
-    return "of another length"
+    old, new = (dict(line.partition(": ")[::2] for line in text.splitlines()) for text in (theirs, ours))
+    keys = [key for key in old | new if old.get(key) != new.get(key)]
+    told = "; ".join(f"{key} is {new.get(key, 'absent')}, and was {old.get(key, 'absent')}" for key in keys)
+    seed = ". Seed the network before it is built" if keys == ["first weights"] else ""
+    return told + seed
