@@ -28,7 +28,7 @@ from segradius.cli.parsing import names
 from segradius.cli.parsing import size as parse_size
 from segradius.data.sample import Classes, Sample
 from segradius.models import Segmenter, load_model
-from segradius.training import Engine, Job, Lesson, Optimiser, Recipe, make_adversary
+from segradius.training import Augmentation, Engine, Job, Lesson, Optimiser, Recipe, make_adversary
 from segradius.training.fit import _prepare, _Process, _step
 
 VARIANTS = ("plain", "channels_last", "bf16", "compile")
@@ -85,6 +85,7 @@ def prepare(model: str, size: tuple[int, int], batch: int, device: str, variant:
         epochs=10**6,
         batch_size=batch,
         optimiser=Optimiser("sgd", lr=1e-6),
+        augmentation=Augmentation.none(),
         adversary=make_adversary(defence, **DEFENCES[defence]),
         precision="bf16" if variant == "bf16" else "32",
     )
