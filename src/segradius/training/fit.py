@@ -318,7 +318,7 @@ def _evaluate(process: _Process, epoch: int) -> Evaluation:
 
 
 def _agree(process: _Process) -> None:
-    """Give every process the buffers of the first: batch-norm statistics differ where they are not joined."""
+    """Give every process the buffers of the first: norms other than batch norm may keep their own in each."""
     if process.fabric.world_size > 1:
         for value in chain(process.network.buffers(), process.average.values()):
             dist.broadcast(value, 0)
