@@ -14,6 +14,7 @@ from segradius.ledger import Ledger
 from segradius.metrics import count
 from segradius.radius import smoothed_probabilities
 from segradius.randomness import Randomness
+from segradius.views import LogitView
 from segradius.weightings import (
     CertifiedRadius,
     ClassBalanced,
@@ -22,7 +23,6 @@ from segradius.weightings import (
     SegPGD,
     StillCorrect,
     Uniform,
-    View,
     balanced_weights,
     parse_weighting,
     times,
@@ -30,13 +30,13 @@ from segradius.weightings import (
 from tiny import CLASSES, VOID, batch, network
 
 
-def view(step: int = 0, steps: int = 10, *, targeted: bool = False) -> View:
+def view(step: int = 0, steps: int = 10, *, targeted: bool = False) -> LogitView:
     images, labels = batch()
     model = sr.wrap(network(), num_classes=CLASSES)
     logits = model.logits(images).detach()
     goal = Goal.reach(labels, labels) if targeted else Goal.leave(labels)
     keys = Randomness(0, tuple("abcd"))
-    return View(logits, logits.argmax(1), goal, images, step, steps, model, keys, Ledger(4))
+    return LogitView(logits, logits.argmax(1), goal, images, step, steps, model, keys, Ledger(4))
 
 
 @pytest.mark.parametrize("step", [0, 3, 9])
@@ -88,7 +88,7 @@ def test_radius_is_refreshed_every_interval_and_paid_for() -> None:
     changed = []
     for step in range(7):
         seen = view(step)
-        seen = View(**{**vars(seen), "ledger": book})
+        seen = LogitView(**{**vars(seen), "ledger": book})
         before = state
         _, state = weighting.weigh(seen, state)
         changed.append(state is not before)

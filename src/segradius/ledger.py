@@ -33,11 +33,12 @@ class Ledger:
     images: int
     passes: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
-    def enter(self, purpose: str, *, forward: int = 0, backward: int = 0) -> None:
-        """Add passes made over every image of the batch."""
+    def enter(
+        self, purpose: str, *, forward: int = 0, backward: int = 0, rows: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Add passes made over every image of the batch, or over those where ``rows``, (images,), is true."""
         book = self.passes.setdefault(purpose, np.zeros((2, self.images), dtype=np.int64))
-        book[0] += forward
-        book[1] += backward
+        book += np.array([[forward], [backward]]) * (np.ones(self.images, np.int64) if rows is None else rows)
 
     @property
     def forward(self) -> NDArray[np.int64]:

@@ -3,6 +3,9 @@
 Each is a small frozen dataclass called as ``loss(logits, labels, progress)``, where ``progress`` in [0, 1] is how far
 the attack has run; only annealed losses look at it. Labels must lie in [0, C): void pixels are masked by the caller,
 which also turns the sign for a targeted attack. All are finite, with finite gradients, for finite logits.
+
+Those that depend on the probability of the label and of the strongest other class alone have a second form,
+``of_scores(own, rival, progress)``, for attacks that see nothing but scores.
 """
 
 from __future__ import annotations
@@ -28,7 +31,21 @@ class Loss(Protocol):
         ...
 
 
+class ScoreLoss(Loss, Protocol):
+    """A loss that can be computed from two scores of each pixel."""
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        """Loss from the probability of the label and the largest of the others, any one shape."""
+        ...
+
+
 LOSSES: Registry[type[Loss]] = Registry("loss")
+
+#: Losses that white-box attacks cannot use.
+WITHOUT_GRADIENT = frozenset({"wrong"})
+
+#: Scores below it count as this much: rounded or left-out scores are 0, and log 0 is no loss.
+SCORE_FLOOR = 1e-6
 
 
 @LOSSES.register("ce")
@@ -45,6 +62,9 @@ class CrossEntropy:
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="none")
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return -own.clamp_min(SCORE_FLOOR).log()
 
 
 @LOSSES.register("js")
@@ -63,9 +83,10 @@ class JensenShannon:
     """
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
-        log_p = -F.cross_entropy(logits, labels, reduction="none")
-        p = log_p.exp()
-        return math.log(2) + 0.5 * (p * log_p - (1 + p) * torch.log1p(p))
+        return _divergence(-F.cross_entropy(logits, labels, reduction="none"))
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return _divergence(own.clamp_min(SCORE_FLOOR).log())
 
 
 @LOSSES.register("margin")
@@ -82,6 +103,9 @@ class Margin:
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return _margin(logits, labels)
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return _log_ratio(own, rival)
 
 
 @LOSSES.register("hinge")
@@ -103,6 +127,9 @@ class Hinge:
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return _margin(logits, labels).clamp_max(self.kappa)
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return _log_ratio(own, rival).clamp_max(self.kappa)
 
 
 @LOSSES.register("dlr")
@@ -173,9 +200,47 @@ class ExpectedFlips:
             raise InputError(f"tau and tau_end must be positive, got {self.tau} and {self.tau_end}")
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        return self._flips(signed_radius(logits, labels), progress)
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        floor, ceiling = SCORE_FLOOR, 1 - SCORE_FLOOR
+        mine = torch.special.ndtri(own.clamp(floor, ceiling))
+        return self._flips(0.5 * (mine - torch.special.ndtri(rival.clamp(floor, ceiling))), progress)
+
+    def _flips(self, radius: Tensor, progress: float) -> Tensor:
         tau = self.tau + (self.tau_end - self.tau) * progress
-        flips: Tensor = torch.special.ndtr(-signed_radius(logits, labels) / tau)
+        flips: Tensor = torch.special.ndtr(-radius / tau)
         return flips
+
+
+@LOSSES.register("wrong")
+@dataclass(frozen=True)
+class Wrong:
+    """1 where the label does not win, 0 where it does: the count of Eq. 5 itself, which has no gradient.
+
+    For black-box attacks, on targets that return nothing but labels above all.
+
+    Example:
+        >>> import torch
+        >>> Wrong().of_scores(torch.tensor([0.2, 0.6]), torch.tensor([0.7, 0.3])).tolist()
+        [1.0, 0.0]
+    """
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        raise InputError("the loss 'wrong' has no gradient: it is for black-box attacks")
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return (rival > own).to(own.dtype)
+
+
+def _divergence(log_p: Tensor) -> Tensor:
+    p = log_p.exp()
+    return math.log(2) + 0.5 * (p * log_p - (1 + p) * torch.log1p(p))
+
+
+def _log_ratio(own: Tensor, rival: Tensor) -> Tensor:
+    """log(rival / own), which is the difference of the logits."""
+    return (rival.clamp_min(SCORE_FLOOR) / own.clamp_min(SCORE_FLOOR)).log()
 
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ guides an attack; a radius that must *hold* needs a confidence bound and belongs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -110,6 +111,45 @@ def smoothed_probabilities(
     Raises:
         InputError: For σ ≤ 0 or M < 1.
     """
+    mean = mean_over_noise(
+        lambda noisy: model.logits(noisy, precision=precision).softmax(1),
+        images,
+        randomness,
+        sigma=sigma,
+        samples=samples,
+        step=step,
+        clamp=clamp,
+    )
+    if ledger is not None:
+        ledger.enter("radius", forward=samples)
+    return mean
+
+
+@torch.no_grad()
+def mean_over_noise(
+    probabilities: Callable[[Tensor], Tensor],
+    images: Tensor,
+    randomness: Randomness,
+    *,
+    sigma: float,
+    samples: int,
+    step: int = 0,
+    clamp: bool = True,
+) -> Tensor:
+    """Mean of any function of images over noisy copies of them; what `smoothed_probabilities` takes of a model.
+
+    Args:
+        probabilities: From (n, 3, H, W) to (n, C, H, W), each image for itself.
+        images: (N, 3, H, W) in [0, 1].
+        randomness: Keys of the N images.
+        sigma: Standard deviation of the noise, in pixel units, > 0.
+        samples: Noisy copies M, ≥ 1.
+        step: Attack step, part of the noise's key.
+        clamp: Whether noisy images are clamped to [0, 1].
+
+    Raises:
+        InputError: For σ ≤ 0 or M < 1.
+    """
     if not sigma > 0 or samples < 1:
         raise InputError(f"sigma must be positive and samples at least 1, got sigma={sigma}, samples={samples}")
     group = max(1, _IMAGES_PER_PASS.get(images.device.type, _IMAGES_PER_PASS_ELSEWHERE) // len(images))
@@ -117,12 +157,9 @@ def smoothed_probabilities(
     for first in range(0, samples, group):
         count = min(group, samples - first)
         noisy = torch.cat([images + sigma * _noise(images, randomness, step, first + j) for j in range(count)])
-        noisy = noisy.clamp_(0, 1) if clamp else noisy
-        found = model.logits(noisy, precision=precision).softmax(1)
+        found = probabilities(noisy.clamp_(0, 1) if clamp else noisy)
         found = found.view(count, len(images), *found.shape[1:]).sum(0)
         total = found if total is None else total.add_(found)
-    if ledger is not None:
-        ledger.enter("radius", forward=samples)
     assert total is not None
     return total.div_(samples)
 

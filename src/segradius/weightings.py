@@ -14,42 +14,9 @@ from torch import Tensor
 
 from segradius.errors import InputError
 from segradius.goal import Goal
-from segradius.ledger import Ledger
-from segradius.radius import LogitModel, normalised_radius, smoothed_probabilities
-from segradius.randomness import Randomness
+from segradius.radius import normalised_radius
 from segradius.registry import Registry
-
-
-@dataclass(frozen=True)
-class View:
-    """What a weighting may look at in one step; nothing here carries a gradient.
-
-    Attributes:
-        logits: (N, C, H, W) of the attack's own forward pass.
-        prediction: (N, H, W) their argmax.
-        goal: What the attack wants.
-        images: (N, 3, H, W) current adversarial images.
-        step: Index of the step, from 0.
-        steps: Steps of the run, T.
-        model: The attacked model, for noisy passes.
-        randomness: Keys of the images.
-        ledger: Where extra passes are entered.
-    """
-
-    logits: Tensor
-    prediction: Tensor
-    goal: Goal
-    images: Tensor
-    step: int
-    steps: int
-    model: LogitModel
-    randomness: Randomness
-    ledger: Ledger
-
-    @property
-    def progress(self) -> float:
-        """t/T in [0, 1)."""
-        return self.step / self.steps
+from segradius.views import Smoothing, View
 
 
 class Weighting(Protocol):
@@ -70,7 +37,7 @@ class Uniform:
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Ones."""
-        return torch.ones_like(view.prediction, dtype=view.logits.dtype), None
+        return view.number(torch.ones_like(view.goal.reference)), None
 
 
 @WEIGHTINGS.register("cr")
@@ -128,24 +95,14 @@ class CertifiedRadius:
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Weights from noisy passes every ``interval`` steps, kept in between."""
         if state is None or view.step % self.interval == 0:
-            state = self.of_probability(self._top_probability(view))
+            state = self.of_probability(self._confidence(view))
         return state, state
 
-    def _top_probability(self, view: View) -> Tensor:
+    def _confidence(self, view: View) -> Tensor:
         if self.samples == 0:
-            return top_probability(view.logits)
-        probabilities = smoothed_probabilities(
-            view.model,
-            view.images,
-            view.randomness,
-            sigma=self.sigma,
-            samples=self.samples,
-            step=view.step,
-            clamp=self.clamp,
-            precision=torch.bfloat16 if self.precision == "bfloat16" else None,
-            ledger=view.ledger,
-        )
-        return probabilities.amax(1).to(view.logits.dtype)
+            return view.confidence()
+        precision = torch.bfloat16 if self.precision == "bfloat16" else None
+        return view.number(view.smoothed_confidence(Smoothing(self.sigma, self.samples, self.clamp, precision)))
 
 
 @WEIGHTINGS.register("still_correct")
@@ -155,7 +112,7 @@ class StillCorrect:
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """The mask as numbers."""
-        return view.goal.pending(view.prediction).to(view.logits.dtype), None
+        return view.number(view.pending()), None
 
 
 @WEIGHTINGS.register("segpgd")
@@ -166,8 +123,7 @@ class SegPGD:
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """λ or 1 − λ."""
         share = view.progress / 2
-        fooled = view.goal.fooled(view.prediction).to(view.logits.dtype)
-        return (1 - share) + (2 * share - 1) * fooled, None
+        return (1 - share) + (2 * share - 1) * view.number(view.fooled()), None
 
 
 @WEIGHTINGS.register("cospgd")
@@ -177,9 +133,7 @@ class CosPGD:
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Cosine similarity, in [0, 1]."""
-        probability = view.logits.softmax(1)
-        own = probability.gather(1, view.goal.reference.unsqueeze(1)).squeeze(1)
-        cosine = own / probability.square().sum(1).sqrt()
+        cosine = view.alignment()
         return (1 - cosine if view.goal.targeted else cosine), None
 
 
@@ -197,13 +151,13 @@ class ClassBalanced:
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """The weight of each pixel's true class."""
-        classes = view.logits.shape[1]
+        classes = view.num_classes
         if self.weights is None:
-            return _balance_each(view.goal, classes).to(view.logits.dtype), None
+            return view.number(_balance_each(view.goal, classes)), None
         if len(self.weights) != classes:
             raise InputError(f"class weights: {len(self.weights)} given, the model has {classes} classes")
-        table = state if state is not None else torch.tensor(self.weights, device=view.logits.device)
-        return table.to(view.logits.dtype)[view.goal.labels], table
+        table = torch.tensor(self.weights, device=view.goal.labels.device) if state is None else state
+        return view.number(table)[view.goal.labels], table
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from small import CLASSES, HELD_OUT, job, network, rows
 
 import segradius as sr
-from segradius.attacks.recipes import make_attack
+from segradius.attacks.making import make_attack
 from segradius.counts import Counts, count
 from segradius.data.sample import Classes, Sample
 from segradius.metrics import pooled_accuracy

@@ -1,6 +1,8 @@
-"""Attacks on segmentation models: one loop, many objectives and steps."""
+"""Attacks on segmentation models: one loop with gradients, one with queries, many objectives and steps."""
 
-from segradius.attacks.recipes import ATTACKS, attack_options, make_attack
-from segradius.attacks.task import Attack, Result
+from segradius.attacks.black_box import BLACK_BOX
+from segradius.attacks.making import attack_options, default_eps, make_attack
+from segradius.attacks.recipes import ATTACKS
+from segradius.attacks.task import Attack, Result, Trace
 
-__all__ = ["ATTACKS", "Attack", "Result", "attack_options", "make_attack"]
+__all__ = ["ATTACKS", "BLACK_BOX", "Attack", "Result", "Trace", "attack_options", "default_eps", "make_attack"]

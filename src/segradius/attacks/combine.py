@@ -37,6 +37,11 @@ class Restarts:
     count: int
 
     @property
+    def needs(self) -> frozenset[str]:
+        """What the runs need."""
+        return self.first.needs
+
+    @property
     def total_steps(self) -> int:
         """Steps of all runs."""
         return self.first.total_steps + (self.count - 1) * self.again.total_steps
@@ -82,6 +87,11 @@ class ShrinkingBudget:
         return (*early, self.attack.steps - sum(early))
 
     @property
+    def needs(self) -> frozenset[str]:
+        """What the attack needs."""
+        return self.attack.needs
+
+    @property
     def total_steps(self) -> int:
         """T."""
         return self.attack.steps
@@ -118,6 +128,11 @@ class Ensemble:
     def __post_init__(self) -> None:
         if not self.members:
             raise InputError("an ensemble needs at least one member")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What any member needs."""
+        return frozenset[str]().union(*(member.needs for member in self.members.values()))
 
     @property
     def total_steps(self) -> int:

@@ -41,6 +41,11 @@ class DagAlgorithm3:
             raise InputError(f"dag_alg3 is defined for linf only (Algorithm 3), got {self.threat.norm.name}")
 
     @property
+    def needs(self) -> frozenset[str]:
+        """Gradients."""
+        return frozenset({"logits"})
+
+    @property
     def total_steps(self) -> int:
         """T."""
         return self.steps

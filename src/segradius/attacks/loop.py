@@ -16,7 +16,8 @@ from segradius.ledger import Ledger
 from segradius.losses import CrossEntropy, Loss
 from segradius.prediction import are_probabilities, predict
 from segradius.threats import Threat
-from segradius.weightings import Uniform, View, Weighting, times
+from segradius.views import LogitView
+from segradius.weightings import Uniform, Weighting, times
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,11 @@ class Iterative:
             raise InputError(f"keep must be 'best' or 'last', got {self.keep!r}")
 
     @property
+    def needs(self) -> frozenset[str]:
+        """Gradients."""
+        return frozenset({"logits"})
+
+    @property
     def total_steps(self) -> int:
         """T."""
         return self.steps
@@ -227,7 +233,7 @@ def observe(
     ledger.enter("attack", forward=1, backward=1)
     fixed = logits.detach()
     top, prediction = predict(fixed)
-    view = View(fixed, prediction, task.goal, images.detach(), *time, task.model, task.randomness, ledger)
+    view = LogitView(fixed, prediction, task.goal, images.detach(), *time, task.model, task.randomness, ledger)
     weights, state = objective.weighting.weigh(view, state)
     loss = objective.loss(logits, task.goal.reference, view.progress)
     value = task.goal.mean(loss * weights) * task.goal.sign

@@ -1,35 +1,28 @@
-"""Every attack by name: which objective, threat, step and number of steps make it.
+"""Every white-box attack by name: which objective, threat, step and number of steps make it.
 
-A recipe is a function ``(threat, settings, **options) -> method``; `make_attack` gives it the threat and the settings
-that all share, and puts the certified radius on whatever follows ``cr_``.
+A recipe is a function ``(threat, settings, **options) -> method``; `segradius.attacks.making` calls it.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from segradius.attacks.apgd import Apgd, SparseApgd
-from segradius.attacks.combine import Ensemble, Guided, Restarts, ShrinkingBudget
+from segradius.attacks.combine import Ensemble, Guided, ShrinkingBudget
 from segradius.attacks.dag import DagAlgorithm3
 from segradius.attacks.loop import Iterative, Objective, Step
 from segradius.attacks.steps import Dense, Momentum, Steepest, StepSize
-from segradius.attacks.task import Attack
-from segradius.errors import InputError, unknown_name
 from segradius.losses import LOSSES, CrossEntropy, ExpectedFlips, JensenShannon, Loss, Margin
 from segradius.registry import Registry
-from segradius.threats import Threat, make_threat
+from segradius.threats import Threat
 from segradius.weightings import (
-    CertifiedRadius,
     ClassBalanced,
     CosPGD,
     Product,
     SegPGD,
     StillCorrect,
-    Weighting,
-    factors,
     parse_weighting,
     times,
 )
@@ -239,109 +232,6 @@ def sea(threat: Threat, settings: Settings, *, class_weights: tuple[float, ...] 
     }
     settings = replace(settings, start=settings.start or "uniform")
     return Ensemble({n: ShrinkingBudget(_apgd(o, threat, settings, 300)) for n, o in members.items()})
-
-
-@ATTACKS.register("ensemble")
-def ensemble(threat: Threat, settings: Settings, *, members: Sequence[str] = ("pgd", "cr_pgd", "flip_pgd")) -> Guided:
-    """The worst of any members for each image.
-
-    Args:
-        threat: Ball and box.
-        settings: Shared settings, for every member.
-        members: Names of attacks, or one text with ``+`` between them.
-    """
-    names = members.split("+") if isinstance(members, str) else members
-    return Ensemble({name: _method(name, threat, settings, {}) for name in names})
-
-
-def make_attack(
-    name: str,
-    *,
-    norm: str = "l2",
-    eps: float | None = None,
-    projection: Literal["euclidean", "radial"] = "euclidean",
-    **options: Any,
-) -> Attack:
-    """An attack by name, ready to be called on batches.
-
-    Args:
-        name: A registered name, with ``cr_`` before it for the certified-radius-guided form.
-        norm: ``l1``, ``l2`` or ``linf``.
-        eps: Budget, images being in [0, 1]; None is the paper's 750, 1.5 or 0.006.
-        projection: Exact onto ball and box, or ``radial`` scaling as in the paper's published code.
-        **options: Fields of `Settings`, the recipe's own options and, for ``cr_…``, fields of `CertifiedRadius`.
-
-    Raises:
-        InputError: For an unknown name, norm or option (with the nearest), or a bad value.
-
-    Example:
-        >>> make_attack("cr_pgd", norm="linf", eps=4 / 255, steps=10).total_steps
-        10
-    """
-    threat = make_threat(norm, eps, projection)
-    known = attack_options(name)
-    for option in options:
-        if option in FIXED.get(_parse(name)[0], ()):
-            raise InputError(f"{name} determines {option} by itself: it cannot be set")
-        if option not in known:
-            raise unknown_name(f"option of {name}", option, known)
-    shared = {f.name for f in fields(Settings)}
-    settings = Settings(**{k: v for k, v in options.items() if k in shared})
-    rest = {k: v for k, v in options.items() if k not in shared}
-    return Attack(name, _restarted(_method(name, threat, settings, rest), settings))
-
-
-def attack_options(name: str) -> dict[str, inspect.Parameter]:
-    """Options that ``make_attack(name, …)`` understands, with their defaults.
-
-    Example:
-        >>> "sigma" in attack_options("cr_pgd"), "sigma" in attack_options("pgd")
-        (True, False)
-    """
-    base, guided = _parse(name)
-    own = inspect.signature(ATTACKS[base]).parameters
-    found = {k: p for k, p in own.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    for kind in (Settings, CertifiedRadius) if guided else (Settings,):
-        found |= dict(inspect.signature(kind).parameters)
-    return {option: p for option, p in found.items() if option not in FIXED.get(base, ())}
-
-
-def guided_by(method: Guided, weighting: Weighting) -> Guided:
-    """The same method with every objective multiplied by a weighting, save those that have one of its kind already."""
-
-    def guide(objective: Objective) -> Objective:
-        present = any(isinstance(factor, type(weighting)) for factor in factors(objective.weighting))
-        return objective if present else objective.times(weighting)
-
-    return method.map_objective(guide)
-
-
-def _method(name: str, threat: Threat, settings: Settings, options: Mapping[str, Any]) -> Guided:
-    base, guided = _parse(name)
-    radius = {f.name for f in fields(CertifiedRadius)} if guided else set()
-    method = ATTACKS[base](threat, settings, **{k: v for k, v in options.items() if k not in radius})
-    if not guided:
-        return method
-    return guided_by(method, CertifiedRadius(**{k: v for k, v in options.items() if k in radius}))
-
-
-def _parse(name: str) -> tuple[str, bool]:
-    """Registered name and whether ``cr_`` stood before it."""
-    if name in ATTACKS:
-        return name, False
-    base = name.removeprefix("cr_")
-    if base not in ATTACKS or base == name:
-        raise unknown_name("attack", name, [*ATTACKS, *(f"cr_{known}" for known in ATTACKS)])
-    return base, True
-
-
-def _restarted(method: Guided, settings: Settings) -> Guided:
-    if settings.restarts < 1:
-        raise InputError(f"restarts must be at least 1, got {settings.restarts}")
-    if settings.restarts == 1:
-        return method
-    again = replace(method, start="uniform") if isinstance(method, Iterative) else method
-    return Restarts(method, again, settings.restarts)
 
 
 def _apgd(goal: Objective, threat: Threat, settings: Settings, steps: int) -> Iterative:

@@ -79,6 +79,48 @@ class Momentum:
 
 
 @dataclass(frozen=True)
+class Ascent:
+    """Projected gradient ascent, δ ← Proj(δ + α·g), by the length that the gradient has (Eq. 17 as it stands).
+
+    Args:
+        alpha: α > 0.
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise InputError(f"alpha must be positive, got {self.alpha}")
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Step and project."""
+        return room.project(seen.delta + self.alpha * seen.gradient), None
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Steepest ascent along a running mean of the gradients, which takes the noise out of estimated ones.
+
+    Args:
+        size: α.
+        decay: μ in [0, 1): m ← μ·m + (1 − μ)·g, the first gradient being the first mean.
+    """
+
+    size: StepSize
+    decay: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise InputError(f"momentum must be in [0, 1), got {self.decay}")
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Average, step and project."""
+        mean = seen.gradient if state is None else seen.gradient.lerp(state, self.decay)
+        direction = room.threat.norm.steepest(mean)
+        return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), mean
+
+
+@dataclass(frozen=True)
 class Dense:
     """DAG's step (Xie et al. 2017): γ·g/‖g‖_p with p the norm of the threat, so dense even for l∞.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +33,54 @@ class Model(Protocol):
         ...
 
 
+class ScoreModel(Protocol):
+    """What a black-box attack needs of a model; see `segradius.targets`."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        ...
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Class probabilities (N, C, H, W) of images (N, 3, H, W) in [0, 1]."""
+        ...
+
+    def frozen(self) -> AbstractContextManager[object]:
+        """Context in which the target answers as it always does."""
+        ...
+
+
+class Journal(Protocol):
+    """Where a long attack keeps its standing, so that a killed one goes on."""
+
+    def load(self) -> Mapping[str, Any] | None:
+        """The standing kept last; None where there is none."""
+        ...
+
+    def save(self, standing: Callable[[], Mapping[str, Any]]) -> None:
+        """Keep a standing, made of tensors, numbers, texts, lists, tuples and dicts, if it is time to."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How a black-box attack went, in rows of growing query counts.
+
+    Attributes:
+        queries: (P,) int64, queries so far, those for the radius and for judging included.
+        judged: (P,) bool: the row is the verdict on an iterate; the others show the points that were queried anyway.
+        loss: (P, N) mean loss over the counted pixels; NaN for an image that was finished before.
+        pixacc: (P, N) share of the counted pixels that the attack does not have where it wants them.
+        best: (P, N) the same for the best point so far that lies inside the threat model; NaN before the first.
+    """
+
+    queries: Tensor
+    judged: Tensor
+    loss: Tensor
+    pixacc: Tensor
+    best: Tensor
+
+
 @dataclass(frozen=True)
 class Task:
     """One batch to attack.
@@ -45,6 +93,7 @@ class Task:
         changeable: (N, 1, H, W) 0/1 in the images' dtype: where the perturbation may be non-zero; None for everywhere.
         warm: (N, 3, H, W) perturbation to start from, or None for the attack's own start.
         progress: Called with the number of steps just done.
+        journal: Keeps the standing of a black-box attack; None for nowhere.
     """
 
     model: Model
@@ -54,6 +103,7 @@ class Task:
     changeable: Tensor | None = None
     warm: Tensor | None = None
     progress: Callable[[int], None] | None = None
+    journal: Journal | None = None
 
     def confine(self, delta: Tensor) -> Tensor:
         """Zero outside the changeable pixels."""
@@ -82,6 +132,7 @@ class Result:
         valid: (N,) bool; False where the logits were not finite at some iterate: such an image is never called robust.
         ledger: Passes over each image.
         members: Results of the members of an ensemble, by name; empty otherwise.
+        trace: How a black-box attack went; None otherwise.
     """
 
     adversarial: Tensor
@@ -91,14 +142,20 @@ class Result:
     valid: Tensor
     ledger: Ledger
     members: Mapping[str, Result] = field(default_factory=dict)
+    trace: Trace | None = None
 
 
 class Method(Protocol):
     """How an attack works, apart from its inputs; a frozen dataclass."""
 
     @property
+    def needs(self) -> frozenset[str]:
+        """What the model must offer: ``logits`` with gradients, ``scores``, or both."""
+        ...
+
+    @property
     def total_steps(self) -> int:
-        """Steps that one run reports to ``progress``."""
+        """Steps, or queries of a black-box attack, that one run reports to ``progress``."""
         ...
 
     def run(self, task: Task) -> Result:
@@ -136,11 +193,12 @@ class Attack:
         victims: Tensor | None = None,
         ignore_index: int = 255,
         progress: Callable[[int], None] | None = None,
+        journal: Journal | None = None,
     ) -> Result:
         """Attack a batch of images; no result depends on what else is in the batch.
 
         Args:
-            model: From `segradius.wrap`.
+            model: From `segradius.wrap`; for a black-box attack also from `segradius.targets.open_target`.
             images: (N, 3, H, W) float in [0, 1], not normalised.
             labels: (N, H, W) int64 in [0, C), or ``ignore_index`` for void.
             ids: A name for each image, which keys its random numbers; default "0", "1", …
@@ -151,6 +209,7 @@ class Attack:
             victims: (N, H, W) bool: only these pixels must be fooled.
             ignore_index: Value of void pixels.
             progress: Called with the number of steps just done.
+            journal: Keeps the standing of a black-box attack, so that a killed one goes on.
 
         Returns:
             Adversarial images, predictions, counts of fooled pixels and the ledger.
@@ -158,8 +217,7 @@ class Attack:
         Raises:
             InputError: Naming the value and image for input that is not as said above.
         """
-        if not hasattr(model, "logits"):
-            raise InputError(f"a {type(model).__name__} must be wrapped first: attack(segradius.wrap(network), …)")
+        _check_offers(self.name, self.method.needs, model)
         check_batch(images, labels, model.num_classes, ignore_index)
         for name, mask in (("changeable", changeable), ("victims", victims)):
             _check_mask(name, mask, labels)
@@ -174,9 +232,21 @@ class Attack:
         if len(names) != len(images):
             raise InputError(f"{len(names)} ids for {len(images)} images")
         room = None if changeable is None else changeable.unsqueeze(1).to(images.dtype)
-        task = Task(model, images.detach(), goal, Randomness(seed, names), room, progress=progress)
+        task = Task(model, images.detach(), goal, Randomness(seed, names), room, progress=progress, journal=journal)
         with model.frozen():
             return self.method.run(task)
+
+
+def _check_offers(name: str, needs: frozenset[str], model: object) -> None:
+    lacking = sorted(need for need in needs if not hasattr(model, need))
+    if not lacking:
+        return
+    if hasattr(model, "scores"):
+        raise InputError(
+            f"{name} needs the gradients of the model, and a {type(model).__name__} returns nothing but scores: "
+            "choose a black-box attack, local_pbgd say"
+        )
+    raise InputError(f"a {type(model).__name__} must be wrapped first: attack(segradius.wrap(network), …)")
 
 
 def check_batch(images: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> None:

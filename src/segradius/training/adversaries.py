@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.loop import Iterative
-from segradius.attacks.recipes import make_attack
+from segradius.attacks.making import make_attack
 from segradius.attacks.task import Model, Task
 from segradius.errors import InputError
 from segradius.goal import Goal

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from segradius.attacks.recipes import make_attack
+from segradius.attacks.making import make_attack
 from segradius.counts import Counts, count
 from segradius.data.sample import SegmentationData
 from segradius.errors import InputError

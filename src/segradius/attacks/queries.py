@@ -1,0 +1,323 @@
+"""The one black-box loop: ask a target that returns nothing but scores, move, judge (Algorithm 2 with any strategy)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from segradius.attacks.loop import Objective, Room
+from segradius.attacks.standing import Standing, Verdict
+from segradius.attacks.task import Result, ScoreModel, Task
+from segradius.errors import InputError
+from segradius.feedback import Feedback, look
+from segradius.losses import ScoreLoss
+from segradius.prediction import SIMPLEX_TOLERANCE, predict
+from segradius.threats import Threat
+from segradius.views import ScoreView
+from segradius.weightings import CertifiedRadius, factors
+
+# Queries are sent in groups of at most this many images, which bounds memory: the scores of one 1024 × 2048 image of 19
+# classes take 160 MB.
+_IMAGES_PER_CALL = 16
+
+
+class Turn(NamedTuple):
+    """Where in its run an attack is: index of the round, and queries spent over the budget, in [0, 1)."""
+
+    round: int
+    progress: float
+
+
+class Question(NamedTuple):
+    """Perturbations to ask about, (K, N, 3, H, W), and what the strategy wants back with the answers."""
+
+    points: Tensor
+    memo: Any = None
+
+
+class Strategy(Protocol):
+    """What to ask next and what to make of the answers; a frozen dataclass.
+
+    Its state is a dict of tensors and None, with the current iterate as ``delta``, (N, 3, H, W).
+    """
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every point it asks about lies inside the threat model, so that the best of them may be returned."""
+        ...
+
+    @property
+    def per_round(self) -> int:
+        """Queries of a round, at most."""
+        ...
+
+    def begin(self, room: Room) -> dict[str, Any]:
+        """The state before the first round."""
+        ...
+
+    def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
+        """What to ask in a round."""
+        ...
+
+    def tell(
+        self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
+    ) -> dict[str, Any]:
+        """The state after the answers.
+
+        Args:
+            state: That in which was asked.
+            room: Where the iterate may move.
+            turn: The round.
+            asked: What `ask` gave.
+            losses: (K, N, H, W), to be raised; over the counted pixels of an image, so that they sum up to its mean
+                loss, and 0 elsewhere.
+            weights: (N, H, W) of the pixels.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Queried:
+    """A black-box attack: rounds of one strategy on one objective inside one threat, within a budget of queries.
+
+    Every query counts: the strategy's (entered as ``attack``), noisy ones behind a radius (``radius``) and those that
+    judge an iterate (``judging``); the last iterate is judged too. An image leaves the rounds when all its counted
+    pixels are known to be fooled.
+
+    Attributes:
+        objective: What is maximised; its loss must be a function of scores.
+        threat: Where.
+        strategy: How.
+        queries: The budget of each image.
+        memory: What remains, per round, of the running mean of the scores that weights look at; 0 shows them the
+            answers of the present round alone.
+        keep: ``"best"`` returns the judged iterate, or the queried point inside the threat, that fooled most pixels;
+            ``"last"`` the last iterate.
+        judge_every: Rounds between verdicts on the iterate, one query each; 0 for none but the last.
+        marks: Query counts within which the iterate is judged too, for a curve.
+    """
+
+    objective: Objective
+    threat: Threat
+    strategy: Strategy
+    queries: int
+    memory: float = 0.7
+    keep: Literal["best", "last"] = "best"
+    judge_every: int = 0
+    marks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.memory < 1:
+            raise InputError(f"memory must be in [0, 1), got {self.memory}")
+        if self.keep not in ("best", "last"):
+            raise InputError(f"keep must be 'best' or 'last', got {self.keep!r}")
+        if self.judge_every < 0:
+            raise InputError(f"judge_every must be 0 or more, got {self.judge_every}")
+        if not hasattr(self.objective.loss, "of_scores"):
+            raise InputError(
+                f"the loss {type(self.objective.loss).__name__} needs logits; scores give ce, js, margin, hinge, flips "
+                "and wrong"
+            )
+        least = self.strategy.per_round + self.radius_queries(0) + 1
+        if self.queries < least:
+            raise InputError(f"queries is {self.queries}; one round and a verdict take {least}")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Scores."""
+        return frozenset({"scores"})
+
+    @property
+    def total_steps(self) -> int:
+        """The budget of queries."""
+        return self.queries
+
+    @property
+    def rounds(self) -> int:
+        """T: rounds that fit into the budget, when no iterate is judged but the last."""
+        often = sum(f.samples / f.interval for f in self._radii)
+        return int((self.queries - 1) / (self.strategy.per_round + often))
+
+    def radius_queries(self, turn: int) -> int:
+        """Noisy queries that the weights make in a round."""
+        return sum(f.samples for f in self._radii if turn % f.interval == 0)
+
+    def map_objective(self, change: Callable[[Objective], Objective]) -> Queried:
+        """The same attack on a changed objective."""
+        return replace(self, objective=change(self.objective))
+
+    def run(self, task: Task) -> Result:
+        """Go on from the journal, or begin; rounds until the budget is spent; judge the last iterate."""
+        run = _Run.of(self, task)
+        kept = task.journal.load() if task.journal else None
+        standing = Standing.restored(kept, task) if kept else Standing.new(task, self.strategy.begin(run.room))
+        task.done(standing.spent)
+        while self._goes_on(standing):
+            standing = run.round(standing)
+            if task.journal:
+                task.journal.save(standing.plain)
+        standing = run.verdict(standing)
+        task.done(self.queries - standing.spent)  # an attack may finish early
+        return standing.result(task, last=self.keep == "last")
+
+    @property
+    def _radii(self) -> list[CertifiedRadius]:
+        return [f for f in factors(self.objective.weighting) if isinstance(f, CertifiedRadius) and f.samples]
+
+    def _goes_on(self, standing: Standing) -> bool:
+        coming = self.strategy.per_round + self.radius_queries(standing.round) + 1
+        return standing.spent + coming <= self.queries and bool(standing.active.any())
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One attack on one batch."""
+
+    attack: Queried
+    task: Task
+    room: Room
+    target: ScoreModel
+
+    @staticmethod
+    def of(attack: Queried, task: Task) -> _Run:
+        target = cast(ScoreModel, task.model)
+        if getattr(target, "labels_only", False) and type(attack.objective.loss).__name__ != "Wrong":
+            raise InputError(
+                "the target returns labels only, and this attack looks at scores: give loss=wrong to simba, square or "
+                "local_search"
+            )
+        budgets = attack.threat.budgets(len(task.images), task.images)
+        return _Run(attack, task, Room(attack.threat, task, budgets, attack.rounds), target)
+
+    def round(self, now: Standing) -> Standing:
+        """Ask, weigh, tell; then judge the iterate if it is time to."""
+        attack, turn = self.attack, Turn(now.round, now.spent / self.attack.queries)
+        asked = attack.strategy.ask(now.state, self.room, turn)
+        feedback, verdict = self._ask(asked.points, now, judged=attack.strategy.feasible)
+        now = now.paid("attack", len(asked.points), self.task)
+        mean = Feedback(feedback.own.mean(0), feedback.rival.mean(0))
+        if now.mean is not None:
+            mean = mean.blend(now.mean, attack.memory)
+        weights, now = self._weigh(now, mean, turn)
+        losses = self._losses(feedback, turn.progress)
+        state = attack.strategy.tell(now.state, self.room, turn, asked, losses, weights)
+        now = replace(now, state=state, mean=mean, round=now.round + 1)
+        if verdict is not None:
+            now = now.offered(verdict, self.task.goal)
+        now = now.checked(feedback.finite.all(0)).noted(losses.sum((0, 2, 3)) / len(losses), self._right(feedback))
+        return self.verdict(now) if self._is_time(now) else now
+
+    def verdict(self, now: Standing) -> Standing:
+        """Judge the iterate, at the price of one query of every image that is not finished."""
+        if not now.active.any():
+            return now
+        feedback, verdict = self._ask(now.state["delta"].unsqueeze(0), now, judged=True)
+        assert verdict is not None
+        now = now.paid("judging", 1, self.task).checked(feedback.finite.all(0))
+        losses = self._losses(feedback, now.spent / self.attack.queries)
+        last = replace(now.offered(verdict, self.task.goal), last=verdict)
+        return last.noted(losses.sum((0, 2, 3)), self._right(feedback), judged=True)
+
+    def _is_time(self, now: Standing) -> bool:
+        """Whether the iterate is to be judged now: a mark would be passed by another round, or the interval is over."""
+        attack = self.attack
+        if not attack.strategy.per_round + attack.radius_queries(now.round) + 1 + now.spent <= attack.queries:
+            return False  # the last verdict follows anyway
+        coming = now.spent + attack.strategy.per_round + attack.radius_queries(now.round) + 1
+        if any(now.spent + 1 <= mark < coming for mark in attack.marks):
+            return True
+        return attack.judge_every > 0 and now.round % attack.judge_every == 0
+
+    def _ask(self, points: Tensor, now: Standing, *, judged: bool) -> tuple[Feedback, Verdict | None]:
+        """Answers to (K, N, 3, H, W) perturbations, (K, N, H, W) each; 0 for images that are finished.
+
+        With ``judged`` also the verdict on the points, the one that fooled most for each image.
+        """
+        rows = now.active.nonzero().flatten()
+        images = (self.task.images[rows] + points[:, rows]).clamp_(0, 1).flatten(0, 1)
+        reference = self.task.goal.reference[rows].repeat(len(points), 1, 1)
+        answers, predictions = [], []
+        for first in range(0, len(images), _IMAGES_PER_CALL):
+            part = slice(first, first + _IMAGES_PER_CALL)
+            scores = self._scores(images[part])
+            if judged:
+                predictions.append(predict(scores)[1])
+            answers.append(look(scores, reference[part]))
+        shape = (len(points), len(now.active), *reference.shape[1:])
+        found = Feedback(*(_spread(torch.cat(part), rows, shape) for part in zip(*answers, strict=True)))
+        if not judged:
+            return found, None
+        return found, self._best(points, _spread(torch.cat(predictions), rows, shape), found.finite)
+
+    def _best(self, points: Tensor, predictions: Tensor, finite: Tensor) -> Verdict:
+        count = torch.stack([self.task.goal.fooled(each).flatten(1).sum(1) for each in predictions])
+        pick = count.masked_fill(~finite, -1).argmax(0)
+        each = torch.arange(len(pick), device=pick.device)
+        return Verdict(points[pick, each], predictions[pick, each], count[pick, each], finite[pick, each])
+
+    def _scores(self, images: Tensor) -> Tensor:
+        scores = self.target.scores(images)
+        if scores.shape[1] != self.target.num_classes:
+            raise InputError(
+                f"the target answers with {scores.shape[1]} scores a pixel, and its num_classes is "
+                f"{self.target.num_classes}"
+            )
+        return scores
+
+    def _weigh(self, now: Standing, mean: Feedback, turn: Turn) -> tuple[Tensor, Standing]:
+        bill: list[int] = []
+        view = ScoreView(
+            mean,
+            self.task.goal,
+            (self.task.images + now.state["delta"]).clamp_(0, 1),
+            turn.round,
+            turn.progress,
+            self.target.num_classes,
+            lambda images: self._noisy(images, now.active),
+            self.task.randomness,
+            bill.append,
+        )
+        weights, state = self.attack.objective.weighting.weigh(view, now.weights)
+        for queries in bill:
+            now = now.paid("radius", queries, self.task)
+        return weights, replace(now, weights=state)
+
+    def _noisy(self, images: Tensor, active: Tensor) -> Tensor:
+        """Scores of copies of the whole batch, (c·N, C, H, W); 0 for images that are finished."""
+        rows = active.repeat(len(images) // len(active)).nonzero().flatten()
+        found = torch.cat([self._scores(images[part]) for part in torch.split(rows, _IMAGES_PER_CALL)])
+        return (
+            found
+            if len(rows) == len(images)
+            else found.new_zeros(len(images), *found.shape[1:]).index_copy_(0, rows, found)
+        )
+
+    def _losses(self, feedback: Feedback, progress: float) -> Tensor:
+        goal = self.task.goal
+        loss = cast(ScoreLoss, self.attack.objective.loss).of_scores(feedback.own, feedback.rival, progress)
+        counted = goal.counted.flatten(1).sum(1).clamp_min(1).view(-1, 1, 1)
+        return (loss * (goal.sign * goal.counted / counted)).nan_to_num_(0.0)
+
+    def _right(self, feedback: Feedback) -> Tensor:
+        """Share of the counted pixels that are not where the attack wants them, mean over the points; (N,)."""
+        goal = self.task.goal
+        reached = feedback.own > feedback.rival if goal.targeted else feedback.rival > feedback.own
+        fooled = (reached & goal.counted).flatten(2).sum(2).double().mean(0)
+        return 1 - fooled / goal.counted.flatten(1).sum(1).clamp_min(1)
+
+
+def _spread(values: Tensor, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(K·A, H, W) of the images ``rows`` → (K, N, H, W), 0 for the others."""
+    values = values.view(shape[0], len(rows), *shape[2:])
+    return values if len(rows) == shape[1] else values.new_zeros(shape).index_copy_(1, rows, values)
+
+
+def check_scores(scores: Tensor) -> None:
+    """Raise `InputError` unless scores (N, C, H, W) lie in [0, 1]; a top-k answer may sum to less than one."""
+    low, high = scores.amin().item(), scores.amax().item()
+    if low < 0 or high > 1 + SIMPLEX_TOLERANCE:
+        raise InputError(f"scores must be probabilities in [0, 1], got [{low:.4g}, {high:.4g}]: are they logits?")
