@@ -201,31 +201,34 @@ def local_pbgd(
     *,
     gamma: float | None = None,
     alpha: float | None = None,
+    alpha_end: float = 0.1,
     momentum: float = 0.8,
-    directions: str = "tiles:16",
+    directions: str = "shifted_tiles:16",
     window: int = 49,
     samples_per_round: int = 1,
-    loss: str = "ce",
-    weighting: str = "still_correct",
+    loss: str = "flips",
+    weighting: str = "uniform",
 ) -> Queried:
     """Bandit descent on per-pixel feedback: each part of the image listens to the loss around it alone (ours).
 
     Args:
         threat: Ball and box.
         settings: Shared settings.
-        gamma: Radius γ of the sphere, in the norm of the threat; None is 20 % of ε.
-        alpha: Step length; None is 5 % of ε.
+        gamma: Radius γ of the sphere, in the norm of the threat; None is 20 % of ε (l∞: 50 %).
+        alpha: Step length at the start; None is 8 % of ε (l∞: 20 %).
+        alpha_end: Part of it that is left at the end; it falls linearly.
         momentum: Decay of the running mean of the estimates.
         directions: As for ``pbgd``.
-        window: Side of the window in pixels, odd; see ``segradius.gradients.footprint``.
+        window: Side of the window in pixels, odd; see ``segradius.attacks.footprint``.
         samples_per_round: Pairs of queries of a round.
-        loss: Name of the loss.
+        loss: Name of the loss; ``flips``, a smooth count of flipped pixels, is annealed over the budget.
         weighting: Name of the weighting.
     """
+    far, fast = (0.5, 0.2) if threat.norm.name == "linf" else (0.2, 0.08)
     sphere = Sphere(threat.norm, parse_directions(directions))
-    estimator = LocalTPGE(_length(gamma, threat, 0.2), window, sphere, samples_per_round)
-    size = StepSize(_length(alpha, threat, 0.05))
-    return settings.queried(threat, Bandit(estimator, Averaged(size, momentum)), loss, weighting, 1000)
+    estimator = LocalTPGE(_length(gamma, threat, far), window, sphere, samples_per_round)
+    step = Averaged(StepSize(_length(alpha, threat, fast)), momentum, alpha_end)
+    return settings.queried(threat, Bandit(estimator, step), loss, weighting, 1000)
 
 
 @BLACK_BOX.register("local_search")
@@ -237,7 +240,7 @@ def local_search(
     window: int = 49,
     share: float = 0.1,
     refresh: int = 0,
-    loss: str = "margin",
+    loss: str = "flips",
     weighting: str = "uniform",
 ) -> Queried:
     """Random search that decides region by region, by the loss around each (ours); one query a round, no step size.

@@ -104,20 +104,25 @@ class Averaged:
     Args:
         size: α.
         decay: μ in [0, 1): m ← μ·m + (1 − μ)·g, the first gradient being the first mean.
+        end: α falls linearly to this part of itself over the run, in (0, 1].
     """
 
     size: StepSize
     decay: float = 0.8
+    end: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
             raise InputError(f"momentum must be in [0, 1), got {self.decay}")
+        if not 0 < self.end <= 1:
+            raise InputError(f"alpha_end must be in (0, 1], got {self.end}")
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Average, step and project."""
         mean = seen.gradient if state is None else seen.gradient.lerp(state, self.decay)
         direction = room.threat.norm.steepest(mean)
-        return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), mean
+        size = self.size.of(room) * (1 - (1 - self.end) * min(seen.step / max(room.steps, 1), 1.0))
+        return room.project(torch.addcmul(seen.delta, direction, size)), mean
 
 
 @dataclass(frozen=True)
