@@ -28,8 +28,8 @@ class ZOO:
     """Central differences along k coordinates a round, (L(δ + γe_i) − L(δ − γe_i))/2γ at place i (Eq. 13).
 
     Each image goes through its coordinates in a random order of its own, k in every round, and begins again at the end:
-    any n'/k rounds in a row visit every coordinate once. Places that are not visited are 0. (`ShiftedTiles` move between
-    rounds, so that a sweep of them visits no fixed set.)
+    any n'/k rounds in a row visit every coordinate once. Places that are not visited are 0. (`ShiftedTiles` move
+    between rounds, so that a sweep of them visits no fixed set.)
 
     - **Queries** in a round: 2k; the paper's 2n' with ``coordinates`` = n'.
     - **Bias**: O(γ²) at the places that are visited, zero for a quadratic loss. Where the loss has a kink that no
