@@ -1,7 +1,7 @@
-"""Black-box attacks beside one another: accuracy against queries, with intervals, paired tests and query factors.
+r"""Black-box attacks beside one another: accuracy against queries, with intervals, paired tests and query factors.
 
-    python scripts/black_box.py run --plan configs/black_box/camvid_l2.yaml --model SPEC --weights FILE --data camvid:PATH \\
-        --attacks pbgd,local --queries 800 --out results
+    python scripts/black_box.py run --plan configs/black_box/camvid_l2.yaml --model SPEC --weights FILE \
+        --data camvid:PATH --attacks pbgd,local_800 --queries 800 --out results
     python scripts/black_box.py show --folder results --out docs/figures/black-box-l2.png
 
 An attack that was stopped, or whose budget is raised, goes on where it stood. ``run`` writes a JSON file for each
@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from jsonargparse import auto_cli
@@ -25,7 +24,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import segradius as sr
-from segradius.attacks.queries import Queried
 from segradius.cli.parsing import names
 from segradius.cli.parsing import size as parse_size
 from segradius.counts import Counts
@@ -45,9 +43,11 @@ class File:
     last: float = 0.0
 
     def load(self) -> Mapping[str, Any] | None:
+        """The standing in the file."""
         return torch.load(self.path, weights_only=True) if self.path.exists() else None
 
     def save(self, standing: Callable[[], Mapping[str, Any]]) -> None:
+        """Write it, if it is time to."""
         if time.monotonic() - self.last >= self.seconds:
             with replacing(self.path) as new:
                 torch.save(standing(), new)

@@ -1,6 +1,7 @@
 """Gradient estimators for black boxes: ZOO, NES, OPGE, TPGE, and the subspaces they search."""
 
 from segradius.gradients.directions import DIRECTIONS, Dct, Directions, Pixel, ShiftedTiles, Tiles, dimension
+from segradius.gradients.local import LocalTPGE
 from segradius.gradients.nes import NES
 from segradius.gradients.opge import OPGE
 from segradius.gradients.probe import ESTIMATORS, Draw, Estimator, Probe, estimate
@@ -19,6 +20,7 @@ __all__ = [
     "Directions",
     "Draw",
     "Estimator",
+    "LocalTPGE",
     "Pixel",
     "Probe",
     "ShiftedTiles",
