@@ -8,7 +8,7 @@ from segradius.targets.inputs import Jpeg, Uint8
 from segradius.targets.local import Local
 from segradius.targets.metered import Metered
 from segradius.targets.oip import OipTarget, open_oip
-from segradius.targets.oip_http import Policy
+from segradius.targets.oip_policy import Policy
 from segradius.targets.onnx import OnnxTarget, open_onnx
 from segradius.targets.opening import open_target, traffic_of
 from segradius.targets.target import TARGETS, Target, layers, need_scores

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +11,11 @@ from torch import Tensor
 from segradius.errors import InputError, TargetError, unknown_name
 from segradius.models import Normalisation
 from segradius.targets.exchange import Exchange, in_batches
-from segradius.targets.oip_http import Line, Policy, RejectedError, Reply
+from segradius.targets.oip_http import Line, RejectedError, Reply
+from segradius.targets.oip_metadata import declared, read_metadata
+from segradius.targets.oip_policy import Policy
 from segradius.targets.oip_wire import BINARY_ONLY, DTYPES, LENGTH_HEADER, read_response, request_id, write_request
-from segradius.targets.signature import TensorSpec, find_signature
+from segradius.targets.signature import find_signature
 from segradius.targets.target import TARGETS
 from segradius.targets.traffic import Traffic
 
@@ -92,10 +92,14 @@ class OipTarget:
         reply = self._post_in_some_wire(given, real)
         try:
             tensors = read_response(_header(reply.headers, LENGTH_HEADER), reply.body)
+        except TargetError as error:
+            begins = self.line.policy.redacted(reply.body[:2000].decode("utf-8", "replace"))[:60]
+            raise TargetError(f"{self.line.url}: {error}; the answer begins with {begins!r}") from None
+        try:
             raw = _named(tensors, self.exchange.signature.output.name)
             scores = self.exchange.decode(raw, images, check=not self._checked)
         except TargetError as error:
-            raise TargetError(f"{self.line.url}: {self.line.policy.redacted(str(error))}") from None
+            raise TargetError(f"{self.line.url}: {self.line.policy.redacted(str(error))}") from error
         self._checked = True
         self.traffic.add(answered=real)
         return scores
@@ -181,14 +185,16 @@ def open_oip(
     """
     if wire not in WIRES:
         raise unknown_name("wire", str(wire), WIRES)
+    if datatype is not None and datatype not in DTYPES:
+        raise unknown_name("datatype", str(datatype), DTYPES)
     if batch < 1:
         raise InputError(f"batch={batch!r}: expected at least 1")
     line = Line(address, Policy(connect, read, retries, backoff, rate, token_env, ca))
-    metadata = _metadata(line)
+    metadata = read_metadata(line)
     try:
         signature = find_signature(
-            _specs(metadata, "inputs", input_name, datatype, (None,) * 4),
-            _specs(metadata, "outputs", output_name or "", None, ()),
+            declared(metadata, "inputs", input_name, datatype, (None,) * 4),
+            declared(metadata, "outputs", output_name or "", None, ()),
             input_name=input_name,
             output_name=output_name,
             layout=layout,
@@ -200,37 +206,6 @@ def open_oip(
     name = line.url.partition("/models/")[2] or line.url
     identity = f"{line.url} {metadata.get('versions')} {exchange}"
     return OipTarget(line, exchange, name=name, wire=wire, batch=batch, device=device, prefix=prefix, identity=identity)
-
-
-def _metadata(line: Line) -> Mapping[str, Any]:
-    body = line.get().body
-    try:
-        metadata = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise TargetError(
-            f"{line.url} answered with no JSON; expected the metadata of a model at http://HOST:PORT/v2/models/NAME"
-        ) from error
-    if not isinstance(metadata, Mapping):
-        raise TargetError(f"{line.url} answered with {type(metadata).__name__}; expected the metadata of a model")
-    return metadata
-
-
-def _specs(
-    metadata: Mapping[str, Any], key: str, name: str | None, datatype: str | None, shape: tuple[None, ...]
-) -> Sequence[TensorSpec]:
-    """What the metadata declare, or else one tensor of this name, float32 where nothing else is said."""
-    declared = metadata.get(key) or ([] if name is None else [{"name": name, "shape": shape}])
-    try:
-        return [
-            TensorSpec(
-                tensor["name"],
-                DTYPES.get(datatype or tensor.get("datatype") or "FP32", torch.complex64),
-                tuple(side if isinstance(side, int) and side > 0 else None for side in tensor["shape"]),
-            )
-            for tensor in declared
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise TargetError(f"the server's metadata have malformed {key}: {error!r}") from error
 
 
 def _named(tensors: Mapping[str, Tensor], name: str) -> Tensor:

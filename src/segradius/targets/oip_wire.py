@@ -146,10 +146,10 @@ def _outputs(head: bytes) -> list[Any]:
     try:
         message = json.loads(head)
     except (ValueError, RecursionError) as error:
-        raise TargetError(f"no JSON object is where one is expected: {head[:60]!r}") from error
+        raise TargetError("no JSON object is where one is expected") from error
     outputs = message.get("outputs") if isinstance(message, Mapping) else None
     if not isinstance(outputs, list) or not outputs:
-        raise TargetError(f"the response has no outputs: {head[:60]!r}")
+        raise TargetError("the response has no outputs")
     return outputs
 
 

@@ -123,7 +123,7 @@ def _layout(image: TensorSpec, layout: str | None) -> str:
     fitting = [name for name in LAYOUTS if image.shape[CHANNELS[name]] in (3, None)]
     exact = [name for name in fitting if image.shape[CHANNELS[name]] == 3]
     if layout is not None:
-        if layout not in fitting:
+        if layout not in (exact or fitting):
             raise InputError(f"the input {image} does not have 3 channels in layout {layout}")
         return layout
     if not fitting:
@@ -142,7 +142,7 @@ def _classes(answer: TensorSpec, layout: str, num_classes: int | None) -> tuple[
         return layout, found
     if len(answer.shape) != 4:
         return layout, num_classes
-    fitting = [name for name in (layout, *LAYOUTS) if answer.shape[CHANNELS[name]] in (num_classes, None)]
-    exact = [name for name in fitting if answer.shape[CHANNELS[name]] == num_classes]
-    # A map of labels has one channel or none.
-    return (exact or fitting or [layout])[0], num_classes
+    exact = [name for name in (layout, *LAYOUTS) if answer.shape[CHANNELS[name]] == num_classes]
+    if not exact and answer.shape[CHANNELS[layout]] not in (1, None):  # a map of labels may have one channel
+        raise InputError(f"the output {answer} has no dimension of num_classes={num_classes}: is the number right?")
+    return (exact or [layout])[0], num_classes
