@@ -132,6 +132,12 @@ def test_what_sending_again_cannot_change_is_not_sent_again(serve: Serve, status
     assert stub.received.total() == traffic_of(target).sent == 1
 
 
+def test_a_traceback_is_told_by_its_end(serve: Serve):
+    stub = serve(fault=lambda n: "500", echo="Traceback (most recent call last):\n  File ...\nKeyError: 'x'")
+    with pytest.raises(TargetError, match="answered 500: second line$"):  # what the stub adds to every failure
+        opened(stub, "wire=binary").scores(batch())
+
+
 def test_an_answer_that_is_none_is_told_with_its_beginning(serve: Serve):
     stub = serve(fault=lambda n: "garbage", binary_out=False)
     with pytest.raises(

@@ -139,8 +139,10 @@ class Line:
         if response is None:
             return f"{self.url}{path}: {self.policy.redacted(str(failure) or type(failure).__name__)}"
         lines = self.policy.redacted(response.data.decode("utf-8", "replace").strip()).splitlines()
-        first = lines[0][:200] if lines else "(no message)"
-        return f"{self.url}{path} answered {response.status}: {first}{HINTS.get(response.status, '')}"
+        # What a Python traceback says stands at its end.
+        lines = lines[::-1] if lines and lines[0].startswith("Traceback") else lines
+        said = lines[0][:200] if lines else "(no message)"
+        return f"{self.url}{path} answered {response.status}: {said}{HINTS.get(response.status, '')}"
 
 
 def _checked_url(url: str) -> str:
