@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 
@@ -46,6 +48,7 @@ class Stub:
     tokens: list[str | None] = field(default_factory=list)
     failed: Counter = field(default_factory=Counter)
     url: str = ""
+    certificate: tuple[Path, Path] | None = None
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -168,9 +171,14 @@ def serving(stub: Stub) -> Iterator[Stub]:
     """The stub behind a free port, until the end of the context."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"stub": stub}))
     server.daemon_threads = True
+    server.handle_error = lambda *given: None  # a client that hangs up, or refuses the certificate
+    if stub.certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*stub.certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    stub.url = f"http://127.0.0.1:{server.server_port}/v2/models/net"
+    stub.url = f"http{'s' if stub.certificate else ''}://127.0.0.1:{server.server_port}/v2/models/net"
     try:
         yield stub
     finally:

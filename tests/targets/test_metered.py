@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import segradius as sr
-from segradius.errors import BudgetError, InputError, TargetError
+from segradius.errors import BudgetError, InputError, MissingExtraError, TargetError
 from segradius.targets import Local, Metered, fingerprint, open_target
 
 
@@ -109,6 +110,18 @@ def test_opening_puts_the_layers_together(tmp_path):
     card = tmp_path / "card.yaml"
     card.write_text("model: demo\n")
     assert fingerprint(open_target(str(card))) == fingerprint(sr.load_model("demo"))
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "spec"),
+    [("onnxruntime", "onnx", "onnx:net.onnx"), ("urllib3", "oip", "oip:http://127.0.0.1:9/v2/models/net")],
+)
+def test_an_absent_library_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, library: str, extra: str, spec: str
+):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=rf"needs {library}.*segradius\[{extra}\]"):
+        open_target(spec)
 
 
 @pytest.mark.parametrize(

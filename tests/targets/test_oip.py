@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
+import shutil
+import subprocess
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,7 +137,7 @@ def test_what_sending_again_cannot_change_is_not_sent_again(serve: Serve, status
 
 def test_a_traceback_is_told_by_its_end(serve: Serve):
     stub = serve(fault=lambda n: "500", echo="Traceback (most recent call last):\n  File ...\nKeyError: 'x'")
-    with pytest.raises(TargetError, match="answered 500: second line$"):  # what the stub adds to every failure
+    with pytest.raises(TargetError, match=r"answered 500: second line$"):  # what the stub adds to every failure
         opened(stub, "wire=binary").scores(batch())
 
 
@@ -203,6 +206,20 @@ def test_the_token_goes_into_the_header_and_nowhere_else(
     assert set(stub.tokens[1:]) == {f"Bearer {SECRET}"}
     assert "401" in caplog.text
     assert SECRET not in "".join([*said, caplog.text, *capfd.readouterr()])
+
+
+def test_certificates_are_verified(serve: Serve, tmp_path: Path):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed, which makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    stub = serve(certificate=(certificate, key))
+    with pytest.raises(TargetError, match="give ca=FILE"):
+        opened(stub)
+    assert stub.tokens == []
+    assert torch.equal(opened(stub, f"ca={certificate}").scores(batch()), expected(batch()))
 
 
 def test_a_whole_header_is_sent_as_it_is(serve: Serve, monkeypatch: pytest.MonkeyPatch):
