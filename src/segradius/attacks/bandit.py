@@ -52,9 +52,14 @@ class Bandit:
         self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
     ) -> dict[str, Any]:
         """Estimate and step."""
-        delta = state["delta"]
-        gradient = room.task.confine(self.estimator.gradient(losses * weights, asked.memo))
-        seen = Observation(delta, gradient, losses.sum((0, 2, 3)) / len(losses), turn.round)
+        return self.move(state, room, turn, self.estimator.gradient(losses * weights, asked.memo), losses)
+
+    def move(
+        self, state: Mapping[str, Any], room: Room, turn: Turn, gradient: Tensor, losses: Tensor
+    ) -> dict[str, Any]:
+        """Step along a gradient, (N, 3, H, W), that was estimated from losses (K, N, H, W)."""
+        value = losses.sum((0, 2, 3)) / len(losses)
+        seen = Observation(state["delta"], room.task.confine(gradient), value, turn.round)
         moved, step = self.step.advance(seen, room, state["step"])
         return {"delta": moved, "step": step}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from segradius.attacks.bandit import Bandit
+from segradius.attacks.listening import Listening
 from segradius.attacks.loop import Step
 from segradius.attacks.queries import Queried, Strategy
 from segradius.attacks.recipes import objective
@@ -204,7 +205,7 @@ def local_pbgd(
     alpha_end: float = 0.1,
     momentum: float = 0.8,
     directions: str = "shifted_tiles:16",
-    window: int = 49,
+    window: int | Literal["auto"] = 49,
     samples_per_round: int = 1,
     loss: str = "flips",
     weighting: str = "uniform",
@@ -219,16 +220,17 @@ def local_pbgd(
         alpha_end: Part of it that is left at the end; it falls linearly.
         momentum: Decay of the running mean of the estimates.
         directions: As for ``pbgd``.
-        window: Side of the window in pixels, odd; see ``segradius.attacks.footprint``.
+        window: Side of the window in pixels, odd, or ``auto`` to measure it for each image with the first four queries.
         samples_per_round: Pairs of queries of a round.
         loss: Name of the loss; ``flips``, a smooth count of flipped pixels, is annealed over the budget.
         weighting: Name of the weighting.
     """
     far, fast = (0.5, 0.2) if threat.norm.name == "linf" else (0.2, 0.08)
     sphere = Sphere(threat.norm, parse_directions(directions))
-    estimator = LocalTPGE(_length(gamma, threat, far), window, sphere, samples_per_round)
-    step = Averaged(StepSize(_length(alpha, threat, fast)), momentum, alpha_end)
-    return settings.queried(threat, Bandit(estimator, step), loss, weighting, 1000)
+    estimator = LocalTPGE(_length(gamma, threat, far), 1 if window == "auto" else window, sphere, samples_per_round)
+    bandit = Bandit(estimator, Averaged(StepSize(_length(alpha, threat, fast)), momentum, alpha_end))
+    strategy = Listening(bandit) if window == "auto" else bandit
+    return settings.queried(threat, strategy, loss, weighting, 1000)
 
 
 @BLACK_BOX.register("local_search")

@@ -78,7 +78,7 @@ class LocalSearch:
         (proposed,), (found,) = asked.points, losses
         if self._asks_itself(state, turn):
             return {"delta": proposed, "losses": found}
-        gain = window_sum((found - state["losses"]) * weights, self.window)
+        gain = window_sum((found - state["losses"]) * weights, self.window // 2)
         kept = self._on_pixels(self._at_tiles(gain).unsqueeze(1) > 0, proposed)
         return {
             "delta": torch.where(kept, proposed, state["delta"]),

@@ -87,26 +87,50 @@ class LocalTPGE:
 
     def gradient(self, losses: Tensor, draw: Draw) -> Tensor:
         """Mean over the samples of the windowed central difference times v."""
-        near = window_sum(central_differences(losses, self.gamma), self.window)
-        return (draw.dual * near.unsqueeze(2)).mean(0)
+        return listen(losses, draw, self.gamma, self.window // 2)
 
 
-def window_sum(maps: Tensor, window: int) -> Tensor:
-    """Sum over the window × window pixels around each pixel, cut at the border; (…, H, W).
+def listen(losses: Tensor, draw: Draw, gamma: float, reach: int | Tensor) -> Tensor:
+    """The estimate from `two_sided` losses (2D, N, H, W), with windows of ``reach`` pixels on each side.
+
+    Args:
+        losses: Of the pixels.
+        draw: The directions.
+        gamma: γ.
+        reach: One number, or one for each image, (N,) int64.
+
+    Returns:
+        (N, 3, H, W).
+    """
+    near = window_sum(central_differences(losses, gamma), reach)
+    return (draw.dual * near.unsqueeze(2)).mean(0)
+
+
+def window_sum(maps: Tensor, reach: int | Tensor) -> Tensor:
+    """Sum over the pixels at most ``reach`` rows and columns away, cut at the border; (…, H, W).
+
+    Args:
+        maps: (…, H, W), with a number for each image (…, N, H, W).
+        reach: One number, or one for each image, (N,) int64.
 
     Example:
-        >>> window_sum(torch.tensor([[1.0, 2.0, 4.0]]), 3).tolist()
+        >>> window_sum(torch.tensor([[1.0, 2.0, 4.0]]), 1).tolist()
         [[3.0, 7.0, 6.0]]
     """
     for axis in (-2, -1):
-        maps = _running_sum(maps, window // 2, axis)
+        maps = _running_sum(maps, reach, axis)
     return maps
 
 
-def _running_sum(values: Tensor, reach: int, axis: int) -> Tensor:
+def _running_sum(values: Tensor, reach: int | Tensor, axis: int) -> Tensor:
     """Sum over the ``reach`` neighbours on both sides and the value itself, along one axis."""
     length = values.shape[axis]
     sums = F.pad(values.cumsum(axis), (1, 0) if axis == -1 else (0, 0, 1, 0))
     place = torch.arange(length, device=values.device)
+    if isinstance(reach, int):
+        above, below = (place + reach + 1).clamp_(max=length), (place - reach).clamp_(min=0)
+        return sums.index_select(axis, above).sub_(sums.index_select(axis, below))
+    place = place.view(1, -1, 1) if axis == -2 else place.view(1, 1, -1)
+    reach = reach.view(-1, 1, 1)
     above, below = (place + reach + 1).clamp_(max=length), (place - reach).clamp_(min=0)
-    return sums.index_select(axis, above).sub_(sums.index_select(axis, below))
+    return sums.gather(axis, above.expand_as(values)).sub_(sums.gather(axis, below.expand_as(values)))
