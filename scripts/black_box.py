@@ -30,7 +30,7 @@ from segradius.counts import Counts
 from segradius.metrics import Interval, interval, paired_difference, pooled_accuracy
 from segradius.storage import replacing, write_atomically
 
-MARKS = (50, 100, 200, 400, 800, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 30000)
+MARKS = (12, 24, 50, 100, 200, 400, 800, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 30000)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 
 

@@ -1,0 +1,99 @@
+"""SimBA (Guo et al. 2019): one direction after another, kept if the loss rises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segradius.attacks.loop import Room
+from segradius.attacks.queries import Question, Turn
+from segradius.errors import InputError
+from segradius.gradients import Directions, Pixel
+
+
+@dataclass(frozen=True)
+class Simba:
+    """Try δ + αq for a direction q of an orthonormal basis; if the loss does not rise, δ − αq; then the next q.
+
+    Directions come in random order, without replacement until all were tried. Points are projected into the threat.
+    One query a round; each image has its own place in its own order.
+
+    Attributes:
+        alpha: Length α > 0 of a step, in l2.
+        directions: The basis: `Pixel`, or `Dct` for the lowest frequencies.
+    """
+
+    alpha: float
+    directions: Directions = field(default_factory=Pixel)
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise InputError(f"alpha must be positive, got {self.alpha}")
+
+    @property
+    def feasible(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def per_round(self) -> int:
+        """One."""
+        return 1
+
+    def begin(self, room: Room) -> dict[str, Any]:
+        """No perturbation; the first query asks about the clean image."""
+        images = room.task.images
+        place = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        return {"delta": torch.zeros_like(images), "losses": None, "place": place, "back": place.bool()}
+
+    def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
+        """The iterate itself at first; then a step along the direction of each image's place, or back."""
+        if state["losses"] is None:
+            return Question(state["delta"].unsqueeze(0))
+        images, task = room.task.images, room.task
+        grid = self.directions.grid(images.shape[1:])
+        size = math.prod(grid)
+        # An affine walk through the basis needs no list: places map to (start + stride · place) mod size.
+        start, stride = (
+            task.randomness.integers(size, f"simba {part}").to(images.device) for part in ("start", "stride")
+        )
+        chosen = (start + coprime(stride, size) * state["place"]) % size
+        values = torch.zeros(len(images), size, dtype=images.dtype, device=images.device)
+        values.scatter_(1, chosen.unsqueeze(1), 1.0)
+        along = self.directions.lift(values.view(-1, *grid), images.shape[1:], 0.5, task.randomness, turn.round)
+        sign = torch.where(state["back"], -self.alpha, self.alpha).to(images.dtype).view(-1, 1, 1, 1)
+        return Question(room.project(task.confine(state["delta"] + sign * along)).unsqueeze(0))
+
+    def tell(
+        self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
+    ) -> dict[str, Any]:
+        """Keep what raised the loss, and go on to the next direction; else go back first."""
+        (proposed,), (found,) = asked.points, losses
+        if state["losses"] is None:
+            return {**state, "losses": found}
+        rose = ((found - state["losses"]) * weights).sum((1, 2)) > 0
+        done = rose | state["back"]
+        return {
+            "delta": torch.where(rose.view(-1, 1, 1, 1), proposed, state["delta"]),
+            "losses": torch.where(rose.view(-1, 1, 1), found, state["losses"]),
+            "place": state["place"] + done,
+            "back": ~done,
+        }
+
+
+def coprime(values: Tensor, size: int) -> Tensor:
+    """The next number from each of ``values`` on that shares no factor with ``size``.
+
+    Example:
+        >>> coprime(torch.tensor([0, 2, 4]), 12).tolist()
+        [1, 5, 5]
+    """
+    found = values.clone()
+    while bool((wrong := torch.gcd(found, torch.full_like(found, size)) != 1).any()):
+        found = found + wrong
+    return found
