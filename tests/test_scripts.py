@@ -138,3 +138,101 @@ def test_only_the_choice_of_each_network_is_free_of_regression_to_the_mean(weake
     assert found["weakest of after"].means == pytest.approx((0.5, 0.1), abs=0.03)
     _, low, high = found["weakest of each"].difference
     assert low <= 0 <= high
+
+
+@pytest.fixture
+def estimators(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("estimators")
+
+
+@pytest.fixture
+def regret(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("regret")
+
+
+def test_the_table_of_estimators_in_closed_form(estimators: ModuleType):
+    """A linear loss of 27 values without a constant: scale 1, the variances of the docstrings, norms free of γ."""
+    keys = Randomness(0, tuple(f"image {k}" for k in range(40)))
+    slope = torch.randn(3, 3, 3, generator=torch.Generator().manual_seed(0)).double()
+    at = torch.zeros(40, 3, 3, 3).double()
+    on = estimators.subject("linear", lambda images: (images * slope).sum(1), at, 0.1, 400)
+    found = {row.label: estimators.measure(row, on, keys) for row in estimators.ROWS}
+    known = {"ZOO": 0, "NES, pairs": 28 / 50, "NES, one-sided": 28 / 100, "OPGE": 26, "TPGE": 26, "TPGE, tiles of 8": 2}
+    for label, variance in known.items():
+        row = found[label]
+        assert row.scale[0] == pytest.approx(1, abs=max(4.5 * row.scale[1], 1e-9)), label
+        assert row.variance == pytest.approx(variance, rel=0.1, abs=1e-9), label
+    assert found["ZOO"].cosine_all == pytest.approx(1)
+    assert found["ZOO"].kink[0] == pytest.approx(27 / 2)
+    assert found["TPGE"].kink[0] == pytest.approx(1, abs=4.5 * found["TPGE"].kink[1])
+    assert found["TPGE"].norms == pytest.approx([found["TPGE"].norms[0]] * 5)
+
+
+def test_simba_finds_every_sign_of_a_linear_loss(estimators: ModuleType):
+    slope = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    at = torch.zeros(2, 3, 2, 2).double()
+    on = estimators.subject("linear", lambda images: (images * slope).sum(1), at, 1.0, 100)
+    found = estimators.simba(on, Randomness(0, ("a", "b")))
+    expected = float(slope.abs().sum() / (slope.norm() * math.sqrt(12)))
+    assert found.cosine_all == pytest.approx(expected)
+    assert found.queries == pytest.approx(2 - float((slope > 0).double().mean()))
+
+
+def test_the_loss_of_a_network_is_the_mean_over_labelled_pixels_and_images_do_not_mix(estimators: ModuleType):
+    sample = sr.open_data(SCENES, limit=1)[0]
+    images, labels = torch.stack([sample.image] * 2), torch.stack([sample.label] * 2)
+    labels[1, :12] = 255
+    maps = estimators.attack_loss(demo(), images, labels, 255)
+    values = maps(torch.zeros_like(images))
+    assert not values[1, :12].any()
+    alone = estimators.attack_loss(demo(), images[:1], labels[:1], 255)(torch.zeros_like(images[:1]))
+    torch.testing.assert_close(values[:1], alone)
+    plain = torch.nn.functional.cross_entropy(demo().logits(images)[1:], labels[1:], ignore_index=255)
+    torch.testing.assert_close(values[1].sum(), plain)
+
+
+def test_the_script_of_estimators_writes_what_it_prints(estimators: ModuleType, tmp_path: Path):
+    given = {"model": "demo", "data": SCENES, "size": "24x32", "images": 1, "queries": 4, "network_queries": 4}
+    estimators.main(**given, out=str(tmp_path))
+    rows = json.loads((tmp_path / "estimators.json").read_text())
+    with (tmp_path / "estimators.csv").open(newline="") as lines:
+        assert [line["label"] for line in csv.DictReader(lines)] == [row["label"] for row in rows]
+    assert len(rows) == 2 * (len(estimators.ROWS) + 1)
+    assert (tmp_path / "estimators.md").read_text().count("| TPGE |") == 2
+    assert (tmp_path / "estimators.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_regret_stays_below_its_bound_and_grows_as_the_root(regret: ModuleType):
+    for each in regret.measure([64, 256, 1024], seeds=4):
+        worst = [max(values) / math.sqrt(T) for values, T in zip(each.regret, each.rounds, strict=True)]
+        assert max(worst) <= each.bound
+        assert 0.3 < each.slope[0] < 0.65
+
+
+def test_the_slope_of_a_power_is_its_exponent(regret: ModuleType):
+    rounds = (64, 128, 512)
+    powers = tuple((2 * T**0.5, 3 * T**0.7) for T in rounds)
+    assert regret.Regrets("", "", 1.0, rounds, powers).slope == pytest.approx((0.6, 0.1))
+
+
+def test_the_settings_are_those_of_theorem_3_and_balance_its_proof(regret: ModuleType):
+    """With C = 1: αT G²/2 = D²/2α for the two that are derived; the letter is N times the step of its own proof."""
+    found, n = regret.settings(12), 12
+    assert (found["letter"].alpha, found["letter"].gamma) == pytest.approx((12**0.5 / 2, 12**1.5 / 6))
+    assert found["letter"].alpha == pytest.approx(n * found["norm"].alpha)
+    for name, square in (("norm", n**2), ("moment", n**2 / (n - 1))):
+        each, radius = found[name], math.sqrt(n) / 2
+        assert each.alpha * square / 2 == pytest.approx(radius**2 / (2 * each.alpha))
+        assert each.bound == pytest.approx(radius**2 / each.alpha + each.gamma)
+
+
+def test_the_script_of_regret_writes_what_it_prints(regret: ModuleType, tmp_path: Path):
+    regret.main(out=str(tmp_path / "new"), first=2, last=4, seeds=2)
+    rows = json.loads((tmp_path / "new" / "regret.json").read_text())
+    assert [row["rounds"] for row in rows] == [[4, 16]] * 6
+    assert len((tmp_path / "new" / "regret.csv").read_text().splitlines()) == 1 + 6 * 2 * 2
+    assert (tmp_path / "new" / "regret.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="got 4, 3 and 8"):
+        regret.main(out=str(tmp_path), first=4, last=3)
