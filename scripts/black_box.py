@@ -24,6 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import segradius as sr
+from segradius.attacks import BLACK_BOX
 from segradius.cli.parsing import names
 from segradius.cli.parsing import size as parse_size
 from segradius.counts import Counts
@@ -121,9 +122,9 @@ def run(
         chosen = listed["attacks"][label]
         options = {name: value for name, value in chosen.items() if name != "attack"}
         within = tuple(mark for mark in MARKS if mark < queries)
-        attack = sr.make_attack(
-            chosen["attack"], norm=listed["norm"], eps=radius, queries=queries, marks=within, **options
-        )
+        if chosen["attack"].removeprefix("cr_") in BLACK_BOX:
+            options |= {"queries": queries, "marks": within}
+        attack = sr.make_attack(chosen["attack"], norm=listed["norm"], eps=radius, **options)
         curves: list[Curve] = []
         started, spent = time.perf_counter(), 0.0
         for first in range(0, images, batch):
@@ -163,18 +164,21 @@ def _attacked(
     pixels = (labels != 255).flatten(1).sum(1).tolist()
     with torch.no_grad():
         clean = ((network.logits(stack).argmax(1) == labels) & (labels != 255)).flatten(1).sum(1).tolist()
-    trace = result.trace
-    assert trace is not None
     curves = []
     for row, image in enumerate(ids):
-        right = {}
-        for mark in marks:
-            best = trace.best[(trace.queries <= mark), row]
-            best = best[~best.isnan()]
-            right[mark] = min([clean[row], *([round(best[-1].item() * pixels[row])] if len(best) else [])])
+        right = {mark: _right(result, row, mark, clean[row], pixels[row]) for mark in marks}
         passes = {purpose: int(book[0, row]) for purpose, book in result.ledger.passes.items()}
         curves.append(Curve(image, pixels[row], clean[row], right, passes))
     return curves
+
+
+def _right(result: sr.Result, row: int, mark: int, clean: int, pixels: int) -> int:
+    """Right pixels of an image within ``mark`` queries; after a white-box attack, at any mark, those at its end."""
+    if result.trace is None:
+        return min(clean, pixels - int(result.fooled[row]))
+    best = result.trace.best[result.trace.queries <= mark, row]
+    best = best[~best.isnan()]
+    return min(clean, round(best[-1].item() * pixels)) if len(best) else clean
 
 
 def show(
