@@ -1,0 +1,227 @@
+"""Where random directions live: every value of the image, tiles of equal values, or low frequencies.
+
+A set of directions is a linear map from coordinates, (…, N, c, h, w), to images, (…, N, 3, H, W). Its columns are
+orthogonal, and orthonormal for exponent ½, so that an unbiased estimate in coordinates, lifted, is an unbiased estimate
+of P∇L, the orthogonal projection of the gradient on the subspace. Fewer coordinates n' mean less variance (n' times
+‖P∇L‖² for `TPGE`) and the loss of what lies outside the subspace.
+
+On tiles, a column with exponent e is 1 on its tile, divided by (pixels of the tile)ᵉ. A point drawn on the lp sphere in
+coordinates and lifted with e = 1/p lies on the lp sphere of images; its estimate has to be lifted with the dual
+exponent, 1 − 1/p.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from segradius.errors import InputError
+from segradius.randomness import Randomness
+from segradius.registry import Registry
+
+
+class Directions(Protocol):
+    """A subspace of images with orthogonal coordinates; a frozen dataclass."""
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Shape (c, h, w) of the coordinates of an image of ``shape`` (3, H, W)."""
+        ...
+
+    def lift(
+        self, values: Tensor, shape: Sequence[int], exponent: float, randomness: Randomness, step: int = 0
+    ) -> Tensor:
+        """Images from coordinates.
+
+        Args:
+            values: Coordinates, (…, N, c, h, w).
+            shape: (3, H, W) of an image.
+            exponent: In [0, 1]; see the module. Matters to tiles alone.
+            randomness: Keys of the N images, for directions that change from round to round.
+            step: The round.
+
+        Returns:
+            (…, N, 3, H, W).
+        """
+        ...
+
+
+DIRECTIONS: Registry[type[Directions]] = Registry("set of directions")
+
+
+def dimension(directions: Directions, shape: Sequence[int]) -> int:
+    """Dimension n' of the subspace for images of ``shape`` (3, H, W).
+
+    Example:
+        >>> dimension(Tiles(8), (3, 20, 24)), dimension(Pixel(), (3, 20, 24))
+        (27, 1440)
+    """
+    return math.prod(directions.grid(shape))
+
+
+@DIRECTIONS.register("pixel")
+@dataclass(frozen=True)
+class Pixel:
+    """Every value of the image is a coordinate, n' = 3HW; the paper's choice.
+
+    Example:
+        >>> Pixel().grid((3, 4, 5))
+        (3, 4, 5)
+    """
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """The shape of the image."""
+        channels, height, width = shape
+        return channels, height, width
+
+    def lift(
+        self, values: Tensor, shape: Sequence[int], exponent: float, randomness: Randomness, step: int = 0
+    ) -> Tensor:
+        """The coordinates themselves, not a copy."""
+        return values
+
+
+@DIRECTIONS.register("tiles")
+@dataclass(frozen=True)
+class Tiles:
+    """Equal values on squares of side × side pixels, for each channel; n' = 3·⌈H/side⌉·⌈W/side⌉.
+
+    Tiles at the right and lower border are cut where the side does not divide the image's.
+
+    Args:
+        side: Side of a tile in pixels, at least 1.
+
+    Example:
+        >>> values = torch.tensor([1.0, 2.0]).view(1, 1, 1, 2)
+        >>> Tiles(2).lift(values, (1, 2, 3), 0.0, Randomness(0, ("a",))).tolist()
+        [[[[1.0, 1.0, 2.0], [1.0, 1.0, 2.0]]]]
+    """
+
+    side: int = 8
+
+    def __post_init__(self) -> None:
+        _check_side(self.side)
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Tiles along each side of the image."""
+        return _tiles(shape, self.side)
+
+    def lift(
+        self, values: Tensor, shape: Sequence[int], exponent: float, randomness: Randomness, step: int = 0
+    ) -> Tensor:
+        """Each coordinate on its tile, over (pixels of the tile)^exponent."""
+        rows, columns = (torch.arange(length, device=values.device) // self.side for length in shape[1:])
+        scaled = values * _tile_sizes(values, shape, self.side).pow_(-exponent)
+        return scaled.index_select(-2, rows).index_select(-1, columns)
+
+
+@DIRECTIONS.register("shifted_tiles")
+@dataclass(frozen=True)
+class ShiftedTiles:
+    """Tiles whose grid is moved by a random offset in every round, so that no edge of a tile stays in place.
+
+    The grid is moved around the image's borders: what it pushes out on one side comes in on the other. So a tile that
+    crosses a border goes on at the opposite one, and n' is that of `Tiles` in every round.
+
+    Args:
+        side: Side of a tile in pixels, at least 1.
+
+    Example:
+        >>> values = torch.tensor([1.0, 2.0]).view(1, 1, 1, 2)
+        >>> ShiftedTiles(2).lift(values, (1, 1, 4), 0.0, Randomness(0, ("a",)), step=1).tolist()
+        [[[[1.0, 2.0, 2.0, 1.0]]]]
+    """
+
+    side: int = 8
+
+    def __post_init__(self) -> None:
+        _check_side(self.side)
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Tiles along each side of the image."""
+        return _tiles(shape, self.side)
+
+    def lift(
+        self, values: Tensor, shape: Sequence[int], exponent: float, randomness: Randomness, step: int = 0
+    ) -> Tensor:
+        """Each coordinate on its tile of this round, over (pixels of the tile)^exponent."""
+        scaled = values * _tile_sizes(values, shape, self.side).pow_(-exponent)
+        for axis, length, purpose in ((-2, shape[1], "tile rows"), (-1, shape[2], "tile columns")):
+            offset = randomness.integers(self.side, purpose, step).to(values.device)
+            tile = (torch.arange(length, device=values.device) + offset.unsqueeze(1)) % length // self.side
+            place = tile.view(-1, 1, *((length, 1) if axis == -2 else (1, length)))
+            sizes = list(scaled.shape)
+            sizes[axis] = length
+            scaled = scaled.gather(axis, place.expand(sizes))
+        return scaled
+
+
+@DIRECTIONS.register("dct")
+@dataclass(frozen=True)
+class Dct:
+    """The lowest frequencies of the cosine transform (DCT-II, orthonormal); n' = 3·⌈fH⌉·⌈fW⌉.
+
+    For p ≠ 2 the lp sphere is that of the coefficients, and ‖u‖_p of the image is not 1.
+
+    Args:
+        fraction: Part f of the frequencies along each side, in (0, 1].
+
+    Example:
+        >>> values = torch.tensor([2.0]).view(1, 1, 1, 1)  # the mean
+        >>> Dct(0.25).lift(values, (1, 1, 4), 0.5, Randomness(0, ("a",))).tolist()
+        [[[[1.0, 1.0, 1.0, 1.0]]]]
+    """
+
+    fraction: float = 0.125
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"fraction must be in (0, 1], got {self.fraction}")
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Frequencies along each side of the image."""
+        channels, height, width = shape
+        return channels, math.ceil(self.fraction * height), math.ceil(self.fraction * width)
+
+    def lift(
+        self, values: Tensor, shape: Sequence[int], exponent: float, randomness: Randomness, step: int = 0
+    ) -> Tensor:
+        """The inverse transform."""
+        rows, columns = (
+            _cosines(length, count, values.dtype, values.device)
+            for length, count in zip(shape[1:], values.shape[-2:], strict=True)
+        )
+        return rows @ values @ columns.T
+
+
+def _check_side(side: int) -> None:
+    if side < 1:
+        raise InputError(f"side must be at least 1 pixel, got {side}")
+
+
+def _tiles(shape: Sequence[int], side: int) -> tuple[int, int, int]:
+    channels, height, width = shape
+    return channels, math.ceil(height / side), math.ceil(width / side)
+
+
+def _tile_sizes(values: Tensor, shape: Sequence[int], side: int) -> Tensor:
+    """Pixels of each tile, (h, w)."""
+    rows, columns = (
+        (length - side * torch.arange(count, dtype=values.dtype, device=values.device)).clamp_(max=side)
+        for length, count in zip(shape[1:], values.shape[-2:], strict=True)
+    )
+    return torch.outer(rows, columns)
+
+
+@functools.lru_cache(maxsize=16)
+def _cosines(length: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The first ``count`` columns of the orthonormal DCT-II basis of ``length`` values, (length, count)."""
+    place = torch.arange(length, dtype=torch.float64).unsqueeze(1) + 0.5
+    basis = (place * torch.arange(count, dtype=torch.float64) * (math.pi / length)).cos_() * math.sqrt(2 / length)
+    basis[:, 0] = math.sqrt(1 / length)
+    return basis.to(device=device, dtype=dtype)
