@@ -18,6 +18,31 @@ class MissingExtraError(SegradiusError, ImportError):
     """An optional library is absent; the message names the extra that brings it."""
 
 
+class TargetError(SegradiusError):
+    """A served model did not answer, or its answer cannot be used; the message says where, what and why."""
+
+
+class BudgetError(SegradiusError):
+    """A query would exceed the budget; it was not sent.
+
+    Args:
+        used: Images answered so far, and those asked for and not yet answered.
+        budget: Images that may be answered in all.
+        asked: Images in the query that was refused.
+
+    Example:
+        >>> str(BudgetError(used=98, budget=100, asked=4))
+        'a query of 4 images would exceed the budget: 98 of 100 are used'
+    """
+
+    def __init__(self, used: int, budget: int, asked: int) -> None:
+        super().__init__(f"a query of {asked} images would exceed the budget: {used} of {budget} are used")
+        self.used, self.budget, self.asked = used, budget, asked
+
+    def __reduce__(self) -> tuple[type[BudgetError], tuple[int, int, int]]:
+        return type(self), (self.used, self.budget, self.asked)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An error for an unknown ``name`` that suggests the nearest known ones.
 

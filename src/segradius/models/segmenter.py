@@ -89,6 +89,11 @@ class Segmenter:
         return frozen(self.network)
 
     @property
+    def labels_only(self) -> bool:
+        """False: `scores` gives probabilities, not labels alone as some targets of black-box attacks do."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Where the network's parameters are; the CPU for a function or a network without any."""
         first = next(_tensors(self.network), None)

@@ -1,0 +1,222 @@
+"""A model behind an Open Inference Protocol v2 endpoint (MLServer, Triton, OpenVINO, KServe) as a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from segradius.errors import InputError, TargetError, unknown_name
+from segradius.models import Normalisation
+from segradius.targets.exchange import Exchange, in_batches
+from segradius.targets.oip_http import Line, RejectedError, Reply
+from segradius.targets.oip_metadata import declared, read_metadata
+from segradius.targets.oip_policy import Policy
+from segradius.targets.oip_wire import BINARY_ONLY, DTYPES, LENGTH_HEADER, read_response, request_id, write_request
+from segradius.targets.signature import find_signature
+from segradius.targets.target import TARGETS
+from segradius.targets.traffic import Traffic
+
+WIRES = ("auto", "binary", "json")
+BATCH = 8
+# With what servers answer a body that they cannot read.
+NOT_UNDERSTOOD = (400, 411, 415, 422, 500, 501)
+
+
+class OipTarget:
+    """A served model that is asked over HTTP. `open_oip` makes one.
+
+    Args:
+        line: The connection.
+        exchange: How images go out and answers come in.
+        name: What reports call it.
+        wire: ``"binary"`` or ``"json"`` tensors; ``"auto"``: binary, and JSON from then on if the first query is
+            rejected as binary and answered as JSON.
+        batch: Images of one request, at most; changes no result.
+        device: Where images are best held.
+        prefix: Of the request ids.
+        identity: A text that changes with the URL, the model's version and the options.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        exchange: Exchange,
+        *,
+        name: str,
+        wire: str = "auto",
+        batch: int = BATCH,
+        device: torch.device | None = None,
+        prefix: str = "",
+        identity: str = "",
+    ) -> None:
+        self.line, self.exchange, self.name, self.wire = line, exchange, name, wire
+        self.batch, self.device, self.prefix, self.identity = batch, device or torch.device("cpu"), prefix, identity
+        self._checked = False
+
+    def __repr__(self) -> str:
+        return f"OipTarget({self.line}, {self.exchange}, wire={self.wire!r}, batch={self.batch})"
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was sent and answered so far."""
+        return self.line.traffic
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return self.exchange.signature.num_classes
+
+    @property
+    def labels_only(self) -> bool:
+        """Whether the model gives labels instead of scores."""
+        return self.exchange.labels_only
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Probabilities (N, C, H, W), float32, of images (N, 3, H, W) in [0, 1].
+
+        Raises:
+            InputError: If the model takes images of another size.
+            TargetError: If the server does not answer after all repetitions, or not as the protocol and options say.
+        """
+        return in_batches(images, self.batch, self.exchange.signature.batch, self._ask)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """A context that does nothing: the server's model is not ours to hold."""
+        return nullcontext()
+
+    def _ask(self, images: Tensor, real: int) -> Tensor:
+        given = self.exchange.encode(images)
+        reply = self._post_in_some_wire(given, real)
+        try:
+            tensors = read_response(_header(reply.headers, LENGTH_HEADER), reply.body)
+        except TargetError as error:
+            begins = self.line.policy.redacted(reply.body[:2000].decode("utf-8", "replace"))[:60]
+            raise TargetError(f"{self.line.url}: {error}; the answer begins with {begins!r}") from None
+        try:
+            raw = _named(tensors, self.exchange.signature.output.name)
+            scores = self.exchange.decode(raw, images, check=not self._checked)
+        except TargetError as error:
+            raise TargetError(f"{self.line.url}: {self.line.policy.redacted(str(error))}") from error
+        self._checked = True
+        self.traffic.add(answered=real)
+        return scores
+
+    def _post_in_some_wire(self, given: Tensor, real: int) -> Reply:
+        if self.wire != "auto":
+            return self._post(given, real, binary=self.wire == "binary")
+        try:
+            reply = self._post(given, real, binary=True)
+        except RejectedError as error:
+            if error.status not in NOT_UNDERSTOOD or given.dtype in (DTYPES[name] for name in BINARY_ONLY):
+                raise
+            try:
+                reply = self._post(given, real, binary=False)
+            except TargetError:
+                raise error from None
+            self.wire = "json"
+            return reply
+        self.wire = "binary"
+        return reply
+
+    def _post(self, given: Tensor, real: int, *, binary: bool) -> Reply:
+        signature = self.exchange.signature
+        wanted = signature.output.name or None
+        asked = request_id(self.prefix, signature.input.name, given)
+        headers, body = write_request(asked, signature.input.name, given, wanted, binary=binary)
+        return self.line.post("/infer", headers, body, real)
+
+
+@TARGETS.register("oip")
+def open_oip(
+    address: str,
+    device: torch.device,
+    *,
+    num_classes: int | None = None,
+    normalisation: Normalisation | None = None,
+    outputs: str = "probabilities",
+    input_name: str | None = None,
+    output_name: str | None = None,
+    datatype: str | None = None,
+    layout: str | None = None,
+    wire: str = "auto",
+    batch: int = BATCH,
+    prefix: str = "",
+    connect: float = Policy.connect,
+    read: float = Policy.read,
+    retries: int = Policy.retries,
+    backoff: float = Policy.backoff,
+    rate: float | None = None,
+    token_env: str | None = None,
+    ca: str | None = None,
+) -> OipTarget:
+    """A model behind an Open Inference Protocol v2 endpoint; its metadata tell the names, shapes and types.
+
+    Args:
+        address: ``http://HOST:PORT/v2/models/NAME``, with ``/versions/VERSION`` to keep to one.
+        device: Where images are best held.
+        num_classes: C, where the metadata do not tell.
+        normalisation: Done to the images before they are sent; None where the server sees to it.
+        outputs: As `Exchange` takes it.
+        input_name: The input for images, where there are several or the metadata have none.
+        output_name: The output for answers, likewise.
+        datatype: Of the input, as ``FP32``, ``UINT8`` or ``BF16``, where the metadata do not tell.
+        layout: ``"nchw"`` or ``"nhwc"``, where the shape of the input does not tell.
+        wire: As `OipTarget` takes it.
+        batch: Images of one request, at most.
+        prefix: Of the request ids, as the name of a run; the rest is a hash of the request's content.
+        connect: As `Policy` takes it, and so are the next six.
+        read: Seconds to wait for an answer.
+        retries: How often a request is sent again.
+        backoff: Seconds of waiting before the second repetition, half.
+        rate: Images a second.
+        token_env: Name of the environment variable that holds the token.
+        ca: File of trusted certificates.
+
+    Returns:
+        The target.
+
+    Raises:
+        InputError: If an option is missing or does not fit.
+        TargetError: If the server cannot be reached or does not know the model.
+        MissingExtraError: If urllib3 is not installed.
+    """
+    if wire not in WIRES:
+        raise unknown_name("wire", str(wire), WIRES)
+    if datatype is not None and datatype not in DTYPES:
+        raise unknown_name("datatype", str(datatype), DTYPES)
+    if batch < 1:
+        raise InputError(f"batch={batch!r}: expected at least 1")
+    line = Line(address, Policy(connect, read, retries, backoff, rate, token_env, ca))
+    metadata = read_metadata(line)
+    try:
+        signature = find_signature(
+            declared(metadata, "inputs", input_name, datatype, (None,) * 4),
+            declared(metadata, "outputs", output_name or "", None, ()),
+            input_name=input_name,
+            output_name=output_name,
+            layout=layout,
+            num_classes=num_classes,
+        )
+        exchange = Exchange(signature, outputs, normalisation)
+    except InputError as error:
+        raise InputError(f"{line.url}: {error}") from error
+    name = line.url.partition("/models/")[2] or line.url
+    identity = f"{line.url} {metadata.get('versions')} {exchange}"
+    return OipTarget(line, exchange, name=name, wire=wire, batch=batch, device=device, prefix=prefix, identity=identity)
+
+
+def _named(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    if name in tensors:
+        return tensors[name]
+    if not name and len(tensors) == 1:
+        return next(iter(tensors.values()))
+    raise TargetError(
+        f"the response has the outputs {', '.join(map(repr, tensors))}; expected {name or 'one'!r}: give output_name"
+    )
+
+
+def _header(headers: Mapping[str, str], name: str) -> str | None:
+    return next((value for key, value in headers.items() if key.lower() == name.lower()), None)

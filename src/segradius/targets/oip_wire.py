@@ -1,0 +1,169 @@
+"""Requests and responses of the Open Inference Protocol v2 over HTTP, with its binary tensor extension.
+
+A message is a JSON object, or, with the header ``Inference-Header-Content-Length``, a JSON object of that many bytes
+followed by the tensors' bytes: row-major, little-endian, in the order in which the object names them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segradius.errors import InputError, TargetError
+
+LENGTH_HEADER = "Inference-Header-Content-Length"
+DTYPES = {
+    "FP16": torch.float16,
+    "BF16": torch.bfloat16,
+    "FP32": torch.float32,
+    "FP64": torch.float64,
+    "UINT8": torch.uint8,
+    "INT8": torch.int8,
+    "INT16": torch.int16,
+    "INT32": torch.int32,
+    "INT64": torch.int64,
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+BINARY_ONLY = ("FP16", "BF16")
+
+
+def pack(tensor: Tensor) -> bytes:
+    """The bytes of a tensor: row-major, little-endian.
+
+    Example:
+        >>> pack(torch.tensor([1.0, -2.0], dtype=torch.bfloat16)).hex()
+        '803f00c0'
+    """
+    plain = tensor.contiguous().reshape(-1)
+    array = (plain.view(torch.int16) if tensor.dtype == torch.bfloat16 else plain).numpy()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def unpack(raw: bytes, datatype: str, shape: Sequence[int]) -> Tensor:
+    """The tensor of a datatype and shape in ``raw``; raises `TargetError` where they do not fit.
+
+    Example:
+        >>> unpack(bytes.fromhex("803f00c0"), "BF16", [2])
+        tensor([ 1., -2.], dtype=torch.bfloat16)
+    """
+    dtype = _dtype(datatype)
+    if len(raw) != (size := int(np.prod(shape, dtype=np.int64)) * dtype.itemsize):
+        raise TargetError(f"{len(raw)} bytes of {datatype} for shape {tuple(shape)}; expected {size}")
+    whole = torch.int16 if dtype == torch.bfloat16 else dtype
+    kind = np.dtype(str(whole).removeprefix("torch."))
+    array = np.frombuffer(raw, kind.newbyteorder("<")).astype(kind)
+    return torch.from_numpy(array).view(dtype).reshape(tuple(shape))
+
+
+def write_request(
+    request_id: str, name: str, tensor: Tensor, output: str | None, *, binary: bool
+) -> tuple[dict[str, str], bytes]:
+    """Headers and body of an infer request.
+
+    Args:
+        request_id: Its id.
+        name: Of the input.
+        tensor: On the CPU.
+        output: The output to ask for; None for all.
+        binary: Whether to send, and to ask for, bytes instead of numbers in JSON.
+
+    Returns:
+        The headers and the body.
+
+    Raises:
+        InputError: For FP16 and BF16 in JSON, which the protocol does not have.
+    """
+    datatype = NAMES[tensor.dtype]
+    described: dict[str, Any] = {"name": name, "shape": list(tensor.shape), "datatype": datatype}
+    message: dict[str, Any] = {"id": request_id, "inputs": [described]}
+    if output is not None:
+        message["outputs"] = [{"name": output}]
+    if not binary:
+        if datatype in BINARY_ONLY:
+            raise InputError(f"{datatype} cannot be sent as JSON; expected wire=binary, or datatype=FP32")
+        described["data"] = tensor.flatten().tolist()
+        return {"Content-Type": "application/json"}, json.dumps(message).encode()
+    data = pack(tensor)
+    described["parameters"] = {"binary_data_size": len(data)}
+    if output is None:
+        message["parameters"] = {"binary_data_output": True}
+    else:
+        message["outputs"][0]["parameters"] = {"binary_data": True}
+    head = json.dumps(message).encode()
+    return {"Content-Type": "application/octet-stream", LENGTH_HEADER: str(len(head))}, head + data
+
+
+def read_response(header_length: str | None, body: bytes) -> dict[str, Tensor]:
+    """The output tensors in a response, by name.
+
+    Args:
+        header_length: Value of the header ``Inference-Header-Content-Length``; None where there is none.
+        body: All of it.
+
+    Returns:
+        The tensors.
+
+    Raises:
+        TargetError: If it is not such a response.
+    """
+    if header_length is not None and not (header_length.isascii() and header_length.strip().isdigit()):
+        raise TargetError(f"{LENGTH_HEADER} is {header_length!r}; expected a number of bytes")
+    length = len(body) if header_length is None else int(header_length)
+    outputs = _outputs(body[:length])
+    rest, found = body[length:], {}
+    try:
+        for output in outputs:
+            size = (output.get("parameters") or {}).get("binary_data_size")
+            raw, rest = (None, rest) if size is None else (rest[:size], rest[size:])
+            found[output["name"]] = _tensor(output, raw)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        raise TargetError(f"an output is malformed: {type(error).__name__}: {error}") from error
+    if rest:
+        raise TargetError(f"{len(rest)} bytes are left over after the last output")
+    return found
+
+
+def request_id(prefix: str, name: str, tensor: Tensor) -> str:
+    """An id that repeats if and only if the query does: a hash of its content.
+
+    Args:
+        prefix: In front of it, as the name of a run.
+        name: Of the input.
+        tensor: What is sent.
+    """
+    digest = hashlib.sha256(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+    digest.update(pack(tensor))
+    return prefix + digest.hexdigest()[:32]
+
+
+def _outputs(head: bytes) -> list[Any]:
+    try:
+        message = json.loads(head)
+    except (ValueError, RecursionError) as error:
+        raise TargetError("no JSON object is where one is expected") from error
+    outputs = message.get("outputs") if isinstance(message, Mapping) else None
+    if not isinstance(outputs, list) or not outputs:
+        raise TargetError("the response has no outputs")
+    return outputs
+
+
+def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:
+    if raw is not None:
+        return unpack(raw, output["datatype"], output["shape"])
+    # NumPy reads nested lists as well as the flat one that the protocol prefers.
+    data = np.asarray(output["data"])
+    if data.dtype.kind not in "fiu":
+        raise TypeError(f"the data of {output['name']!r} are not numbers")
+    return torch.from_numpy(data).to(_dtype(output["datatype"])).reshape(tuple(output["shape"]))
+
+
+def _dtype(datatype: str) -> torch.dtype:
+    if datatype not in DTYPES:
+        raise TargetError(f"datatype {datatype!r} is not one of {', '.join(DTYPES)}")
+    return DTYPES[datatype]
