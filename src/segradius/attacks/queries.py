@@ -132,6 +132,11 @@ class Queried:
         return frozenset({"scores"})
 
     @property
+    def by_labels(self) -> bool:
+        """Whether a target that returns labels only will do."""
+        return type(self.objective.loss).__name__ == "Wrong"
+
+    @property
     def total_steps(self) -> int:
         """The budget of queries."""
         return self.queries
@@ -185,11 +190,6 @@ class _Run:
     @staticmethod
     def of(attack: Queried, task: Task) -> _Run:
         target = cast(ScoreModel, task.model)
-        if getattr(target, "labels_only", False) and type(attack.objective.loss).__name__ != "Wrong":
-            raise InputError(
-                "the target returns labels only, and this attack looks at scores: give loss=wrong to simba, square or "
-                "local_search"
-            )
         budgets = attack.threat.budgets(len(task.images), task.images)
         return _Run(attack, task, Room(attack.threat, task, budgets, attack.rounds), target)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -180,9 +180,18 @@ class Attack:
         """Steps that one call reports to ``progress``."""
         return self.method.total_steps
 
+    def check_model(self, model: object) -> None:
+        """Raise `InputError` unless a model, or a target, offers what this attack needs."""
+        _check_offers(self.name, self.method.needs, model)
+        if getattr(model, "labels_only", False) and not getattr(self.method, "by_labels", True):
+            raise InputError(
+                f"{self.name} looks at scores, and the target returns labels only: give loss=wrong to simba, square or "
+                "local_search"
+            )
+
     def __call__(
         self,
-        model: Model,
+        model: Model | ScoreModel,
         images: Tensor,
         labels: Tensor,
         *,
@@ -217,7 +226,7 @@ class Attack:
         Raises:
             InputError: Naming the value and image for input that is not as said above.
         """
-        _check_offers(self.name, self.method.needs, model)
+        self.check_model(model)
         check_batch(images, labels, model.num_classes, ignore_index)
         for name, mask in (("changeable", changeable), ("victims", victims)):
             _check_mask(name, mask, labels)
@@ -232,7 +241,8 @@ class Attack:
         if len(names) != len(images):
             raise InputError(f"{len(names)} ids for {len(images)} images")
         room = None if changeable is None else changeable.unsqueeze(1).to(images.dtype)
-        task = Task(model, images.detach(), goal, Randomness(seed, names), room, progress=progress, journal=journal)
+        keys, offered = Randomness(seed, names), cast(Model, model)
+        task = Task(offered, images.detach(), goal, keys, room, progress=progress, journal=journal)
         with model.frozen():
             return self.method.run(task)
 
@@ -243,8 +253,8 @@ def _check_offers(name: str, needs: frozenset[str], model: object) -> None:
         return
     if hasattr(model, "scores"):
         raise InputError(
-            f"{name} needs the gradients of the model, and a {type(model).__name__} returns nothing but scores: "
-            "choose a black-box attack, local_pbgd say"
+            f"{name} needs the gradients of the model, and {getattr(model, 'name', type(model).__name__)} gives scores "
+            "only: choose a black-box attack, local_pbgd say"
         )
     raise InputError(f"a {type(model).__name__} must be wrapped first: attack(segradius.wrap(network), …)")
 

@@ -32,6 +32,8 @@ EXAMPLES = {
   segradius attack --model demo --data scenes --attack pgd,cr_pgd --norm l2 --eps 1.5 --limit 16 --out first
   segradius attack --model torchvision:deeplabv3_resnet50,num_classes=21 --weights voc.safetensors \\
       --data voc:PATH --protocol paper-voc --attack pgd,cr_pgd,segpgd --eps l2=0.5,1.5,linf=4/255
+  segradius attack --target onnx:model.onnx --data camvid:PATH --size 240x320 --limit 10 \\
+      --attack local_pbgd,cr_pbgd --eps linf=0.05 --queries 1000
   segradius attack --config experiment.yaml --device cuda""",
     "demo": "example:\n  segradius demo --out my-demo",
     "list": "example:\n  segradius list attacks",

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-Kind = Literal["attacks", "losses", "weightings", "models", "data", "protocols", "defences"]
+if TYPE_CHECKING:
+    from segradius.registry import Registry
+
+Rows = list[tuple[str, str]]
+Section = tuple[str, Rows, list[str]]
+"""Title, rows of name and what it is, and notes below."""
+
+Kind = Literal["attacks", "losses", "weightings", "models", "targets", "data", "protocols", "defences"]
 
 
 def list_names(kind: Kind, /) -> int:
@@ -20,52 +27,83 @@ def list_names(kind: Kind, /) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    rows, notes = _LISTS[kind]()
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, style="bold")
-    for row in rows:
-        table.add_row(*(cell.replace("``", "") for cell in row))
     console = Console()
     if not console.is_terminal:
         console.width = 160
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False, highlight=False)
+    for title, rows, notes in _LISTS[kind]():
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), title=title or None, title_justify="left")
+        table.add_column(no_wrap=True, style="bold")
+        for row in rows:
+            table.add_row(*(cell.replace("``", "") for cell in row))
+        console.print(table)
+        for note in notes:
+            console.print(note, markup=False, highlight=False)
     return 0
 
 
-def _attacks() -> tuple[list[tuple[str, str]], list[str]]:
-    from segradius.attacks import ATTACKS, attack_options
+def _attacks() -> list[Section]:
+    from segradius.attacks import ATTACKS, BLACK_BOX
 
-    shared = set.intersection(*(set(attack_options(name)) for name in ATTACKS))
+    white, black = _family(ATTACKS, "pgd"), _family(BLACK_BOX, "pbgd")
+    return [
+        ("White-box attacks, for --model: they follow the gradient", *white),
+        ("\nBlack-box attacks, for --target and --model: they ask for scores and count every query", *black),
+    ]
+
+
+def _family(registry: Registry[Any], example: str) -> tuple[Rows, list[str]]:
+    """Each attack with the options that are its own, and what all of the registry have in common."""
+    from segradius.attacks import attack_options
+
+    shared = set.intersection(*(set(attack_options(name)) for name in registry))
     rows = []
-    for name in ATTACKS:
+    for name in registry:
         own = [option for option in attack_options(name) if option not in shared]
-        rows.append((name, ATTACKS.summary(name) + (f" Options: {', '.join(own)}." if own else "")))
-    guided = [option for option in attack_options("cr_pgd") if option not in attack_options("pgd")]
+        rows.append((name, registry.summary(name) + (f" Options: {', '.join(own)}." if own else "")))
+    guided = [option for option in attack_options(f"cr_{example}") if option not in attack_options(example)]
     return rows, [
         f"\nAll take {', '.join(sorted(shared))} and projection.",
         f"cr_NAME guides any of them by the certified radius; further options: {', '.join(guided)}.",
     ]
 
 
-def _losses() -> tuple[list[tuple[str, str]], list[str]]:
+def _targets() -> list[Section]:
+    from segradius.targets import TARGETS
+
+    rows = [(name, TARGETS.summary(name)) for name in TARGETS]
+    return [
+        (
+            "",
+            rows,
+            [
+                "\nA target is asked for scores only, by black-box attacks, and every query counts:",
+                "  onnx:model.onnx,threads=2                         (pip install 'segradius[onnx]')",
+                "  oip:http://HOST:PORT/v2/models/NAME,rate=20       (pip install 'segradius[oip]')",
+                "  demo, smp:PSPNet,classes=11, card.yaml, …         a network here; see segradius list models",
+                "--answers digits=3, top=2 or labels and --input uint8 or jpeg=90 make it as harsh as a deployed one.",
+            ],
+        )
+    ]
+
+
+def _losses() -> list[Section]:
     from segradius.losses import LOSSES
 
-    return [(n, LOSSES.summary(n)) for n in LOSSES], ["\nmasked_NAME counts only pixels that are not fooled yet."]
+    rows = [(n, LOSSES.summary(n)) for n in LOSSES]
+    return [("", rows, ["\nmasked_NAME counts only pixels that are not fooled yet."])]
 
 
-def _weightings() -> tuple[list[tuple[str, str]], list[str]]:
+def _weightings() -> list[Section]:
     from segradius.weightings import WEIGHTINGS
 
-    return [(n, WEIGHTINGS.summary(n)) for n in WEIGHTINGS], ["\nA product is written cr*still_correct."]
+    return [("", [(n, WEIGHTINGS.summary(n)) for n in WEIGHTINGS], ["\nA product is written cr*still_correct."])]
 
 
-def _models() -> tuple[list[tuple[str, str]], list[str]]:
+def _models() -> list[Section]:
     from segradius.models import MODELS
 
     rows = [(n, MODELS.summary(n)) for n in MODELS]
-    return rows, [
+    notes = [
         "\nOther networks, arguments after commas as key=value:",
         "  torchvision:deeplabv3_resnet50,num_classes=21",
         "  smp:PSPNet,encoder_name=resnet18,classes=11      (pip install 'segradius[smp]')",
@@ -73,32 +111,34 @@ def _models() -> tuple[list[tuple[str, str]], list[str]]:
         "  package.module:callable,key=value                 your own",
         "  card.yaml                                         all of it in a file",
     ]
+    return [("", rows, notes)]
 
 
-def _data() -> tuple[list[tuple[str, str]], list[str]]:
+def _data() -> list[Section]:
     from segradius.data import DATA
 
-    return [(n, DATA.summary(n)) for n in DATA], ["\nGive the folder after a colon, as in voc:PATH."]
+    return [("", [(n, DATA.summary(n)) for n in DATA], ["\nGive the folder after a colon, as in voc:PATH."])]
 
 
-def _protocols() -> tuple[list[tuple[str, str]], list[str]]:
+def _protocols() -> list[Section]:
     from segradius.data import PROTOCOLS
 
-    return [(n, PROTOCOLS.summary(n)) for n in PROTOCOLS], []
+    return [("", [(n, PROTOCOLS.summary(n)) for n in PROTOCOLS], [])]
 
 
-def _defences() -> tuple[list[tuple[str, str]], list[str]]:
+def _defences() -> list[Section]:
     from segradius.training import ADVERSARIES
 
     rows = [(n, ADVERSARIES.summary(n)) for n in ADVERSARIES]
-    return rows, ["\nFor segradius train --adversary; their options are those of the attacks."]
+    return [("", rows, ["\nFor segradius train --adversary; their options are those of the attacks."])]
 
 
-_LISTS: dict[str, Callable[[], tuple[list[tuple[str, str]], list[str]]]] = {
+_LISTS: dict[str, Callable[[], list[Section]]] = {
     "attacks": _attacks,
     "losses": _losses,
     "weightings": _weightings,
     "models": _models,
+    "targets": _targets,
     "data": _data,
     "protocols": _protocols,
     "defences": _defences,

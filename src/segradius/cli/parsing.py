@@ -43,12 +43,15 @@ def pairs(given: Keyed) -> list[tuple[str, str]]:
     return [(key.strip(), value.strip()) if equals else ("", key) for key, equals, value in split]
 
 
-def budgets(norm: Listed | None, eps: Keyed | None) -> list[tuple[str, float]]:
+def budgets(
+    norm: Listed | None, eps: Keyed | None, default: Mapping[str, float] | None = None
+) -> list[tuple[str, float]]:
     """Pairs of norm and ε, the paper's ε where none is given.
 
     Args:
         norm: Norms; None for those that ``eps`` names, or else l2.
         eps: ``"1.5"`` for a single norm; ``"l2=0.5,1.0,linf=4/255"`` for several norms or budgets.
+        default: ε by norm where none is given; None for the paper's in white-box attacks.
 
     Raises:
         InputError: ε ≤ 0 or no number, an unknown norm, or a budget whose norm cannot be told.
@@ -72,8 +75,8 @@ def budgets(norm: Listed | None, eps: Keyed | None) -> list[tuple[str, float]]:
     if len(norms) > 1 and any(not key for key, _ in given):
         raise InputError(f"with the norms {','.join(norms)} say which eps is whose, as in l2=1.5,linf=4/255")
     found = [(key or norms[0], parse_eps(value)) for key, values in given for value in values.split(",")]
-    default = {name: [(name, NORMS[name].default_eps)] for name in norms}
-    return [budget for name in norms for budget in ([f for f in found if f[0] == name] or default[name])]
+    usual = {name: norm.default_eps for name, norm in NORMS.items()} if default is None else default
+    return [budget for name in norms for budget in ([f for f in found if f[0] == name] or [(name, usual[name])])]
 
 
 def options(given: Keyed | None) -> dict[str, Any]:
@@ -130,6 +133,24 @@ def size(text: str | None) -> tuple[int, int] | None:
     if not match or "0" in (match[1], match[2]):
         raise InputError(f"size {text!r}; expected height x width in pixels, as in 240x320")
     return int(match[1]), int(match[2])
+
+
+def counts(given: str | int | Sequence[int] | None) -> list[int] | None:
+    """Whole numbers from ``"200,400,800"``, or from a list.
+
+    Raises:
+        InputError: It is not whole numbers above zero.
+
+    Example:
+        >>> counts("200,400")
+        [200, 400]
+    """
+    if given is None:
+        return None
+    texts = [part.strip() for part in _text(given).split(",")]
+    if not all(text.isdecimal() and int(text) > 0 for text in texts):
+        raise InputError(f"{given!r}; expected whole numbers of queries, as in 200,400,800")
+    return [int(text) for text in texts]
 
 
 def _text(value: Any) -> str:

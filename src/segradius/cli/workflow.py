@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -14,12 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from segradius.data import SegmentationData
-from segradius.errors import InputError
+from segradius.errors import BudgetError, InputError, TargetError
 from segradius.evaluation import (
     AttackPlan,
+    Checkpoints,
     Experiment,
     Job,
     Run,
+    Seen,
     Store,
     Summary,
     check_classes,
@@ -27,16 +31,20 @@ from segradius.evaluation import (
     per_image_csv,
     prepare,
     results_json,
+    resumable,
     summarise,
+    traces_csv,
     work,
 )
-from segradius.models import Segmenter
 from segradius.models.specs import parse_spec
-from segradius.report import draw, notes, shown_images, tables
+from segradius.report import curves, draw, draw_curves, notes, shown_images, tables
 from segradius.storage import write_atomically
+from segradius.targets import Metered, traffic_of
 
 DATABASE = "results.sqlite"
-WRITTEN = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "results.json", "per_image.csv", "table.md", "figure*.png")
+CHECKPOINTS = "checkpoints"
+TABLES = ("results.json", "per_image.csv", "trace.csv", "table.md")
+WRITTEN = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png")
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,14 @@ class Workplace:
         overwrite: Whether another experiment's report may be replaced.
         batch_size: Images at a time.
         figures: How many images the picture shows.
+        checkpoint_seconds: Between two checkpoints of a black-box attack.
     """
 
     folder: Path
     overwrite: bool = False
     batch_size: int = 8
     figures: int = 2
+    checkpoint_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -62,7 +72,7 @@ class Workplace:
             raise InputError(f"figures is {self.figures}; expected 0 or more")
 
 
-def carry_out(experiment: Experiment, model: Segmenter, data: SegmentationData, at: Workplace) -> Summary:
+def carry_out(experiment: Experiment, model: Seen, data: SegmentationData, at: Workplace) -> Summary:
     """Run what is missing, print the tables, and write every file of the report.
 
     Raises:
@@ -73,20 +83,21 @@ def carry_out(experiment: Experiment, model: Segmenter, data: SegmentationData, 
     at.folder.mkdir(parents=True, exist_ok=True)
     with _opened(experiment, at) as store:
         jobs = prepare(experiment, store)
-        run = Run(experiment, model, data, at.batch_size, tuple(data.ids[: at.figures]))
+        for job in jobs:
+            job.attack.check_model(model)
+        places = at.folder / CHECKPOINTS
+        model, checkpoints = resumable(model, jobs, store, places, at.checkpoint_seconds, _warn)
+        size = _batch_size(at, store, checkpoints)
+        run = Run(experiment, model, data, size, tuple(data.ids[: at.figures]), checkpoints=checkpoints)
         reused = sum(len(job.done.intersection(data.ids)) for job in jobs)
         _run(run, jobs, store, at.folder)
         summary = summarise(experiment, store, data.ids)
         if not summary.rows[0].images:
             raise InputError(_nothing(summary))
         _write(run, prepare(experiment, store), store, summary, at)
+        checkpoints.tidy()
     _print(summary, reused, len(jobs) * len(data), at.folder)
     return summary
-
-
-def device_name(asked: str) -> str:
-    """``asked``, save that ``"auto"`` is a GPU where there is one."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
 def doubts(model: str, weights: str | None, num_classes: int, data_classes: int) -> list[str]:
@@ -112,7 +123,8 @@ def _opened(experiment: Experiment, at: Workplace) -> Store:
     store = Store(at.folder / DATABASE)
     earlier = store.noted("experiment")
     conflict = None if earlier is None else experiment.extends(earlier)
-    if conflict and store.holds_attacks() and not at.overwrite:
+    begun = store.holds_attacks() or any((at.folder / CHECKPOINTS).glob("*"))
+    if conflict and begun and not at.overwrite:
         store.close()
         raise InputError(
             f"{at.folder} holds another experiment: {conflict}. Choose another --out, or add --overwrite to replace it"
@@ -121,15 +133,28 @@ def _opened(experiment: Experiment, at: Workplace) -> Store:
         store.close()
         for file in (file for pattern in WRITTEN for file in at.folder.glob(pattern)):
             file.unlink()
+        shutil.rmtree(at.folder / CHECKPOINTS, ignore_errors=True)
         store = Store(at.folder / DATABASE)
     store.note("experiment", experiment.as_dict())
     return store
 
 
+def _batch_size(at: Workplace, store: Store, checkpoints: Checkpoints) -> int:
+    """As asked, save that a batch which was begun is finished as it is."""
+    before = store.noted("batch_size")
+    if before and before != at.batch_size and checkpoints.waiting():
+        _warn(f"a batch of {before} images was begun here: going on with --batch-size {before}")
+        return int(before)
+    store.note("batch_size", at.batch_size)
+    return at.batch_size
+
+
 def _run(run: Run, jobs: Sequence[Job], store: Store, folder: Path) -> None:
-    """Execute under a progress bar with the time left, counted in steps of images."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+    """Execute under a progress bar with the time left, counted in steps or queries of images."""
+    unit = " and ".join(sorted({"queries" if job.asks else "steps" for job in jobs}, reverse=True))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    again = "run the same command again to go on"
     with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=work(jobs, run))
 
@@ -139,9 +164,12 @@ def _run(run: Run, jobs: Sequence[Job], store: Store, folder: Path) -> None:
         try:
             execute(replace(run, progress=advance), jobs, store)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped. What was finished is kept in {folder / DATABASE}; run the same command again to go on"
-            ) from None
+            raise KeyboardInterrupt(f"stopped. What was finished is kept in {folder / DATABASE}; {again}") from None
+        except TargetError as error:
+            raise TargetError(f"{error}. What was answered is kept in {folder}; {again}") from error
+        except BudgetError as error:
+            told = f"{error}. What was answered is kept in {folder}; {again}, with a larger --budget"
+            raise TargetError(told) from error
 
 
 def _write(run: Run, jobs: Sequence[Job], store: Store, summary: Summary, at: Workplace) -> None:
@@ -149,16 +177,22 @@ def _write(run: Run, jobs: Sequence[Job], store: Store, summary: Summary, at: Wo
     report = results_json(run.experiment, summary, described, _runtime(run))
     write_atomically(at.folder / "results.json", report)
     write_atomically(at.folder / "per_image.csv", per_image_csv(run.experiment, store, run.data.ids))
+    traces = traces_csv(run.experiment, store, run.data.ids)
+    if traces is not None:
+        write_atomically(at.folder / "trace.csv", traces)
     markdown = "\n\n".join(cells.markdown() for cells in tables(summary))
     write_atomically(at.folder / "table.md", "\n\n".join([markdown, *notes(summary)]) + "\n")
     threats = list(dict.fromkeys(job.plan.threat for job in jobs))
     for norm, eps in threats:
         mine = [job for job in jobs if job.plan.threat == (norm, eps)]
-        name = "figure.png" if (norm, eps) == threats[0] else f"figure-{norm}-{eps:.4g}.png"
-        shown = shown_images(run, mine, store)
-        if shown:
-            title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}"
-            write_atomically(at.folder / name, draw(shown, run.data.classes, title))
+        name = "" if (norm, eps) == threats[0] else f"-{norm}-{eps:.4g}"
+        title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}"
+        if shown := shown_images(run, mine, store):
+            write_atomically(at.folder / f"figure{name}.png", draw(shown, run.data.classes, title))
+        if drawn := curves(run, mine, store):
+            heading = f"{title}, {len(drawn[0].traces)} images"
+            picture = draw_curves(drawn, heading, targeted=run.experiment.target is not None)
+            write_atomically(at.folder / f"curve{name}.png", picture)
 
 
 def _runtime(run: Run) -> Mapping[str, Any]:
@@ -166,12 +200,24 @@ def _runtime(run: Run) -> Mapping[str, Any]:
     device = run.model.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
-    return {
+    target = {"target": _asked(run.model)} if isinstance(run.model, Metered) else {}
+    return target | {
         "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
         "device": f"{device} ({name})",
         "threads": torch.get_num_threads(),
         "batch_size": run.batch_size,
     }
+
+
+def _asked(target: Metered) -> Mapping[str, Any]:
+    """Images answered over all runs in the folder; what went over the wire in this one."""
+    traffic = traffic_of(target)
+    wire = {} if traffic is None else {k: v for k, v in vars(traffic).items() if not k.startswith("_")}
+    return {"answered": target.answered, "budget": target.budget, "traffic": wire}
+
+
+def _warn(text: str) -> None:
+    print(f"segradius: warning: {text}", file=sys.stderr)
 
 
 def _print(summary: Summary, reused: int, total: int, folder: Path) -> None:

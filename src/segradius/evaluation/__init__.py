@@ -2,27 +2,35 @@
 
 from segradius.evaluation.check import check_classes, fault
 from segradius.evaluation.experiment import AttackPlan, DataChoice, Experiment, ModelChoice
-from segradius.evaluation.files import per_image_csv, results_json
-from segradius.evaluation.judging import judge
+from segradius.evaluation.files import per_image_csv, results_json, traces_csv
+from segradius.evaluation.journal import Checkpoints, FileJournal
 from segradius.evaluation.plans import make_plans, with_class_weights
+from segradius.evaluation.resuming import resumable
 from segradius.evaluation.runner import Job, Run, execute, prepare, work
-from segradius.evaluation.store import CLEAN, ImageResult, Pixels, Store
+from segradius.evaluation.seeing import Seen, judge, see
+from segradius.evaluation.store import CLEAN, ImageResult, Kept, Pixels, Store
 from segradius.evaluation.summary import Comparison, Row, Sanity, Summary, summarise
 from segradius.evaluation.targets import make_target
+from segradius.evaluation.traces import ImageTrace
 
 __all__ = [
     "CLEAN",
     "AttackPlan",
+    "Checkpoints",
     "Comparison",
     "DataChoice",
     "Experiment",
+    "FileJournal",
     "ImageResult",
+    "ImageTrace",
     "Job",
+    "Kept",
     "ModelChoice",
     "Pixels",
     "Row",
     "Run",
     "Sanity",
+    "Seen",
     "Store",
     "Summary",
     "check_classes",
@@ -34,7 +42,10 @@ __all__ = [
     "per_image_csv",
     "prepare",
     "results_json",
+    "resumable",
+    "see",
     "summarise",
+    "traces_csv",
     "with_class_weights",
     "work",
 ]

@@ -14,6 +14,8 @@ import torch
 
 from segradius.errors import InputError
 
+TARGET_ONLY = ("scores_only", "answers", "input")
+
 
 @dataclass(frozen=True)
 class ModelChoice:
@@ -26,7 +28,10 @@ class ModelChoice:
         normalisation: Normalisation, where the spec does not tell.
         outputs: ``"logits"`` or ``"probabilities"``, where the spec does not tell.
         fingerprint: `segradius.models.fingerprint` of the loaded network, so that retrained weights under an old name
-            are noticed.
+            are noticed; `segradius.targets.fingerprint` of a target.
+        scores_only: Whether it was a target, of which nothing but scores were used.
+        answers: How the target's answers were changed, as `segradius.targets.parse_answers` takes it.
+        input: How the images were, as `segradius.targets.parse_inputs` takes it.
     """
 
     spec: str
@@ -35,6 +40,9 @@ class ModelChoice:
     normalisation: str | None = None
     outputs: str | None = None
     fingerprint: str = ""
+    scores_only: bool = False
+    answers: str | None = None
+    input: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,8 @@ class Experiment:
     def as_dict(self) -> dict[str, Any]:
         """The experiment as plain numbers, strings, lists and dicts."""
         described: dict[str, Any] = plain(asdict(self))
+        # Without these the experiments of networks are those of earlier versions.
+        described["model"] = {k: v for k, v in described["model"].items() if v or k not in TARGET_ONLY}
         return described
 
     @property

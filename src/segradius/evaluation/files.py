@@ -13,6 +13,7 @@ from typing import Any
 from segradius.evaluation.experiment import Experiment
 from segradius.evaluation.store import CLEAN, ImageResult, Store
 from segradius.evaluation.summary import Summary
+from segradius.evaluation.traces import trace_csv
 
 ABOUT = ("attack", "norm", "eps", "image", "valid", "pixels", "right", "pixacc", "hit", "eligible")
 MEASURED = ("l1", "l2", "linf", "outside", "disagreement", "forward", "backward")
@@ -55,13 +56,26 @@ def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> s
     return text.getvalue()
 
 
+def traces_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str | None:
+    """The trace of every image under every black-box attack; None where there is none."""
+    found = [
+        ((plan.name, plan.norm, plan.eps, image), traces[image])
+        for plan in experiment.attacks
+        if (traces := store.traces(experiment.key(plan)))
+        for image in ids
+        if image in traces
+    ]
+    return trace_csv(found) if found else None
+
+
 def _line(result: ImageResult) -> list[Any]:
     pixels, right = sum(result.pixels.labelled), sum(result.pixels.intersection)
     lengths = [f"{value:.9g}" for value in (result.l1, result.l2, result.linf, result.outside)]
     passes = [sum(each) for each in zip(*result.passes.values(), strict=True)] or [0, 0]
     accuracy = f"{right / pixels:.9g}"
     goal = [result.hit, result.eligible]
-    return [result.image, int(result.valid), pixels, right, accuracy, *goal, *lengths, result.disagreement, *passes]
+    differing = "" if result.disagreement is None else result.disagreement
+    return [result.image, int(result.valid), pixels, right, accuracy, *goal, *lengths, differing, *passes]
 
 
 def _null(value: Any) -> Any:

@@ -11,8 +11,6 @@ from torch import Tensor
 from segradius.attacks import Result
 from segradius.evaluation.store import ImageResult, Pixels
 from segradius.metrics import count
-from segradius.models import Segmenter
-from segradius.prediction import predict
 from segradius.threats import NORMS
 
 
@@ -39,13 +37,6 @@ class Batch:
         at = torch.tensor(rows, dtype=torch.long, device=self.images.device)
         ids = tuple(self.ids[row] for row in rows)
         return Batch(ids, self.images[at], self.labels[at], self.prediction[at], self.ignore_index, self.seconds)
-
-
-@torch.no_grad()
-def judge(model: Segmenter, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Predicted class of each pixel (N, H, W), and whether the largest logits of an image are all finite (N,)."""
-    top, prediction = predict(model.logits(images))
-    return prediction, top.isfinite().flatten(1).all(1)
 
 
 def goal_counts(batch: Batch, prediction: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -81,35 +72,42 @@ def clean_results(batch: Batch, num_classes: int, target: Tensor | None = None) 
 
 
 def attack_results(
-    result: Result, batch: Batch, model: Segmenter, target: Tensor | None, seconds: float
+    result: Result, batch: Batch, num_classes: int, target: Tensor | None, again: Tensor | None, seconds: float
 ) -> list[ImageResult]:
     """What an attack did to each image of a batch.
 
     Args:
         result: The attack's own account.
         batch: The images attacked.
-        model: Judges the adversarial images once more, by itself.
+        num_classes: Classes of the model.
         target: Target labels (N, H, W) of a targeted attack.
+        again: Prediction (N, H, W) for the adversarial images, judged once more by themselves; None: they were not.
         seconds: Wall time per image.
     """
     hit, eligible = goal_counts(batch, result.prediction, target)
     delta = (result.adversarial - batch.images).double()
     outside = torch.maximum(-result.adversarial, result.adversarial - 1).flatten(1).amax(1).clamp_min(0)
-    differing = (judge(model, result.adversarial)[0] != result.prediction) & batch.labelled
+    differing = [None] * len(batch.ids) if again is None else _differing(again, result, batch)
     columns = {
         "image": batch.ids,
-        "pixels": _pixels(result.prediction, batch, model.num_classes),
-        "members": _members(result, batch, model.num_classes),
+        "pixels": _pixels(result.prediction, batch, num_classes),
+        "members": _members(result, batch, num_classes),
         "hit": hit.tolist(),
         "eligible": eligible.tolist(),
         **{name: NORMS[name].length(delta).tolist() for name in ("l1", "l2", "linf")},
         "outside": outside.tolist(),
-        "disagreement": differing.flatten(1).sum(1).tolist(),
+        "disagreement": differing,
         "passes": _passes(result, len(batch.ids)),
         "valid": result.valid.tolist(),
         "seconds": [seconds] * len(batch.ids),
     }
     return [ImageResult(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _differing(again: Tensor, result: Result, batch: Batch) -> list[int]:
+    """For each image, labelled pixels whose prediction is another one now."""
+    found: list[int] = ((again != result.prediction) & batch.labelled).flatten(1).sum(1).tolist()
+    return found
 
 
 def _pixels(prediction: Tensor, batch: Batch, num_classes: int) -> list[Pixels]:

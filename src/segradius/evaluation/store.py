@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from segradius.errors import InputError
+from segradius.evaluation.traces import ImageTrace, pack, unpack
 
 CLEAN = "clean"
 """The key under which the judgement of the unattacked images is stored."""
@@ -31,6 +32,9 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE TABLE IF NOT EXISTS set_aside (image TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS examples (
     attack TEXT, image TEXT, shape TEXT, adversarial BLOB, PRIMARY KEY (attack, image));
+CREATE TABLE IF NOT EXISTS predictions (
+    attack TEXT, image TEXT, shape TEXT, classes BLOB, PRIMARY KEY (attack, image));
+CREATE TABLE IF NOT EXISTS traces (attack TEXT, image TEXT, trace BLOB, PRIMARY KEY (attack, image));
 """
 
 
@@ -56,7 +60,8 @@ class ImageResult:
         l2: ‖δ‖₂.
         linf: ‖δ‖∞.
         outside: How far any adversarial value lies outside [0, 1]; 0 is right.
-        disagreement: Pixels whose prediction differs when the adversarial image is judged again by itself.
+        disagreement: Pixels whose prediction differs when the adversarial image is judged again by itself; None where
+            it was not, as each judging has its price.
         passes: ``{purpose: [forward, backward]}`` over this image.
         valid: False where NaN or infinite logits were met.
         seconds: Wall time of its batch, shared equally.
@@ -71,10 +76,25 @@ class ImageResult:
     l2: float = 0.0
     linf: float = 0.0
     outside: float = 0.0
-    disagreement: int = 0
+    disagreement: int | None = 0
     passes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     valid: bool = True
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a batch beside the numbers, each by image id.
+
+    Args:
+        adversarial: Adversarial images (3, H, W), float32.
+        predictions: What the model saw in them, (H, W) int64.
+        traces: How a black-box attack went.
+    """
+
+    adversarial: Mapping[str, Tensor] = field(default_factory=dict)
+    predictions: Mapping[str, Tensor] = field(default_factory=dict)
+    traces: Mapping[str, ImageTrace] = field(default_factory=dict)
 
 
 class Store:
@@ -127,22 +147,24 @@ class Store:
         rows = self._rows("SELECT value FROM meta WHERE name = ?", name)
         return json.loads(rows[0][0]) if rows else None
 
-    def add(self, attack: str, results: Iterable[ImageResult], examples: Mapping[str, Tensor] | None = None) -> None:
+    def add(self, attack: str, results: Iterable[ImageResult], kept: Kept | None = None) -> None:
         """Store results under the key of their attack, all or none; what is there already stays as it is.
 
         Args:
             attack: `Experiment.key` of the attack, or `CLEAN`.
             results: One for each image of a batch.
-            examples: Adversarial images to keep whole, by image id; each (3, H, W) float32.
+            kept: What to keep beside them.
         """
+        kept = kept or Kept()
         rows = [(attack, *(_column(getattr(result, f.name)) for f in fields(ImageResult))) for result in results]
-        marks = ", ".join("?" * (len(fields(ImageResult)) + 1))
+        images = [(attack, image, *_packed(x, "<f4")) for image, x in kept.adversarial.items()]
+        maps = [(attack, image, *_packed(x, "<i2")) for image, x in kept.predictions.items()]
+        traces = [(attack, image, pack(trace)) for image, trace in kept.traces.items()]
         with self._base:
-            self._base.executemany(f"INSERT OR IGNORE INTO results VALUES ({marks})", rows)
-            self._base.executemany(
-                "INSERT OR IGNORE INTO examples VALUES (?, ?, ?, ?)",
-                [(attack, image, json.dumps(x.shape), _packed(x)) for image, x in (examples or {}).items()],
-            )
+            for table, found in (("results", rows), ("examples", images), ("predictions", maps), ("traces", traces)):
+                for row in found:
+                    marks = ", ".join("?" * len(row))
+                    self._base.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
 
     def done(self, attack: str) -> set[str]:
         """Ids of the images that have a result of ``attack``."""
@@ -160,10 +182,17 @@ class Store:
     def example(self, attack: str, image: str) -> Tensor | None:
         """The adversarial image (3, H, W) of ``attack``; None where it was not kept."""
         rows = self._rows("SELECT shape, adversarial FROM examples WHERE attack = ? AND image = ?", attack, image)
-        if not rows:
-            return None
-        values = np.frombuffer(zlib.decompress(rows[0][1]), dtype="<f4").reshape(json.loads(rows[0][0]))
-        return torch.from_numpy(values.copy())
+        return _unpacked(rows[0], "<f4") if rows else None
+
+    def prediction(self, attack: str, image: str) -> Tensor | None:
+        """What the model saw after ``attack``, (H, W) int64; None where it was not kept."""
+        rows = self._rows("SELECT shape, classes FROM predictions WHERE attack = ? AND image = ?", attack, image)
+        return _unpacked(rows[0], "<i2").long() if rows else None
+
+    def traces(self, attack: str) -> dict[str, ImageTrace]:
+        """How ``attack`` went, by image id; of black-box attacks only."""
+        rows = self._rows("SELECT image, trace FROM traces WHERE attack = ?", attack)
+        return {image: unpack(trace) for image, trace in rows}
 
     def set_aside(self, image: str, reason: str) -> None:
         """Record that an image could not be used, and why."""
@@ -211,5 +240,12 @@ def _result(row: Sequence[Any]) -> ImageResult:
     )
 
 
-def _packed(image: Tensor) -> bytes:
-    return zlib.compress(image.detach().cpu().contiguous().numpy().astype("<f4").tobytes(), 1)
+def _packed(tensor: Tensor, kind: str) -> tuple[str, bytes]:
+    """Shape and compressed values."""
+    values = tensor.detach().cpu().contiguous().numpy().astype(kind)
+    return json.dumps(tensor.shape), zlib.compress(values.tobytes(), 1)
+
+
+def _unpacked(row: tuple[Any, ...], kind: str) -> Tensor:
+    shape, packed = row
+    return torch.from_numpy(np.frombuffer(zlib.decompress(packed), dtype=kind).reshape(json.loads(shape)).copy())

@@ -32,7 +32,8 @@ class Sanity:
     Args:
         length_over_eps: Largest ‖δ‖ / ε; at most 1 save for float32 rounding.
         outside: Largest distance of a value from [0, 1]; 0.
-        disagreement: Share of labelled pixels whose prediction differs when the adversarial image is judged again.
+        disagreement: Share of labelled pixels whose prediction differs when the adversarial image is judged again; NaN
+            where that would have had its price.
     """
 
     length_over_eps: float
@@ -212,11 +213,11 @@ def _filled(
 
 
 def _comparisons(outcomes: Sequence[Outcome]) -> Iterator[Comparison]:
-    """Each ``cr_X`` against X, and every attack against plain PGD, within a threat model."""
+    """Each ``cr_X`` against X, and every attack against plain PGD and PBGD, within a threat model."""
     by_name = {(outcome.plan.name, *outcome.plan.threat): outcome for outcome in outcomes}
     for outcome in outcomes:
         name = outcome.plan.name
-        for against in dict.fromkeys((name.removeprefix("cr_"), "pgd")):
+        for against in dict.fromkeys((name.removeprefix("cr_"), "pgd", "pbgd")):
             other = by_name.get((against, *outcome.plan.threat))
             if other is not None and against != name:
                 ids = [image for image in outcome.results if image in other.results]
@@ -240,10 +241,11 @@ def _success(results: Sequence[ImageResult]) -> float:
 
 def _sanity(plan: AttackPlan, results: Sequence[ImageResult]) -> Sanity:
     pixels = sum(sum(result.pixels.labelled) for result in results)
+    differing = [math.nan if result.disagreement is None else result.disagreement for result in results]
     return Sanity(
         max((getattr(result, plan.norm) / plan.eps for result in results), default=math.nan),
         max((result.outside for result in results), default=math.nan),
-        sum(result.disagreement for result in results) / pixels if pixels else math.nan,
+        sum(differing) / pixels if pixels else math.nan,
     )
 
 

@@ -36,13 +36,13 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Shown:
-    """One image (3, H, W) with label, prediction and radius map, each (H, W), and what attacks did to it."""
+    """One image (3, H, W) with label, prediction and radius map or None, each (H, W), and what attacks did to it."""
 
     name: str
     image: Tensor
     label: Tensor
     prediction: Tensor
-    radius: Tensor
+    radius: Tensor | None
     attacks: tuple[Attacked, ...]
 
 
@@ -67,11 +67,12 @@ def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
     for axis in axes.flat:
         axis.set_axis_off()
     palette = full_palette(classes, shown)
-    ceiling = max(image.radius.max().item() for image in shown) or 1.0
+    ceiling = max((image.radius.max().item() for image in shown if image.radius is not None), default=0.0)
     for place, image in enumerate(shown):
-        _draw_image(axes[3 * place : 3 * place + 3], image, classes, palette, ceiling)
+        _draw_image(axes[3 * place : 3 * place + 3], image, classes, palette, ceiling or 1.0)
     _legend(axes[0, -1], shown, classes, palette)
-    _colour_bar(figure, axes[1, -1], ceiling)
+    if ceiling:
+        _colour_bar(figure, axes[1, -1], ceiling)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return file.getvalue()
@@ -121,7 +122,8 @@ def _draw_image(
 ) -> None:
     ignore = classes.ignore_index
     _panel(axes[0, 0], _photo(shown.image), f"image {shown.name}")
-    _panel(axes[1, 0], shown.radius.cpu().numpy(), "radius map (score)", top)
+    if shown.radius is not None:
+        _panel(axes[1, 0], shown.radius.cpu().numpy(), "radius map (score)", top)
     _panel(
         axes[2, 0], colours(shown.prediction, palette, ignore), f"prediction: {_right(shown, shown.prediction, ignore)}"
     )

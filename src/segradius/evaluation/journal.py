@@ -1,0 +1,144 @@
+"""Checkpoints of long attacks: one file for each attack and batch, with which a killed run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segradius.errors import InputError
+from segradius.storage import replacing
+from segradius.targets.spool import Spooled
+
+#: Of what a file holds; one of another format is set aside.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where a run keeps the standings of its black-box attacks.
+
+    Args:
+        folder: Of the files; made where absent.
+        seconds: Between two writings, at least; 0 writes after every round.
+        spool: Keeps the answers that no standing holds yet.
+        warn: Told when a file cannot be used.
+
+    Raises:
+        InputError: For a negative number of seconds.
+    """
+
+    folder: Path
+    seconds: float = 30.0
+    spool: Spooled | None = None
+    warn: Callable[[str], None] = print
+
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0:
+            raise InputError(f"checkpoint_seconds is {self.seconds}; expected 0 or more")
+
+    def begin(self, stage: str) -> None:
+        """Name what is asked from now on, for the spool."""
+        if self.spool is not None:
+            self.spool.begin(stage)
+
+    def journal(self, key: str, batch: str) -> FileJournal:
+        """Of the attack with this key on the batch with this digest."""
+        return FileJournal(self, self.folder / f"{key}-{batch}.pt")
+
+    def waiting(self) -> bool:
+        """Whether a batch was begun and not finished."""
+        return any(self.folder.glob("*.pt"))
+
+    def paid(self) -> int:
+        """Queries that the unfinished batches have paid for, summed over their images."""
+        kept = (FileJournal(self, file).read() for file in sorted(self.folder.glob("*.pt")))
+        return sum(int(book[0].sum()) for each in kept if each for book in each["standing"]["ledger"].values())
+
+    def tidy(self) -> None:
+        """Remove what is left of a run that is finished."""
+        self.begin("finished")
+        for folder in (self.folder / "spool", self.folder):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+class FileJournal:
+    """A `segradius.attacks.task.Journal` in one file, written atomically, tensors on the CPU.
+
+    Args:
+        place: The run's.
+        path: The file.
+    """
+
+    def __init__(self, place: Checkpoints, path: Path) -> None:
+        self.place, self.path = place, path
+        self._saves, self._written = 0, time.monotonic()
+
+    def load(self) -> Mapping[str, Any] | None:
+        """The standing kept last; None where there is none, or none that can be read."""
+        kept = self.read()
+        self._saves = kept["saves"] if kept else 0
+        self.place.begin(f"{self.path.name} {self._saves}")
+        return kept["standing"] if kept else None
+
+    def save(self, standing: Callable[[], Mapping[str, Any]]) -> None:
+        """Keep a standing if the last one is old enough, or the answers since then are too many."""
+        full = self.place.spool is not None and self.place.spool.full
+        if not full and time.monotonic() - self._written < self.place.seconds:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as new:
+            torch.save({"format": FORMAT, "saves": self._saves + 1, "standing": _plain(standing())}, new)
+        self._saves, self._written = self._saves + 1, time.monotonic()
+        self.place.begin(f"{self.path.name} {self._saves}")
+
+    def remove(self) -> None:
+        """The result is elsewhere now."""
+        self.path.unlink(missing_ok=True)
+
+    def read(self) -> dict[str, Any] | None:
+        """What the file holds; one that is damaged or of another version is renamed, with a warning."""
+        try:
+            kept: dict[str, Any] = torch.load(self.path, weights_only=True)
+            if kept["format"] == FORMAT and isinstance(kept["saves"], int) and kept["standing"]:
+                return kept
+            reason = f"it has format {kept['format']}, and this version reads {FORMAT}"
+        except FileNotFoundError:
+            return None
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+        except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            reason = type(error).__name__
+        aside = self.path.with_suffix(".damaged")
+        self.path.replace(aside)
+        self.place.warn(f"{self.path} cannot be read ({reason}): it is {aside.name} now, and its batch begins anew")
+        return None
+
+
+def digest(ids: Sequence[str], *tensors: Tensor) -> str:
+    """A short text that changes with the images of a batch, by id and content."""
+    found = hashlib.sha256("\0".join(ids).encode())
+    for tensor in tensors:
+        found.update(str(tuple(tensor.shape)).encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """With tensors on the CPU that hold nothing but their own values, and tuples in the place of named ones."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return tuple(_plain(inner) for inner in value) if isinstance(value, tuple) else value

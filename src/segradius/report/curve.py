@@ -1,0 +1,160 @@
+"""A picture of accuracy against queries: the mean over images, with its bootstrap band, one line an attack."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import StrMethodFormatter
+from numpy.typing import NDArray
+
+from segradius.evaluation import ImageTrace
+
+_RESAMPLES = 1000
+_POINTS = 200
+
+# Dark enough on white and told apart by the colour-blind (Okabe and Ito), without the yellow.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How one attack went on several images.
+
+    Attributes:
+        name: Of the attack.
+        queries: Its budget.
+        before: For each image the share of pixels that the attack does not have where it wants them without any attack;
+            for an untargeted one, the pixel accuracy.
+        traces: Of each image.
+    """
+
+    name: str
+    queries: int
+    before: tuple[float, ...]
+    traces: tuple[ImageTrace, ...]
+
+    @property
+    def verified(self) -> bool:
+        """Whether points inside the threat model were judged before the budget was spent, so that there is a curve."""
+        known = [len({value for value in trace.best if not math.isnan(value)}) for trace in self.traces]
+        return max(known, default=0) > 1
+
+    def values(self, grid: Sequence[int]) -> NDArray[np.float64]:
+        """Each image's share after so many queries, (images, len(grid)): of the best point, or of those asked about."""
+        return np.array(
+            [
+                [
+                    trace.best_at(q, first) if self.verified or q >= trace.queries[-1] else trace.pixacc_at(q, first)
+                    for q in grid
+                ]
+                for first, trace in zip(self.before, self.traces, strict=True)
+            ]
+        )
+
+
+def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, log: bool | None = None) -> bytes:
+    """A PNG with one line for each attack: mean over its images, in a 95 % bootstrap band.
+
+    A line is dashed where no point inside the threat model was judged on the way; it shows the points asked about, and
+    its dot the verdict at the end.
+
+    Args:
+        curves: At least one.
+        title: Heading.
+        targeted: Whether the attacks had a target.
+        log: Logarithmic axis of queries; None where budgets differ ten times or exceed 5,000.
+    """
+    budgets = [curve.queries for curve in curves]
+    log = max(budgets) >= min(5000, 10 * min(budgets)) if log is None else log
+    figure = Figure(figsize=(6.4, 3.8), layout=ConstrainedLayoutEngine())
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    if log:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ends = [_line(axis, curve, _COLOURS[place % len(_COLOURS)], log=log) for place, curve in enumerate(curves)]
+    axis.set_title(title, fontsize=10, loc="left")
+    axis.set_xlabel("queries per image, those for the radius and for judging included", fontsize=9)
+    axis.set_ylabel("pixels not at their target, %" if targeted else "PixAcc, %", fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", color="0.9", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.set_ylim(0, 100)
+    _names(axis, curves, ends)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _line(axis: Axes, curve: Curve, colour: str, *, log: bool) -> float:
+    """Draw one curve; the height at which it ends."""
+    grid = _grid(curve.queries, log=log)
+    values = 100 * curve.values(grid)
+    mean, (low, high) = values.mean(0), _band(values)
+    axis.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0, step="post")
+    dashes = "-" if curve.verified else (0, (4, 2))
+    axis.plot(grid, mean, color=colour, linewidth=1.6, linestyle=dashes, drawstyle="steps-post")
+    axis.plot(grid[-1], mean[-1], "o", color=colour, markersize=4, clip_on=False)
+    return float(mean[-1])
+
+
+def _names(axis: Axes, curves: Sequence[Curve], ends: Sequence[float]) -> None:
+    """Each attack's name beside the end of its line, moved apart where they would overlap."""
+    heights = spread(ends, gap=6.0)
+    for place, (curve, end, height) in enumerate(zip(curves, ends, heights, strict=True)):
+        axis.annotate(
+            f"{curve.name}  {end:.1f} %",
+            (curve.queries, end),
+            xytext=(1.02, height / 100),
+            textcoords=axis.transAxes,
+            color=_COLOURS[place % len(_COLOURS)],
+            fontsize=8.5,
+            va="center",
+            annotation_clip=False,
+        )
+    if not all(curve.verified for curve in curves):
+        note = "dashed: the points asked about, not judged inside the ball; the dot is the verdict"
+        axis.text(0, -0.2, note, transform=axis.transAxes, fontsize=7.5, color="0.35", va="top")
+
+
+def spread(heights: Sequence[float], gap: float, top: float = 100.0) -> list[float]:
+    """Heights in [0, ``top``] in the same order, at least ``gap`` apart, and not far from where they were.
+
+    Example:
+        >>> spread([50, 51, 90], gap=6)
+        [50.0, 56.0, 90.0]
+        >>> spread([99, 100], gap=6)
+        [94.0, 100.0]
+    """
+    order = sorted(range(len(heights)), key=lambda place: (heights[place], place))
+    placed = [float(heights[place]) for place in order]
+    for at in range(1, len(placed)):
+        placed[at] = max(placed[at], placed[at - 1] + gap)
+    ceiling = top
+    for at in reversed(range(len(placed))):
+        placed[at] = min(placed[at], ceiling)
+        ceiling = placed[at] - gap
+    found = dict(zip(order, placed, strict=True))
+    return [found[place] for place in range(len(heights))]
+
+
+def _grid(queries: int, *, log: bool) -> list[int]:
+    """Numbers of queries from none, or from one on a logarithmic axis, to the budget."""
+    even = np.geomspace(1, queries, _POINTS) if log else np.linspace(0, queries, _POINTS)
+    return sorted({*even.round().astype(int).tolist()})
+
+
+def _band(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95 % bootstrap interval of the mean over images, (len(grid),) twice."""
+    picks = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+    times = np.stack([np.bincount(pick, minlength=len(values)) for pick in picks]) / len(values)
+    low, high = np.quantile(times @ values, (0.025, 0.975), axis=0)
+    return low, high
