@@ -16,13 +16,16 @@ from segradius.errors import InputError
 from segradius.gaussian import normal_quantile, signed_radius
 from segradius.losses import (
     LOSSES,
+    SCORE_FLOOR,
     WITHOUT_GRADIENT,
+    CrossEntropy,
     DifferenceOfLogitsRatio,
     ExpectedFlips,
     Hinge,
     JensenShannon,
     Margin,
     Spherical,
+    Wrong,
 )
 
 SMOOTH = sorted({*LOSSES} - WITHOUT_GRADIENT)
@@ -146,3 +149,27 @@ def test_loss_does_not_fall_when_the_label_loses_logit(name: str) -> None:
 def test_bad_temperature_is_named() -> None:
     with pytest.raises(InputError, match="tau"):
         ExpectedFlips(tau=0.0)
+
+
+@pytest.mark.parametrize("name", [n for n in SMOOTH if hasattr(LOSSES[n], "of_scores")])
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=6), st.integers(0, 2), st.floats(0, 1))
+def test_scores_give_what_their_logarithms_give_as_logits(
+    name: str, values: list[float], label: int, progress: float
+) -> None:
+    logits = torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
+    labels = torch.full((1, 1, 1), label)
+    scores = logits.softmax(1)
+    rivals = scores.scatter(1, labels[:, None], -1.0).amax(1)
+    assert (scores > SCORE_FLOOR).all()
+    expected = LOSSES[name]()(logits, labels, progress)
+    assert torch.allclose(LOSSES[name]().of_scores(own(scores, labels), rivals, progress), expected, atol=1e-6)
+
+
+def test_losses_of_scores_are_finite_where_scores_were_rounded_to_zero_or_one() -> None:
+    mine, rival = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0])
+    for loss in (CrossEntropy(), JensenShannon(), Margin(), Hinge(), ExpectedFlips(), Wrong()):
+        assert torch.isfinite(loss.of_scores(mine, rival)).all()
+    assert Wrong().of_scores(mine, rival).tolist() == [1.0, 0.0, 0.0]
+    with pytest.raises(InputError, match="no gradient"):
+        Wrong()(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long))

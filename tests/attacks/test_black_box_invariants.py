@@ -341,3 +341,14 @@ def test_cospgd_weights_are_refused_as_they_need_all_scores() -> None:
     images, labels = batch()
     with pytest.raises(InputError, match="needs the scores of all classes"):
         made("pbgd", "l2", weighting="cospgd")(target(), images, labels)
+
+
+def test_logits_in_the_place_of_scores_are_noticed() -> None:
+    images, labels = batch()
+
+    class Raw(Scores):
+        def scores(self, images: Tensor) -> Tensor:
+            return self.model.logits(images).detach()
+
+    with pytest.raises(InputError, match="are they logits"):
+        made("pbgd", "l2")(Raw(sr.wrap(network(), num_classes=CLASSES)), images, labels)

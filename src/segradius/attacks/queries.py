@@ -238,12 +238,16 @@ class _Run:
         With ``judged`` also the verdict on the points, the one that fooled most for each image.
         """
         rows = now.active.nonzero().flatten()
-        images = (self.task.images[rows] + points[:, rows]).clamp_(0, 1).flatten(0, 1)
-        reference = self.task.goal.reference[rows].repeat(len(points), 1, 1)
+        whole = len(rows) == len(now.active)  # then no copy is made
+        clean, reference = (t if whole else t[rows] for t in (self.task.images, self.task.goal.reference))
+        images = (clean + (points if whole else points[:, rows])).clamp_(0, 1).flatten(0, 1)
+        reference = reference.repeat(len(points), 1, 1)
         answers, predictions = [], []
         for first in range(0, len(images), _IMAGES_PER_CALL):
             part = slice(first, first + _IMAGES_PER_CALL)
             scores = self._scores(images[part])
+            if now.round == 0:
+                check_scores(scores)
             if judged:
                 predictions.append(predict(scores)[1])
             answers.append(look(scores, reference[part]))
@@ -299,8 +303,8 @@ class _Run:
     def _losses(self, feedback: Feedback, progress: float) -> Tensor:
         goal = self.task.goal
         loss = cast(ScoreLoss, self.attack.objective.loss).of_scores(feedback.own, feedback.rival, progress)
-        counted = goal.counted.flatten(1).sum(1).clamp_min(1).view(-1, 1, 1)
-        return (loss * (goal.sign * goal.counted / counted)).nan_to_num_(0.0)
+        pixels = goal.counted.flatten(1).sum(1).clamp_min(1).view(-1, 1, 1).to(loss.dtype)
+        return loss.masked_fill(~goal.counted, 0.0).mul_(goal.sign / pixels).nan_to_num_(0.0)
 
     def _right(self, feedback: Feedback) -> Tensor:
         """Share of the counted pixels that are not where the attack wants them, mean over the points; (N,)."""
