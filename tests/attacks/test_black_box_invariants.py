@@ -281,6 +281,10 @@ def test_an_image_that_is_fooled_whole_is_asked_about_no_more() -> None:
     found = make_attack("local_search", norm="linf", eps=0.1, queries=40, tile=2, window=3)(target(), images, labels)
     assert found.ledger.forward.tolist() == [1, 40]
     assert found.fooled[0] == 1
+    assert found.trace is not None
+    assert found.trace.pixacc[0, 0] == 0
+    assert found.trace.pixacc[1:, 0].isnan().all()
+    assert (found.trace.best[:, 0] == 0).all()
 
 
 def test_an_image_without_labelled_pixels_is_not_asked_about() -> None:

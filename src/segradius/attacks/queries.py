@@ -195,7 +195,7 @@ class _Run:
 
     def round(self, now: Standing) -> Standing:
         """Ask, weigh, tell; then judge the iterate if it is time to."""
-        attack, turn = self.attack, Turn(now.round, now.spent / self.attack.queries)
+        attack, turn, active = self.attack, Turn(now.round, now.spent / self.attack.queries), now.active
         asked = attack.strategy.ask(now.state, self.room, turn)
         feedback, verdict = self._ask(asked.points, now, judged=attack.strategy.feasible)
         now = now.paid("attack", len(asked.points), self.task)
@@ -208,19 +208,21 @@ class _Run:
         now = replace(now, state=state, mean=mean, round=now.round + 1)
         if verdict is not None:
             now = now.offered(verdict, self.task.goal)
-        now = now.checked(feedback.finite.all(0)).noted(losses.sum((0, 2, 3)) / len(losses), self._right(feedback))
+        now = now.checked(feedback.finite.all(0))
+        now = now.noted(active, losses.sum((0, 2, 3)) / len(losses), self._right(feedback))
         return self.verdict(now) if self._is_time(now) else now
 
     def verdict(self, now: Standing) -> Standing:
         """Judge the iterate, at the price of one query of every image that is not finished."""
         if not now.active.any():
             return now
+        active = now.active
         feedback, verdict = self._ask(now.state["delta"].unsqueeze(0), now, judged=True)
         assert verdict is not None
         now = now.paid("judging", 1, self.task).checked(feedback.finite.all(0))
         losses = self._losses(feedback, now.spent / self.attack.queries)
         last = replace(now.offered(verdict, self.task.goal), last=verdict)
-        return last.noted(losses.sum((0, 2, 3)), self._right(feedback), judged=True)
+        return last.noted(active, losses.sum((0, 2, 3)), self._right(feedback), judged=True)
 
     def _is_time(self, now: Standing) -> bool:
         """Whether the iterate is to be judged now: a mark would be passed by another round, or the interval is over."""

@@ -107,15 +107,14 @@ class Standing:
         )
         return replace(self, incumbent=incumbent, active=self.active & (incumbent.fooled < self.pixels))
 
-    def noted(self, loss: Tensor, right: Tensor, *, judged: bool = False) -> Standing:
-        """With a row of the trace, unless the last one is recent."""
+    def noted(self, asked: Tensor, loss: Tensor, right: Tensor, *, judged: bool = False) -> Standing:
+        """With a row of the trace for the images that were ``asked``, unless the last one is recent."""
         if not judged and self.trace and self.spent < max(self.trace[-1].queries * _TRACE_GROWTH, 1):
             return self
         fooled = self.incumbent.fooled
         best = torch.where(fooled < 0, math.nan, 1 - fooled / self.pixels.clamp_min(1))
-        absent = ~self.active & (fooled < self.pixels)
-        rows = [part.float().masked_fill(absent, math.nan).cpu() for part in (loss, right, best)]
-        return replace(self, trace=(*self.trace, Entry(self.spent, judged, *rows)))
+        seen = (part.float().masked_fill(~asked, math.nan).cpu() for part in (loss, right))
+        return replace(self, trace=(*self.trace, Entry(self.spent, judged, *seen, best.float().cpu())))
 
     def result(self, task: Task, *, last: bool) -> Result:
         """As an attack's result: the incumbent, or the iterate that was judged last."""
