@@ -113,8 +113,8 @@ class Standing:
             return self
         fooled = self.incumbent.fooled
         best = torch.where(fooled < 0, math.nan, 1 - fooled / self.pixels.clamp_min(1))
-        seen = (part.float().masked_fill(~asked, math.nan).cpu() for part in (loss, right))
-        return replace(self, trace=(*self.trace, Entry(self.spent, judged, *seen, best.float().cpu())))
+        loss, right = (part.float().masked_fill(~asked, math.nan).cpu() for part in (loss, right))
+        return replace(self, trace=(*self.trace, Entry(self.spent, judged, loss, right, best.float().cpu())))
 
     def result(self, task: Task, *, last: bool) -> Result:
         """As an attack's result: the incumbent, or the iterate that was judged last."""
