@@ -146,7 +146,7 @@ def test_sea_is_given_class_weights_counted_in_the_data(place):
 
 
 def test_a_targeted_attack(place):
-    assert main([*COMMAND, "--attack", "fgsm", "--eps", "linf=0.1", "--target", "bright"]) == 0
+    assert main([*COMMAND, "--attack", "fgsm", "--eps", "linf=0.1", "--aim", "bright"]) == 0
     assert report()["rows"][1]["success"] == (6 + 4 + 4) / 22  # a: all but 51; b: 115 and 204; c: 204
 
 
@@ -194,8 +194,8 @@ def test_another_experiment_in_the_same_folder_needs_overwrite(place, capsys):
 
 
 def test_a_command_that_failed_before_any_attack_can_be_corrected_in_the_same_folder(place):
-    assert main([*FGSM, "--target", "bridht"]) == 2
-    assert main([*FGSM, "--target", "bright"]) == 0
+    assert main([*FGSM, "--aim", "bridht"]) == 2
+    assert main([*FGSM, "--aim", "bright"]) == 0
 
 
 def test_a_truncated_image_is_set_aside_by_name_and_counted(place, capsys):
@@ -238,8 +238,8 @@ BAD = {
     "unknown evaluation protocol 'paper-vok'": ["--protocol", "paper-vok"],
     "size '20'": ["--size", "20"],
     "device 'gpu'": ["--device", "gpu"],
-    "unknown target 'bridht'; did you mean 'bright'": ["--target", "bridht"],
-    "target class 5 does not exist": ["--target", "5"],
+    "unknown target 'bridht'; did you mean 'bright'": ["--aim", "bridht"],
+    "target class 5 does not exist": ["--aim", "5"],
     "batch_size is 0": ["--batch-size", "0"],
     "limit 0": ["--limit", "0"],
 }  # fmt: skip
@@ -275,7 +275,7 @@ def test_a_yaml_file_gives_the_same_experiment_as_the_command_line(place):
 
 
 def test_a_targeted_run_says_how_much_of_the_target_there_was_before(place):
-    assert main([*COMMAND, "--attack", "pgd", "--norm", "linf", "--eps", "0.1", "--target", "Bright"]) == 0
+    assert main([*COMMAND, "--attack", "pgd", "--norm", "linf", "--eps", "0.1", "--aim", "Bright"]) == 0
     clean, pgd = report()["rows"][:2]
     # Of 22 labelled pixels 10 are predicted bright; four more, those of brightness 115, are raised to it.
     assert clean["success"] == 10 / 22

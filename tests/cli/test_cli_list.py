@@ -13,6 +13,7 @@ REGISTRIES = {
     "losses": "segradius.losses:LOSSES",
     "weightings": "segradius.weightings:WEIGHTINGS",
     "models": "segradius.models:MODELS",
+    "targets": "segradius.targets:TARGETS",
     "data": "segradius.data:DATA",
     "protocols": "segradius.data:PROTOCOLS",
     "defences": "segradius.training:ADVERSARIES",

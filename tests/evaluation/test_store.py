@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segradius.errors import InputError
-from segradius.evaluation import ImageResult, Pixels, Store
+from segradius.evaluation import ImageResult, Kept, Pixels, Store
 
 integers = st.lists(st.integers(0, 2**40), min_size=1, max_size=4)
 pixels = st.builds(Pixels, integers, integers, integers)
@@ -55,7 +55,7 @@ def test_nan_lengths_of_an_invalid_image_come_back_as_nan():
 def test_an_example_comes_back_bit_by_bit():
     image = torch.rand(3, 5, 7)
     with Store(":memory:") as store:
-        store.add("key", [], {"a": image})
+        store.add("key", [], Kept({"a": image}))
         assert store.kept("key") == {"a"}
         assert torch.equal(store.example("key", "a"), image)
         assert store.example("key", "b") is None
@@ -82,7 +82,7 @@ def test_what_was_added_survives_a_kill_and_what_was_not_committed_is_gone(tmp_p
     path = tmp_path / "results.sqlite"
     program = """
 import os, signal, sys
-from segradius.evaluation import ImageResult, Pixels, Store
+from segradius.evaluation import ImageResult, Kept, Pixels, Store
 store = Store(sys.argv[1])
 store.add("key", [ImageResult("a", Pixels([1], [2], [3]))])
 store._base.execute("INSERT INTO set_aside VALUES ('b', 'half-way')")

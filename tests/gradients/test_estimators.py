@@ -33,6 +33,7 @@ from segradius.gradients import (
     TPGE,
     ZOO,
     Dct,
+    LocalTPGE,
     Pixel,
     ShiftedTiles,
     Sphere,
@@ -53,6 +54,9 @@ UNBIASED = [
     TPGE(TINY, samples=3),
     *(OPGE(TINY, Sphere(norm, form=form)) for norm in NORMS.values() for form in ("dense", "exact")),
     OPGE(TINY, Sphere(directions=ShiftedTiles(2)), samples=2),
+    # A window over the whole image: smaller ones are biased, as they should be on a loss that is not local.
+    *(LocalTPGE(TINY, 7, Sphere(directions=each)) for each in SUBSPACES),
+    LocalTPGE(TINY, 7, samples=3),
     *(NES(TINY, 4, directions=each) for each in SUBSPACES),
     NES(TINY, 5, antithetic=False),
     *(ZOO(TINY, 2, unbiased=True, directions=each) for each in (Pixel(), Tiles(2), Dct(0.5))),

@@ -146,7 +146,7 @@ def _method(name: str, threat: Threat, settings: Any, options: Mapping[str, Any]
         return method
     given = {**family.guidance.get(base, {}), **{k: v for k, v in options.items() if k in radius}}
     weighting = CertifiedRadius(**given)
-    if weighting.every is None and weighting.samples:
+    if weighting.every is None and weighting.samples and family.interval > 1:
         weighting = replace(weighting, every=family.interval * weighting.samples)
     return guided_by(method, weighting)
 

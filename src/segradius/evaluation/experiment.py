@@ -143,7 +143,7 @@ class Experiment:
         if self.model.fingerprint and self.model.fingerprint == theirs.get("model.fingerprint"):
             del mine["model.weights"], theirs["model.weights"]
         limit, floor = mine.pop("data.limit"), theirs.pop("data.limit", None)
-        for name in mine.keys() | theirs.keys():
+        for name in sorted(mine.keys() | theirs.keys()):
             if mine.get(name) != theirs.get(name):
                 return f"{name} is {json.dumps(mine.get(name))}, and {json.dumps(theirs.get(name))} in the earlier run"
         if limit is not None and (floor is None or limit < floor):

@@ -56,19 +56,25 @@ class Checkpoints:
 
     def waiting(self) -> bool:
         """Whether a batch was begun and not finished."""
-        return any(self.folder.glob("*.pt"))
+        return any(self._files())
 
     def paid(self) -> int:
         """Queries that the unfinished batches have paid for, summed over their images."""
-        kept = (FileJournal(self, file).read() for file in sorted(self.folder.glob("*.pt")))
+        kept = (FileJournal(self, file).read() for file in self._files())
         return sum(int(book[0].sum()) for each in kept if each for book in each["standing"]["ledger"].values())
 
     def tidy(self) -> None:
         """Remove what is left of a run that is finished."""
         self.begin("finished")
+        for cut_short in self.folder.glob(".*"):
+            cut_short.unlink()
         for folder in (self.folder / "spool", self.folder):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+    def _files(self) -> list[Path]:
+        """Without those that a kill left half written."""
+        return sorted(self.folder.glob("[!.]*.pt"))
 
 
 class FileJournal:

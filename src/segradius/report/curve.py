@@ -83,7 +83,8 @@ def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, 
     ends = [_line(axis, curve, _COLOURS[place % len(_COLOURS)], log=log) for place, curve in enumerate(curves)]
     axis.set_title(title, fontsize=10, loc="left")
     axis.set_xlabel("queries per image, those for the radius and for judging included", fontsize=9)
-    axis.set_ylabel("pixels not at their target, %" if targeted else "PixAcc, %", fontsize=9)
+    axis.set_ylabel("pixels not where aimed, %" if targeted else "PixAcc, %, mean over images", fontsize=9)
+    axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="0.9", linewidth=0.6)
     axis.set_axisbelow(True)
@@ -99,7 +100,7 @@ def _line(axis: Axes, curve: Curve, colour: str, *, log: bool) -> float:
     grid = _grid(curve.queries, log=log)
     values = 100 * curve.values(grid)
     mean, (low, high) = values.mean(0), _band(values)
-    axis.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0, step="post")
+    axis.fill_between(grid, low, high, color=colour, alpha=0.12, linewidth=0, step="post")
     dashes = "-" if curve.verified else (0, (4, 2))
     axis.plot(grid, mean, color=colour, linewidth=1.6, linestyle=dashes, drawstyle="steps-post")
     axis.plot(grid[-1], mean[-1], "o", color=colour, markersize=4, clip_on=False)
@@ -119,6 +120,7 @@ def _names(axis: Axes, curves: Sequence[Curve], ends: Sequence[float]) -> None:
             fontsize=8.5,
             va="center",
             annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": _COLOURS[place % len(_COLOURS)], "linewidth": 0.5, "alpha": 0.6},
         )
     if not all(curve.verified for curve in curves):
         note = "dashed: the points asked about, not judged inside the ball; the dot is the verdict"
