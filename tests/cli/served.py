@@ -127,4 +127,5 @@ def adversarial(folder: str) -> torch.Tensor:
     described = ModelChoice(**told["model"]), DataChoice(**told["data"])
     experiment = Experiment(*described, plans, told["target"], told["seed"])
     with Store(Path(folder, "results.sqlite")) as store:
-        return torch.stack([store.example(experiment.key(plan), image) for plan in plans for image in IDS])
+        keys = [experiment.key(plan) for plan in plans]
+        return torch.stack([store.example(key, image) for key in keys for image in sorted(store.kept(key))])

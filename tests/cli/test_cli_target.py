@@ -253,7 +253,11 @@ def test_what_cannot_be_meant_is_one_line_and_nothing_is_asked(place, message, c
 def test_the_camvid_network_and_its_file_and_server_give_the_same_perturbation(
     camvid_folder, camvid_model, camvid_weights, tmp_path, monkeypatch
 ):
-    """Two images at 120 × 160, 200 queries each of local_pbgd and cr_pbgd."""
+    """At 120 × 160, 200 queries each.
+
+    The file's scores differ from the network's by 3e-6. Attacks whose moves are continuous in the scores, or compare
+    sums of many, keep that; local_pbgd steps by signs in l∞, which amplify it where a gain is zero up to rounding.
+    """
     monkeypatch.chdir(tmp_path)
     sys.path.insert(0, str(SCRIPTS))
     try:
@@ -263,17 +267,20 @@ def test_the_camvid_network_and_its_file_and_server_give_the_same_perturbation(
     export(camvid_model, tmp_path / "net.onnx", 120, 160)
 
     def scores(images: np.ndarray) -> np.ndarray:
+        torch.set_num_threads(1)
         return camvid_model.scores(torch.from_numpy(images.copy())).numpy()
 
     spec = "smp:PSPNet,encoder_name=resnet18,encoder_weights=null,encoder_depth=3,classes=11"
-    words = ["attack", "--data", f"camvid:{camvid_folder}", "--size", "120x160", "--limit", "2", "--device", "cpu"]
-    words += ["--attack", "local_pbgd,cr_pbgd", "--eps", "linf=0.05", "--queries", "200", "--figures", "0"]
+    words = ["attack", "--data", f"camvid:{camvid_folder}", "--size", "120x160", "--limit", "1", "--device", "cpu"]
+    words += ["--attack", "cr_pbgd,local_search,local_pbgd", "--eps", "linf=0.05", "--queries", "200", "--figures", "0"]
     with serving(Stub(model=scores, output_shape=(-1, 11, -1, -1))) as served:
         assert main([*words, "--target", spec, "--weights", str(camvid_weights), "--out", "local"]) == 0
         assert main([*words, "--target", "onnx:net.onnx,threads=1", "--out", "file"]) == 0
         assert main([*words, "--target", f"oip:{served.url}", "--out", "served"]) == 0
-    for other in ("file", "served"):
-        for mine, theirs in zip(lines(other, "per_image.csv"), lines("local", "per_image.csv"), strict=True):
-            assert mine["forward"] == theirs["forward"]
-            assert abs(int(mine["right"]) - int(theirs["right"])) <= 20
+    local, file, server_ = (adversarial(folder) for folder in ("local", "file", "served"))
+    torch.testing.assert_close(server_, local, **CLOSE)
+    torch.testing.assert_close(file[:2], local[:2], **CLOSE)
+    mine, theirs = (lines(folder, "per_image.csv") for folder in ("file", "local"))
+    assert [line["forward"] for line in mine] == [line["forward"] for line in theirs]
+    assert float(mine[-1]["pixacc"]) == pytest.approx(float(theirs[-1]["pixacc"]), abs=0.05)
     assert json.loads(text("served", "results.json"))["runtime"]["target"]["answered"] == sum(served.images)
