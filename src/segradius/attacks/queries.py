@@ -162,10 +162,9 @@ class Queried:
         standing = Standing.restored(kept, task) if kept else Standing.new(task, self.strategy.begin(run.room))
         task.done(standing.spent)
         while self._goes_on(standing):
-            standing = run.round(standing)
-            if task.journal:
-                task.journal.save(standing.plain)
-        standing = run.verdict(standing)
+            standing = run.kept(run.round(standing))
+        if standing.wants_verdict:
+            standing = run.kept(run.verdict(standing))
         task.done(self.queries - standing.spent)  # an attack may finish early
         return standing.result(task, last=self.keep == "last")
 
@@ -210,12 +209,16 @@ class _Run:
             now = now.offered(verdict, self.task.goal)
         now = now.checked(feedback.finite.all(0))
         now = now.noted(active, losses.sum((0, 2, 3)) / len(losses), self._right(feedback))
-        return self.verdict(now) if self._is_time(now) else now
+        return self.verdict(now) if now.wants_verdict and self._is_time(now) else now
+
+    def kept(self, now: Standing) -> Standing:
+        """The same, written into the journal if it is time to."""
+        if self.task.journal:
+            self.task.journal.save(now.plain)
+        return now
 
     def verdict(self, now: Standing) -> Standing:
         """Judge the iterate, at the price of one query of every image that is not finished."""
-        if not now.active.any():
-            return now
         active = now.active
         feedback, verdict = self._ask(now.state["delta"].unsqueeze(0), now, judged=True)
         assert verdict is not None

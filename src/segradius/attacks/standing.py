@@ -82,6 +82,12 @@ class Standing:
         pixels = task.goal.counted.flatten(1).sum(1)
         return Standing(state, Incumbent.none(task), pixels > 0, pixels, Ledger(len(task.images)))
 
+    @property
+    def wants_verdict(self) -> bool:
+        """Whether an image still takes part, and something was asked since the iterate was judged."""
+        judged = bool(self.trace) and self.trace[-1].judged and self.trace[-1].queries == self.spent
+        return not judged and bool(self.active.any())
+
     def paid(self, purpose: str, queries: int, task: Task) -> Standing:
         """With queries of every active image entered."""
         self.ledger.enter(purpose, forward=queries, rows=self.active.cpu().numpy())
@@ -117,10 +123,19 @@ class Standing:
         return replace(self, trace=(*self.trace, Entry(self.spent, judged, loss, right, best.float().cpu())))
 
     def result(self, task: Task, *, last: bool) -> Result:
-        """As an attack's result: the incumbent, or the iterate that was judged last."""
+        """As an attack's result: the incumbent, or the iterate that was judged last.
+
+        The last point of a finished image is its incumbent; verdicts after that say nothing of it.
+        """
         chosen = self.incumbent
         if last and self.last is not None:
-            chosen = Incumbent(self.last.delta, self.last.prediction, self.last.fooled, chosen.valid)
+            at = self.active.view(-1, 1, 1)
+            chosen = Incumbent(
+                torch.where(at.unsqueeze(1), self.last.delta, chosen.delta),
+                torch.where(at, self.last.prediction, chosen.prediction),
+                torch.where(self.active, self.last.fooled, chosen.fooled),
+                chosen.valid,
+            )
         return replace(chosen.result(task, self.ledger), trace=_joined(self.trace))
 
     def plain(self) -> dict[str, Any]:
