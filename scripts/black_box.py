@@ -207,23 +207,20 @@ def show(
     print(f"n = {len(first)}, clean {_text(_accuracy(first, 0))}\n")
     print("| attack | " + " | ".join(map(str, asked)) + " |\n|---|" + "---|" * len(asked))
     for label, each in curves.items():
-        cells = [_text(_accuracy(each, mark)) if mark <= found[label]["queries"] else "" for mark in asked]
+        cells = [_text(_accuracy(each, mark)) if mark in each[0].right else "" for mark in asked]
         print(f"| {label} | " + " | ".join(cells) + " |")
     if against in curves:
         print()
         for label, each in curves.items():
             if label != against:
-                _compare(label, each, against, curves[against], asked, found)
+                _compare(label, each, against, curves[against], asked)
     if out is not None:
-        _draw(curves, found, title, out)
+        _draw(curves, title, out)
 
 
-def _compare(
-    label: str, mine: list[Curve], against: str, theirs: list[Curve], marks: list[int], found: Mapping[str, Any]
-) -> None:
+def _compare(label: str, mine: list[Curve], against: str, theirs: list[Curve], marks: list[int]) -> None:
     """Paired differences at common marks, and how many queries reach what ``against`` has at its end."""
-    most = min(found[label]["queries"], found[against]["queries"])
-    for mark in [mark for mark in marks if mark <= most]:
+    for mark in [mark for mark in marks if mark in mine[0].right and mark in theirs[0].right]:
         gap = paired_difference([_share(c, mark) for c in mine], [_share(c, mark) for c in theirs])
         print(
             f"{label} − {against} at {mark}: {100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}], "
@@ -238,7 +235,7 @@ def _compare(
         )
 
 
-def _draw(curves: Mapping[str, list[Curve]], found: Mapping[str, Any], title: str, out: Path) -> None:
+def _draw(curves: Mapping[str, list[Curve]], title: str, out: Path) -> None:
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -249,7 +246,7 @@ def _draw(curves: Mapping[str, list[Curve]], found: Mapping[str, Any], title: st
         axes.fill_between(marks, [100 * v.low for v in values], [100 * v.high for v in values], color=colour, alpha=0.1)
     axes.axhline(100 * _accuracy(next(iter(curves.values())), 0).value, color="#999999", lw=0.8, ls=":")
     axes.set(xscale="log", xlabel="queries an image", ylabel="pixel accuracy (%)", title=title, ylim=(0, 100))
-    ticks = [m for m in (50, 100, 200, 400, 800, 2000, 4000, 8000, 16000) if m <= axes.get_xlim()[1]]
+    ticks = [m for m in (12, 24, 50, 100, 200, 400, 800, 2000, 4000, 8000, 16000) if m <= axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
