@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(place, monkeypatch, number,
 @pytest.mark.parametrize("seconds", ["0", "1000"])
 def test_a_killed_run_on_a_network_here_goes_on_to_the_same_files(place, seconds):
     """Without a spool: what came after the last checkpoint is done again, and counted once."""
-    words = [*LOCAL, "--checkpoint-seconds", seconds, "--queries", "600"]
+    words = [*LOCAL, "--checkpoint-seconds", seconds, "--queries", "200"]
     assert attack("whole", *words) == 0
     process = start(words, "parts")
     killed = Path("parts/checkpoints") if seconds == "0" else Path("parts/results.sqlite")

@@ -16,6 +16,7 @@ from served import LOCAL, adversarial, attack, loaded, place, queries, report, s
 
 import segradius as sr
 from segradius.cli import main
+from segradius.evaluation import FileJournal
 from targets.oip_stub import Stub, serving
 
 __all__ = ["place"]
@@ -165,6 +166,26 @@ def test_a_damaged_checkpoint_is_set_aside_and_its_batch_begins_anew(place, caps
     assert f"{file} cannot be read" in capsys.readouterr().err
     assert file.with_suffix(".damaged").exists()
     torch.testing.assert_close(adversarial("parts"), adversarial("whole"), **CLOSE)
+
+
+def test_a_kill_between_storing_a_result_and_removing_its_checkpoint_counts_nothing_twice(place, monkeypatch):
+    assert attack("whole", *LOCAL) == 0
+
+    def killed(journal):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileJournal, "remove", killed)
+        assert attack("parts", *LOCAL, "--checkpoint-seconds", "0") == 130
+    assert any(Path("parts/checkpoints").glob("*.pt"))
+    assert attack("parts", *LOCAL, "--checkpoint-seconds", "0") == 0
+    assert report("parts")["runtime"]["target"]["answered"] == queries("parts") == queries("whole")
+    assert not Path("parts/checkpoints").exists()
+
+
+def test_a_target_is_attacked_by_black_box_attacks_where_none_is_named(place):
+    assert main(["attack", *LOCAL, "--data", "folder:data", "--queries", "9", "--device", "cpu", "--out", "out"]) == 0
+    assert [plan["name"] for plan in report("out")["experiment"]["attacks"]] == ["local_pbgd", "local_search"]
 
 
 def test_an_unfinished_batch_is_not_lost_to_a_mistyped_command(place, capsys):

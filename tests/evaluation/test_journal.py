@@ -40,7 +40,7 @@ class Dying:
 
 
 def journal(folder: Path, seconds: float = 0, warn=pytest.fail) -> FileJournal:
-    return Checkpoints(folder, seconds, warn=warn).journal("key", "batch")
+    return Checkpoints(folder, seconds, warn=warn).journal("key", ("a", "b"))
 
 
 @pytest.mark.parametrize("guided", ["", "cr_"])
@@ -97,9 +97,9 @@ DAMAGED = {
     "empty": lambda path: path.write_bytes(b""),
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:100]),
     "another file": lambda path: path.write_bytes(b"PK\x03\x04 no archive"),
-    "another format": lambda path: torch.save({"format": FORMAT + 1, "saves": 1, "standing": {"a": 1}}, path),
+    "another format": lambda path: torch.save({"format": FORMAT + 1}, path),
     "no standing": lambda path: torch.save([1, 2], path),
-    "code": lambda path: torch.save({"format": FORMAT, "saves": 1, "standing": {"a": Path("x")}}, path),
+    "code": lambda path: torch.save({"format": FORMAT, "saves": 1, "images": (), "standing": {"a": Path("x")}}, path),
 }  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_is_set_aside_with_a_warning(tmp_path, kind):
     assert journal(tmp_path, warn=told.append).load() is None
     (warning,) = told
     assert str(one.path) in warning
-    assert [file.name for file in tmp_path.iterdir()] == ["key-batch.damaged"]
+    assert list(tmp_path.iterdir()) == [one.path.with_suffix(".damaged")]
 
 
 def test_what_a_kill_left_half_written_is_no_checkpoint_and_is_removed_in_the_end(tmp_path):
@@ -121,6 +121,15 @@ def test_what_a_kill_left_half_written_is_no_checkpoint_and_is_removed_in_the_en
     assert place.paid() == 0
     place.tidy()
     assert not tmp_path.exists()
+
+
+def test_the_file_of_a_batch_whose_results_are_stored_is_dropped(tmp_path):
+    journal(tmp_path).save(lambda: {"a": 1})
+    place = Checkpoints(tmp_path)
+    place.drop_finished({"key": {"a", "c"}}.__getitem__)
+    assert place.waiting()
+    place.drop_finished({"key": {"a", "b", "c"}}.__getitem__)
+    assert not place.waiting()
 
 
 def test_a_negative_interval_is_refused(tmp_path):

@@ -16,7 +16,7 @@ def attack(
     data: str,
     model: str | None = None,
     target: str | None = None,
-    attack: Names = "pgd,cr_pgd",
+    attack: Names | None = None,
     norm: Names | None = None,
     eps: Pairs | None = None,
     out: str = "segradius-results",
@@ -68,7 +68,8 @@ def attack(
         target: In place of a model, what is asked for scores only: onnx:FILE, oip:http://HOST:PORT/v2/models/NAME, each
             with ,key=value options, or anything that model takes. See segradius list targets.
         attack: Attacks, commas between them; cr_ before any name guides it by the certified radius. See segradius list
-            attacks, which tells the black-box ones from the others.
+            attacks, which tells the black-box ones from the others. Default: pgd,cr_pgd; of a target
+            local_pbgd,local_search.
         norm: Norms, of l1, l2, linf; by default those that eps names, or else l2.
         eps: Budget for images in [0, 1], over all values of an image: 1.5, or per norm and several at once,
             l2=0.5,1.5,linf=4/255. Default: the paper's l1=750,l2=1.5,linf=0.006, or l1=10000,l2=10,linf=0.05 if all
@@ -138,7 +139,7 @@ def attack(
         "judge_every": judge_every,
         "marks": parsing.counts(marks),
     }
-    names = parsing.names(attack)
+    names = parsing.names(attack or ("local_pbgd,local_search" if target else "pgd,cr_pgd"))
     budgets = parsing.budgets(norm, eps, default_eps(names))
     plans = make_plans(names, budgets, named | parsing.options(options))
     images = DataChoice(data, split, parsing.size(size), protocol, limit, stride)

@@ -50,9 +50,20 @@ class Checkpoints:
         if self.spool is not None:
             self.spool.begin(stage)
 
-    def journal(self, key: str, batch: str) -> FileJournal:
-        """Of the attack with this key on the batch with this digest."""
-        return FileJournal(self, self.folder / f"{key}-{batch}.pt")
+    def journal(self, key: str, ids: Sequence[str], *tensors: Tensor) -> FileJournal:
+        """Of the attack with this key on a batch of images, with these ids and contents."""
+        return FileJournal(self, self.folder / f"{key}-{digest(ids, *tensors)}.pt", tuple(ids))
+
+    def drop_finished(self, done: Callable[[str], set[str]]) -> None:
+        """Remove the files of batches that a kill left behind although their results are stored.
+
+        Args:
+            done: From the key of an attack to the ids of the images that have a result.
+        """
+        for file in self._files():
+            kept = FileJournal(self, file).read()
+            if kept and done(file.name.partition("-")[0]).issuperset(kept["images"]):
+                file.unlink()
 
     def waiting(self) -> bool:
         """Whether a batch was begun and not finished."""
@@ -83,10 +94,11 @@ class FileJournal:
     Args:
         place: The run's.
         path: The file.
+        ids: Of the images of the batch.
     """
 
-    def __init__(self, place: Checkpoints, path: Path) -> None:
-        self.place, self.path = place, path
+    def __init__(self, place: Checkpoints, path: Path, ids: tuple[str, ...] = ()) -> None:
+        self.place, self.path, self.ids = place, path, ids
         self._saves, self._written = 0, time.monotonic()
 
     def load(self) -> Mapping[str, Any] | None:
@@ -102,8 +114,9 @@ class FileJournal:
         if not full and time.monotonic() - self._written < self.place.seconds:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = {"format": FORMAT, "saves": self._saves + 1, "images": self.ids, "standing": _plain(standing())}
         with replacing(self.path) as new:
-            torch.save({"format": FORMAT, "saves": self._saves + 1, "standing": _plain(standing())}, new)
+            torch.save(kept, new)
         self._saves, self._written = self._saves + 1, time.monotonic()
         self.place.begin(f"{self.path.name} {self._saves}")
 
@@ -115,7 +128,7 @@ class FileJournal:
         """What the file holds; one that is damaged or of another version is renamed, with a warning."""
         try:
             kept: dict[str, Any] = torch.load(self.path, weights_only=True)
-            if kept["format"] == FORMAT and isinstance(kept["saves"], int) and kept["standing"]:
+            if kept["format"] == FORMAT and isinstance(kept["saves"], int) and {"images", "standing"} <= kept.keys():
                 return kept
             reason = f"it has format {kept['format']}, and this version reads {FORMAT}"
         except FileNotFoundError:

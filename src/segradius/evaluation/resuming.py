@@ -28,6 +28,7 @@ def resumable(
         seconds: Between checkpoints.
         warn: Told when a checkpoint cannot be used.
     """
+    Checkpoints(folder, warn=warn).drop_finished(store.done)
     if not isinstance(model, Metered):
         return model, Checkpoints(folder, seconds, warn=warn)
     served = traffic_of(model) is not None

@@ -197,7 +197,7 @@ def _attack(run: Run, job: Job, batch: Batch, store: Store) -> None:
 
     target = _target(run, batch)
     place = run.checkpoints if job.asks else None
-    journal = place.journal(job.key, digest(batch.ids, batch.images, batch.labels)) if place else None
+    journal = place.journal(job.key, batch.ids, batch.images, batch.labels) if place else None
     started = time.perf_counter()
     result = job.attack(
         run.model,
