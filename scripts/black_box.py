@@ -1,6 +1,6 @@
 r"""Black-box attacks beside one another: accuracy against queries, with intervals, paired tests and query factors.
 
-    python scripts/black_box.py run --plan configs/black_box/camvid_l2.yaml --model SPEC --weights FILE \
+    python scripts/black_box.py run --plan scripts/plans/camvid_l2.yaml --model SPEC --weights FILE \
         --data camvid:PATH --attacks pbgd,local_800 --queries 800 --out results
     python scripts/black_box.py show --folder results --out docs/figures/black-box-l2.png
 
