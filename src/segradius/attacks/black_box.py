@@ -244,7 +244,7 @@ def local_search(
     window: int = 49,
     share: float = 0.1,
     refresh: int = 0,
-    loss: str = "flips",
+    loss: str = "margin",
     weighting: str = "uniform",
 ) -> Queried:
     """Random search that decides region by region, by the loss around each (ours); one query a round, no step size.
