@@ -25,7 +25,7 @@ def both(*, targeted: bool = False) -> tuple[LogitView, ScoreView]:
     seen = LogitView(logits, logits.argmax(1), goal, images, 3, 10, model, keys, Ledger(4))
     found = look(logits.softmax(1), goal.reference)
     bill: list[int] = []
-    return seen, ScoreView(found, goal, images, 3, 0.3, CLASSES, model.scores, keys, bill.append)
+    return seen, ScoreView(found, goal, lambda: images, 3, 0.3, CLASSES, model.scores, keys, bill.append)
 
 
 @pytest.mark.parametrize("targeted", [False, True])

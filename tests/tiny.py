@@ -66,6 +66,27 @@ class Counting:
             yield
 
 
+class ScoresOnly:
+    """A target that returns nothing but scores (or one-hot labels), and counts the images that it is asked about."""
+
+    def __init__(self, model: sr.Segmenter, *, labels_only: bool = False) -> None:
+        self.model, self.labels_only, self.asked = model, labels_only, 0
+
+    @property
+    def num_classes(self) -> int:
+        return self.model.num_classes
+
+    def scores(self, images: Tensor) -> Tensor:
+        self.asked += len(images)
+        found = self.model.scores(images)
+        if self.labels_only:
+            found = torch.zeros_like(found).scatter_(1, found.argmax(1, keepdim=True), 1.0)
+        return found
+
+    def frozen(self) -> contextlib.AbstractContextManager[None]:
+        return self.model.frozen()
+
+
 def linear(weights: Tensor, bias: Tensor | None = None) -> sr.Segmenter:
     """Two classes; the logit difference at every pixel of an image is ⟨weights, image⟩ + bias (H, W)."""
 

@@ -163,7 +163,7 @@ class ScoreView:
     Attributes:
         feedback: Scores of the reference and of its strongest rival.
         goal: What the attack wants.
-        images: (N, 3, H, W) current adversarial images, for noisy queries.
+        images: Makes the (N, 3, H, W) current adversarial images, for noisy queries.
         step: Index of the round, from 0.
         progress: Queries spent over the budget, in [0, 1).
         num_classes: C.
@@ -174,7 +174,7 @@ class ScoreView:
 
     feedback: Feedback
     goal: Goal
-    images: Tensor
+    images: Callable[[], Tensor] = field(repr=False)
     step: int
     progress: float
     num_classes: int
@@ -203,7 +203,7 @@ class ScoreView:
         """Largest mean score over noisy queries."""
         found = mean_over_noise(
             self.ask,
-            self.images,
+            self.images(),
             self.randomness,
             sigma=smoothing.sigma,
             samples=smoothing.samples,

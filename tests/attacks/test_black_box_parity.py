@@ -15,7 +15,6 @@ import segradius as sr
 from segradius.attacks import make_attack
 from segradius.attacks.footprint import footprint
 from segradius.attacks.simba import coprime
-from segradius.attacks.square import Square
 from segradius.gradients import TPGE, LocalTPGE, Sphere
 from segradius.gradients.local import listen, window_sum
 from segradius.threats import NORMS, make_threat
@@ -120,8 +119,8 @@ def test_square_on_l2_spends_the_whole_budget() -> None:
 
 
 def test_square_refuses_l1() -> None:
-    with pytest.raises(sr.InputError, match="l2 and linf"):
-        Square(make_threat("l1", 1.0))
+    with pytest.raises(sr.InputError, match="square is defined for l2 and linf, got l1"):
+        make_attack("square", norm="l1", eps=1.0)
 
 
 def pointwise() -> sr.Segmenter:

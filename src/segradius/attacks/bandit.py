@@ -34,6 +34,11 @@ class Bandit:
         return False
 
     @property
+    def remembers(self) -> bool:
+        """No."""
+        return False
+
+    @property
     def per_round(self) -> int:
         """Those of the estimator."""
         return self.estimator.queries

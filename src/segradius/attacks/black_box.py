@@ -12,6 +12,7 @@ from typing import Any, Literal
 from segradius.attacks.bandit import Bandit
 from segradius.attacks.listening import Listening
 from segradius.attacks.loop import Step
+from segradius.attacks.moves import MOVES
 from segradius.attacks.queries import Queried, Strategy
 from segradius.attacks.recipes import objective
 from segradius.attacks.regions import LocalSearch
@@ -305,8 +306,13 @@ def square(
         p_init: Share of the pixels that the first squares cover.
         loss: Name of the loss; ``wrong`` serves a target that returns labels only.
         weighting: Name of the weighting.
+
+    Raises:
+        InputError: For l1.
     """
-    return settings.queried(threat, Square(threat, p_init), loss, weighting, PAPER_QUERIES)
+    if threat.norm.name not in MOVES:
+        raise InputError(f"square is defined for l2 and linf, got {threat.norm.name}: choose simba or local_search")
+    return settings.queried(threat, Square(MOVES[threat.norm.name], p_init), loss, weighting, PAPER_QUERIES)
 
 
 def parse_directions(text: str) -> Directions:

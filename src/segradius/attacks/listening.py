@@ -49,6 +49,11 @@ class Listening:
         return False
 
     @property
+    def remembers(self) -> bool:
+        """No, but for the first two."""
+        return False
+
+    @property
     def per_round(self) -> int:
         """Two."""
         return 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -13,9 +13,9 @@ from segradius.attacks.loop import Objective, Room
 from segradius.attacks.standing import Standing, Verdict
 from segradius.attacks.task import Result, ScoreModel, Task
 from segradius.errors import InputError
-from segradius.feedback import Feedback, look
+from segradius.feedback import Feedback, look, prediction_of
 from segradius.losses import ScoreLoss
-from segradius.prediction import SIMPLEX_TOLERANCE, predict
+from segradius.prediction import SIMPLEX_TOLERANCE
 from segradius.threats import Threat
 from segradius.views import ScoreView
 from segradius.weightings import CertifiedRadius, factors
@@ -48,6 +48,11 @@ class Strategy(Protocol):
     @property
     def feasible(self) -> bool:
         """Whether every point it asks about lies inside the threat model, so that the best of them may be returned."""
+        ...
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it compares losses of different rounds; an annealed loss then stands still, at its end."""
         ...
 
     @property
@@ -179,26 +184,33 @@ class Queried:
 
 @dataclass(frozen=True)
 class _Run:
-    """One attack on one batch."""
+    """One attack on one batch.
+
+    Attributes:
+        share: (N, H, W) what a pixel's loss is multiplied by: ±1 over the counted pixels, 0 where not counted.
+    """
 
     attack: Queried
     task: Task
     room: Room
     target: ScoreModel
+    share: Tensor
 
     @staticmethod
     def of(attack: Queried, task: Task) -> _Run:
         target = cast(ScoreModel, task.model)
         budgets = attack.threat.budgets(len(task.images), task.images)
-        return _Run(attack, task, Room(attack.threat, task, budgets, attack.rounds), target)
+        counted = task.goal.counted.to(task.images.dtype)
+        share = counted * (task.goal.sign / counted.sum((1, 2), keepdim=True).clamp_min(1))
+        return _Run(attack, task, Room(attack.threat, task, budgets, attack.rounds), target, share)
 
     def round(self, now: Standing) -> Standing:
         """Ask, weigh, tell; then judge the iterate if it is time to."""
         attack, turn, active = self.attack, Turn(now.round, now.spent / self.attack.queries), now.active
         asked = attack.strategy.ask(now.state, self.room, turn)
-        feedback, verdict = self._ask(asked.points, now, judged=attack.strategy.feasible)
+        feedback, verdict = self._ask(asked.points, now, now.incumbent.fooled if attack.strategy.feasible else None)
         now = now.paid("attack", len(asked.points), self.task)
-        mean = Feedback(feedback.own.mean(0), feedback.rival.mean(0))
+        mean = feedback.mean
         if now.mean is not None:
             mean = mean.blend(now.mean, attack.memory)
         weights, now = self._weigh(now, mean, turn)
@@ -208,7 +220,8 @@ class _Run:
         if verdict is not None:
             now = now.offered(verdict, self.task.goal)
         now = now.checked(feedback.finite.all(0))
-        now = now.noted(active, losses.sum((0, 2, 3)) / len(losses), self._right(feedback))
+        if now.wants_row:
+            now = now.noted(active, losses.sum((0, 2, 3)) / len(losses), self._right(feedback))
         return self.verdict(now) if now.wants_verdict and self._is_time(now) else now
 
     def kept(self, now: Standing) -> Standing:
@@ -220,7 +233,8 @@ class _Run:
     def verdict(self, now: Standing) -> Standing:
         """Judge the iterate, at the price of one query of every image that is not finished."""
         active = now.active
-        feedback, verdict = self._ask(now.state["delta"].unsqueeze(0), now, judged=True)
+        anything = torch.full_like(now.incumbent.fooled, -1)
+        feedback, verdict = self._ask(now.state["delta"].unsqueeze(0), now, anything)
         assert verdict is not None
         now = now.paid("judging", 1, self.task).checked(feedback.finite.all(0))
         losses = self._losses(feedback, now.spent / self.attack.queries)
@@ -237,33 +251,38 @@ class _Run:
             return True
         return attack.judge_every > 0 and now.round % attack.judge_every == 0
 
-    def _ask(self, points: Tensor, now: Standing, *, judged: bool) -> tuple[Feedback, Verdict | None]:
+    def _ask(self, points: Tensor, now: Standing, above: Tensor | None) -> tuple[Feedback, Verdict | None]:
         """Answers to (K, N, 3, H, W) perturbations, (K, N, H, W) each; 0 for images that are finished.
 
-        With ``judged`` also the verdict on the points, the one that fooled most for each image.
+        With ``above``, (N,), also the verdict on the points, the one that fooled most for each image, unless no image
+        can have more pixels fooled than that: predictions cost more than all else that is done to an answer.
         """
         rows = now.active.nonzero().flatten()
         whole = len(rows) == len(now.active)  # then no copy is made
         clean, reference = (t if whole else t[rows] for t in (self.task.images, self.task.goal.reference))
         images = (clean + (points if whole else points[:, rows])).clamp_(0, 1).flatten(0, 1)
         reference = reference.repeat(len(points), 1, 1)
-        answers, predictions = [], []
+        answers, left = [], []
         for first in range(0, len(images), _IMAGES_PER_CALL):
             part = slice(first, first + _IMAGES_PER_CALL)
             scores = self._scores(images[part])
             if now.round == 0:
                 check_scores(scores)
-            if judged:
-                predictions.append(predict(scores)[1])
             answers.append(look(scores, reference[part]))
+            if above is not None:
+                left.append(scores)
         shape = (len(points), len(now.active), *reference.shape[1:])
-        found = Feedback(*(_spread(torch.cat(part), rows, shape) for part in zip(*answers, strict=True)))
-        if not judged:
+        found = Feedback(*(_spread(_joined(part), rows, shape) for part in zip(*answers, strict=True)))
+        if above is None or not bool(((self._reached(found, ties=True).amax(0) > above) & now.active).any()):
             return found, None
-        return found, self._best(points, _spread(torch.cat(predictions), rows, shape), found.finite)
+        asked = zip(answers, left, torch.split(reference, _IMAGES_PER_CALL), strict=True)
+        predictions = _spread(_joined([prediction_of(*each) for each in asked]), rows, shape)
+        return found, self._best(points, predictions, found.finite)
 
     def _best(self, points: Tensor, predictions: Tensor, finite: Tensor) -> Verdict:
         count = torch.stack([self.task.goal.fooled(each).flatten(1).sum(1) for each in predictions])
+        if len(points) == 1:
+            return Verdict(points[0], predictions[0], count[0], finite[0])
         pick = count.masked_fill(~finite, -1).argmax(0)
         each = torch.arange(len(pick), device=pick.device)
         return Verdict(points[pick, each], predictions[pick, each], count[pick, each], finite[pick, each])
@@ -275,14 +294,14 @@ class _Run:
                 f"the target answers with {scores.shape[1]} scores a pixel, and its num_classes is "
                 f"{self.target.num_classes}"
             )
-        return scores
+        return scores.contiguous()
 
     def _weigh(self, now: Standing, mean: Feedback, turn: Turn) -> tuple[Tensor, Standing]:
         bill: list[int] = []
         view = ScoreView(
             mean,
             self.task.goal,
-            (self.task.images + now.state["delta"]).clamp_(0, 1),
+            lambda: (self.task.images + now.state["delta"]).clamp_(0, 1),
             turn.round,
             turn.progress,
             self.target.num_classes,
@@ -306,23 +325,30 @@ class _Run:
         )
 
     def _losses(self, feedback: Feedback, progress: float) -> Tensor:
-        goal = self.task.goal
-        loss = cast(ScoreLoss, self.attack.objective.loss).of_scores(feedback.own, feedback.rival, progress)
-        pixels = goal.counted.flatten(1).sum(1).clamp_min(1).view(-1, 1, 1).to(loss.dtype)
-        return loss.masked_fill(~goal.counted, 0.0).mul_(goal.sign / pixels).nan_to_num_(0.0)
+        time = 1.0 if self.attack.strategy.remembers else progress
+        loss = cast(ScoreLoss, self.attack.objective.loss).of_scores(feedback.own, feedback.rival, time)
+        return loss.mul(self.share.to(loss.dtype)).nan_to_num_(0.0)
 
     def _right(self, feedback: Feedback) -> Tensor:
         """Share of the counted pixels that are not where the attack wants them, mean over the points; (N,)."""
+        fooled = self._reached(feedback).double().mean(0)
+        return 1 - fooled / self.task.goal.counted.flatten(1).sum(1).clamp_min(1)
+
+    def _reached(self, feedback: Feedback, *, ties: bool = False) -> Tensor:
+        """Counted pixels that are where the attack wants them, those in a tie too if ``ties``; (K, N)."""
         goal = self.task.goal
-        reached = feedback.own > feedback.rival if goal.targeted else feedback.rival > feedback.own
-        fooled = (reached & goal.counted).flatten(2).sum(2).double().mean(0)
-        return 1 - fooled / goal.counted.flatten(1).sum(1).clamp_min(1)
+        ahead, behind = feedback if goal.targeted else (feedback.rival, feedback.own)
+        return ((ahead >= behind if ties else ahead > behind) & goal.counted).flatten(2).sum(2)
 
 
 def _spread(values: Tensor, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
     """(K·A, H, W) of the images ``rows`` → (K, N, H, W), 0 for the others."""
     values = values.view(shape[0], len(rows), *shape[2:])
     return values if len(rows) == shape[1] else values.new_zeros(shape).index_copy_(1, rows, values)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def check_scores(scores: Tensor) -> None:

@@ -49,13 +49,18 @@ class LocalSearch:
         return True
 
     @property
+    def remembers(self) -> bool:
+        """Yes: the loss that is put together is of many rounds."""
+        return True
+
+    @property
     def per_round(self) -> int:
         """One."""
         return 1
 
     def begin(self, room: Room) -> dict[str, Any]:
         """No perturbation, and no loss known."""
-        return {"delta": torch.zeros_like(room.task.images), "losses": None}
+        return {"delta": torch.zeros_like(room.task.images), "losses": None, "amplitude": amplitude(room)}
 
     def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
         """The iterate itself where its loss is not known well enough; else with new signs on some tiles."""
@@ -67,7 +72,8 @@ class LocalSearch:
             (4, height, width), "regions", turn.round, device=task.images.device, dtype=task.images.dtype
         )
         chosen = self._on_pixels(drawn[:, 3:] < self.share, task.images)
-        values = self._on_pixels((drawn[:, :3] < 0.5).to(drawn) * 2 - 1, task.images) * amplitude(room)
+        signs = (drawn[:, :3] < 0.5).to(drawn) * 2 - 1
+        values = self._on_pixels(signs * state["amplitude"], task.images)
         proposed = room.project(task.confine(torch.where(chosen, values, state["delta"])))
         return Question(proposed.unsqueeze(0))
 
@@ -77,10 +83,11 @@ class LocalSearch:
         """Keep, region by region, what raised the loss around it."""
         (proposed,), (found,) = asked.points, losses
         if self._asks_itself(state, turn):
-            return {"delta": proposed, "losses": found}
+            return {**state, "delta": proposed, "losses": found}
         gain = window_sum((found - state["losses"]) * weights, self.window // 2)
         kept = self._on_pixels(self._at_tiles(gain).unsqueeze(1) > 0, proposed)
         return {
+            **state,
             "delta": torch.where(kept, proposed, state["delta"]),
             "losses": torch.where(kept.squeeze(1), found, state["losses"]),
         }
@@ -97,9 +104,12 @@ class LocalSearch:
         return maps.index_select(1, middles[0]).index_select(2, middles[1])
 
     def _on_pixels(self, values: Tensor, like: Tensor) -> Tensor:
-        """Each tile's value on its pixels, (N, c, h, w) → (N, c, H, W)."""
+        """Each tile's value on its pixels, (N, c, h, w) → (N, c, H, W).
+
+        Columns first: whole rows are then copied at a stretch, which is eight times as fast.
+        """
         rows, columns = (torch.arange(side, device=values.device) // self.tile for side in like.shape[2:])
-        return values.index_select(2, rows).index_select(3, columns)
+        return values.index_select(3, columns).index_select(2, rows)
 
 
 def amplitude(room: Room) -> Tensor:

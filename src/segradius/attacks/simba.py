@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segradius.attacks.greedy import moved, raised
 from segradius.attacks.loop import Room
 from segradius.attacks.queries import Question, Turn
 from segradius.errors import InputError
@@ -37,6 +38,11 @@ class Simba:
 
     @property
     def feasible(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def remembers(self) -> bool:
         """Yes."""
         return True
 
@@ -76,14 +82,9 @@ class Simba:
         (proposed,), (found,) = asked.points, losses
         if state["losses"] is None:
             return {**state, "losses": found}
-        rose = ((found - state["losses"]) * weights).sum((1, 2)) > 0
+        rose = raised(state["losses"], found, weights)
         done = rose | state["back"]
-        return {
-            "delta": torch.where(rose.view(-1, 1, 1, 1), proposed, state["delta"]),
-            "losses": torch.where(rose.view(-1, 1, 1), found, state["losses"]),
-            "place": state["place"] + done,
-            "back": ~done,
-        }
+        return {**moved(state, proposed, found, rose), "place": state["place"] + done, "back": ~done}
 
 
 def coprime(values: Tensor, size: int) -> Tensor:

@@ -83,6 +83,11 @@ class Standing:
         return Standing(state, Incumbent.none(task), pixels > 0, pixels, Ledger(len(task.images)))
 
     @property
+    def wants_row(self) -> bool:
+        """Whether the trace's last row is old enough for another."""
+        return not self.trace or self.spent >= max(self.trace[-1].queries * _TRACE_GROWTH, 1)
+
+    @property
     def wants_verdict(self) -> bool:
         """Whether an image still takes part, and something was asked since the iterate was judged."""
         judged = bool(self.trace) and self.trace[-1].judged and self.trace[-1].queries == self.spent
@@ -114,9 +119,7 @@ class Standing:
         return replace(self, incumbent=incumbent, active=self.active & (incumbent.fooled < self.pixels))
 
     def noted(self, asked: Tensor, loss: Tensor, right: Tensor, *, judged: bool = False) -> Standing:
-        """With a row of the trace for the images that were ``asked``, unless the last one is recent."""
-        if not judged and self.trace and self.spent < max(self.trace[-1].queries * _TRACE_GROWTH, 1):
-            return self
+        """With a row of the trace for the images that were ``asked``."""
         fooled = self.incumbent.fooled
         best = torch.where(fooled < 0, math.nan, 1 - fooled / self.pixels.clamp_min(1))
         loss, right = (part.float().masked_fill(~asked, math.nan).cpu() for part in (loss, right))

@@ -103,7 +103,10 @@ def listen(losses: Tensor, draw: Draw, gamma: float, reach: int | Tensor) -> Ten
         (N, 3, H, W).
     """
     near = window_sum(central_differences(losses, gamma), reach)
-    return (draw.dual * near.unsqueeze(2)).mean(0)
+    total = draw.dual[0] * near[0].unsqueeze(1)
+    for dual, sums in zip(draw.dual[1:], near[1:], strict=True):
+        total.addcmul_(dual, sums.unsqueeze(1))
+    return total if len(near) == 1 else total.div_(len(near))
 
 
 def window_sum(maps: Tensor, reach: int | Tensor) -> Tensor:
@@ -125,11 +128,12 @@ def window_sum(maps: Tensor, reach: int | Tensor) -> Tensor:
 def _running_sum(values: Tensor, reach: int | Tensor, axis: int) -> Tensor:
     """Sum over the ``reach`` neighbours on both sides and the value itself, along one axis."""
     length = values.shape[axis]
+    if isinstance(reach, int):
+        reach = min(reach, length - 1)
+        sums = F.pad(values, (reach + 1, reach) if axis == -1 else (0, 0, reach + 1, reach)).cumsum(axis)
+        return sums.narrow(axis, 2 * reach + 1, length) - sums.narrow(axis, 0, length)
     sums = F.pad(values.cumsum(axis), (1, 0) if axis == -1 else (0, 0, 1, 0))
     place = torch.arange(length, device=values.device)
-    if isinstance(reach, int):
-        above, below = (place + reach + 1).clamp_(max=length), (place - reach).clamp_(min=0)
-        return sums.index_select(axis, above).sub_(sums.index_select(axis, below))
     place = place.view(1, -1, 1) if axis == -2 else place.view(1, 1, -1)
     reach = reach.view(-1, 1, 1)
     above, below = (place + reach + 1).clamp_(max=length), (place - reach).clamp_(min=0)
