@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -114,3 +117,10 @@ def test_prediction_of_nan_logits_has_a_nan_top() -> None:
     top, found = predict(logits)
     assert top.isnan().tolist() == [[[True, False]]]
     assert found.max() < 3
+
+
+def test_python_m_segradius_is_the_command_line() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "segradius", "list", "losses"], capture_output=True, text=True, check=True
+    )
+    assert "cross-entropy" in found.stdout.lower()

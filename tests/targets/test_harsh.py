@@ -26,7 +26,6 @@ from segradius.targets import (
     as_received,
     fingerprint,
     layers,
-    need_scores,
     parse_answers,
     parse_inputs,
 )
@@ -162,13 +161,6 @@ def test_top_k_leaves_a_sum_below_one_and_the_prediction():
     assert torch.equal((top > 0).sum(1), torch.full((2, 8, 8), 2))
     assert torch.equal(top[top > 0], full[top > 0])
     assert torch.equal(top.argmax(1), full.argmax(1))
-
-
-def test_an_attack_that_needs_scores_is_told_so():
-    model = constant(torch.tensor([0.2, 0.8]).view(1, 2, 1, 1))
-    need_scores(model, "square")
-    with pytest.raises(InputError, match=r"attack 'square' needs scores, and target 'constant' gives labels only"):
-        need_scores(Metered(Harsh(Harsh(model, answers=(LabelsOnly(),)))), "square")
 
 
 def test_fingerprints_tell_every_harshness_and_order_apart():

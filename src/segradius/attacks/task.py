@@ -185,8 +185,8 @@ class Attack:
         _check_offers(self.name, self.method.needs, model)
         if getattr(model, "labels_only", False) and not getattr(self.method, "by_labels", True):
             raise InputError(
-                f"{self.name} looks at scores, and the target returns labels only: give loss=wrong to simba, square or "
-                "local_search"
+                f"{self.name} looks at scores, and the target returns labels only: give simba, square or local_search "
+                "the loss wrong (--options loss=wrong)"
             )
 
     def __call__(

@@ -13,7 +13,7 @@ from segradius.targets.oip_policy import Policy
 from segradius.targets.onnx import OnnxTarget, open_onnx
 from segradius.targets.opening import open_target, traffic_of
 from segradius.targets.spool import Spooled
-from segradius.targets.target import TARGETS, Target, layers, need_scores
+from segradius.targets.target import TARGETS, Target, layers
 from segradius.targets.traffic import Clock, Traffic
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "fingerprint",
     "lasting",
     "layers",
-    "need_scores",
     "open_oip",
     "open_onnx",
     "open_target",

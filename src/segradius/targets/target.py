@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from segradius.errors import InputError
 from segradius.registry import Registry
 
 
@@ -61,23 +60,6 @@ def layers(target: Target) -> Iterator[Target]:
     while layer is not None:
         yield layer
         layer = getattr(layer, "target", None)
-
-
-def need_scores(target: Target, attack: str) -> None:
-    """Raise `InputError` if the target gives labels only, naming the ``attack`` that needs scores.
-
-    Example:
-        >>> from segradius.models import load_model
-        >>> from segradius.targets import Harsh, LabelsOnly
-        >>> need_scores(Harsh(load_model("demo"), answers=(LabelsOnly(),)), "square")
-        Traceback (most recent call last):
-        segradius.errors.InputError: attack 'square' needs scores, and target 'demo' gives labels only...
-    """
-    if target.labels_only:
-        raise InputError(
-            f"attack {attack!r} needs scores, and target {target.name!r} gives labels only: use an attack that decides "
-            "by labels"
-        )
 
 
 #: Served models by the word before the colon: a function of the address, the device and keyword options.
