@@ -1,0 +1,159 @@
+"""Hypothesis tests over the pixels of an image: one-sided binomial p-values and corrections for their number.
+
+The votes of neighbouring pixels come from the same noisy copies and are anything but independent, so only corrections
+are here that hold whatever the dependence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from scipy import special, stats
+from torch import Tensor
+
+from segradius.errors import InputError
+from segradius.registry import Registry
+
+#: From p-values (N,), α and k to which hypotheses are rejected, (N,) bool.
+Correction: TypeAlias = Callable[[Tensor, float, int], Tensor]
+
+CORRECTIONS: Registry[Correction] = Registry("correction")
+
+
+def p_values(successes: Tensor, trials: int, tau: float) -> Tensor:
+    """P(X ≥ s) for X ~ Binomial(n, τ): the exact one-sided test of H₀ "the probability is at most τ".
+
+    Args:
+        successes: s in 0 … n, any shape, integer.
+        trials: n ≥ 1.
+        tau: τ in (0, 1).
+
+    Returns:
+        float64 of the same shape. One table of n + 1 values is looked up, so that the number of pixels costs nothing.
+
+    Example:
+        >>> p_values(torch.tensor([0, 2]), 2, 0.75)
+        tensor([1.0000, 0.5625], dtype=torch.float64)
+    """
+    _check(trials, tau)
+    return _look_up(stats.binom.sf(np.arange(-1, trials), trials, tau), successes)
+
+
+def anytime_p_values(successes: Tensor, trials: int, tau: float) -> Tensor:
+    """p-values of H₀ "the probability is at most τ" that hold at any number of trials, however it was chosen.
+
+    They are the inverse of a mixture likelihood ratio: θ, uniform on (τ, 1), against τ. Under H₀ each ratio
+    (θ/τ)^s ((1−θ)/(1−τ))^(n−s) is a supermartingale in n, so is the mixture, and by Ville's inequality it exceeds 1/α
+    at some n with probability at most α (Robbins 1970). One may look after every trial and stop.
+
+    Args:
+        successes: s in 0 … n, any shape, integer.
+        trials: n ≥ 1 so far.
+        tau: τ in (0, 1).
+
+    Returns:
+        float64 of the same shape, in (0, 1].
+
+    Example:
+        >>> looked = anytime_p_values(torch.tensor([100]), 100, 0.75).item()
+        >>> p_values(torch.tensor([100]), 100, 0.75).item() < looked < 1e-9
+        True
+    """
+    _check(trials, tau)
+    hits = np.arange(trials + 1)
+    misses = trials - hits
+    # log of ∫ θ^s (1−θ)^(n−s) dθ over (τ, 1), less the log of τ^s (1−τ)^(n−s) (1−τ).
+    with np.errstate(divide="ignore"):
+        inside = special.betaln(hits + 1, misses + 1) + np.log(special.betaincc(hits + 1, misses + 1, tau))
+    log_e = inside - hits * np.log(tau) - (misses + 1) * np.log1p(-tau)
+    return _look_up(np.exp(-log_e.clip(min=0)), successes)
+
+
+def rejected(p: Tensor, alpha: float, correction: str = "holm", k: int = 1, family: Tensor | None = None) -> Tensor:
+    """Which hypotheses are rejected, with the promise of a correction.
+
+    Args:
+        p: p-values, any shape.
+        alpha: Promised error rate in (0, 1).
+        correction: ``none`` (each pixel for itself), ``bonferroni`` or ``holm`` (no error in the image with probability
+            1 − α), ``kfwer`` (fewer than k errors with that probability), ``by`` (α bounds the expected share of
+            errors among what is certified).
+        k: Of ``kfwer``.
+        family: Bool, the shape of p: only these are tested, and none of the others is rejected; None for all.
+
+    Raises:
+        InputError: For α, k or a name that is none.
+
+    Example:
+        >>> rejected(torch.tensor([0.010, 0.015, 0.5]), 0.03, "bonferroni").tolist()
+        [True, False, False]
+        >>> rejected(torch.tensor([0.010, 0.015, 0.5]), 0.03, "holm").tolist()
+        [True, True, False]
+    """
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha is {alpha}; expected a probability in (0, 1)")
+    if k < 1:
+        raise InputError(f"k is {k}; expected at least 1")
+    correct = CORRECTIONS[correction]
+    tested = torch.ones_like(p, dtype=torch.bool) if family is None else family
+    found = torch.zeros_like(tested)
+    found[tested] = correct(p[tested].double(), alpha, k)
+    return found
+
+
+@CORRECTIONS.register("none")
+def none(p: Tensor, alpha: float, k: int) -> Tensor:
+    """p ≤ α: each pixel is wrong with probability at most α, many pixels of an image may be."""
+    return p <= alpha
+
+
+@CORRECTIONS.register("bonferroni")
+def bonferroni(p: Tensor, alpha: float, k: int) -> Tensor:
+    """p ≤ α/N: no error with probability 1 − α."""
+    return p <= alpha / max(p.numel(), 1)
+
+
+@CORRECTIONS.register("holm")
+def holm(p: Tensor, alpha: float, k: int) -> Tensor:
+    """Holm's step-down: no error with probability 1 − α, never weaker than Bonferroni."""
+    return _step_down(p, alpha, 1)
+
+
+@CORRECTIONS.register("kfwer")
+def kfwer(p: Tensor, alpha: float, k: int) -> Tensor:
+    """Lehmann and Romano's step-down (2005): fewer than k errors with probability 1 − α."""
+    return _step_down(p, alpha, k)
+
+
+@CORRECTIONS.register("by")
+def benjamini_yekutieli(p: Tensor, alpha: float, k: int) -> Tensor:
+    """Benjamini and Yekutieli (2001): among what is rejected, an expected share of at most α is wrong."""
+    if not p.numel():
+        return p <= alpha
+    adjusted = stats.false_discovery_control(p.cpu().numpy(), method="by")
+    return torch.from_numpy(adjusted <= alpha).to(p.device)
+
+
+def _step_down(p: Tensor, alpha: float, k: int) -> Tensor:
+    """Reject in growing order while p₍ᵢ₎ ≤ kα / (N − max(i − k, 0)); k = 1 is Holm."""
+    ordered = p.sort().values
+    count = len(ordered)
+    left = count - (torch.arange(1, count + 1, device=p.device) - k).clamp_min(0)
+    passed = torch.cumprod((ordered <= k * alpha / left).to(torch.uint8), 0).sum()
+    # Equal p-values are rejected together: the bar only rises, so the first of them decides.
+    bar = torch.cat([ordered.new_full((1,), -1.0), ordered])[passed]
+    return p <= bar
+
+
+def _look_up(table: np.ndarray, successes: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(table, np.float64)).to(successes.device)[successes.long()]
+
+
+def _check(trials: int, tau: float) -> None:
+    if trials < 1:
+        raise InputError(f"{trials} noisy copies; expected at least 1")
+    if not 0 < tau < 1:
+        raise InputError(f"tau is {tau}; expected a probability in (0, 1)")
