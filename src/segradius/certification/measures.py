@@ -41,12 +41,13 @@ def boundary(labels: Tensor, width: int = 3, ignore_index: int = 255) -> Tensor:
         tensor([[False, False,  True,  True, False, False]])
     """
     void = labels == ignore_index
-    window = {"kernel_size": 2 * width + 1, "stride": 1, "padding": width}
     flat = labels.reshape(-1, 1, *labels.shape[-2:]).double()
     empty = void.reshape(flat.shape)
-    high = functional.max_pool2d(flat.masked_fill(empty, -math.inf), **window)
-    low = -functional.max_pool2d((-flat).masked_fill(empty, -math.inf), **window)
-    return (high > low).reshape(labels.shape) & ~void
+    side = 2 * width + 1
+    high = functional.max_pool2d(flat.masked_fill(empty, -math.inf), side, stride=1, padding=width)
+    low = -functional.max_pool2d((-flat).masked_fill(empty, -math.inf), side, stride=1, padding=width)
+    differing: Tensor = high > low
+    return differing.reshape(labels.shape) & ~void
 
 
 def information_gain(certificate: Certificate, sizes: Tensor, right: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""SegCertify (Fischer, Baader & Vechev, ICML 2021): one radius for all pixels that pass a test, abstention for the rest."""
+"""SegCertify (Fischer, Baader & Vechev, ICML 2021): one radius for all pixels that pass a test, or abstention."""
 
 from __future__ import annotations
 

@@ -106,13 +106,13 @@ def rejected(p: Tensor, alpha: float, correction: str = "holm", k: int = 1, fami
 
 @CORRECTIONS.register("none")
 def none(p: Tensor, alpha: float, k: int) -> Tensor:
-    """p ≤ α: each pixel is wrong with probability at most α, many pixels of an image may be."""
+    """Each pixel for itself, p ≤ α: wrong with probability at most α, so many in an image may be."""
     return p <= alpha
 
 
 @CORRECTIONS.register("bonferroni")
 def bonferroni(p: Tensor, alpha: float, k: int) -> Tensor:
-    """p ≤ α/N: no error with probability 1 − α."""
+    """Bonferroni, p ≤ α/N: no error with probability 1 − α."""
     return p <= alpha / max(p.numel(), 1)
 
 
