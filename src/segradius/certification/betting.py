@@ -113,8 +113,11 @@ class Betting:
 
     def lower(self, state: Bets) -> Tensor:
         """The largest rejected candidate of each pixel, or 0: (…) float64; `InputError` for values outside [0, 1]."""
-        reached = self._highest(state) * self.alpha >= 1
-        return torch.where(reached, _column(self.grid, reached).double(), 0.0).amax(0)
+        _check_values(state)
+        bar = _rounding(state) / self.alpha
+        reached = (state.highest >= bar) | (state.capital >= bar)
+        levels = torch.tensor((0.0, *self.grid), dtype=torch.float32, device=reached.device).double()
+        return levels[reached.sum(0)]
 
     def p_value(self, state: Bets) -> Tensor:
         """1 / (highest capital), at most 1: p-values (…) float64 of "the mean is at most m", m the only candidate.
@@ -124,7 +127,9 @@ class Betting:
         """
         if len(self.grid) != 1:
             raise InputError(f"a p-value belongs to one candidate mean, the grid has {len(self.grid)}")
-        return self._highest(state)[0].reciprocal().clamp(max=1)
+        _check_values(state)
+        highest = torch.maximum(state.highest, state.capital)[0].double()
+        return (_rounding(state) / highest.clamp(max=torch.finfo(torch.float32).max)).clamp(max=1)
 
     def _bet(self, state: Bets, draws: Tensor) -> Bets:
         """Bet on draws (k, …) of one group."""
@@ -133,7 +138,8 @@ class Betting:
         for x in draws:
             count, total = count + 1, total + x
             spread = spread + (x - total / (count + 1)).square()
-        _pay(state.capital, stake, draws, _column(self.grid, state.capital))
+        candidates = torch.tensor(self.grid, dtype=torch.float32, device=stake.device)
+        _pay(state.capital, stake, draws, candidates.unsqueeze(1))
         if count % self.group == 0:
             torch.maximum(state.highest, state.capital, out=state.highest)
         return replace(state, count=count, stake=stake, total=total, spread=spread)
@@ -142,18 +148,11 @@ class Betting:
         variance = state.spread / (state.count + 1)
         return (2 * math.log(1 / self.alpha) / (self.trials * variance)).sqrt()
 
-    def _highest(self, state: Bets) -> Tensor:
-        """Highest capital (K, …) float64, less all that rounding may have added to it."""
-        checked_mean(state.total - 0.5, max(state.count, 1))
-        highest = torch.maximum(state.highest, state.capital).clamp(max=torch.finfo(torch.float32).max)
-        return highest.double() * math.exp(-_ROUNDING * state.count)
 
-
-def _pay(capital: Tensor, stake: Tensor, draws: Tensor, candidates: Tensor) -> None:
-    """Multiply capital (K, …) by 1 + λ(x − m) for each of the draws (k, …), in place, a block of pixels at a time."""
+def _pay(capital: Tensor, stake: Tensor, draws: Tensor, m: Tensor) -> None:
+    """Multiply capital (K, …) by 1 + λ(x − m) for each of the draws (k, …), m (K, 1); in place, by blocks of pixels."""
     cells = _CELLS.get(capital.device.type, _CELLS_ELSEWHERE)
     size = max(1, cells // len(capital))
-    m = candidates.view(-1, 1)
     blocks = (
         torch.split(capital.flatten(1), size, 1),
         torch.split(stake.flatten(), size),
@@ -167,6 +166,10 @@ def _pay(capital: Tensor, stake: Tensor, draws: Tensor, candidates: Tensor) -> N
         torch.threshold_(block, _RUIN, 0.0)
 
 
-def _column(grid: Sequence[float], like: Tensor) -> Tensor:
-    """The grid in float32 as (K, 1, …), to go with ``like`` (K, …)."""
-    return torch.tensor(grid, dtype=torch.float32, device=like.device).view(-1, *(1,) * (like.ndim - 1))
+def _rounding(state: Bets) -> float:
+    """What rounding may have multiplied the capital by, at most."""
+    return math.exp(_ROUNDING * (state.count + 1))
+
+
+def _check_values(state: Bets) -> None:
+    checked_mean(state.total - 0.5, max(state.count, 1))
