@@ -98,6 +98,14 @@ def test_how_a_stream_is_cut_changes_nothing(cuts: list[int], group: int, seed: 
     assert same(state, whole)
 
 
+def test_a_cut_where_the_capital_is_nearly_lost_changes_nothing() -> None:
+    draws = torch.cat([torch.zeros(45, 1), torch.ones(155, 1)])
+    bound = Betting(1e-8, 10, (0.5,), group=200)
+    whole = bound.add(bound.start((1,)), draws)
+    assert whole.highest.item() == pytest.approx(0.25**45 * 1.75**155, rel=1e-3)
+    assert same(bound.add(bound.add(bound.start((1,)), draws[:45]), draws[45:]), whole)
+
+
 def test_pixels_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = torch.rand(25, 7, 5, generator=torch.Generator().manual_seed(0)) ** 0.1
     bound = Betting(0.01, 25)

@@ -115,9 +115,10 @@ class Betting:
         """The largest rejected candidate of each pixel, or 0: (…) float64; `InputError` for values outside [0, 1]."""
         _check_values(state)
         bar = _rounding(state) / self.alpha
-        reached = (state.highest >= bar) | (state.capital >= bar)
-        levels = torch.tensor((0.0, *self.grid), dtype=torch.float32, device=reached.device).double()
-        return levels[reached.sum(0)]
+        found = torch.zeros_like(state.total, dtype=torch.float64)
+        for m, highest, capital in zip(self._candidates(found).double(), state.highest, state.capital, strict=True):
+            found = torch.where((highest >= bar) | (capital >= bar), m, found)
+        return found
 
     def p_value(self, state: Bets) -> Tensor:
         """1 / (highest capital), at most 1: p-values (…) float64 of "the mean is at most m", m the only candidate.
@@ -138,32 +139,32 @@ class Betting:
         for x in draws:
             count, total = count + 1, total + x
             spread = spread + (x - total / (count + 1)).square()
-        candidates = torch.tensor(self.grid, dtype=torch.float32, device=stake.device)
-        _pay(state.capital, stake, draws, candidates.unsqueeze(1))
-        if count % self.group == 0:
-            torch.maximum(state.highest, state.capital, out=state.highest)
+        _pay(state, stake, draws, self._candidates(stake).unsqueeze(1), closing=count % self.group == 0)
         return replace(state, count=count, stake=stake, total=total, spread=spread)
 
     def _stake(self, state: Bets) -> Tensor:
         variance = state.spread / (state.count + 1)
         return (2 * math.log(1 / self.alpha) / (self.trials * variance)).sqrt()
 
+    def _candidates(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.grid, dtype=torch.float32, device=like.device)
 
-def _pay(capital: Tensor, stake: Tensor, draws: Tensor, m: Tensor) -> None:
-    """Multiply capital (K, …) by 1 + λ(x − m) for each of the draws (k, …), m (K, 1); in place, by blocks of pixels."""
-    cells = _CELLS.get(capital.device.type, _CELLS_ELSEWHERE)
-    size = max(1, cells // len(capital))
-    blocks = (
-        torch.split(capital.flatten(1), size, 1),
-        torch.split(stake.flatten(), size),
-        torch.split(draws.flatten(1), size, 1),
-    )
-    for block, wanted, values in zip(*blocks, strict=True):
+
+def _pay(state: Bets, stake: Tensor, draws: Tensor, m: Tensor, closing: bool) -> None:
+    """Multiply the capital by 1 + λ(x − m) for each of the draws (k, …), m (K, 1), in place and by blocks of pixels.
+
+    Closing a group, its capital is compared with the highest.
+    """
+    size = max(1, _CELLS.get(stake.device.type, _CELLS_ELSEWHERE) // len(m))
+    flat = state.capital.flatten(1), state.highest.flatten(1), draws.flatten(1), stake.reshape(1, -1)
+    for capital, highest, values, wanted in zip(*(torch.split(each, size, 1) for each in flat), strict=True):
         bet = torch.minimum(wanted, _LIMIT / m)
         rest = 1 - bet * m
         for x in values:
-            block.mul_(torch.addcmul(rest, bet, x))
-        torch.threshold_(block, _RUIN, 0.0)
+            capital.mul_(torch.addcmul(rest, bet, x))
+        if closing:
+            torch.maximum(highest, capital, out=highest)
+            torch.threshold_(capital, _RUIN, 0.0)
 
 
 def _rounding(state: Bets) -> float:
