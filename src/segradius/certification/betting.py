@@ -62,7 +62,7 @@ class Betting:
         alpha: Error rate of one pixel in [1e-30, 1).
         trials: Draws n ≥ 1 the stakes are made for; fewer or more remain valid.
         grid: Candidate means in (0, 1), ascending, rounded to float32; the bound is one of them, or 0.
-        group: Draws that share a stake. At n = 1000, 10 is four times as fast as 1 and lowers the bound by at most 0.0005.
+        group: Draws that share a stake. At n = 1000, 10 is four times as fast as 1 and costs at most 0.0005.
 
     Raises:
         InputError: For values out of these ranges.
