@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segradius.errors import InputError
-from segradius.jacobians import derivative, differences, gradient_norms
+from segradius.jacobians import derivative, differences, gradient_norms, plane_distances
 from segradius.ledger import Ledger
 from segradius.prediction import predict
 from segradius.radius import LogitModel
@@ -159,15 +159,15 @@ def least_ratio(margins: Tensor, maxima: Tensor, classes: Tensor) -> tuple[Tenso
     A location lies between the largest sample and a few ranges beyond it, so most classes are out of the race, and the
     fit, the dear part, is made for the others only.
     """
-    own = torch.zeros_like(margins, dtype=torch.bool).scatter_(1, classes.unsqueeze(1), value=True)
     location = maxima.amax(0)
     utmost = location + REACH[1] * (location - maxima.amin(0))
-    at_most = _ratio(margins, location).masked_fill_(own, torch.inf)
-    racing = (_ratio(margins, utmost) <= at_most.amin(1, keepdim=True)) & ~own
+    at_most = plane_distances(margins, location, classes).amin(1, keepdim=True)
+    at_least = plane_distances(margins, utmost, classes)
+    racing = (at_least <= at_most) & at_least.isfinite()
     location[racing] = reverse_weibull_location(maxima[:, racing])
-    ratios = _ratio(margins, location).masked_fill_(own | ~racing, torch.inf)
-    least = ratios.amin(1)
-    return least, predict(-ratios)[1]
+    distances = plane_distances(margins, location, classes)
+    least = distances.amin(1)
+    return least, predict(-distances)[1]
 
 
 def enter(ledger: Ledger, ball: Ball, outputs: int) -> None:
@@ -189,8 +189,3 @@ def _lengths(
     with torch.enable_grad():
         norms = gradient_norms(model, point, classes)
     return norms.view(*norms.shape[:2], *images.shape[2:])
-
-
-def _ratio(margins: Tensor, slope: Tensor) -> Tensor:
-    """g / L; 0 at a tie and ∞ where nothing can change a positive margin."""
-    return torch.where(margins == 0, 0.0, margins / slope)

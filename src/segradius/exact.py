@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from segradius.errors import InputError
-from segradius.jacobians import differences, gradient_norms
+from segradius.jacobians import differences, gradient_norms, plane_distances
 from segradius.prediction import predict
 from segradius.radius import LogitModel
 
@@ -84,6 +84,4 @@ def check_affine(model: LogitModel, images: Tensor, tries: int = 4) -> None:
 
 def _radius(logits: Tensor, classes: Tensor, slopes: Tensor) -> Tensor:
     """min_j (z_c − z_j) / slope over the other classes, (N, H, W)."""
-    margins = differences(logits, classes)
-    ratios = torch.where(margins == 0, 0.0, margins / slopes).scatter_(1, classes.unsqueeze(1), torch.inf)
-    return ratios.amin(1)
+    return plane_distances(differences(logits, classes), slopes, classes).amin(1)

@@ -7,6 +7,8 @@ pixel and class, so it is for tiny images and for tests.
 from __future__ import annotations
 
 import math
+import warnings
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -23,6 +25,26 @@ def differences(values: Tensor, classes: Tensor) -> Tensor:
         [2.0, 0.0, 1.0]
     """
     return values.gather(1, classes.unsqueeze(1)) - values
+
+
+def plane_distances(margins: Tensor, slopes: Tensor, classes: Tensor) -> Tensor:
+    """Margin over slope: how far a margin that falls at that slope is from zero; (N, C, H, W).
+
+    Args:
+        margins: `differences` of the logits, (N, C, H, W), ≥ 0.
+        slopes: Lengths of their gradients, of the same shape.
+        classes: c, (N, H, W).
+
+    Returns:
+        0 at a tie, ∞ where the slope is zero, and at c itself.
+
+    Example:
+        >>> margins, slopes = torch.tensor([0.0, 3.0, 1.0]), torch.tensor([0.0, 2.0, 0.0])
+        >>> plane_distances(margins.view(1, 3, 1, 1), slopes.view(1, 3, 1, 1), torch.zeros(1, 1, 1).long()).flatten()
+        tensor([   inf, 1.5000,    inf])
+    """
+    distances = torch.where(margins == 0, 0.0, margins / slopes)
+    return distances.scatter_(1, classes.unsqueeze(1), torch.inf)
 
 
 def derivative(model: LogitModel, images: Tensor, direction: Tensor) -> Tensor:
@@ -75,7 +97,7 @@ def gradient_norms(
     places = torch.arange(gaps.shape[2], device=images.device) if pixels is None else pixels
     wanted = torch.cartesian_prod(torch.arange(gaps.shape[1], device=images.device), places)
     found = []
-    for some in wanted.split(at_once):
+    for some in torch.split(wanted, at_once):
         rows = torch.zeros(len(some), *gaps.shape[1:], dtype=gaps.dtype, device=gaps.device)
         rows[torch.arange(len(some)), some[:, 0], some[:, 1]] = 1
         cotangents = rows.unsqueeze(1).expand(-1, len(images), -1, -1)
@@ -86,6 +108,7 @@ def gradient_norms(
 
 def _forward_mode(model: LogitModel, images: Tensor, direction: Tensor) -> Tensor | None:
     """J v, or None where some operator cannot tell."""
+    _warm_up()
     with forward_ad.dual_level():
         try:
             logits = model.logits(forward_ad.make_dual(images, direction))  # type: ignore[no-untyped-call]
@@ -93,6 +116,14 @@ def _forward_mode(model: LogitModel, images: Tensor, direction: Tensor) -> Tenso
             return None
         tangent: Tensor | None = forward_ad.unpack_dual(logits).tangent  # type: ignore[no-untyped-call]
         return tangent
+
+
+@cache
+def _warm_up() -> None:
+    """Make torch load its rules at a moment when the deprecation of a tool that *they* use is not shown to the user."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", FutureWarning)
+        forward_ad.make_dual(torch.zeros(()), torch.zeros(()))  # type: ignore[no-untyped-call]
 
 
 def _central(model: LogitModel, images: Tensor, direction: Tensor) -> Tensor:

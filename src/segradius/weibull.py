@@ -37,10 +37,10 @@ def reverse_weibull_location(maxima: Tensor) -> Tensor:
         >>> reverse_weibull_location(torch.tensor([[2.0], [2.0], [2.0]]))
         tensor([2.])
     """
-    if len(maxima) < 3:
+    if len(maxima) < 3 or maxima.numel() == 0:
         return maxima.amax(0)
     columns = maxima.flatten(1)
-    found = [_locations(part.double()) for part in columns.split(_COLUMNS, dim=1)]
+    found = [_locations(part.double()) for part in torch.split(columns, _COLUMNS, dim=1)]
     return torch.cat(found).to(maxima.dtype).view(maxima.shape[1:])
 
 
