@@ -14,8 +14,9 @@ Ranking: Spearman's correlation over the labelled pixels that are right, mean ov
   few random pixels only;
 - PGD: the least of five budgets, ε/16 to ε, at which plain PGD fools the pixel.
 
-Attack: pixel accuracy after T steps of PGD, weights from the radius at x and then kept, for every radius alike; CR-PGD
-as the library runs it, refreshed every 8 steps, stands beside them, and so does CLEVER where it is cheap. Writes clever.json and clever.md.
+Attack: pixel accuracy after T steps of PGD, weights from the radius at x and then kept, for every radius alike. CR-PGD
+as the library runs it, refreshed every 8 steps, stands beside them, and so does CLEVER where that is cheap. Writes
+clever.json and clever.md.
 """
 
 from __future__ import annotations
