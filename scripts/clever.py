@@ -313,20 +313,19 @@ def main(
     void = source.classes.ignore_index
     on = Setting(network, balls, void, eps, steps, pixels, reference, refreshed, seed)
     places = [int((k + 0.5) * len(source) / images) for k in range(images)]
-    found = []
-    for place in places:
-        found.append(measure(on, source[place]))
-        print(f"{found[-1].image}: {json.dumps(found[-1].right)}", flush=True)
-    shown = tables(found, balls, network.num_classes)
     about = {
         "model": model, "data": data.partition(":")[0], "split": split, "size": size, "probes": probes,
         "radius": radius, "eps": eps, "steps": steps, "pixels": pixels, "reference": reference, "threads": threads,
         "seed": seed,
     }  # fmt: skip
-    folder = Path(out)
+    folder, found = Path(out), list[Scores]()
     folder.mkdir(parents=True, exist_ok=True)
-    lines = {**about, "images": [asdict(each) for each in found]}
-    write_atomically(folder / "clever.json", json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
+    for place in places:
+        found.append(measure(on, source[place]))
+        print(f"{found[-1].image}: {json.dumps(found[-1].right)}", flush=True)
+        lines = {**about, "images": [asdict(each) for each in found]}
+        write_atomically(folder / "clever.json", json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
+    shown = tables(found, balls, network.num_classes)
     write_atomically(folder / "clever.md", "\n\n".join(each.markdown() for each in shown) + "\n")
     for each in shown:
         Console(width=130).print(each.rich())
