@@ -126,5 +126,5 @@ def _warm_up() -> None:
 
 
 def _central(model: LogitModel, images: Tensor, direction: Tensor) -> Tensor:
-    step = torch.finfo(images.dtype).eps ** (2 / 3)
+    step = float(torch.finfo(images.dtype).eps) ** (2 / 3)
     return (model.logits(images + step * direction) - model.logits(images - step * direction)) / (2 * step)
