@@ -6,6 +6,7 @@ pixel and class, so it is for tiny images and for tests.
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cache
 
@@ -126,5 +127,5 @@ def _warm_up() -> None:
 
 
 def _central(model: LogitModel, images: Tensor, direction: Tensor) -> Tensor:
-    step = float(torch.finfo(images.dtype).eps) ** (2 / 3)
+    step = math.pow(torch.finfo(images.dtype).eps, 2 / 3)
     return (model.logits(images + step * direction) - model.logits(images - step * direction)) / (2 * step)
