@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segradius.data import Sample
+from segradius.data import BadSampleError, Sample, SegmentationData
 from segradius.errors import InputError
 
 
@@ -23,6 +23,15 @@ def fault(sample: Sample, num_classes: int, ignore_index: int) -> str | None:
     if tuple(label.shape) != tuple(image.shape[1:]):
         return f"the label is {_size(label.shape)} and the image {_size(image.shape[1:])} (height × width)"
     return _image_fault(sample) or _label_fault(sample, num_classes, ignore_index)
+
+
+def usable(data: SegmentationData, place: int, num_classes: int) -> Sample | str:
+    """The sample at ``place``, or why it cannot be used with a model of ``num_classes``."""
+    try:
+        sample = data[place]
+    except BadSampleError as error:
+        return str(error)
+    return fault(sample, num_classes, data.classes.ignore_index) or sample
 
 
 def check_classes(model_classes: int, data_classes: int) -> None:

@@ -29,13 +29,19 @@ def resumable(
         warn: Told when a checkpoint cannot be used.
     """
     Checkpoints(folder, warn=warn).drop_finished(store.done)
+    return lasting(model, folder, seconds, lambda kept: _paid(store, jobs) + kept.paid(), warn)
+
+
+def lasting(
+    model: Seen, folder: Path, seconds: float, paid: Callable[[Checkpoints], int], warn: Callable[[str], None] = print
+) -> tuple[Seen, Checkpoints]:
+    """As above, with the queries paid for so far counted by ``paid`` in the checkpoints and elsewhere."""
     if not isinstance(model, Metered):
         return model, Checkpoints(folder, seconds, warn=warn)
     served = traffic_of(model) is not None
     spool = Spooled(model.target, folder / "spool") if served else None
     checkpoints = Checkpoints(folder, seconds, spool, warn)
-    used = _paid(store, jobs) + checkpoints.paid()
-    return Metered(spool or model.target, model.budget, used=used), checkpoints
+    return Metered(spool or model.target, model.budget, used=paid(checkpoints)), checkpoints
 
 
 def _paid(store: Store, jobs: Sequence[Job]) -> int:
