@@ -118,7 +118,7 @@ def _broken(row: Row) -> list[str]:
 
 
 def _metrics(row: Row) -> list[str]:
-    metrics = [_percent(each.value, each) for each in (row.pixacc, row.miou, row.miou_image)]
+    metrics = [percent(each.value, each) for each in (row.pixacc, row.miou, row.miou_image)]
     threat = [row.norm or "", "" if row.eps is None else f"{row.eps:.4g}"]
     success = "" if math.isnan(row.success) else f"{100 * row.success:.1f}"
     cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
@@ -128,11 +128,12 @@ def _metrics(row: Row) -> list[str]:
 def _difference(comparison: Comparison) -> list[str]:
     found = comparison.difference
     threat = [comparison.norm, f"{comparison.eps:.4g}", str(comparison.images)]
-    points = _percent(found.mean, found, sign="+")
+    points = percent(found.mean, found, sign="+")
     return [f"{comparison.attack} − {comparison.against}", *threat, points, f"{found.p_value:.2g}"]
 
 
-def _percent(value: float, around: Estimate, sign: str = "") -> str:
+def percent(value: float, around: Estimate, sign: str = "") -> str:
+    """A share and the interval around it, in per cent."""
     if math.isnan(value):
         return "–"
     low, high = (f"{100 * end:{sign}.1f}" for end in (around.low, around.high))
