@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segradius.data import BadSampleError, Sample, SegmentationData
+from segradius.data import BadSampleError, Classes, Sample, SegmentationData
 from segradius.errors import InputError
 
 
@@ -38,6 +38,16 @@ def check_classes(model_classes: int, data_classes: int) -> None:
     """Raise `InputError` where a model has too few classes for the data."""
     if model_classes < data_classes:
         raise InputError(f"the model predicts {model_classes} classes and the data set has {data_classes}")
+
+
+def class_names(classes: Classes, num_classes: int) -> tuple[str, ...]:
+    """Names of a model's classes, also where it has more than the data.
+
+    Example:
+        >>> class_names(Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128))), 3)
+        ('sky', 'road', 'class 2')
+    """
+    return (*classes.names, *(f"class {i}" for i in range(len(classes.names), num_classes)))
 
 
 def _image_fault(sample: Sample) -> str | None:
