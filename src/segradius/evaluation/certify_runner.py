@@ -175,9 +175,8 @@ def _certify(run: CertifyRun, sample: Sample, certify: Mapping[str, Certify], re
         progress=tell,
         journal=journal,
     )
-    records.put(
-        _finished(run, sample, votes, {name: test(votes, None) for name, test in certify.items()}, where, record)
-    )
+    certificates = {name: test(votes, None) for name, test in certify.items()}
+    records.put(_finished(run, Subject(sample, votes, certificates, where), record))
     journal.remove()
     run.progress(sample.id, smoothing.n0 + smoothing.n - told)  # sampling may stop early
     return None
@@ -202,29 +201,22 @@ def _base(run: CertifyRun, sample: Sample) -> Record | None:
     return Record(sample.id, prediction[0], score, passes=ledger.by_purpose())
 
 
-def _finished(
-    run: CertifyRun,
-    sample: Sample,
-    votes: Votes,
-    certificates: Mapping[str, Certificate],
-    where: Tensor | None,
-    before: Record,
-) -> Record:
+def _finished(run: CertifyRun, subject: Subject, before: Record) -> Record:
+    sample, votes = subject.sample, subject.votes
     ignore, classes = run.data.classes.ignore_index, run.model.num_classes
     ledger = Ledger(1)
     ledger.enter("certification", forward=votes.n0 + votes.n)
-    subject = Subject(sample, votes, certificates, where)
     return replace(
         before,
         done=True,
         guess=votes.guess,
         majority=votes.majority,
         majority_score=score_answer(votes.majority, sample.label, classes, ignore),
-        kinds={name: _kind(run, sample, name, found) for name, found in certificates.items()},
+        kinds={name: _kind(run, sample, name, found) for name, found in subject.certificates.items()},
         n0=votes.n0,
         n=votes.n,
         finite=votes.finite,
-        passes=before.passes | ledger.by_purpose(),
+        passes={**before.passes, **ledger.by_purpose()},
         studies={name: study(subject) for name, study in run.studies.items()},
     )
 

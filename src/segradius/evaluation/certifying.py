@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from segradius.certification import Adaptive, Certificate, Hierarchy, Noise, Sampling, SegCertify, Votes
+from segradius.certification import Adaptive, Certificate, Hierarchy, Noise, PixelRadii, Sampling, SegCertify, Votes
 from segradius.errors import InputError
 from segradius.evaluation.experiment import TARGET_ONLY, DataChoice, ModelChoice
 from segradius.evaluation.identity import conflict, fingerprint_of, plain
@@ -101,9 +101,7 @@ class Smoothing:
         if self.hierarchy:
             found["adaptive"] = Adaptive(self.test, Hierarchy.of(names, self.hierarchy), self.gap)
         if self.radii != "none":
-            from segradius.certification.radii import PixelRadii
-
-            found["radii"] = PixelRadii(self.alpha, self.radii)
+            found["radii"] = PixelRadii(self.alpha, self.radii, simultaneous=self.correction != "none")
         return found
 
 
@@ -170,38 +168,44 @@ def promise(kind: str, alpha: float, within: str, what: str = "its class") -> st
     if kind == "pixel":
         return f"{sure}, a given certified pixel {keeps}: each pixel for itself, so that some of an image may not."
     if kind == "share":
-        return f"Of the certified pixels of an image an expected share of at most {alpha:.10g} fails; any other {keeps}."
+        return (
+            f"Of the certified pixels of an image an expected share of at most {alpha:.10g} fails; any other {keeps}."
+        )
     every = "every certified pixel" if kind == "image" else f"every certified pixel, but for {kind},"
     return f"{sure}, {every} {keeps}."
 
 
-def least_copies(certify: Callable[[int], Certify], smoothing: Smoothing, pixels: int, most: int = 10**6) -> int | None:
-    """The smallest n with which a pixel can be certified at all, though every vote of every pixel were for it.
+def least_copies(smoothing: Smoothing, pixels: int, most: int = 10**6) -> int | None:
+    """The smallest n with which every certificate of an image can be had at all: all votes of all pixels agreeing.
 
     Args:
-        certify: From n to the certificate.
-        smoothing: All else.
+        smoothing: The options; its own n does not matter.
         pixels: Tested pixels of an image.
-        most: None is the answer if more are needed.
+        most: The answer is None if more are needed.
+
+    Example:
+        >>> least_copies(Smoothing(tau=0.75, correction="bonferroni"), 1000)  # the least n with 0.75ⁿ ≤ 0.001 / 1000
+        49
     """
+    certify = replace(smoothing, hierarchy=()).certificates(("a", "b")).values()
 
     def possible(n: int) -> bool:
-        looks = smoothing.early_stop is not None
-        return bool(certify(n)(_unanimous(pixels, n, smoothing, looks), None).certified.any())
+        votes = _unanimous(pixels, n, smoothing)
+        return all(bool(each(votes, None).certified.any()) for each in certify)
 
     high = 1
     while not possible(high):
         high *= 2
         if high > most:
             return None
-    low = high // 2  # impossible, or 0
+    low = high // 2  # not possible, or 0
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if possible(middle) else (middle, high)
     return high
 
 
-def _unanimous(pixels: int, n: int, smoothing: Smoothing, looks: bool) -> Votes:
+def _unanimous(pixels: int, n: int, it: Smoothing) -> Votes:
     """Votes over a row of pixels that are all for class 0 of two."""
     one = torch.tensor([1, 0], dtype=torch.int32).view(2, 1, 1).expand(2, 1, pixels)
-    return Votes(one * smoothing.n0, one * n, smoothing.n0, n, smoothing.sigma, looks=looks)
+    return Votes(one * it.n0, one * n, it.n0, n, it.sigma, looks=it.early_stop is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,16 +91,21 @@ def differences_table(summary: Summary) -> Cells:
 
 def notes(summary: Summary) -> list[str]:
     """What a reader must know beside the tables: images set aside or invalid, and checks that failed."""
-    found = []
-    if summary.set_aside:
-        named = "; ".join(f"{image}: {reason}" for image, reason in list(summary.set_aside.items())[:5])
-        more = ", …" if len(summary.set_aside) > 5 else ""
-        found.append(f"{len(summary.set_aside)} image(s) set aside and in no figure: {named}{more}")
+    found = set_aside_note(summary.set_aside)
     for row in summary.rows:
         if row.invalid:
             found.append(f"{row.name} ({row.norm}): {row.invalid} image(s) gave NaN or infinite logits, not counted")
         found += _broken(row)
     return found
+
+
+def set_aside_note(set_aside: Mapping[str, str]) -> list[str]:
+    """How many images could not be used, the first with their reasons; nothing where all could."""
+    if not set_aside:
+        return []
+    named = "; ".join(f"{image}: {reason}" for image, reason in list(set_aside.items())[:5])
+    more = ", …" if len(set_aside) > 5 else ""
+    return [f"{len(set_aside)} image(s) set aside and in no figure: {named}{more}"]
 
 
 def _broken(row: Row) -> list[str]:
