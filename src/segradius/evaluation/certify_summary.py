@@ -135,7 +135,8 @@ def _certified(experiment: Certification, kind: str, valid: Sequence[Record], na
     beyond = list(accumulate(reversed(right), initial=0))[::-1]
     curve = Curve(tuple(bounds), certified, right, tuple(count / pixels for count in beyond))
     radius = math.fsum(score.radius for score in scores) / max(1, sum(certified))
-    reach = "its radius" if kind == "radii" else f"{it.test.radius(it.sigma):.4g}"
+    common = math.floor(1e5 * it.test.radius(it.sigma)) / 1e5  # never rounded up
+    reach = "its radius" if kind == "radii" else f"{common:g}"
     within = f"every change of l2 length below {reach}" + (" inside the region" if it.region else "")
     what = "its class, or group where one was certified," if kind == "adaptive" else "its class"
     told = promise(valid[0].kinds[kind].promise, it.alpha, within, what)

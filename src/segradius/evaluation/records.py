@@ -121,7 +121,7 @@ def _arrays(record: Record) -> dict[str, Any]:
         numbers["majority"] = asdict(record.majority_score)
         numbers["kinds"] = {name: [kind.promise, asdict(kind.score)] for name, kind in record.kinds.items()}
         numbers |= {name: getattr(record, name) for name in ("n0", "n", "finite", "studies")}
-    return arrays | {"numbers": np.array(json.dumps(numbers, sort_keys=True))}
+    return arrays | {"numbers": np.array(json.dumps(numbers))}
 
 
 def _record(arrays: Mapping[str, NDArray[Any]]) -> Record:

@@ -88,8 +88,8 @@ def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hie
         panel(row[4], each.radius.numpy(), "radius", ceiling or 1.0)
     abstained = Patch(facecolor="white", edgecolor=rgb(_STRIPE), hatch="////", label="abstained")
     maps = [m for each in shown for m in (each.label, each.base, each.classes)]
-    legend(axes[0, 5], maps, classes, palette, [abstained])
-    colour_bar(figure, axes[-1, 4], ceiling or 1.0, "certified radius, l2")
+    legend(axes[0, 5], maps, classes, palette, [abstained], left=0.4)
+    colour_bar(figure, axes[0, 5], ceiling or 1.0, "certified radius, l2", upright=True)
     return png(figure)
 
 
@@ -170,7 +170,8 @@ def _line(row: CertifiedRow) -> tuple[Sequence[float], Sequence[float]]:
         end = 0.0 if math.isnan(row.radius) else row.radius
         return (0.0, end, end), (row.pixacc.value, row.pixacc.value, 0.0)
     assert row.curve is not None
-    return row.curve.edges, row.curve.accuracy
+    end = 1 + sum(share > 0 for share in row.curve.accuracy)
+    return row.curve.edges[:end], row.curve.accuracy[:end]
 
 
 def _bars(axis: Axes, row: CertifiedRow, colour: str) -> None:

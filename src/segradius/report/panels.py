@@ -93,8 +93,18 @@ def legend(
     classes: Classes,
     palette: NDArray[np.uint8],
     extra: Sequence[Patch] = (),
+    left: float = 0.0,
 ) -> None:
-    """The classes that can be seen in ``maps``, most frequent first, as many as fit, then ``extra``."""
+    """The classes that can be seen in ``maps``, most frequent first, as many as fit, then ``extra``.
+
+    Args:
+        axis: An empty panel.
+        maps: Labels and predictions.
+        classes: Names and void.
+        palette: Colours (K, 3).
+        extra: What else has a meaning.
+        left: Where it begins, as a share of the panel's width.
+    """
     seen = torch.cat([m.flatten().cpu() for m in maps])
     pixels = torch.bincount(seen[(seen != classes.ignore_index) & (seen >= 0)], minlength=1)
     order = [index for index in pixels.argsort(descending=True).tolist() if pixels[index]][:12]
@@ -105,7 +115,9 @@ def legend(
     if bool((seen == classes.ignore_index).any()):
         patches.append(Patch(facecolor=rgb(VOID), edgecolor="0.7", label="void (not counted)"))
     patches += extra
-    axis.legend(handles=patches, loc="center left", fontsize=7, frameon=False, ncols=1 + (len(patches) > 7))
+    columns = 1 + (len(patches) > 7)
+    place = {"loc": "center left", "bbox_to_anchor": (left, 0.5)}
+    axis.legend(handles=patches, fontsize=7, frameon=False, ncols=columns, **place)
 
 
 def rgb(colour: Sequence[int] | NDArray[np.uint8]) -> tuple[float, float, float]:
@@ -114,9 +126,10 @@ def rgb(colour: Sequence[int] | NDArray[np.uint8]) -> tuple[float, float, float]
     return red, green, blue
 
 
-def colour_bar(figure: Figure, axis: Axes, ceiling: float, label: str) -> None:
-    """A bar of the colours of maps from 0 to ``ceiling``."""
-    inset = axis.inset_axes((0.05, 0.55, 0.9, 0.12))
-    bar = figure.colorbar(ScalarMappable(Normalize(0, ceiling), "viridis"), cax=inset, orientation="horizontal")
+def colour_bar(figure: Figure, axis: Axes, ceiling: float, label: str, *, upright: bool = False) -> None:
+    """A bar of the colours of maps from 0 to ``ceiling`` in an empty panel: lying in it, or upright at its left edge."""
+    inset = axis.inset_axes((0.01, 0.1, 0.06, 0.8) if upright else (0.05, 0.55, 0.9, 0.12))
+    way = "vertical" if upright else "horizontal"
+    bar = figure.colorbar(ScalarMappable(Normalize(0, ceiling), "viridis"), cax=inset, orientation=way)
     bar.ax.tick_params(labelsize=6)
     bar.set_label(label, fontsize=7)
