@@ -107,7 +107,8 @@ def certify(
     """
     import torch
 
-    from segradius.cli.certifying import CertifyPlace, carry_out_certification, read_hierarchy, read_region
+    from segradius.cli.certify_files import read_hierarchy, read_region
+    from segradius.cli.certifying import CertifyPlace, carry_out_certification
     from segradius.cli.opening import Asked, open_seen
     from segradius.cli.running import warn
     from segradius.cli.workflow import doubts

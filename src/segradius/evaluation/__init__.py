@@ -3,14 +3,15 @@
 from segradius.evaluation.certify_files import certified_csv, certified_json
 from segradius.evaluation.certify_runner import CertifyRun, Study, Subject, certify_all
 from segradius.evaluation.certify_summary import CertifiedRow, CertifiedSummary, summarise_certified
-from segradius.evaluation.certifying import Certification, Smoothing, least_copies
+from segradius.evaluation.certifying import Certification, Smoothing
 from segradius.evaluation.check import check_classes, class_names, fault, usable
 from segradius.evaluation.experiment import AttackPlan, DataChoice, Experiment, ModelChoice
 from segradius.evaluation.files import per_image_csv, results_json, traces_csv
 from segradius.evaluation.journal import Checkpoints, FileJournal, digest
 from segradius.evaluation.plans import make_plans, with_class_weights
+from segradius.evaluation.promises import least_copies
 from segradius.evaluation.records import Kind, Record, Records, file_name
-from segradius.evaluation.resuming import resumable
+from segradius.evaluation.resuming import resumable, resumable_certification
 from segradius.evaluation.runner import Job, Run, execute, prepare, work
 from segradius.evaluation.seeing import Seen, judge, see
 from segradius.evaluation.store import CLEAN, ImageResult, Kept, Pixels, Store
@@ -65,6 +66,7 @@ __all__ = [
     "prepare",
     "results_json",
     "resumable",
+    "resumable_certification",
     "see",
     "summarise",
     "summarise_certified",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +15,6 @@ from segradius.evaluation.certifying import PRECISIONS, Certification, Certify, 
 from segradius.evaluation.check import class_names, usable
 from segradius.evaluation.journal import Checkpoints, digest
 from segradius.evaluation.records import Kind, Record, Records
-from segradius.evaluation.resuming import lasting
 from segradius.evaluation.scoring import edges, score_answer, score_certificate
 from segradius.evaluation.seeing import Seen, check_model, judge
 from segradius.ledger import Ledger
@@ -79,33 +77,6 @@ class CertifyRun:
         """The groups of classes, where there are any."""
         groupings = self.experiment.smoothing.hierarchy
         return Hierarchy.of(self.names, groupings) if groupings else None
-
-
-def resume(
-    experiment: Certification,
-    model: Seen,
-    data: SegmentationData,
-    records: Records,
-    folder: Path,
-    seconds: float,
-    warn: Callable[[str], None],
-) -> tuple[Seen, Checkpoints]:
-    """The model and the checkpoints of a run that may go on from an earlier one; see `resuming.resumable`.
-
-    Args:
-        experiment: What is run.
-        model: A network or a target.
-        data: The images.
-        records: Of the images so far.
-        folder: Of the checkpoints.
-        seconds: Between checkpoints.
-        warn: Told when a checkpoint cannot be used.
-    """
-    found = {image: record for image in data.ids if (record := records.get(image)) is not None}
-    done = {image for image, record in found.items() if record.done}
-    Checkpoints(folder, warn=warn).drop_finished(lambda key: done if key == experiment.key else set())
-    paid = sum(book["forward"] for record in found.values() for book in record.passes.values())
-    return lasting(model, folder, seconds, lambda kept: paid + kept.total(lambda standing: standing["done"]), warn)
 
 
 def missing(data: SegmentationData, records: Records) -> list[int]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from segradius.counts import Counts
-from segradius.evaluation.certifying import Certification, promise
+from segradius.evaluation.certifying import Certification
+from segradius.evaluation.promises import promise
 from segradius.evaluation.records import Record
 from segradius.evaluation.scoring import Score, edges
 from segradius.metrics import Interval, class_iou, interval, miou, pooled_accuracy

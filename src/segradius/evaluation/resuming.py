@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from segradius.data import SegmentationData
+from segradius.evaluation.certifying import Certification
 from segradius.evaluation.journal import Checkpoints
+from segradius.evaluation.records import Records
 from segradius.evaluation.runner import Job
 from segradius.evaluation.seeing import Seen
 from segradius.evaluation.store import CLEAN, Store
@@ -42,6 +45,33 @@ def lasting(
     spool = Spooled(model.target, folder / "spool") if served else None
     checkpoints = Checkpoints(folder, seconds, spool, warn)
     return Metered(spool or model.target, model.budget, used=paid(checkpoints)), checkpoints
+
+
+def resumable_certification(
+    experiment: Certification,
+    model: Seen,
+    data: SegmentationData,
+    records: Records,
+    folder: Path,
+    seconds: float,
+    warn: Callable[[str], None],
+) -> tuple[Seen, Checkpoints]:
+    """The model and the checkpoints of a run that may go on from an earlier one; see `resumable`.
+
+    Args:
+        experiment: What is run.
+        model: A network or a target.
+        data: The images.
+        records: Of the images so far.
+        folder: Of the checkpoints.
+        seconds: Between checkpoints.
+        warn: Told when a checkpoint cannot be used.
+    """
+    found = {image: record for image in data.ids if (record := records.get(image)) is not None}
+    done = {image for image, record in found.items() if record.done}
+    Checkpoints(folder, warn=warn).drop_finished(lambda key: done if key == experiment.key else set())
+    paid = sum(book["forward"] for record in found.values() for book in record.passes.values())
+    return lasting(model, folder, seconds, lambda kept: paid + kept.total(lambda standing: standing["done"]), warn)
 
 
 def _paid(store: Store, jobs: Sequence[Job]) -> int:

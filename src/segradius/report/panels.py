@@ -116,8 +116,9 @@ def legend(
         patches.append(Patch(facecolor=rgb(VOID), edgecolor="0.7", label="void (not counted)"))
     patches += extra
     columns = 1 + (len(patches) > 7)
-    place = {"loc": "center left", "bbox_to_anchor": (left, 0.5)}
-    axis.legend(handles=patches, fontsize=7, frameon=False, ncols=columns, **place)
+    axis.legend(
+        handles=patches, loc="center left", bbox_to_anchor=(left, 0.5), fontsize=7, frameon=False, ncols=columns
+    )
 
 
 def rgb(colour: Sequence[int] | NDArray[np.uint8]) -> tuple[float, float, float]:
@@ -127,7 +128,7 @@ def rgb(colour: Sequence[int] | NDArray[np.uint8]) -> tuple[float, float, float]
 
 
 def colour_bar(figure: Figure, axis: Axes, ceiling: float, label: str, *, upright: bool = False) -> None:
-    """A bar of the colours of maps from 0 to ``ceiling`` in an empty panel: lying in it, or upright at its left edge."""
+    """A bar of the colours of maps from 0 to ``ceiling``: lying in an empty panel, or upright at its left edge."""
     inset = axis.inset_axes((0.01, 0.1, 0.06, 0.8) if upright else (0.05, 0.55, 0.9, 0.12))
     way = "vertical" if upright else "horizontal"
     bar = figure.colorbar(ScalarMappable(Normalize(0, ceiling), "viridis"), cax=inset, orientation=way)
