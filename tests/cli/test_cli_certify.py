@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import NormalDist
 
@@ -374,7 +375,7 @@ def test_a_target_gives_the_networks_certificates_and_counts_each_copy(place):
         assert certify("served", *server(served.url, "batch=4")) == 0
         assert sum(served.images) == 3 * 68
     for name in ("target", "served"):
-        assert results(name) == {k: v for k, v in results("model").items()} or rows(name) == rows("model")
+        assert rows(name) == rows("model")
         answered = json.loads(Path(name, "results.json").read_text())["runtime"]["target"]["answered"]
         assert answered == 3 * 68 == sum(book["forward"] for book in report(name)["ledger"].values())
 
@@ -399,7 +400,7 @@ def test_an_onnx_file_votes_as_the_network(place):
 @pytest.mark.parametrize("seconds", ["0", "1000"])
 def test_a_killed_run_goes_on_to_the_same_bytes(place, seconds: str):
     """Killed in the middle of an image's votes, with checkpoints of every pass and without any."""
-    words = ["--n", "400", "--batch-size", "1", "--checkpoint-seconds", seconds]
+    words = ["--batch-size", "1", "--limit", "2"]
     assert certify("whole", *words) == 0
     source = Path(sr.__file__).parents[1]
     environment = {
@@ -408,12 +409,13 @@ def test_a_killed_run_goes_on_to_the_same_bytes(place, seconds: str):
         "OMP_NUM_THREADS": "1",
     }
     command = ["certify", "--data", "folder:data", *MODEL, *FEW, *words, "--out", "parts"]
+    command += ["--checkpoint-seconds", seconds]
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     under_way = Path("parts/checkpoints") if seconds == "0" else Path("parts/certificates")
     while process.poll() is None and not any(under_way.glob("[!.]*")):
-        pass
+        time.sleep(0.01)
     process.kill()
     process.communicate()
     assert not Path("parts/results.json").exists()
