@@ -14,6 +14,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from scipy.stats import spearmanr
 
 import segradius as sr
 from segradius.cli import main as segradius
@@ -236,3 +237,47 @@ def test_the_script_of_regret_writes_what_it_prints(regret: ModuleType, tmp_path
     assert (tmp_path / "new" / "regret.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="got 4, 3 and 8"):
         regret.main(out=str(tmp_path), first=4, last=3)
+
+
+def test_bounds_of_a_constant_are_closed_forms_and_groups_of_one_are_alike(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    bounds = importlib.import_module("bounds")
+    rows = {row[0]: row[2:] for row in bounds.by_draws((100,), 0.001, 3, seed=0).rows}
+    log = math.log(1000)
+    assert float(rows["constant 0.9"][0]) == pytest.approx(0.9 - math.sqrt(log / 200), abs=1e-4)
+    assert float(rows["constant 0.9"][1]) == pytest.approx(0.9 - 7 * math.log(2000) / (3 * 99), abs=1e-4)
+    assert [name for name, found in rows.items() if found[3] != "–"] == [bounds.COIN]
+    shared, means = (row[2:] for row in bounds.by_group(100, 0.001, 3, seed=0).rows[:2])
+    assert shared[0] == means[0]
+
+
+@pytest.fixture
+def clever(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("clever")
+
+
+def test_rank_correlation_is_that_of_scipy_with_ties(clever: ModuleType):
+    one, other = (torch.randint(6, (50,), generator=torch.Generator().manual_seed(k)).double() for k in (0, 1))
+    assert clever.spearman(one, one + other) == pytest.approx(spearmanr(one, one + other).statistic)
+
+
+def test_the_first_budget_is_one_at_which_the_attack_succeeds(clever: ModuleType):
+    sample = sr.open_data(SCENES, limit=1)[0]
+    images, labels = sample.image[None], sample.label[None]
+    on = clever.Setting(demo(), {}, 255, 1.5, 2, 1, 1, 1, 0)
+    found = clever.first_budget(on, images, labels, sample.id)
+    assert set(found.unique().tolist()) <= {1.5 * 2.0**k for k in range(-4, 2)}
+    least = sr.make_attack("pgd", norm="l2", eps=1.5 / 16, steps=2)(demo(), images, labels, ids=(sample.id,), seed=0)
+    assert torch.equal(found == 1.5 / 16, least.prediction != labels)
+
+
+def test_the_script_of_clever_counts_what_the_library_enters(clever: ModuleType, tmp_path: Path):
+    clever.main(data=SCENES, images=1, settings="4x2,3x1", probes=2, steps=2, pixels=4, reference=4, out=str(tmp_path))
+    (found,) = json.loads((tmp_path / "clever.json").read_text())["images"]
+    assert list(found["passes"].values()) == [8, 1 + 2 * 2 * 8, 1 + 2 * 2 * 3]
+    assert found["right"].keys() >= {"PGD", "CR-PGD", "smoothing", "CLEVER (4, 2)", "CLEVER (3, 1), refreshed"}
+    rows = (tmp_path / "clever.md").read_text().splitlines()
+    full = next(row for row in rows if "(50, 1024)" in row)
+    assert "extrapolated" in full
+    assert f"{50 * 1024 * 8:,}" in full  # the paper's count, |Y| = 8

@@ -51,8 +51,8 @@ def derivative(model: LogitModel, images: Tensor, direction: Tensor) -> Tensor:
     """J v: how the logits change along a direction, exactly, in one pass of forward-mode differentiation.
 
     Where an operator has no forward-mode rule, or a model leaves torch, a central difference takes its place. That is
-    no equal: a network of ReLUs has a kink within the step of many pixels, and on a PSPNet the difference is off by 7 %
-    at the step used here and by more at longer ones, while shorter ones drown in the rounding of float32.
+    no equal: a network of ReLUs has kinks within any step, and short ones drown in rounding. On a PSPNet in float32 the
+    difference is off by 2 % at the best step, about the one used here, and by 7 % at a tenfold one.
 
     Args:
         model: Anything with ``.logits(images)``.
@@ -127,5 +127,5 @@ def _warm_up() -> None:
 
 
 def _central(model: LogitModel, images: Tensor, direction: Tensor) -> Tensor:
-    step = math.sqrt(torch.finfo(images.dtype).eps)
+    step = math.pow(torch.finfo(images.dtype).eps, 2 / 3)
     return (model.logits(images + step * direction) - model.logits(images - step * direction)) / (2 * step)

@@ -51,7 +51,7 @@ class Bets:
 
 @dataclass(frozen=True)
 class Betting:
-    """Betting: the tightest of the bounds, for a stream of draws; it holds at every length of the stream.
+    """Betting: the tightest of the bounds, up to a step of its grid; it holds at every length of the stream.
 
     The stake is λ = √(2 ln(1/α) / (n·v)), at most c/m with c = 3/4, where v is the variance of the draws before it with
     a prior of one draw of variance ¼ about the mean ½ (the predictable plug-in, one-sided and for a fixed n). It is
@@ -62,7 +62,7 @@ class Betting:
         alpha: Error rate of one pixel in [1e-30, 1).
         trials: Draws n ≥ 1 the stakes are made for; fewer or more remain valid.
         grid: Candidate means in (0, 1), ascending, rounded to float32; the bound is one of them, or 0.
-        group: Draws that share a stake. At n = 1000, 10 is twice as fast as 1 and lowers the bound by less than 0.001.
+        group: Draws that share a stake. At n = 1000, 10 is four times as fast as 1 and costs at most 0.0005.
 
     Raises:
         InputError: For values out of these ranges.
@@ -113,8 +113,12 @@ class Betting:
 
     def lower(self, state: Bets) -> Tensor:
         """The largest rejected candidate of each pixel, or 0: (…) float64; `InputError` for values outside [0, 1]."""
-        reached = self._highest(state) * self.alpha >= 1
-        return torch.where(reached, _column(self.grid, reached).double(), 0.0).amax(0)
+        _check_values(state)
+        bar = _rounding(state) / self.alpha
+        found = torch.zeros_like(state.total, dtype=torch.float64)
+        for m, highest, capital in zip(self._candidates(found).double(), state.highest, state.capital, strict=True):
+            found = torch.where((highest >= bar) | (capital >= bar), m, found)
+        return found
 
     def p_value(self, state: Bets) -> Tensor:
         """1 / (highest capital), at most 1: p-values (…) float64 of "the mean is at most m", m the only candidate.
@@ -124,7 +128,9 @@ class Betting:
         """
         if len(self.grid) != 1:
             raise InputError(f"a p-value belongs to one candidate mean, the grid has {len(self.grid)}")
-        return self._highest(state)[0].reciprocal().clamp(max=1)
+        _check_values(state)
+        highest = torch.maximum(state.highest, state.capital)[0].double()
+        return (_rounding(state) / highest.clamp(max=torch.finfo(torch.float32).max)).clamp(max=1)
 
     def _bet(self, state: Bets, draws: Tensor) -> Bets:
         """Bet on draws (k, …) of one group."""
@@ -133,40 +139,38 @@ class Betting:
         for x in draws:
             count, total = count + 1, total + x
             spread = spread + (x - total / (count + 1)).square()
-        _pay(state.capital, stake, draws, _column(self.grid, state.capital))
-        if count % self.group == 0:
-            torch.maximum(state.highest, state.capital, out=state.highest)
+        _pay(state, stake, draws, self._candidates(stake).unsqueeze(1), closing=count % self.group == 0)
         return replace(state, count=count, stake=stake, total=total, spread=spread)
 
     def _stake(self, state: Bets) -> Tensor:
         variance = state.spread / (state.count + 1)
         return (2 * math.log(1 / self.alpha) / (self.trials * variance)).sqrt()
 
-    def _highest(self, state: Bets) -> Tensor:
-        """Highest capital (K, …) float64, less all that rounding may have added to it."""
-        checked_mean(state.total - 0.5, max(state.count, 1))
-        highest = torch.maximum(state.highest, state.capital).clamp(max=torch.finfo(torch.float32).max)
-        return highest.double() * math.exp(-_ROUNDING * state.count)
+    def _candidates(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.grid, dtype=torch.float32, device=like.device)
 
 
-def _pay(capital: Tensor, stake: Tensor, draws: Tensor, candidates: Tensor) -> None:
-    """Multiply capital (K, …) by 1 + λ(x − m) for each of the draws (k, …), in place, a block of pixels at a time."""
-    cells = _CELLS.get(capital.device.type, _CELLS_ELSEWHERE)
-    size = max(1, cells // len(capital))
-    m = candidates.view(-1, 1)
-    blocks = (
-        torch.split(capital.flatten(1), size, 1),
-        torch.split(stake.flatten(), size),
-        torch.split(draws.flatten(1), size, 1),
-    )
-    for block, wanted, values in zip(*blocks, strict=True):
+def _pay(state: Bets, stake: Tensor, draws: Tensor, m: Tensor, closing: bool) -> None:
+    """Multiply the capital by 1 + λ(x − m) for each of the draws (k, …), m (K, 1), in place and by blocks of pixels.
+
+    Closing a group, its capital is compared with the highest.
+    """
+    size = max(1, _CELLS.get(stake.device.type, _CELLS_ELSEWHERE) // len(m))
+    flat = state.capital.flatten(1), state.highest.flatten(1), draws.flatten(1), stake.reshape(1, -1)
+    for capital, highest, values, wanted in zip(*(torch.split(each, size, 1) for each in flat), strict=True):
         bet = torch.minimum(wanted, _LIMIT / m)
         rest = 1 - bet * m
         for x in values:
-            block.mul_(torch.addcmul(rest, bet, x))
-        torch.threshold_(block, _RUIN, 0.0)
+            capital.mul_(torch.addcmul(rest, bet, x))
+        if closing:
+            torch.maximum(highest, capital, out=highest)
+            torch.threshold_(capital, _RUIN, 0.0)
 
 
-def _column(grid: Sequence[float], like: Tensor) -> Tensor:
-    """The grid in float32 as (K, 1, …), to go with ``like`` (K, …)."""
-    return torch.tensor(grid, dtype=torch.float32, device=like.device).view(-1, *(1,) * (like.ndim - 1))
+def _rounding(state: Bets) -> float:
+    """What rounding may have multiplied the capital by, at most."""
+    return math.exp(_ROUNDING * (state.count + 1))
+
+
+def _check_values(state: Bets) -> None:
+    checked_mean(state.total - 0.5, max(state.count, 1))

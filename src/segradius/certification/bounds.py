@@ -12,9 +12,10 @@ import math
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
-from segradius.errors import InputError, missing_extra
+from segradius.errors import InputError
 
 # Sums of float32 softmax outputs may exceed the number of draws by their rounding, and by no more.
 _ROUNDING = 1e-5
@@ -36,7 +37,6 @@ def clopper_pearson_lower(successes: Tensor, trials: int, alpha: float) -> Tenso
 
     Raises:
         InputError: For counts outside 0 … n, n < 1 or α outside (0, 1).
-        MissingExtraError: If scipy is not installed.
 
     Example:
         >>> clopper_pearson_lower(torch.tensor([0, 8, 100]), 100, 0.001)
@@ -131,9 +131,5 @@ def checked_mean(total: Tensor, trials: int) -> Tensor:
 @functools.lru_cache(maxsize=8)
 def _clopper_pearson(trials: int, alpha: float) -> Tensor:
     """The lower bounds of all counts, (trials + 1,) float64 on the CPU."""
-    try:
-        from scipy.stats import beta  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        raise missing_extra("scipy", "hf") from None
     counts = np.arange(1, trials + 1)
-    return torch.from_numpy(np.concatenate([[0.0], beta.ppf(alpha, counts, trials - counts + 1)]))
+    return torch.from_numpy(np.concatenate([[0.0], stats.beta.ppf(alpha, counts, trials - counts + 1)]))

@@ -53,14 +53,12 @@ class Noise:
 
         Copy j is the same whatever is asked for with it, so that sampling can be cut anywhere and goes on exactly.
         """
-        shape, device, dtype = image.shape, image.device, image.dtype
-        drawn = [
-            randomness.normal(shape, "smoothing", j, device=device, dtype=dtype) for j in range(first, first + count)
-        ]
-        noisy = torch.cat(drawn).mul_(self.sigma)
-        if self.where is not None:
-            noisy *= self.where
-        noisy += image
+        noisy = torch.empty((count, *image.shape), device=image.device, dtype=image.dtype)
+        for place, copy in enumerate(noisy):
+            drawn = randomness.normal(
+                image.shape, "smoothing", first + place, device=image.device, dtype=image.dtype
+            ).squeeze(0)
+            torch.add(image, drawn if self.where is None else drawn.mul_(self.where), alpha=self.sigma, out=copy)
         return noisy.clamp_(0, 1) if self.clamp else noisy
 
 
