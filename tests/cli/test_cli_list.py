@@ -17,6 +17,7 @@ REGISTRIES = {
     "data": "segradius.data:DATA",
     "protocols": "segradius.data:PROTOCOLS",
     "defences": "segradius.training:ADVERSARIES",
+    "corrections": "segradius.certification:CORRECTIONS",
 }
 
 

@@ -18,7 +18,8 @@ from segradius.data import Classes
 from segradius.evaluation import Comparison, Row, Sanity, Summary
 from segradius.metrics import Difference, Interval
 from segradius.report import Attacked, Shown, draw, notes, tables
-from segradius.report.figure import VOID, colours, full_palette, magnification
+from segradius.report.figure import magnification
+from segradius.report.panels import VOID, colours, full_palette
 
 CLASSES = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
 CLEAN = Row("clean", None, None, 3, 0, *[Interval(0.9, 0.8, 1.0)] * 3, math.nan, 1.0, 0.0, 0.02, {}, None)
@@ -83,7 +84,7 @@ def test_classes_have_their_colours_and_void_is_neutral():
 
 def test_classes_that_only_the_model_knows_get_colours_of_their_own():
     shown = example(prediction=torch.tensor([[0, 4], [1, 1]]))
-    palette = full_palette(CLASSES, [shown])
+    palette = full_palette(CLASSES, [shown.prediction, *(each.prediction for each in shown.attacks)])
     assert palette[:2].tolist() == [[0, 0, 255], [128, 64, 128]]
     assert len({tuple(colour) for colour in palette.tolist()}) == 5
 

@@ -1,4 +1,4 @@
-"""The command line: ``segradius attack``, ``train``, ``list``, ``models`` and ``demo``.
+"""The command line: ``segradius attack``, ``certify``, ``train``, ``list``, ``models`` and ``demo``.
 
 Nothing heavy is imported before a command runs, so that ``--help`` is quick.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from jsonargparse import ArgumentParser
 
 from segradius.cli.attack import attack
+from segradius.cli.certify import certify
 from segradius.cli.demo import demo
 from segradius.cli.list import list_names
 from segradius.cli.models import models
@@ -21,6 +22,7 @@ from segradius.errors import SegradiusError
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "attack": attack,
+    "certify": certify,
     "demo": demo,
     "list": list_names,
     "models": models,
@@ -35,6 +37,13 @@ EXAMPLES = {
   segradius attack --target onnx:model.onnx --data camvid:PATH --size 240x320 --limit 10 \\
       --attack local_pbgd,cr_pbgd --eps linf=0.05 --queries 1000
   segradius attack --config experiment.yaml --device cuda""",
+    "certify": """examples:
+  segradius certify --model demo --data scenes:48x64 --sigma 0.1 --n 200 --limit 4 --out certified
+  segradius certify --model hardened/best.yaml --data camvid:PATH --size 240x320 --limit 20 --sigma 0.25 \\
+      --n 1000 --tau 0.75 --radii one --device cuda --out camvid-certified
+  segradius certify --target onnx:model.onnx --data camvid:PATH --size 240x320 --limit 10 --sigma 0.1 \\
+      --hierarchy groups.yaml --out served
+  segradius certify --config certify.yaml --early-stop 0.01""",
     "demo": "example:\n  segradius demo --out my-demo",
     "list": "example:\n  segradius list attacks",
     "models": "example:\n  segradius models convert train_epoch_50.pth pspnet50_voc.safetensors",
@@ -48,7 +57,7 @@ EXAMPLES = {
 
 def build_parser() -> ArgumentParser:
     """The parser of the whole command line."""
-    return make_parser(COMMANDS, EXAMPLES, configurable=("attack", "train"))
+    return make_parser(COMMANDS, EXAMPLES, configurable=("attack", "certify", "train"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

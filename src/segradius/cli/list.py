@@ -12,7 +12,7 @@ Rows = list[tuple[str, str]]
 Section = tuple[str, Rows, list[str]]
 """Title, rows of name and what it is, and notes below."""
 
-Kind = Literal["attacks", "losses", "weightings", "models", "targets", "data", "protocols", "defences"]
+Kind = Literal["attacks", "losses", "weightings", "models", "targets", "data", "protocols", "defences", "corrections"]
 
 
 def list_names(kind: Kind, /) -> int:
@@ -139,6 +139,13 @@ def _defences() -> list[Section]:
     return [("", rows, ["\nFor segradius train --adversary; their options are those of the attacks."])]
 
 
+def _corrections() -> list[Section]:
+    from segradius.certification import CORRECTIONS
+
+    rows = [(n, CORRECTIONS.summary(n)) for n in CORRECTIONS]
+    return [("", rows, ["\nFor segradius certify --correction; all hold whatever the dependence of the pixels."])]
+
+
 _LISTS: dict[str, Callable[[], list[Section]]] = {
     "attacks": _attacks,
     "losses": _losses,
@@ -148,4 +155,5 @@ _LISTS: dict[str, Callable[[], list[Section]]] = {
     "data": _data,
     "protocols": _protocols,
     "defences": _defences,
+    "corrections": _corrections,
 }

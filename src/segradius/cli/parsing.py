@@ -117,6 +117,22 @@ def value_of(text: str) -> Any:
         return parsed
 
 
+def number(name: str, given: float | str) -> float:
+    """A number from its text; fractions and 1e-3 are numbers too.
+
+    Raises:
+        InputError: It is none.
+
+    Example:
+        >>> number("sigma", "64/255") == 64 / 255, number("alpha", "1e-3")
+        (True, 0.001)
+    """
+    found = value_of(str(given))
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise InputError(f"{name} is {given!r}; expected a number")
+    return float(found)
+
+
 def size(text: str | None) -> tuple[int, int] | None:
     """(height, width) from ``"240x320"``.
 

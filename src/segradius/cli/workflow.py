@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import platform
-import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+from segradius.cli.running import (
+    CHECKPOINTS,
+    DATABASE,
+    EXPERIMENT,
+    clear,
+    keeping,
+    must_clear,
+    progress_bar,
+    runtime,
+    screen,
+    warn,
+)
 from segradius.data import SegmentationData
-from segradius.errors import BudgetError, InputError, TargetError
+from segradius.errors import InputError
 from segradius.evaluation import (
     AttackPlan,
     Checkpoints,
@@ -39,12 +42,6 @@ from segradius.evaluation import (
 from segradius.models.specs import parse_spec
 from segradius.report import curves, draw, draw_curves, notes, shown_images, tables
 from segradius.storage import write_atomically
-from segradius.targets import Metered, traffic_of
-
-DATABASE = "results.sqlite"
-CHECKPOINTS = "checkpoints"
-TABLES = ("results.json", "per_image.csv", "trace.csv", "table.md")
-WRITTEN = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png")
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def carry_out(experiment: Experiment, model: Seen, data: SegmentationData, at: W
         for job in jobs:
             job.attack.check_model(model)
         places = at.folder / CHECKPOINTS
-        model, checkpoints = resumable(model, jobs, store, places, at.checkpoint_seconds, _warn)
+        model, checkpoints = resumable(model, jobs, store, places, at.checkpoint_seconds, warn)
         size = _batch_size(at, store, checkpoints)
         run = Run(experiment, model, data, size, tuple(data.ids[: at.figures]), checkpoints=checkpoints)
         reused = sum(len(job.done.intersection(data.ids)) for job in jobs)
@@ -120,21 +117,20 @@ def doubts(model: str, weights: str | None, num_classes: int, data_classes: int)
 
 def _opened(experiment: Experiment, at: Workplace) -> Store:
     """The folder's store, for this experiment; one in which no attack was finished yet is begun anew."""
+    if (at.folder / EXPERIMENT).exists() and must_clear(at.folder, "that of segradius certify", at.overwrite):
+        clear(at.folder)
     store = Store(at.folder / DATABASE)
     earlier = store.noted("experiment")
     conflict = None if earlier is None else experiment.extends(earlier)
     begun = store.holds_attacks() or any((at.folder / CHECKPOINTS).glob("*"))
-    if conflict and begun and not at.overwrite:
+    try:
+        if must_clear(at.folder, conflict if begun else None, at.overwrite) or conflict:
+            store.close()
+            clear(at.folder)
+            store = Store(at.folder / DATABASE)
+    except InputError:
         store.close()
-        raise InputError(
-            f"{at.folder} holds another experiment: {conflict}. Choose another --out, or add --overwrite to replace it"
-        )
-    if conflict or at.overwrite:
-        store.close()
-        for file in (file for pattern in WRITTEN for file in at.folder.glob(pattern)):
-            file.unlink()
-        shutil.rmtree(at.folder / CHECKPOINTS, ignore_errors=True)
-        store = Store(at.folder / DATABASE)
+        raise
     store.note("experiment", experiment.as_dict())
     return store
 
@@ -143,7 +139,7 @@ def _batch_size(at: Workplace, store: Store, checkpoints: Checkpoints) -> int:
     """As asked, save that a batch which was begun is finished as it is."""
     before = store.noted("batch_size")
     if before and before != at.batch_size and checkpoints.waiting():
-        _warn(f"a batch of {before} images was begun here: going on with --batch-size {before}")
+        warn(f"a batch of {before} images was begun here: going on with --batch-size {before}")
         return int(before)
     store.note("batch_size", at.batch_size)
     return at.batch_size
@@ -152,29 +148,18 @@ def _batch_size(at: Workplace, store: Store, checkpoints: Checkpoints) -> int:
 def _run(run: Run, jobs: Sequence[Job], store: Store, folder: Path) -> None:
     """Execute under a progress bar with the time left, counted in steps or queries of images."""
     unit = " and ".join(sorted({"queries" if job.asks else "steps" for job in jobs}, reverse=True))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    again = "run the same command again to go on"
-    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
+    with progress_bar(unit) as bar, keeping(folder, folder / DATABASE):
         task = bar.add_task("reading", total=work(jobs, run))
 
         def advance(plan: AttackPlan, steps: int) -> None:
             bar.update(task, advance=steps, description=f"{plan.name} {plan.norm} ε={plan.eps:.4g}")
 
-        try:
-            execute(replace(run, progress=advance), jobs, store)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"stopped. What was finished is kept in {folder / DATABASE}; {again}") from None
-        except TargetError as error:
-            raise TargetError(f"{error}. What was answered is kept in {folder}; {again}") from error
-        except BudgetError as error:
-            told = f"{error}. What was answered is kept in {folder}; {again}, with a larger --budget"
-            raise TargetError(told) from error
+        execute(replace(run, progress=advance), jobs, store)
 
 
 def _write(run: Run, jobs: Sequence[Job], store: Store, summary: Summary, at: Workplace) -> None:
     described = {f"{job.plan.name} {job.plan.norm} {job.plan.eps:g}": str(job.attack) for job in jobs}
-    report = results_json(run.experiment, summary, described, _runtime(run))
+    report = results_json(run.experiment, summary, described, runtime(run.model, run.batch_size))
     write_atomically(at.folder / "results.json", report)
     write_atomically(at.folder / "per_image.csv", per_image_csv(run.experiment, store, run.data.ids))
     traces = traces_csv(run.experiment, store, run.data.ids)
@@ -195,35 +180,8 @@ def _write(run: Run, jobs: Sequence[Job], store: Store, summary: Summary, at: Wo
             write_atomically(at.folder / f"curve{name}.png", picture)
 
 
-def _runtime(run: Run) -> Mapping[str, Any]:
-    """What changes no result, for the record."""
-    device = run.model.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
-    target = {"target": _asked(run.model)} if isinstance(run.model, Metered) else {}
-    return target | {
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
-        "device": f"{device} ({name})",
-        "threads": torch.get_num_threads(),
-        "batch_size": run.batch_size,
-    }
-
-
-def _asked(target: Metered) -> Mapping[str, Any]:
-    """Images answered over all runs in the folder; what went over the wire in this one."""
-    traffic = traffic_of(target)
-    wire = {} if traffic is None else {k: v for k, v in vars(traffic).items() if not k.startswith("_")}
-    return {"answered": target.answered, "budget": target.budget, "traffic": wire}
-
-
-def _warn(text: str) -> None:
-    print(f"segradius: warning: {text}", file=sys.stderr)
-
-
 def _print(summary: Summary, reused: int, total: int, folder: Path) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160  # a log has no right edge
+    console = screen()
     for cells in tables(summary):
         console.print(cells.rich())
     if reused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segradius.data import Sample
+from segradius.data import BadSampleError, Classes, Sample, SegmentationData
 from segradius.errors import InputError
 
 
@@ -25,10 +25,29 @@ def fault(sample: Sample, num_classes: int, ignore_index: int) -> str | None:
     return _image_fault(sample) or _label_fault(sample, num_classes, ignore_index)
 
 
+def usable(data: SegmentationData, place: int, num_classes: int) -> Sample | str:
+    """The sample at ``place``, or why it cannot be used with a model of ``num_classes``."""
+    try:
+        sample = data[place]
+    except BadSampleError as error:
+        return str(error)
+    return fault(sample, num_classes, data.classes.ignore_index) or sample
+
+
 def check_classes(model_classes: int, data_classes: int) -> None:
     """Raise `InputError` where a model has too few classes for the data."""
     if model_classes < data_classes:
         raise InputError(f"the model predicts {model_classes} classes and the data set has {data_classes}")
+
+
+def class_names(classes: Classes, num_classes: int) -> tuple[str, ...]:
+    """Names of a model's classes, also where it has more than the data.
+
+    Example:
+        >>> class_names(Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128))), 3)
+        ('sky', 'road', 'class 2')
+    """
+    return (*classes.names, *(f"class {i}" for i in range(len(classes.names), num_classes)))
 
 
 def _image_fault(sample: Sample) -> str | None:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-import torch
-
-from segradius.errors import InputError
+from segradius.evaluation.identity import conflict, fingerprint_of, plain
 
 TARGET_ONLY = ("scores_only", "answers", "input")
 
@@ -117,7 +111,7 @@ class Experiment:
     @property
     def identity(self) -> str:
         """A hash of everything that determines the results as a whole, equal on every machine."""
-        return _digest(self.as_dict())
+        return fingerprint_of(self.as_dict())
 
     def key(self, plan: AttackPlan) -> str:
         """A hash of everything that determines the result of ``plan`` on an image of a given id.
@@ -128,7 +122,7 @@ class Experiment:
         del described["attacks"], described["data"]["limit"], described["data"]["stride"]
         if self.model.fingerprint:  # says more of the weights than the name of their file
             del described["model"]["weights"]
-        return _digest(described | {"attack": plain(asdict(plan))})
+        return fingerprint_of(described | {"attack": plain(asdict(plan))})
 
     def extends(self, earlier: Mapping[str, Any]) -> str | None:
         """What stands in the way of adding this experiment to an earlier one; None where nothing does.
@@ -138,57 +132,12 @@ class Experiment:
         Args:
             earlier: `as_dict` of the earlier experiment.
         """
-        mine, theirs = _flat(self.as_dict()), _flat(earlier)
+        mine, theirs = self.as_dict(), dict(earlier)
         attacks, before = mine.pop("attacks"), theirs.pop("attacks", [])
-        if self.model.fingerprint and self.model.fingerprint == theirs.get("model.fingerprint"):
-            del mine["model.weights"], theirs["model.weights"]
-        limit, floor = mine.pop("data.limit"), theirs.pop("data.limit", None)
-        for name in sorted(mine.keys() | theirs.keys()):
-            if mine.get(name) != theirs.get(name):
-                return f"{name} is {json.dumps(mine.get(name))}, and {json.dumps(theirs.get(name))} in the earlier run"
-        if limit is not None and (floor is None or limit < floor):
-            return f"data.limit is {json.dumps(limit)}, and {json.dumps(floor)} in the earlier run"
+        if differing := conflict(mine, theirs):
+            return differing
         dropped = [attack for attack in before if attack not in attacks]
         return f"the earlier run also has {_title(dropped[0])}" if dropped else None
-
-
-def plain(value: Any) -> Any:
-    """``value`` made of dicts, lists, strings, numbers, booleans and None only, as JSON holds it.
-
-    Functions become their qualified names. Raises `InputError` for what has no lasting description.
-
-    Example:
-        >>> plain({"weights": (1.0, 2.0), "loss": max})
-        {'weights': [1.0, 2.0], 'loss': 'builtins.max'}
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, torch.dtype | PurePath):
-        return str(value)
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    raise InputError(f"{value!r} cannot be part of an experiment: give a number, a string, or a list or dict of those")
-
-
-def _digest(described: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _flat(described: Mapping[str, Any]) -> dict[str, Any]:
-    """One level: ``{"data": {"limit": 3}}`` becomes ``{"data.limit": 3}``."""
-    flat: dict[str, Any] = {}
-    for name, value in described.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": part for inner, part in value.items()}
-        else:
-            flat[name] = value
-    return flat
 
 
 def _title(attack: Mapping[str, Any]) -> str:

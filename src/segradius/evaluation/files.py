@@ -40,7 +40,7 @@ def results_json(
         "set_aside": summary.set_aside,
         "runtime": dict(runtime),
     }
-    return json.dumps(_null(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(null(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str:
@@ -78,10 +78,10 @@ def _line(result: ImageResult) -> list[Any]:
     return [result.image, int(result.valid), pixels, right, accuracy, *goal, *lengths, differing, *passes]
 
 
-def _null(value: Any) -> Any:
-    """``value`` with None in place of what JSON has no number for."""
+def null(value: Any) -> Any:
+    """``value`` for JSON, with None in place of what JSON has no number for."""
     if isinstance(value, Mapping):
-        return {name: _null(inner) for name, inner in value.items()}
+        return {name: null(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_null(inner) for inner in value]
+        return [null(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -70,9 +70,13 @@ class Checkpoints:
         return any(self._files())
 
     def paid(self) -> int:
-        """Queries that the unfinished batches have paid for, summed over their images."""
+        """Queries that the unfinished batches of attacks have paid for, summed over their images."""
+        return self.total(lambda standing: sum(int(book[0].sum()) for book in standing["ledger"].values()))
+
+    def total(self, paid: Callable[[Mapping[str, Any]], int]) -> int:
+        """What the unfinished batches have paid for in all, ``paid`` telling it of a standing."""
         kept = (FileJournal(self, file).read() for file in self._files())
-        return sum(int(book[0].sum()) for each in kept if each for book in each["standing"]["ledger"].values())
+        return sum(paid(each["standing"]) for each in kept if each)
 
     def tidy(self) -> None:
         """Remove what is left of a run that is finished."""

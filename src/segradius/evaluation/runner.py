@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from segradius.attacks import Attack, Result, make_attack
-from segradius.data import BadSampleError, Sample, SegmentationData, collate
-from segradius.evaluation.check import check_classes, fault
+from segradius.data import Sample, SegmentationData, collate
+from segradius.evaluation.check import check_classes, usable
 from segradius.evaluation.experiment import AttackPlan, Experiment
 from segradius.evaluation.journal import Checkpoints, digest
 from segradius.evaluation.judging import Batch, attack_results, clean_results
@@ -136,15 +136,11 @@ def _batches(run: Run, jobs: Sequence[Job], store: Store) -> Iterator[list[Sampl
 
 def _usable(run: Run, place: int, store: Store) -> Sample | None:
     """The sample at ``place``, or None when it had to be set aside."""
-    try:
-        sample = run.data[place]
-    except BadSampleError as error:
-        store.set_aside(run.data.ids[place], str(error))
+    found = usable(run.data, place, run.model.num_classes)
+    if isinstance(found, str):
+        store.set_aside(run.data.ids[place], found)
         return None
-    reason = fault(sample, run.model.num_classes, run.data.classes.ignore_index)
-    if reason:
-        store.set_aside(sample.id, reason)
-    return None if reason else sample
+    return found
 
 
 def _shape(sample: Sample) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,16 +91,21 @@ def differences_table(summary: Summary) -> Cells:
 
 def notes(summary: Summary) -> list[str]:
     """What a reader must know beside the tables: images set aside or invalid, and checks that failed."""
-    found = []
-    if summary.set_aside:
-        named = "; ".join(f"{image}: {reason}" for image, reason in list(summary.set_aside.items())[:5])
-        more = ", …" if len(summary.set_aside) > 5 else ""
-        found.append(f"{len(summary.set_aside)} image(s) set aside and in no figure: {named}{more}")
+    found = set_aside_note(summary.set_aside)
     for row in summary.rows:
         if row.invalid:
             found.append(f"{row.name} ({row.norm}): {row.invalid} image(s) gave NaN or infinite logits, not counted")
         found += _broken(row)
     return found
+
+
+def set_aside_note(set_aside: Mapping[str, str]) -> list[str]:
+    """How many images could not be used, the first with their reasons; nothing where all could."""
+    if not set_aside:
+        return []
+    named = "; ".join(f"{image}: {reason}" for image, reason in list(set_aside.items())[:5])
+    more = ", …" if len(set_aside) > 5 else ""
+    return [f"{len(set_aside)} image(s) set aside and in no figure: {named}{more}"]
 
 
 def _broken(row: Row) -> list[str]:
@@ -118,7 +123,7 @@ def _broken(row: Row) -> list[str]:
 
 
 def _metrics(row: Row) -> list[str]:
-    metrics = [_percent(each.value, each) for each in (row.pixacc, row.miou, row.miou_image)]
+    metrics = [percent(each.value, each) for each in (row.pixacc, row.miou, row.miou_image)]
     threat = [row.norm or "", "" if row.eps is None else f"{row.eps:.4g}"]
     success = "" if math.isnan(row.success) else f"{100 * row.success:.1f}"
     cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
@@ -128,11 +133,12 @@ def _metrics(row: Row) -> list[str]:
 def _difference(comparison: Comparison) -> list[str]:
     found = comparison.difference
     threat = [comparison.norm, f"{comparison.eps:.4g}", str(comparison.images)]
-    points = _percent(found.mean, found, sign="+")
+    points = percent(found.mean, found, sign="+")
     return [f"{comparison.attack} − {comparison.against}", *threat, points, f"{found.p_value:.2g}"]
 
 
-def _percent(value: float, around: Estimate, sign: str = "") -> str:
+def percent(value: float, around: Estimate, sign: str = "") -> str:
+    """A share and the interval around it, in per cent."""
     if math.isnan(value):
         return "–"
     low, high = (f"{100 * end:{sign}.1f}" for end in (around.low, around.high))

@@ -1,0 +1,215 @@
+"""From the records of certified images to the rows of a table: accuracies with intervals, abstention, radii."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segradius.counts import Counts
+from segradius.evaluation.certifying import Certification
+from segradius.evaluation.promises import promise
+from segradius.evaluation.records import Record
+from segradius.evaluation.scoring import Score, edges
+from segradius.metrics import Interval, class_iou, interval, miou, pooled_accuracy
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How many labelled pixels are certified, and certified right, beyond a radius.
+
+    Attributes:
+        edges: Radii, growing from 0.
+        certified: Labelled pixels certified at a radius between two edges.
+        right: Those of them that are right.
+        accuracy: Share of all labelled pixels that are right and certified at a radius above each edge.
+    """
+
+    edges: tuple[float, ...]
+    certified: tuple[int, ...]
+    right: tuple[int, ...]
+    accuracy: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Of one class over the images: labelled pixels, certified accuracy (recall) and IoU; NaN where there are none."""
+
+    name: str
+    pixels: int
+    accuracy: float
+    iou: float
+
+
+@dataclass(frozen=True)
+class CertifiedRow:
+    """One answer over all images; only labelled pixels count, and an abstained one is wrong.
+
+    Args:
+        name: ``base`` (the model), ``smoothed`` (its majority under noise, no certificate), or the certificate.
+        pixacc: Share of labelled pixels that are right, and certified where it is a certificate's row.
+        miou: Over the data set; abstention is no class. NaN where groups of classes count.
+        abstained: Share of labelled pixels about which nothing is said.
+        boundary: PixAcc near other classes.
+        interior: PixAcc elsewhere.
+        radius: Mean over the certified pixels, l2; NaN without certificate.
+        gain: Mean information gain; 1 where every pixel is certified right as a single class.
+        promise: In words; None without certificate.
+        classes: By class.
+        curve: By radius; None without certificate.
+    """
+
+    name: str
+    pixacc: Interval
+    miou: Interval
+    abstained: Interval
+    boundary: Interval
+    interior: Interval
+    radius: float
+    gain: float
+    promise: str | None
+    classes: tuple[PerClass, ...]
+    curve: Curve | None
+
+
+@dataclass(frozen=True)
+class CertifiedSummary:
+    """All that a certification found out.
+
+    Attributes:
+        rows: Of the answers.
+        images: Images behind the figures.
+        invalid: Images left out because an answer to a noisy copy was NaN or infinite.
+        copies: Noisy copies per image, mean.
+        ledger: Passes by purpose, summed over the images.
+        set_aside: By id, why an image could not be used.
+        studies: What further studies found, by image.
+    """
+
+    rows: tuple[CertifiedRow, ...]
+    images: int
+    invalid: tuple[str, ...]
+    copies: float
+    ledger: dict[str, dict[str, int]]
+    set_aside: dict[str, str]
+    studies: dict[str, Any]
+
+
+def summarise_certified(
+    experiment: Certification, found: Sequence[Record], names: Sequence[str], set_aside: dict[str, str]
+) -> CertifiedSummary:
+    """Rows over finished records.
+
+    Args:
+        experiment: What was run.
+        found: Records of images that are done, in the order of the data.
+        names: Of the model's classes.
+        set_aside: By id, why an image could not be used.
+    """
+    valid = [record for record in found if record.finite]
+    rows = [_row("base", [record.base_score for record in valid], names)]
+    rows.append(_row("smoothed", [r.majority_score for r in valid if r.majority_score is not None], names))
+    for kind in valid[0].kinds if valid else ():
+        rows.append(_certified(experiment, kind, valid, names))
+    return CertifiedSummary(
+        tuple(rows),
+        len(valid),
+        tuple(record.image for record in found if not record.finite),
+        sum(record.n0 + record.n for record in valid) / max(1, len(valid)),
+        _ledger(found),
+        set_aside,
+        {record.image: dict(record.studies) for record in valid if record.studies},
+    )
+
+
+def _certified(experiment: Certification, kind: str, valid: Sequence[Record], names: Sequence[str]) -> CertifiedRow:
+    it = experiment.smoothing
+    scores = [record.kinds[kind].score for record in valid]
+    bounds = edges(it.sigma, it.n, it.alpha, it.tau)
+    pixels = sum(score.labelled for score in scores)
+    certified, right = (_added([getattr(score, part) for score in scores]) for part in ("certified", "right"))
+    beyond = list(accumulate(reversed(right), initial=0))[::-1]
+    curve = Curve(tuple(bounds), certified, right, tuple(count / pixels for count in beyond))
+    radius = math.fsum(score.radius for score in scores) / max(1, sum(certified))
+    common = math.floor(1e5 * it.test.radius(it.sigma)) / 1e5  # never rounded up
+    reach = "its radius" if kind == "radii" else f"{common:g}"
+    within = f"every change of l2 length below {reach}" + (" inside the region" if it.region else "")
+    what = "its class, or group where one was certified," if kind == "adaptive" else "its class"
+    told = promise(valid[0].kinds[kind].promise, it.alpha, within, what)
+    return _row(kind, scores, names, radius if sum(certified) else math.nan, told, curve)
+
+
+def _row(
+    name: str,
+    scores: Sequence[Score],
+    names: Sequence[str],
+    radius: float = math.nan,
+    told: str | None = None,
+    curve: Curve | None = None,
+) -> CertifiedRow:
+    counts = _counts(scores, len(names))
+    nothing = Interval(math.nan, math.nan, math.nan)
+    labelled = [score.labelled for score in scores]
+    return CertifiedRow(
+        name,
+        interval(pooled_accuracy, counts),
+        nothing if name == "adaptive" else interval(miou, counts),
+        _share([score.abstained for score in scores], labelled),
+        _share([score.boundary[0] for score in scores], [score.boundary[1] for score in scores]),
+        _share(
+            [sum(score.pixels.intersection) - score.boundary[0] for score in scores],
+            [score.labelled - score.boundary[1] for score in scores],
+        ),
+        radius,
+        math.fsum(score.gain for score in scores) / max(1, sum(labelled)) if told else math.nan,
+        told,
+        _per_class(counts, names),
+        curve,
+    )
+
+
+def _share(parts: Sequence[int], wholes: Sequence[int]) -> Interval:
+    """Sum of parts over sum of wholes, with its bootstrap interval over images."""
+    whole = torch.tensor(wholes, dtype=torch.int64).view(-1, 1)
+    return interval(pooled_accuracy, Counts(torch.tensor(parts, dtype=torch.int64).view(-1, 1), whole, whole))
+
+
+def _counts(scores: Sequence[Score], classes: int) -> Counts:
+    def column(part: Callable[[Score], Sequence[int]]) -> Tensor:
+        return torch.tensor([part(score) for score in scores], dtype=torch.int64).view(-1, classes)
+
+    return Counts(
+        column(lambda score: score.pixels.intersection),
+        column(lambda score: score.pixels.predicted),
+        column(lambda score: score.pixels.labelled),
+    )
+
+
+def _per_class(counts: Counts, names: Sequence[str]) -> tuple[PerClass, ...]:
+    """Pooled over the images; classes that are neither labelled nor predicted are left out."""
+    right, labelled, iou = counts.intersection.sum(0), counts.labelled.sum(0), class_iou(counts)
+    recall = (right.double() / labelled).tolist()
+    return tuple(
+        PerClass(name, int(labelled[c]), recall[c], float(iou[c]))
+        for c, name in enumerate(names)
+        if not math.isnan(iou[c])
+    )
+
+
+def _added(parts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(sum(column) for column in zip(*parts, strict=True))
+
+
+def _ledger(records: Sequence[Record]) -> dict[str, dict[str, int]]:
+    book: dict[str, dict[str, int]] = {}
+    for record in records:
+        for purpose, passes in record.passes.items():
+            entry = book.setdefault(purpose, {"forward": 0, "backward": 0})
+            for way in entry:
+                entry[way] += passes[way]
+    return book

@@ -1,0 +1,185 @@
+"""Pictures of certificates: what is certified where and how far, and accuracy against radius."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from segradius.certification import ABSTAIN, Hierarchy
+from segradius.data import Classes
+from segradius.evaluation import CertifiedRow, CertifiedSummary
+from segradius.report.certified_table import NAMES
+from segradius.report.panels import (
+    VOID,
+    colour_bar,
+    colours,
+    full_palette,
+    grid,
+    height,
+    legend,
+    panel,
+    photo,
+    png,
+    rgb,
+)
+
+_STRIPE = (150, 150, 150)
+_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+
+
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """One image with what is said of it.
+
+    Attributes:
+        name: Its id.
+        image: (3, H, W).
+        label: (H, W).
+        base: (H, W) the model's prediction.
+        classes: (H, W) certified classes, `ABSTAIN` elsewhere.
+        level: (H, W) how coarse a group was certified; None for single classes.
+        radius: (H, W).
+        share: Share of the labelled pixels that are right, of the model and certified.
+    """
+
+    name: str
+    image: Tensor
+    label: Tensor
+    base: Tensor
+    classes: Tensor
+    level: Tensor | None
+    radius: Tensor
+    share: tuple[float, float]
+
+
+def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hierarchy: Hierarchy | None) -> bytes:
+    """A PNG with a row for each image: image, label, the model's prediction, certified classes, radius map.
+
+    Args:
+        shown: At least one.
+        classes: Names and palette.
+        title: Heading.
+        hierarchy: Groups of classes; None for single classes.
+    """
+    figure, axes = grid([height(each.image) for each in shown], 6, title)
+    palette = full_palette(classes, [m for each in shown for m in (each.base, each.classes)])
+    ceiling = max(each.radius.max().item() for each in shown)
+    for row, each in zip(axes, shown, strict=True):
+        painted = certified_colours(each.classes, palette, each.level, hierarchy)
+        stripes(painted, each.classes == ABSTAIN)
+        base, certified = (f"{100 * share:.1f} % right" for share in each.share)
+        panel(row[0], photo(each.image), f"image {each.name}")
+        panel(row[1], colours(each.label, palette, classes.ignore_index), "label")
+        panel(row[2], colours(each.base, palette, classes.ignore_index), f"model: {base}")
+        panel(row[3], painted, f"certified: {certified}")
+        panel(row[4], each.radius.numpy(), "radius", ceiling or 1.0)
+    abstained = Patch(facecolor="white", edgecolor=rgb(_STRIPE), hatch="////", label="abstained")
+    maps = [m for each in shown for m in (each.label, each.base, each.classes)]
+    legend(axes[0, 5], maps, classes, palette, [abstained], left=0.4)
+    colour_bar(figure, axes[0, 5], ceiling or 1.0, "certified radius, l2", upright=True)
+    return png(figure)
+
+
+def certified_colours(
+    found: Tensor, palette: NDArray[np.uint8], level: Tensor | None = None, hierarchy: Hierarchy | None = None
+) -> NDArray[np.uint8]:
+    """Certified classes (H, W) in colours (H, W, 3), abstained pixels white, a group in the mean of its colours.
+
+    Example:
+        >>> palette = np.array([[255, 0, 0], [0, 0, 255]], dtype=np.uint8)
+        >>> certified_colours(torch.tensor([[1, ABSTAIN]]), palette).tolist()
+        [[[0, 0, 255], [255, 255, 255]]]
+    """
+    index = found.clamp_min(0).numpy()
+    if hierarchy is None or level is None:
+        painted: NDArray[np.uint8] = palette[index]
+    else:
+        painted = group_colours(palette, hierarchy)[level.numpy(), index]
+    painted[(found == ABSTAIN).numpy()] = VOID
+    return painted
+
+
+def group_colours(palette: NDArray[np.uint8], hierarchy: Hierarchy) -> NDArray[np.uint8]:
+    """For each level the colour of each class's group, (L, C, 3): the mean of its classes'."""
+    groups = torch.tensor(hierarchy.levels)
+    same = (groups.unsqueeze(1) == groups.unsqueeze(2)).double().numpy()
+    known = palette[: same.shape[1]].astype(np.float64)
+    mean: NDArray[np.uint8] = (same @ known / same.sum(2, keepdims=True)).round().astype(np.uint8)
+    return mean
+
+
+def stripes(painted: NDArray[np.uint8], where: Tensor) -> None:
+    """Hatch the pixels ``where`` of colours (H, W, 3), in place."""
+    rows, columns = np.indices(painted.shape[:2])
+    period = max(4, painted.shape[0] // 20)
+    painted[where.numpy() & ((rows + columns) % period < max(1, period // 4))] = _STRIPE
+
+
+def map_png(found: Tensor, palette: NDArray[np.uint8], level: Tensor | None, hierarchy: Hierarchy | None) -> bytes:
+    """Certified classes (H, W) as a PNG in the data's colours, abstained pixels white."""
+    file = io.BytesIO()
+    Image.fromarray(certified_colours(found, palette, level, hierarchy)).save(file, format="PNG")
+    return file.getvalue()
+
+
+def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
+    """A PNG of certified pixel accuracy against radius, and below how many pixels have which radius of their own."""
+    rows = [row for row in summary.rows if row.curve is not None]
+    own = [row for row in rows if row.name == "radii"]
+    figure = Figure(figsize=(6.4, 3.6 if not own else 5.6), layout=ConstrainedLayoutEngine())
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1 + len(own), 1, squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + len(own)])[:, 0]
+    axes[0].set_title(title, fontsize=10, loc="left")
+    for place, name in enumerate(("base", "smoothed")):
+        value = 100 * summary.rows[place].pixacc.value
+        axes[0].plot(0, value, "ko" if name == "base" else "kx", markersize=5, clip_on=False, label=NAMES[name])
+    for colour, row in zip(_COLOURS, rows, strict=False):
+        radii, shares = _line(row)
+        axes[0].plot(radii, 100 * np.array(shares), color=colour, linewidth=1.6, label=NAMES[row.name])
+    axes[0].set_ylabel("certified PixAcc, %", fontsize=9)
+    axes[0].set_ylim(0, 100)
+    axes[0].legend(fontsize=8, frameon=False)
+    for axis, row in zip(axes[1:], own, strict=True):
+        _bars(axis, row, _COLOURS[rows.index(row)])
+    for axis in axes:
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="0.9", linewidth=0.6)
+        axis.set_axisbelow(True)
+    axes[-1].set_xlabel("l2 radius, images in [0, 1]", fontsize=9)
+    axes[-1].set_xlim(left=0)
+    return png(figure)
+
+
+def _line(row: CertifiedRow) -> tuple[Sequence[float], Sequence[float]]:
+    """Radii and accuracies; with a radius common to all pixels one step."""
+    if row.name != "radii":
+        end = 0.0 if math.isnan(row.radius) else row.radius
+        return (0.0, end, end), (row.pixacc.value, row.pixacc.value, 0.0)
+    assert row.curve is not None
+    end = 1 + sum(share > 0 for share in row.curve.accuracy)
+    return row.curve.edges[:end], row.curve.accuracy[:end]
+
+
+def _bars(axis: Axes, row: CertifiedRow, colour: str) -> None:
+    """Share of the labelled pixels in each interval of radii: right ones dark, wrong ones on top."""
+    assert row.curve is not None
+    pixels = sum(each.pixels for each in row.classes)
+    certified, right = (100 * np.array(part) / pixels for part in (row.curve.certified, row.curve.right))
+    axis.stairs(certified, row.curve.edges, fill=True, color=colour, alpha=0.35, label="certified, wrong")
+    axis.stairs(right, row.curve.edges, fill=True, color=colour, label="certified, right")
+    axis.set_ylabel("labelled pixels, %", fontsize=9)
+    axis.legend(fontsize=8, frameon=False)
