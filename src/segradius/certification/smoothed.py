@@ -76,7 +76,7 @@ class Smoothed:
         return torch.stack(parts).logsumexp(0) - math.log(self.samples)
 
     def frozen(self) -> AbstractContextManager[object]:
-        """The context in which the model is frozen and in evaluation mode; an attack holds it in backward passes too."""
+        """The context in which the model is frozen; it must last for backward passes, which make some copies again."""
         return self.model.frozen()
 
     def charged(self, ledger: Ledger) -> Ledger:
