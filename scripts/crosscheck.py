@@ -220,9 +220,8 @@ def main(
     about = {name: value for name, value in locals().items() if name != "out"}
     certifiers = Certifiers(SegCertify(tau, alpha), sigma, n0, n)
 
-    def check(
-        network: Model, image: Tensor, votes: Votes, certificate: Certificate, name: str
-    ) -> dict[str, CrossCheck]:
+    def check(network: Model, image: Tensor, drawn: tuple[Votes, Certificate], name: str) -> dict[str, CrossCheck]:
+        votes, certificate = drawn
         within = aims(certificate, votes, weakest=weakest)
         settings = {"samples": samples, "copies": copies, "image_id": name, "seed": seed}
         return {
