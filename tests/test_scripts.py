@@ -236,3 +236,15 @@ def test_the_script_of_regret_writes_what_it_prints(regret: ModuleType, tmp_path
     assert (tmp_path / "new" / "regret.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="got 4, 3 and 8"):
         regret.main(out=str(tmp_path), first=4, last=3)
+
+
+def test_bounds_of_a_constant_are_closed_forms_and_groups_of_one_are_alike(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    bounds = importlib.import_module("bounds")
+    rows = {row[0]: row[2:] for row in bounds.by_draws((100,), 0.001, 3, seed=0).rows}
+    log = math.log(1000)
+    assert float(rows["constant 0.9"][0]) == pytest.approx(0.9 - math.sqrt(log / 200), abs=1e-4)
+    assert float(rows["constant 0.9"][1]) == pytest.approx(0.9 - 7 * math.log(2000) / (3 * 99), abs=1e-4)
+    assert [name for name, found in rows.items() if found[3] != "–"] == [bounds.COIN]
+    shared, means = (row[2:] for row in bounds.by_group(100, 0.001, 3, seed=0).rows[:2])
+    assert shared[0] == means[0]

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from segradius.clever import Ball, clever_radius
 from segradius.errors import InputError
 from segradius.feedback import Feedback
 from segradius.goal import Goal
@@ -75,6 +76,10 @@ class View(Protocol):
 
     def smoothed_confidence(self, smoothing: Smoothing) -> Tensor:
         """Largest mean probability over noisy passes, which are made now and entered in the ledger; (N, H, W)."""
+        ...
+
+    def clever(self, ball: Ball) -> Tensor:
+        """CLEVER's radius in pixel units, from passes that are made now and entered in the ledger; (N, H, W)."""
         ...
 
     def alignment(self) -> Tensor:
@@ -149,6 +154,10 @@ class LogitView:
         )
         return found.amax(1)
 
+    def clever(self, ball: Ball) -> Tensor:
+        """CLEVER's radius, from derivatives of the model at samples of a ball."""
+        return clever_radius(self.model, self.images, self.randomness, ball, step=self.step, ledger=self.ledger).radius
+
     def alignment(self) -> Tensor:
         """Cosine of softmax and one-hot reference."""
         probability = self.logits.softmax(1)
@@ -212,6 +221,10 @@ class ScoreView:
         )
         self.paid(smoothing.samples)
         return found.amax(1)
+
+    def clever(self, ball: Ball) -> Tensor:
+        """Not to be had from scores."""
+        raise InputError("the weighting 'clever' needs derivatives of the model; use cr with a target of scores only")
 
     def alignment(self) -> Tensor:
         """Not to be had from two scores a pixel."""

@@ -6,13 +6,15 @@ certified radius keeps its weights between refreshes. Weights carry no gradient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from segradius.errors import InputError
+from segradius.clever import Ball
+from segradius.errors import InputError, unknown_name
 from segradius.goal import Goal
 from segradius.radius import normalised_radius
 from segradius.registry import Registry
@@ -26,6 +28,8 @@ class Weighting(Protocol):
         """Weights (N, H, W) and the state of the next step; ``state`` is None in the first."""
         ...
 
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.I).fullmatch
 
 WEIGHTINGS: Registry[type[Weighting]] = Registry("weighting")
 
@@ -103,6 +107,59 @@ class CertifiedRadius:
             return view.confidence()
         precision = torch.bfloat16 if self.precision == "bfloat16" else None
         return view.number(view.smoothed_confidence(Smoothing(self.sigma, self.samples, self.clamp, precision)))
+
+
+@WEIGHTINGS.register("clever")
+@dataclass(frozen=True)
+class CleverRadius:
+    """CLEVER's radius (Weng et al. 2018) in the place of the certified one: w = 1 / (1 + exp(a·z + b)).
+
+    z is the radius in units of half its mean over an image's counted pixels, so that a pixel of mean radius weighs ½
+    with the a and b of Eq. 10, and weights spread whatever the network's scale is.
+
+    Args:
+        a: Slope.
+        b: Offset.
+        radius: R of the ball, in pixel units.
+        batches: N_b.
+        samples: N_s.
+        probes: K, random directions at a sample; 0 for exact gradients, for tiny images only.
+        every: Refresh interval INT in steps.
+
+    Example:
+        >>> CleverRadius(samples=1).of_radius(torch.tensor([0.0, 0.3, 9.0]), torch.tensor(0.3)).tolist()
+        [0.982..., 0.5, 0.0]
+    """
+
+    a: float = 2.0
+    b: float = -4.0
+    radius: float = 1.5
+    batches: int = 10
+    samples: int = 32
+    probes: int = 4
+    every: int = 8
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"every must be at least 1, got {self.every}")
+        _ = self.ball
+
+    @property
+    def ball(self) -> Ball:
+        """Where gradients are sampled."""
+        return Ball(self.radius, self.batches, self.samples, self.probes)
+
+    def of_radius(self, radius: Tensor, mean: Tensor) -> Tensor:
+        """Weights of pixels with these radii, any shape, where their mean is given."""
+        unit = mean.clamp_min(torch.finfo(radius.dtype).tiny) / 2
+        return torch.sigmoid(-(self.a * (radius / unit) + self.b))
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Weights from sampled gradients every ``every`` steps, kept in between."""
+        if state is None or view.step % self.every == 0:
+            radius = view.number(view.clever(self.ball))
+            state = self.of_radius(radius, view.goal.mean(radius).view(-1, 1, 1))
+        return state, state
 
 
 @WEIGHTINGS.register("still_correct")
@@ -196,13 +253,33 @@ def times(one: Weighting, other: Weighting) -> Weighting:
 def parse_weighting(text: str, **cr_options: Any) -> Weighting:
     """A weighting by name, or a product such as ``"cr*still_correct"``; ``cr_options`` go to the certified radius.
 
+    Options of any one are written behind its name, with semicolons between them.
+
     Raises:
-        InputError: For an unknown name, with the nearest.
+        InputError: For an unknown name or option, with the nearest.
+
+    Example:
+        >>> parse_weighting("clever(batches=10;samples=1)").ball
+        Ball(radius=1.5, batches=10, samples=1, probes=4)
     """
     found: Weighting = Uniform()
-    for name in text.split("*"):
+    for factor in text.split("*"):
+        name, _, options = factor.strip().removesuffix(")").partition("(")
         kind = WEIGHTINGS[name.strip()]
-        found = times(found, kind(**cr_options) if kind is CertifiedRadius else kind())
+        given = _options(kind, options) if options else {}
+        found = times(found, kind(**({**cr_options, **given} if kind is CertifiedRadius else given)))
+    return found
+
+
+def _options(kind: type[Weighting], text: str) -> dict[str, Any]:
+    """Values of a weighting's fields from ``"batches=10;radius=0.5"``: numbers where they look like it, else words."""
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    found: dict[str, Any] = {}
+    for part in text.split(";"):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name not in known:
+            raise unknown_name("option of a weighting", name, known)
+        found[name] = int(value) if re.fullmatch(r"[+-]?\d+", value) else float(value) if _NUMBER(value) else value
     return found
 
 

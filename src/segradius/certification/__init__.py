@@ -1,16 +1,19 @@
 """Certificates by randomized smoothing: what a segmentation model answers, with a promise of how far that holds."""
 
 from segradius.certification.certificate import ABSTAIN, Certificate
+from segradius.certification.confidences import SoftRadii
 from segradius.certification.crosscheck import Aim, aims, crosscheck
 from segradius.certification.hierarchy import Adaptive, Hierarchy
 from segradius.certification.measures import boundary, certified_counts, information_gain
 from segradius.certification.noise import Noise, answers
+from segradius.certification.radii import PixelRadii
+from segradius.certification.sampling import Sampling
 from segradius.certification.segcertify import SegCertify
 from segradius.certification.selftest import self_test
 from segradius.certification.smoothed import Smoothed
 from segradius.certification.testing import CORRECTIONS, anytime_p_values, p_values, rejected
 from segradius.certification.verdicts import CrossCheck, Summary, Verdict, refuted, summarise
-from segradius.certification.votes import Sampling, Votes, vote
+from segradius.certification.votes import Votes, vote
 
 __all__ = [
     "ABSTAIN",
@@ -21,9 +24,11 @@ __all__ = [
     "CrossCheck",
     "Hierarchy",
     "Noise",
+    "PixelRadii",
     "Sampling",
     "SegCertify",
     "Smoothed",
+    "SoftRadii",
     "Summary",
     "Verdict",
     "Votes",

@@ -18,9 +18,10 @@ from segradius.attacks.making import make_attack
 from segradius.attacks.task import Attack, Model
 from segradius.certification.certificate import Certificate
 from segradius.certification.noise import Noise
+from segradius.certification.sampling import Sampling
 from segradius.certification.smoothed import Smoothed
 from segradius.certification.verdicts import AT_REST, CrossCheck, Verdict
-from segradius.certification.votes import Sampling, Votes, vote
+from segradius.certification.votes import Votes, vote
 from segradius.errors import InputError
 from segradius.ledger import Ledger
 from segradius.randomness import Randomness
@@ -62,7 +63,7 @@ def crosscheck(
         model: What was smoothed.
         noise: That of the smoothed model as it is used, whatever the certificate says of itself.
         image: (3, H, W) in [0, 1].
-        certificate: Its own. Pixels certified as a group of classes are left out.
+        certificate: Its own, made of votes. Pixels certified as a group of classes are left out.
         aims: From `aims`, or any.
         attack: Given ``eps=``, a white-box attack in l2. It must keep its last iterate: the best by flips is the image
             itself where none flips, though its pixels may have lost what was promised of them.

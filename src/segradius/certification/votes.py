@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.task import Journal
-from segradius.certification.noise import Answer, Noise, answers
-from segradius.errors import InputError
+from segradius.certification.noise import Answer
+from segradius.certification.sampling import Sampling, draw
 from segradius.prediction import predict
 from segradius.randomness import Randomness
 
@@ -53,41 +53,6 @@ class Votes:
         return (self.first + self.counts).argmax(0)
 
 
-#: After a look, from the votes so far: whether enough is known.
-Enough = Callable[[Votes], bool]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How noisy copies are drawn and counted.
-
-    Args:
-        noise: σ, and where and how noise is added.
-        n0: Copies that name the class of each pixel.
-        n: Copies that test it; with ``enough`` the most that are drawn.
-        together: Copies in one pass; None for a number that suits the device. Changes no result but by rounding.
-        enough: Asked after every ``every`` copies of the second lot whether to stop; None to draw all.
-        every: Copies between two looks.
-
-    Raises:
-        InputError: For a number below 1.
-    """
-
-    noise: Noise
-    n0: int = 100
-    n: int = 1000
-    together: int | None = None
-    enough: Enough | None = None
-    every: int = 100
-
-    def __post_init__(self) -> None:
-        for name in ("n0", "n", "every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.together is not None and self.together < 1:
-            raise InputError(f"together is {self.together}; expected at least 1")
-
-
 def vote(
     answer: Answer,
     image: Tensor,
@@ -110,34 +75,19 @@ def vote(
         journal: Keeps the counts, so that a killed run goes on with the next copy.
 
     Example:
+        >>> from segradius.certification import Noise
         >>> tally = vote(lambda x: x, torch.rand(3, 8, 8), 3, Sampling(Noise(0.1), 10, 50), Randomness(0, ("a",)))
         >>> tally.counts.sum(0).unique().tolist(), tally.successes.shape
         ([50], torch.Size([8, 8]))
     """
-    tally = _restored(image, num_classes, journal)
-
-    def count(until: int) -> None:
-        for logits in answers(
-            answer, image, sampling.noise, randomness, tally.done, until - tally.done, together=sampling.together
-        ):
-            tally.add(logits, tally.done >= sampling.n0)
-            if progress is not None:
-                progress(len(logits))
-            if journal is not None:
-                journal.save(tally.standing)
-
-    if progress is not None and tally.done:
-        progress(tally.done)
-    count(max(sampling.n0, tally.done))
-    end = sampling.n0 + sampling.n
-    while tally.done < end and not _enough(tally, sampling):
-        looks = (tally.done - sampling.n0) // sampling.every
-        count(end if sampling.enough is None else min(end, sampling.n0 + (looks + 1) * sampling.every))
-    return tally.votes(sampling)
+    tally = _restored(image, num_classes, sampling, journal)
+    draw(answer, image, sampling, randomness, tally, progress=progress, journal=journal)
+    return tally.seen()
 
 
 @dataclass
 class _Tally:
+    sampling: Sampling
     first: Tensor
     counts: Tensor
     finite: Tensor
@@ -153,24 +103,15 @@ class _Tally:
     def standing(self) -> dict[str, Tensor | int]:
         return {"first": self.first, "counts": self.counts, "finite": self.finite, "done": self.done}
 
-    def votes(self, sampling: Sampling) -> Votes:
-        n = self.done - sampling.n0
-        looks = sampling.enough is not None
-        return Votes(self.first, self.counts, sampling.n0, n, sampling.noise.sigma, bool(self.finite), looks)
+    def seen(self) -> Votes:
+        n0, sigma, looks = self.sampling.n0, self.sampling.noise.sigma, self.sampling.enough is not None
+        return Votes(self.first, self.counts, n0, self.done - n0, sigma, bool(self.finite), looks)
 
 
-def _enough(tally: _Tally, sampling: Sampling) -> bool:
-    """Whether the counts so far are enough, asked at whole multiples of ``every`` only, before and after a kill."""
-    drawn = tally.done - sampling.n0
-    if sampling.enough is None or drawn == 0 or drawn % sampling.every:
-        return False
-    return sampling.enough(tally.votes(sampling))
-
-
-def _restored(image: Tensor, num_classes: int, journal: Journal | None) -> _Tally:
+def _restored(image: Tensor, num_classes: int, sampling: Sampling, journal: Journal | None) -> _Tally:
     kept = journal.load() if journal is not None else None
     if kept is not None:
         first, counts, finite = (kept[name].to(image.device) for name in ("first", "counts", "finite"))
-        return _Tally(first, counts, finite, int(kept["done"]))
+        return _Tally(sampling, first, counts, finite, int(kept["done"]))
     empty = torch.zeros((num_classes, *image.shape[1:]), dtype=torch.int32, device=image.device)
-    return _Tally(empty, empty.clone(), torch.ones((), dtype=torch.bool, device=image.device))
+    return _Tally(sampling, empty, empty.clone(), torch.ones((), dtype=torch.bool, device=image.device))

@@ -96,7 +96,13 @@ def _losses() -> list[Section]:
 def _weightings() -> list[Section]:
     from segradius.weightings import WEIGHTINGS
 
-    return [("", [(n, WEIGHTINGS.summary(n)) for n in WEIGHTINGS], ["\nA product is written cr*still_correct."])]
+    return [
+        (
+            "",
+            [(n, WEIGHTINGS.summary(n)) for n in WEIGHTINGS],
+            ["\nA product is written cr*still_correct, options clever(batches=10;samples=1)."],
+        )
+    ]
 
 
 def _models() -> list[Section]:

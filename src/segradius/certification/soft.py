@@ -1,0 +1,135 @@
+"""Lower confidence bounds for the mean of a stream of confidences, by name: how a soft certificate is bounded.
+
+A bound is a frozen dataclass of α and n. ``start`` makes a state for a shape, ``add`` streams draws into it and
+``lower`` reads the bound off, so that n draws of an image never lie in memory at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from segradius.certification.betting import Betting
+from segradius.certification.bounds import bernstein_lower, check, hoeffding_lower
+from segradius.errors import InputError
+from segradius.registry import Registry
+
+
+class SoftBound(Protocol):
+    """A lower bound for the mean of each pixel's draws in [0, 1], with P(mean < bound) ≤ α."""
+
+    def __init__(self, alpha: float, trials: int) -> None: ...
+
+    def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Any:
+        """The state before any draw."""
+        ...
+
+    def add(self, state: Any, values: Tensor) -> Any:
+        """The state after draws ``values`` (k, …) in [0, 1]; the state given is used up."""
+        ...
+
+    def lower(self, state: Any) -> Tensor:
+        """The bound, (…) float64 in [0, 1]."""
+        ...
+
+
+SOFT_BOUNDS: Registry[type[SoftBound]] = Registry("soft bound")
+SOFT_BOUNDS.register("betting")(Betting)
+
+#: The tightest for confidences, which vary little.
+DEFAULT = "betting"
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Number of draws, their sum and the sum of their squares, the sums (…) float64."""
+
+    count: int
+    total: Tensor
+    squares: Tensor
+
+
+@SOFT_BOUNDS.register("hoeffding")
+@dataclass(frozen=True)
+class Hoeffding:
+    """Hoeffding's bound, the classic: its width depends on n and α alone.
+
+    Args:
+        alpha: Error rate of one pixel in (0, 1).
+        trials: Number of draws n ≥ 1.
+
+    Example:
+        >>> bound = SOFT_BOUNDS["hoeffding"](alpha=0.001, trials=100)
+        >>> bound.lower(bound.add(bound.start((2,)), torch.full((100, 2), 0.9)))
+        tensor([0.7142, 0.7142], dtype=torch.float64)
+    """
+
+    alpha: float
+    trials: int
+
+    def __post_init__(self) -> None:
+        check(self.trials, self.alpha)
+
+    def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Moments:
+        """No draws."""
+        return _no_draws(shape, device)
+
+    def add(self, state: Moments, values: Tensor) -> Moments:
+        """Sums with ``values`` (k, …) added."""
+        return _added(state, values)
+
+    def lower(self, state: Moments) -> Tensor:
+        """The bound, (…); raises `InputError` unless exactly n draws were added."""
+        _check_complete(state.count, self.trials)
+        return hoeffding_lower(state.total, self.trials, self.alpha)
+
+
+@SOFT_BOUNDS.register("bernstein")
+@dataclass(frozen=True)
+class Bernstein:
+    """Maurer and Pontil's empirical Bernstein bound: its width follows the sample variance once n ≫ ln(1/α).
+
+    Args:
+        alpha: Error rate of one pixel in (0, 1).
+        trials: Number of draws n ≥ 1.
+    """
+
+    alpha: float
+    trials: int
+
+    def __post_init__(self) -> None:
+        check(self.trials, self.alpha)
+
+    def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Moments:
+        """No draws."""
+        return _no_draws(shape, device)
+
+    def add(self, state: Moments, values: Tensor) -> Moments:
+        """Sums with ``values`` (k, …) added."""
+        return _added(state, values)
+
+    def lower(self, state: Moments) -> Tensor:
+        """The bound, (…); raises `InputError` unless exactly n draws were added."""
+        _check_complete(state.count, self.trials)
+        return bernstein_lower(state.total, state.squares, self.trials, self.alpha)
+
+
+def _no_draws(shape: Sequence[int], device: torch.device | str) -> Moments:
+    zeros = torch.zeros(tuple(shape), dtype=torch.float64, device=device)
+    return Moments(0, zeros, zeros)
+
+
+def _added(state: Moments, values: Tensor) -> Moments:
+    total, squares = state.total, state.squares
+    for x in values.detach().double():
+        total, squares = total + x, squares + x.square()
+    return Moments(state.count + len(values), total, squares)
+
+
+def _check_complete(count: int, trials: int) -> None:
+    if count != trials:
+        raise InputError(f"the bound holds for the {trials} draws it was made for, got {count}")
