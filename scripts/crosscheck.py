@@ -41,12 +41,13 @@ from segradius.certification import (
 from segradius.cli.parsing import names
 from segradius.cli.parsing import size as parse_size
 from segradius.data import SegmentationData, open_data
-from segradius.errors import InputError
+from segradius.errors import InputError, unknown_name
 from segradius.models import load_model
 from segradius.randomness import Randomness
 from segradius.report.table import Cells
 from segradius.storage import write_atomically
 
+NAMES = SOUND, HALF, TWICE = "sound", "half the noise", "twice the radius"
 Drawn = Mapping[str, tuple[Votes, Certificate]]
 
 
@@ -59,12 +60,14 @@ class Certifiers:
         sigma: σ of the smoothed model.
         n0: Copies that name classes.
         n: Copies that test them.
+        names: Which of `NAMES` are asked for.
     """
 
     test: SegCertify
     sigma: float
     n0: int
     n: int
+    names: Sequence[str] = NAMES
 
     def votes(self, sigma: float, model: Model, image: Tensor, keys: Randomness) -> Votes:
         """Votes under noise of any σ."""
@@ -73,16 +76,13 @@ class Certifiers:
 
     def all(self, model: Model, image: Tensor, keys: Randomness) -> Drawn:
         """Votes and certificates of an image by the names of the certifiers."""
-        honest, narrow = (self.votes(sigma, model, image, keys) for sigma in (self.sigma, self.sigma / 2))
-        claimed = {
-            "sound": honest,
-            "half the noise": replace(narrow, sigma=self.sigma),
-            "twice the radius": replace(honest, sigma=2 * self.sigma),
-        }
-        return {name: (votes, self.test(votes)) for name, votes in claimed.items()}
-
-
-NAMES = ("sound", "half the noise", "twice the radius")
+        claimed = {}
+        if set(self.names) - {HALF}:
+            honest = self.votes(self.sigma, model, image, keys)
+            claimed = {SOUND: honest, TWICE: replace(honest, sigma=2 * self.sigma)}
+        if HALF in self.names:
+            claimed[HALF] = replace(self.votes(self.sigma / 2, model, image, keys), sigma=self.sigma)
+        return {name: (claimed[name], self.test(claimed[name])) for name in self.names}
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Row:
 def on_brightness(certifiers: Certifiers, images: int, copies: int) -> list[Row]:
     """The self-test of each."""
     rows = []
-    for name in NAMES:
+    for name in certifiers.names:
         certify = partial(_one, certifiers, name)
         found = self_test(certify, certifiers.sigma, certifiers.test.alpha, images=images, copies=copies)
         rows.append(Row("self-test", name, None, found, refuted(found), {}))
@@ -108,15 +108,15 @@ def on_brightness(certifiers: Certifiers, images: int, copies: int) -> list[Row]
 
 
 def _one(certifiers: Certifiers, name: str, model: Model, image: Tensor, keys: Randomness) -> tuple[Votes, Certificate]:
-    return certifiers.all(model, image, keys)[name]
+    return replace(certifiers, names=(name,)).all(model, image, keys)[name]
 
 
 def on_images(
     model: Any, data: SegmentationData, certifiers: Certifiers, check: Callable[..., dict[str, CrossCheck]], seed: int
 ) -> Any:
     """After each image, the rows so far."""
-    checks: dict[str, dict[str, list[CrossCheck]]] = {name: {} for name in NAMES}
-    abstained: dict[str, list[float]] = {name: [] for name in NAMES}
+    checks: dict[str, dict[str, list[CrossCheck]]] = {name: {} for name in certifiers.names}
+    abstained: dict[str, list[float]] = {name: [] for name in certifiers.names}
     for sample in (data[place] for place in range(len(data))):
         image = sample.image.to(model.device)
         drawn = certifiers.all(model, image, Randomness(seed, (sample.id,)))
@@ -126,7 +126,7 @@ def on_images(
                 checks[name].setdefault(attack, []).append(found)
         yield [
             _row(f"{data.name}, {attack}", name, abstained[name], found, certifiers.test.alpha)
-            for name in NAMES
+            for name in certifiers.names
             for attack, found in checks[name].items()
         ]
 
@@ -180,6 +180,7 @@ def main(
     alpha: float = 0.001,
     n0: int = 50,
     n: int = 500,
+    certifiers: str = ",".join(NAMES),
     attacks: str = "cr_pgd",
     steps: int = 10,
     samples: int = 4,
@@ -206,6 +207,7 @@ def main(
         alpha: Error rate of an image's certificate.
         n0: Noisy copies that name the classes.
         n: Noisy copies that test them.
+        certifiers: Which of the three, commas between them.
         attacks: Names of white-box attacks.
         steps: Of each attack.
         samples: Noisy copies behind a gradient.
@@ -218,7 +220,11 @@ def main(
         out: Folder of crosscheck.json and crosscheck.md.
     """
     about = {name: value for name, value in locals().items() if name != "out"}
-    certifiers = Certifiers(SegCertify(tau, alpha), sigma, n0, n)
+    asked = names(certifiers)
+    for name in asked:
+        if name not in NAMES:
+            raise unknown_name("certifier", name, NAMES)
+    tested = Certifiers(SegCertify(tau, alpha), sigma, n0, n, asked)
 
     def check(network: Model, image: Tensor, drawn: tuple[Votes, Certificate], name: str) -> dict[str, CrossCheck]:
         votes, certificate = drawn
@@ -231,7 +237,7 @@ def main(
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    first = rows = on_brightness(certifiers, tests, max(copies, 1000))
+    first = rows = on_brightness(tested, tests, max(copies, 1000))
     _write(folder, about, rows)
     if model:
         network = load_model(model, weights=weights or None, device=device)
@@ -240,7 +246,7 @@ def main(
                 raise InputError(f"{network.name} is no torch network to turn to bfloat16")
             network.network.to(torch.bfloat16)
         source = open_data(data, split=split, size=parse_size(size), stride=stride, limit=limit)
-        for found in on_images(network, source, certifiers, check, seed):
+        for found in on_images(network, source, tested, check, seed):
             rows = [*first, *found]
             _write(folder, about, rows)
     Console(width=160).print(table(rows).rich())

@@ -54,7 +54,7 @@ def darker(pixel, eps, cut=0.0):
     return attack
 
 
-def check(claim, attacks, copies=4000, **options):
+def check(claim, attacks, copies=1500, **options):
     """Verdicts on the linear model under attacks given by name as (ε, attacked pixel)."""
     tried = {name: Aim(eps, torch.arange(64).view(8, 8) == pixel) for name, (eps, pixel) in attacks.items()}
     pixels = iter([pixel for _, pixel in attacks.values()])
@@ -73,14 +73,14 @@ def test_true_radii_are_never_refuted_and_the_best_attack_uses_all_of_the_bound(
             assert verdict.used == pytest.approx(1, abs=0.15)
             assert verdict.length == pytest.approx(attacks[name][0], rel=1e-5)
             assert verdict.pixels == (verdict.length < SIGMA * U).sum()
-    assert found.ledger.by_purpose() == {"certification": {"forward": 5 * 4000, "backward": 0}}
+    assert found.ledger.by_purpose() == {"certification": {"forward": 5 * 1500, "backward": 0}}
 
 
 def test_radii_that_are_too_large_fall_below_their_bound_at_rest_and_lose_the_class_under_attack():
     found = check(certificate(1.5 * SIGMA * U), {"attack": (1.45 * SIGMA * float(U.flatten()[20]), 20)}).verdicts
-    # Pixels with Φ(1.5u) − Φ(u) beyond five standard deviations of a share of 4000 votes.
+    # Pixels with Φ(1.5u) − Φ(u) beyond five standard deviations of a share of 1500 votes.
     gap = torch.special.ndtr(1.5 * U) - torch.special.ndtr(U)
-    assert found[AT_REST].below >= (gap > 5 * 0.5 / math.sqrt(4000)).sum() > 20
+    assert found[AT_REST].below >= (gap > 5 * 0.5 / math.sqrt(1500)).sum() > 10
     assert found[AT_REST].lost == 0
     assert found["attack"].lost == found["attack"].flipped == 1
     assert found["attack"].below >= 1
@@ -105,11 +105,11 @@ def test_the_gradient_attack_uses_the_bound_as_the_closed_form_says():
     """Weakest pixels that are independent and alike share the budget: each gets the root of its share of it."""
     image = torch.full((3, 8, 8), 0.5 + SIGMA * 1.2 / math.sqrt(3))
     claim = certificate(torch.full((8, 8), SIGMA))
-    victims = {str(count): Aim(0.99 * SIGMA, torch.arange(64).view(8, 8) < count) for count in (1, 4, 16)}
+    victims = {str(count): Aim(0.99 * SIGMA, torch.arange(64).view(8, 8) < count) for count in (1, 9)}
     found = crosscheck(
-        Brightness(), Noise(SIGMA), image, claim, victims, attack=partial(CR_PGD, steps=20), samples=64, copies=2000
+        Brightness(), Noise(SIGMA), image, claim, victims, attack=partial(CR_PGD, steps=5), samples=16, copies=1000
     ).verdicts
-    for count in (1, 4, 16):
+    for count in (1, 9):
         assert found[str(count)].used == pytest.approx(1 / math.sqrt(count), abs=0.1)
         assert found[str(count)].length == pytest.approx(0.99 * SIGMA, rel=1e-3)
         assert (found[str(count)].lost, found[str(count)].below) == (0, 0)
@@ -140,7 +140,7 @@ def test_only_pixels_with_noise_are_attacked_and_every_pass_is_in_the_ledger():
     assert found.ledger.backward.sum() == counting.backward
 
 
-def certifier(test, n=600, sampled=SIGMA, claimed=SIGMA):
+def certifier(test, n=500, sampled=SIGMA, claimed=SIGMA):
     def certify(model, image, keys):
         votes = vote(model.logits, image, model.num_classes, Sampling(Noise(sampled), 20, n), keys)
         votes = replace(votes, sigma=claimed)
@@ -151,10 +151,10 @@ def certifier(test, n=600, sampled=SIGMA, claimed=SIGMA):
 
 @pytest.mark.parametrize("test", [SegCertify(), SegCertify(0.9), SegCertify(correction="bonferroni"), PixelRadii()])
 def test_the_self_test_passes_certifiers_that_hold(test):
-    found = self_test(certifier(test), SIGMA, 0.001, images=4, weakest=(1, 3))
+    found = self_test(certifier(test), SIGMA, 0.001, images=3, weakest=(1, 3), copies=600)
     assert refuted(found) == []
     assert found["all"].pixels > 0
-    assert found["weakest 1"].used == pytest.approx(1, abs=0.1)
+    assert found["weakest 1"].used == pytest.approx(1, abs=0.25)
 
 
 def test_the_self_test_finds_a_certifier_that_votes_under_half_the_noise_even_at_rest():
@@ -163,14 +163,14 @@ def test_the_self_test_finds_a_certifier_that_votes_under_half_the_noise_even_at
 
 
 def test_the_self_test_finds_a_certifier_that_claims_twice_the_radius_by_its_lost_classes_alone():
-    found = refuted(self_test(certifier(SegCertify(), claimed=2 * SIGMA), SIGMA, 0.001, images=6))
+    found = refuted(self_test(certifier(SegCertify(), claimed=2 * SIGMA), SIGMA, 0.001, images=4, copies=600))
     assert "lost, weakest 1" in found
     assert "below, at rest" not in found
 
 
 @pytest.mark.parametrize("broken", [{"sampled": SIGMA / 2}, {"claimed": 2 * SIGMA}])
 def test_the_self_test_finds_broken_radii_of_single_pixels(broken):
-    assert refuted(self_test(certifier(PixelRadii(), **broken), SIGMA, 0.001, images=6))
+    assert refuted(self_test(certifier(PixelRadii(), **broken), SIGMA, 0.001, images=4, copies=600))
 
 
 def test_aims_lie_inside_the_radii_and_take_the_fewest_votes():
@@ -178,17 +178,16 @@ def test_aims_lie_inside_the_radii_and_take_the_fewest_votes():
     votes = Votes(torch.tensor([0, 10]).int().view(2, 1, 1).expand(2, 8, 8), counts, 10, 1000, SIGMA)
     claim = certificate(torch.where(U > 1, U, 0.0), certified=U > 1)
     found = aims(claim, votes, weakest=(1, 5), quantiles=(0.0, 0.5), share=0.9)
-    names = [f"{kind} at quantile {q}" for q in ("0", "0.5") for kind in ("all", "weakest 1", "weakest 5")]
+    names = [f"{kind}{label}" for label in ("", " at quantile 0.5") for kind in ("all", "weakest 1", "weakest 5")]
     assert list(found) == names
-        f"{kind} at quantile {q}" for q in ("0", "0.5") for kind in ("all", "weakest 1", "weakest 5")
-    ]
-    for quantile in (0, 0.5):
-        every, one, five = (found[f"{kind} at quantile {quantile:g}"] for kind in ("all", "weakest 1", "weakest 5"))
+    for label in ("", " at quantile 0.5"):
+        every, one, five = (found[f"{kind}{label}"] for kind in ("all", "weakest 1", "weakest 5"))
         assert torch.equal(every.victims, (U > 1) & (every.eps < U))
         place = every.victims.flatten().nonzero().flatten()
         assert five.victims.flatten().nonzero().flatten().tolist() == place[:5].tolist()
         assert one.victims.flatten().nonzero().item() == place[0]
         assert every.eps == one.eps == five.eps
+    assert list(aims(replace(claim, radius=torch.full((8, 8), 0.1)), votes, quantiles=(0.0, 0.5))) == ["all"]
     assert aims(replace(claim, certified=~ONES), votes, weakest=(1,)) == {}
     with pytest.raises(InputError, match="share is 1"):
         aims(claim, votes, share=1)
@@ -205,7 +204,7 @@ def test_levels_of_the_pixels_sum_to_alpha(step, certified, alpha):
 
 @given(st.integers(0, 50), st.integers(0, 50), st.floats(0.01, 0.99))
 def test_the_lower_tail_is_the_binomial_one(hits, more, p):
-    found = _lower_tail(torch.tensor([hits]), torch.tensor([hits + more]), torch.tensor([p]).double())
+    found = _lower_tail(torch.tensor([hits]), torch.tensor([hits + more]), torch.tensor([p], dtype=torch.float64))
     assert found.item() == pytest.approx(stats.binom.cdf(hits, hits + more, p), rel=1e-9)
 
 

@@ -133,7 +133,7 @@ def aims(
         certificate: Of the image.
         votes: Behind it; the fewer for the guess, the weaker.
         weakest: Sizes of groups of the weakest pixels.
-        quantiles: Of the radii of the certified pixels; more than one only where radii differ.
+        quantiles: Of the radii of the certified pixels. Where radii are equal, one of them is left.
         share: Of the radius, below 1.
 
     Raises:
@@ -142,12 +142,14 @@ def aims(
     if not 0 < share < 1:
         raise InputError(f"share is {share}; expected a number in (0, 1), as a certificate says nothing at its radius")
     radii = certificate.radius[_alone(certificate, 0.0)].double()
-    found = {}
+    found: dict[str, Aim] = {}
     for quantile in quantiles if radii.numel() else ():
         # "higher" takes a radius that some pixel has: between two, pixels of the lower one would drop out.
         eps = share * float(radii.quantile(quantile, interpolation="higher"))
+        if any(eps == aim.eps for aim in found.values()):
+            continue
         there = _alone(certificate, eps)
-        label = "" if len(quantiles) == 1 else f" at quantile {quantile:g}"
+        label = f" at quantile {quantile:g}" if quantile else ""
         found[f"all{label}"] = Aim(eps, there)
         order = votes.successes.masked_fill(~there, votes.n + 1).flatten().argsort(stable=True)
         for count in weakest:

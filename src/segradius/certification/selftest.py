@@ -29,6 +29,7 @@ def self_test(
     *,
     images: int = 10,
     weakest: Sequence[int] = (1,),
+    quantiles: Sequence[float] = (0.0, 0.5),
     copies: int = 1000,
     seed: int = 0,
 ) -> dict[str, Summary]:
@@ -43,6 +44,7 @@ def self_test(
         alpha: Error rate that the certifier promises for an image.
         images: How often a certificate is drawn, with new noise each time.
         weakest: Sizes of the groups of weakest pixels that are attacked.
+        quantiles: Of the radii, as for `aims`.
         copies: Copies that judge.
         seed: Of all noise.
 
@@ -61,7 +63,7 @@ def self_test(
     for number in range(images):
         name = f"self-test {number}"
         votes, certificate = certifier(model, image, Randomness(seed, (name,)))
-        within = aims(certificate, votes, weakest=weakest)
+        within = aims(certificate, votes, weakest=weakest, quantiles=quantiles)
         checks.append(
             crosscheck(model, Noise(sigma), image, certificate, within, copies=copies, image_id=name, seed=seed)
         )
