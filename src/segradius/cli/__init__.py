@@ -43,6 +43,7 @@ EXAMPLES = {
       --n 1000 --tau 0.75 --radii one --device cuda --out camvid-certified
   segradius certify --target onnx:model.onnx --data camvid:PATH --size 240x320 --limit 10 --sigma 0.1 \\
       --hierarchy groups.yaml --out served
+  segradius certify --model demo --data scenes:48x64 --sigma 0.1 --n 200 --limit 4 --attack cr_pgd,sea --out checked
   segradius certify --config certify.yaml --early-stop 0.01""",
     "demo": "example:\n  segradius demo --out my-demo",
     "list": "example:\n  segradius list attacks",

@@ -28,6 +28,12 @@ def certify(
     clamp: bool = False,
     precision: Literal["float32", "bfloat16"] = "float32",
     region: str | None = None,
+    attack: str | None = None,
+    steps: int = 10,
+    samples: int = 8,
+    share: float = 0.99,
+    weakest: str | int | list[int] | None = "1,10",
+    check_copies: int = 1000,
     out: str = "segradius-certified",
     weights: str | None = None,
     num_classes: int | None = None,
@@ -81,6 +87,13 @@ def certify(
         precision: Of the network: float32 or bfloat16.
         region: Mask image: noise falls where it is not 0, and the certificate is about changes inside it only; all
             pixels of the image are certified.
+        attack: Put the certificate to the test: white-box attacks, commas between them, as in cr_pgd,sea, on the
+            smoothed model inside the certified radius; counts the certified pixels that flip.
+        steps: Steps of those attacks.
+        samples: Noisy copies behind each of their gradients.
+        share: Of the certified radius that they may use, below 1.
+        weakest: Beside all certified pixels, attack the so many that are nearest to flipping, as in 1,10.
+        check_copies: Fresh noisy copies that judge what they found.
         out: Folder of the report.
         weights: File with the network's weights, .safetensors or a checkpoint that holds tensors only.
         num_classes: Number of classes, where the model does not tell.
@@ -113,7 +126,7 @@ def certify(
     from segradius.cli.running import warn
     from segradius.cli.workflow import doubts
     from segradius.data import open_data
-    from segradius.evaluation import Certification, DataChoice, Smoothing, digest
+    from segradius.evaluation import Certification, CrossChecking, DataChoice, Smoothing, digest
 
     at = CertifyPlace(Path(out), overwrite, batch_size, figures, checkpoint_seconds)
     mask = read_region(region)
@@ -141,5 +154,9 @@ def certify(
     seen, chosen = open_seen(asked, device)
     for warning in doubts(asked.text, weights, seen.num_classes, len(opened.classes)):
         warn(warning)
-    carry_out_certification(Certification(chosen, images, smoothing, seed), seen, opened, mask, at)
+    checking = None
+    if attack is not None:
+        groups = parsing.counts(weakest) or ()
+        checking = CrossChecking(tuple(parsing.names(attack)), steps, samples, check_copies, share, tuple(groups))
+    carry_out_certification(Certification(chosen, images, smoothing, seed, checking), seen, opened, mask, at)
     return 0

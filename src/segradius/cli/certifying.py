@@ -35,10 +35,12 @@ from segradius.evaluation import (
     Record,
     Records,
     Seen,
+    Study,
     certified_csv,
     certified_json,
     certify_all,
     check_classes,
+    cross_check,
     file_name,
     least_copies,
     resumable_certification,
@@ -103,7 +105,7 @@ def carry_out_certification(
     _doubt(experiment, model, data, left)
     places = at.folder / CHECKPOINTS
     model, checkpoints = resumable_certification(experiment, model, data, records, places, at.checkpoint_seconds, warn)
-    run = CertifyRun(experiment, model, data, checkpoints, region, at.batch_size)
+    run = CertifyRun(experiment, model, data, checkpoints, region, at.batch_size, studies=_studies(experiment, model))
     set_aside = _run(run, records, len(left), at.folder)
     found = [record for image in data.ids if (record := records.get(image)) is not None and record.done]
     if not any(record.finite for record in found):
@@ -115,6 +117,14 @@ def carry_out_certification(
     checkpoints.tidy()
     _print(summary, len(data) - len(left), len(data), at.folder)
     return summary
+
+
+def _studies(experiment: Certification, model: Seen) -> dict[str, Study]:
+    if experiment.crosscheck is None:
+        return {}
+    if not isinstance(model, Segmenter):
+        raise InputError("--attack on a certificate needs the gradients of the model, and a target gives scores only")
+    return {"crosscheck": cross_check(experiment, model)}
 
 
 def _opened(experiment: Certification, at: CertifyPlace) -> Records:
@@ -197,7 +207,7 @@ def _certified(run: CertifyRun, record: Record, sample: Sample) -> Certified:
 
 def _print(summary: CertifiedSummary, reused: int, total: int, folder: Path) -> None:
     console = screen()
-    for cells in certified_tables(summary)[:1]:
+    for cells in certified_tables(summary)[:-1]:  # that by class is long
         console.print(cells.rich())
     if reused:
         console.print(f"{reused} of {total} images were there from an earlier run.")

@@ -1,10 +1,11 @@
 """Experiments: what to run, running it so that it can be stopped at any time, and what came out."""
 
 from segradius.evaluation.certify_files import certified_csv, certified_json
-from segradius.evaluation.certify_runner import CertifyRun, Study, Subject, certify_all
+from segradius.evaluation.certify_runner import CertifyRun, Study, Subject, certify_all, cross_check
 from segradius.evaluation.certify_summary import CertifiedRow, CertifiedSummary, summarise_certified
 from segradius.evaluation.certifying import Certification, Smoothing
 from segradius.evaluation.check import check_classes, class_names, fault, usable
+from segradius.evaluation.crosschecking import CrossChecking, check_rows
 from segradius.evaluation.experiment import AttackPlan, DataChoice, Experiment, ModelChoice
 from segradius.evaluation.files import per_image_csv, results_json, traces_csv
 from segradius.evaluation.journal import Checkpoints, FileJournal, digest
@@ -28,6 +29,7 @@ __all__ = [
     "CertifyRun",
     "Checkpoints",
     "Comparison",
+    "CrossChecking",
     "DataChoice",
     "Experiment",
     "FileJournal",
@@ -53,7 +55,9 @@ __all__ = [
     "certified_json",
     "certify_all",
     "check_classes",
+    "check_rows",
     "class_names",
+    "cross_check",
     "digest",
     "execute",
     "fault",

@@ -39,7 +39,8 @@ class Subject:
     where: Tensor | None
 
 
-#: Looks further into a certified image; returns plain numbers for the record.
+#: Looks further into a certified image; returns plain numbers for the record, ``passes`` by a purpose of its own among
+#: them.
 Study = Callable[[Subject], Mapping[str, Any]]
 
 
@@ -112,6 +113,32 @@ def certify_all(run: CertifyRun, records: Records) -> dict[str, str]:
     return set_aside
 
 
+def cross_check(experiment: Certification, model: Segmenter) -> Study:
+    """The study that attacks every image's common certificate.
+
+    Args:
+        experiment: With a `CrossChecking`.
+        model: The network.
+    """
+    checking, it = experiment.crosscheck, experiment.smoothing
+    assert checking is not None
+
+    def study(subject: Subject) -> Mapping[str, Any]:
+        return checking.study(
+            model,
+            it.sampling(subject.where).noise,
+            subject.votes,
+            subject.certificates["segcertify"],
+            subject.sample.image,
+            alpha=it.alpha,
+            image_id=subject.sample.id,
+            seed=experiment.seed,
+            precision=PRECISIONS[it.precision],
+        )
+
+    return study
+
+
 def fit_region(region: Tensor, size: tuple[int, int]) -> Tensor:
     """A mask (h, w) bool at another size, by nearest neighbour."""
     resized = functional.interpolate(region[None, None].float(), size=size, mode="nearest-exact")
@@ -175,6 +202,7 @@ def _base(run: CertifyRun, sample: Sample) -> Record | None:
 def _finished(run: CertifyRun, subject: Subject, before: Record) -> Record:
     sample, votes = subject.sample, subject.votes
     ignore, classes = run.data.classes.ignore_index, run.model.num_classes
+    studies = _studied(run, subject)
     ledger = Ledger(1)
     ledger.enter("certification", forward=votes.n0 + votes.n)
     return replace(
@@ -187,9 +215,21 @@ def _finished(run: CertifyRun, subject: Subject, before: Record) -> Record:
         n0=votes.n0,
         n=votes.n,
         finite=votes.finite,
-        passes={**before.passes, **ledger.by_purpose()},
-        studies={name: study(subject) for name, study in run.studies.items()},
+        passes={**before.passes, **ledger.by_purpose(), **_paid(studies)},
+        studies=studies,
     )
+
+
+def _studied(run: CertifyRun, subject: Subject) -> dict[str, Mapping[str, Any]]:
+    if not subject.votes.finite:
+        return {}
+    if run.studies:
+        run.progress(f"{subject.sample.id}, under attack", 0)
+    return {name: study(subject) for name, study in run.studies.items()}
+
+
+def _paid(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {purpose: book for study in studies.values() for purpose, book in study["passes"].items()}
 
 
 def _kind(run: CertifyRun, sample: Sample, name: str, certificate: Certificate) -> Kind:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from segradius.counts import Counts
 from segradius.evaluation.certifying import Certification
+from segradius.evaluation.crosschecking import Checked, summarise_checks
 from segradius.evaluation.promises import promise
 from segradius.evaluation.records import Record
 from segradius.evaluation.scoring import Score, edges
@@ -89,6 +90,7 @@ class CertifiedSummary:
         ledger: Passes by purpose, summed over the images.
         set_aside: By id, why an image could not be used.
         studies: What further studies found, by image.
+        checked: What attacks on the certificates found, over the images.
     """
 
     rows: tuple[CertifiedRow, ...]
@@ -98,6 +100,7 @@ class CertifiedSummary:
     ledger: dict[str, dict[str, int]]
     set_aside: dict[str, str]
     studies: dict[str, Any]
+    checked: tuple[Checked, ...] = ()
 
 
 def summarise_certified(
@@ -112,6 +115,7 @@ def summarise_certified(
         set_aside: By id, why an image could not be used.
     """
     valid = [record for record in found if record.finite]
+    checks = {record.image: record.studies["crosscheck"] for record in valid if "crosscheck" in record.studies}
     rows = [_row("base", [record.base_score for record in valid], names)]
     rows.append(_row("smoothed", [r.majority_score for r in valid if r.majority_score is not None], names))
     for kind in valid[0].kinds if valid else ():
@@ -124,6 +128,7 @@ def summarise_certified(
         _ledger(found),
         set_aside,
         {record.image: dict(record.studies) for record in valid if record.studies},
+        summarise_checks(checks, experiment.smoothing.alpha),
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from segradius.certification import Adaptive, Certificate, Hierarchy, Noise, PixelRadii, Sampling, SegCertify, Votes
 from segradius.errors import InputError
+from segradius.evaluation.crosschecking import CrossChecking
 from segradius.evaluation.experiment import TARGET_ONLY, DataChoice, ModelChoice
 from segradius.evaluation.identity import conflict, fingerprint_of, plain
 
@@ -120,12 +121,17 @@ class Certification:
     data: DataChoice
     smoothing: Smoothing
     seed: int = 0
+    crosscheck: CrossChecking | None = None
+
+    def __post_init__(self) -> None:
+        if self.crosscheck is not None:
+            self.crosscheck.check_correction(self.smoothing.correction)
 
     def as_dict(self) -> dict[str, Any]:
         """The experiment as plain numbers, strings, lists and dicts."""
         described: dict[str, Any] = plain(asdict(self))
         described["model"] = {k: v for k, v in described["model"].items() if v or k not in TARGET_ONLY}
-        return described
+        return {name: part for name, part in described.items() if name != "crosscheck" or part is not None}
 
     @property
     def identity(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from segradius.evaluation import CertifiedRow, CertifiedSummary
+from segradius.evaluation import CertifiedRow, CertifiedSummary, check_rows
 from segradius.metrics import Interval
 from segradius.report.table import Cells, percent, set_aside_note
 
@@ -18,8 +18,9 @@ NAMES = {
 
 
 def certified_tables(summary: CertifiedSummary) -> list[Cells]:
-    """One line for each answer, and one for each class with every certificate beside the model."""
-    return [answers_table(summary), classes_table(summary)]
+    """One line for each answer, for each attack on the certificates, and for each class."""
+    attacked = [attacks_table(summary)] if summary.checked else []
+    return [answers_table(summary), *attacked, classes_table(summary)]
 
 
 def answers_table(summary: CertifiedSummary) -> Cells:
@@ -46,10 +47,28 @@ def classes_table(summary: CertifiedSummary) -> Cells:
     return Cells("By class, over all images", header, lines)
 
 
+def attacks_table(summary: CertifiedSummary) -> Cells:
+    """What became of certified pixels under attacks inside their radius, by attack and by what it aimed at."""
+    header = ("attack, aim", "images", "pixels", "flipped", "lost", "below bound", "images lost", "images below",
+              "bound used", "refuted")  # fmt: skip
+    rows = []
+    for name, each, caught in check_rows(summary.checked):
+        counts = (each.images, each.pixels, each.flipped, each.lost, each.below, each.images_lost, each.images_below)
+        rows.append((name, *map(str, counts), "" if each.used is None else f"{each.used:.2f}", caught))
+    return Cells("Certified pixels under attack inside the certified radius", header, rows)
+
+
 def certified_notes(summary: CertifiedSummary) -> list[str]:
     """What is promised, what it cost, and which images are in no figure."""
     found = [f"{NAMES[row.name]}: {row.promise}" for row in summary.rows if row.promise]
     found.append("The promise is about every pixel of an image, void ones too; the figures count labelled pixels only.")
+    if summary.checked:
+        found.append(
+            "Under attack: flipped pixels have more fresh votes for another class, near a tie by chance; lost ones "
+            "beyond chance; below are those whose probability is beyond chance under what the certificate implies. "
+            "Bound used: how much of the shift that the theory allows the attack attained. Refuted: where a sound "
+            "certificate would show this with a probability below 0.001."
+        )
     passes = ", ".join(f"{book['forward']} forward for {purpose}" for purpose, book in summary.ledger.items())
     found.append(f"Passes over all images: {passes}; {summary.copies:g} noisy copies an image.")
     if summary.invalid:

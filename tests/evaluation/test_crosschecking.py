@@ -1,0 +1,99 @@
+"""The cross-check of a certification: what the library says of each image, and the same after a kill or in JSON."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+
+import segradius as sr
+from segradius.certification import Noise, Sampling, SegCertify, aims, crosscheck, summarise, vote
+from segradius.cli import main
+from segradius.errors import InputError
+from segradius.evaluation import CrossChecking
+from segradius.randomness import Randomness
+
+COMMAND = ["certify", "--model", "demo", "--data", "scenes:24x32", "--sigma", "0.1", "--n0", "10", "--n", "80",
+           "--alpha", "0.01", "--limit", "2"]  # fmt: skip
+ATTACK = ["--attack", "cr_pgd", "--steps", "2", "--samples", "2", "--check-copies", "40", "--weakest", "1"]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    out = tmp_path_factory.mktemp("checked")
+    assert main([*COMMAND, *ATTACK, "--out", str(out)]) == 0
+    return json.loads((out / "results.json").read_text())
+
+
+def test_the_command_finds_what_the_library_finds(report):
+    model, checks = sr.load_model("demo"), []
+    data = sr.open_data("scenes:24x32", limit=2)
+    for sample in (data[0], data[1]):
+        noise = Noise(0.1)
+        keys = Randomness(0, (sample.id,))
+        with model.frozen():
+            votes = vote(model.logits, sample.image, model.num_classes, Sampling(noise, 10, 80), keys)
+        certificate = SegCertify(alpha=0.01)(votes)
+        attack = CrossChecking(("cr_pgd",), steps=2).maker("cr_pgd")
+        found = crosscheck(
+            model, noise, sample.image, certificate, aims(certificate, votes, weakest=(1,)), attack=attack,
+            samples=2, copies=40, alpha=0.01, image_id=sample.id,
+        )  # fmt: skip
+        checks.append(found)
+        kept = report["studies"][sample.id]["crosscheck"]
+        assert kept["verdicts"]["cr_pgd"] == {aim: asdict(verdict) for aim, verdict in found.verdicts.items()}
+        passes = kept["passes"]["crosscheck"]
+        assert passes == {"forward": int(found.ledger.forward[0]), "backward": int(found.ledger.backward[0])}
+    (checked,) = report["checked"]
+    assert checked["attack"] == "cr_pgd"
+    assert checked["summaries"] == {aim: asdict(each) for aim, each in summarise(checks, 0.01).items()}
+    assert checked["refuted"] == []
+
+
+def test_its_passes_are_in_the_ledger(report):
+    parts = [report["studies"][image]["crosscheck"]["passes"]["crosscheck"] for image in report["studies"]]
+    assert report["ledger"]["crosscheck"] == {way: sum(part[way] for part in parts) for way in ("forward", "backward")}
+    assert report["ledger"]["certification"]["forward"] == 2 * 90
+    # At rest and after two aims 40 copies judge; each of two steps and each last pass looks at two copies.
+    assert parts[0] == {"forward": 3 * 40 + 2 * 3 * 2, "backward": 2 * 2 * 2}
+
+
+def test_a_folder_without_attack_is_another_experiment(tmp_path, capsys):
+    assert main([*COMMAND, "--out", str(tmp_path)]) == 0
+    assert main([*COMMAND, *ATTACK, "--out", str(tmp_path)]) == 2
+    assert "crosscheck" in capsys.readouterr().err
+
+
+def test_bfloat16_is_attacked_in_bfloat16():
+    from segradius.evaluation.crosschecking import InPrecision
+
+    model, image = sr.load_model("demo"), torch.rand(1, 3, 24, 32)
+    reduced = InPrecision(model, torch.bfloat16)
+    assert torch.equal(reduced.logits(image), model.logits(image, torch.bfloat16))
+    assert not torch.equal(reduced.logits(image), model.logits(image))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--attack", "pbgd"], "pbgd asks for scores"),
+        (["--attack", "pgdd"], "pgd"),
+        (["--attack", "pgd", "--share", "1"], "share is 1.0"),
+        (["--attack", "pgd", "--correction", "by"], "by promises nothing"),
+        (["--attack", "pgd", "--check-copies", "1"], "check_copies is 1"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(options, message, tmp_path, capsys):
+    assert main([*COMMAND, *options, "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_target_without_gradients_is_refused(tmp_path, capsys):
+    command = [word if word != "--model" else "--target" for word in COMMAND]
+    assert main([*command, *ATTACK, "--out", str(tmp_path)]) == 2
+    assert "gradients" in capsys.readouterr().err
+
+
+def test_steps_are_checked():
+    with pytest.raises(InputError, match="steps is 0"):
+        CrossChecking(("pgd",), steps=0)
