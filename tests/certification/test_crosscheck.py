@@ -31,6 +31,7 @@ from segradius.certification.selftest import Brightness, margins
 from segradius.certification.verdicts import AT_REST, CrossCheck, Verdict
 from segradius.errors import InputError
 from segradius.ledger import Ledger
+from segradius.randomness import Randomness
 from tiny import CLASSES, Counting, batch, network
 
 SIGMA = 0.25
@@ -173,6 +174,24 @@ def test_the_self_test_finds_broken_radii_of_single_pixels(broken):
     assert refuted(self_test(certifier(PixelRadii(), **broken), SIGMA, 0.001, images=4, copies=600))
 
 
+def test_radii_from_two_bounds_promise_the_class_and_not_its_probability():
+    """Probabilities 0.45 and eleven of 0.05: the class is certified at ½(Φ⁻¹(0.45) − Φ⁻¹(0.05)) = 0.76 σ or so."""
+    edges = torch.special.ndtri(torch.tensor([0.45 + 0.05 * k for k in range(11)], dtype=torch.float64)).float()
+
+    def logits(images):
+        place = ((images[:, :1] - 0.5) / SIGMA > edges.view(1, -1, 1, 1)).sum(1, keepdim=True)
+        return -9.0 * (place - torch.arange(12).view(1, -1, 1, 1)).abs()
+
+    image = torch.full((3, 8, 8), 0.5)
+    votes = vote(logits, image, 12, Sampling(Noise(SIGMA), 100, 2000), Randomness(0, ("two",)))
+    claim = PixelRadii(form="two")(votes)
+    assert claim.certified.all()
+    found = crosscheck(sr.wrap(logits, num_classes=12), Noise(SIGMA), image, claim, {}, copies=500)
+    summary = summarise([found] * 4, 0.001)
+    assert refuted(summary, statements=("lost",)) == []
+    assert refuted(summary) == ["below, at rest"]
+
+
 def test_aims_lie_inside_the_radii_and_take_the_fewest_votes():
     counts = torch.stack([1000 - torch.arange(64), torch.arange(64)]).view(2, 8, 8).int()
     votes = Votes(torch.tensor([0, 10]).int().view(2, 1, 1).expand(2, 8, 8), counts, 10, 1000, SIGMA)
@@ -220,6 +239,7 @@ def test_a_summary_counts_images_against_the_sum_of_both_error_rates():
     assert found.p_lost == 1
     assert refuted({"all": found}) == []
     assert refuted({"all": found}, level=0.5) == ["below, all"]
+    assert refuted({"all": found}, level=0.15, statements=("below",)) == ["below, all"]
 
 
 def test_one_copy_judges_nothing():

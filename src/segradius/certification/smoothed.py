@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -102,6 +102,8 @@ class Smoothed:
 
     def _part(self, first: int, count: int, images: Tensor, precision: torch.dtype | None) -> Tensor:
         keys = Randomness(self.seed, ("",)).spawn("smoothed model")
-        noisy = torch.cat([self.noise.copies(image, keys, first, count) for image in images])
-        found = self.model.logits(noisy, precision=precision).log_softmax(1)
+        # Copies of nothing are the noise alone: drawn once for all images, and the sum has a gradient.
+        drawn = replace(self.noise, clamp=False).copies(torch.zeros_like(images[0]), keys, first, count)
+        noisy = (images.unsqueeze(1) + drawn).flatten(0, 1)
+        found = self.model.logits(noisy.clamp(0, 1) if self.noise.clamp else noisy, precision=precision).log_softmax(1)
         return found.view(len(images), count, *found.shape[1:]).logsumexp(1)

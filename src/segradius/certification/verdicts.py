@@ -93,22 +93,23 @@ def summarise(checks: Sequence[CrossCheck], alpha: float) -> dict[str, Summary]:
     return {name: _summary([c for c in checks if name in c.verdicts], name, alpha) for name in names}
 
 
-def refuted(found: Mapping[str, Summary], level: float = 0.001) -> list[str]:
+def refuted(
+    found: Mapping[str, Summary], level: float = 0.001, statements: Sequence[str] = ("below", "lost")
+) -> list[str]:
     """Which statements about a certifier that holds are refuted, at a level for all of them together.
 
     Args:
         found: From `summarise`.
         level: Probability of any refutation of a certifier that holds.
+        statements: Which are made. Radii from bounds on two classes (`PixelRadii` of the form ``two``) promise the
+            class and not its probability: ask them for ``("lost",)``.
 
     Returns:
-        ``below`` or ``lost``, a comma and the name of the verdicts; none for a certifier that passes.
+        Statement, comma, and the name of the verdicts, as "below, at rest"; none for a certifier that passes.
     """
-    bar = level / max(2 * len(found), 1)
+    bar = level / max(len(statements) * len(found), 1)
     return [
-        f"{what}, {name}"
-        for name, each in found.items()
-        for what, p in (("below", each.p_below), ("lost", each.p_lost))
-        if p <= bar
+        f"{what}, {name}" for name, each in found.items() for what in statements if getattr(each, f"p_{what}") <= bar
     ]
 
 
