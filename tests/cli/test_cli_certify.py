@@ -380,6 +380,21 @@ def test_a_target_gives_the_networks_certificates_and_counts_each_copy(place):
         assert answered == 3 * 68 == sum(book["forward"] for book in report(name)["ledger"].values())
 
 
+@pytest.mark.parametrize("seconds", ["0", "1000"])
+def test_a_server_is_asked_nothing_twice_when_a_budget_runs_out_on_the_way(place, capsys, seconds: str):
+    few = ["--n0", "4", "--n", "16"]
+    with oip_stub.serving(stub(place)) as fine:
+        assert certify("whole", *server(fine.url, "batch=4"), *few) == 0
+    with oip_stub.serving(stub(place)) as served:
+        words = [*server(served.url, "batch=4"), "--checkpoint-seconds", seconds, *few]
+        assert certify("parts", *words, "--budget", "30") == 2
+        assert "with a larger --budget" in capsys.readouterr().err
+        assert certify("parts", *words, "--budget", str(3 * 21)) == 0
+        assert served.answered == fine.answered
+    assert results("parts") == results("whole")
+    assert json.loads(Path("parts/results.json").read_text())["runtime"]["target"]["answered"] == 3 * 21
+
+
 def test_an_onnx_file_votes_as_the_network(place):
     for library_ in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(library_)
