@@ -5,7 +5,7 @@ r"""CLEVER's radius beside that of randomized smoothing: price, ranking, and wha
 
 Price: passes over an image and CPU seconds for one radius of all pixels, also as multiples of smoothing with M = 8. The
 paper counts N_b·N_s·|Y| passes; `segradius.clever` needs one and 2·K·N_b·N_s (a pass with its tangent counts as two).
-(50, 1024) is not run: its seconds are those of (10, 32), sample by sample, and the table says so.
+(50, 1024) is not run: its seconds are those a sample of the largest setting that is, and the table says so.
 
 Ranking: Spearman's correlation over the labelled pixels that are right, mean over images, with
 

@@ -2,33 +2,47 @@
 
 from segradius.certification.certificate import ABSTAIN, Certificate
 from segradius.certification.confidences import SoftRadii
+from segradius.certification.crosscheck import Aim, aims, crosscheck
 from segradius.certification.hierarchy import Adaptive, Hierarchy
 from segradius.certification.measures import boundary, certified_counts, information_gain
 from segradius.certification.noise import Noise, answers
 from segradius.certification.radii import PixelRadii
 from segradius.certification.sampling import Sampling
 from segradius.certification.segcertify import SegCertify
+from segradius.certification.selftest import self_test
+from segradius.certification.smoothed import Smoothed
 from segradius.certification.testing import CORRECTIONS, anytime_p_values, p_values, rejected
+from segradius.certification.verdicts import CrossCheck, Summary, Verdict, refuted, summarise
 from segradius.certification.votes import Votes, vote
 
 __all__ = [
     "ABSTAIN",
     "CORRECTIONS",
     "Adaptive",
+    "Aim",
     "Certificate",
+    "CrossCheck",
     "Hierarchy",
     "Noise",
     "PixelRadii",
     "Sampling",
     "SegCertify",
+    "Smoothed",
     "SoftRadii",
+    "Summary",
+    "Verdict",
     "Votes",
+    "aims",
     "answers",
     "anytime_p_values",
     "boundary",
     "certified_counts",
+    "crosscheck",
     "information_gain",
     "p_values",
+    "refuted",
     "rejected",
+    "self_test",
+    "summarise",
     "vote",
 ]

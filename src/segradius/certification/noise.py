@@ -53,13 +53,13 @@ class Noise:
 
         Copy j is the same whatever is asked for with it, so that sampling can be cut anywhere and goes on exactly.
         """
-        noisy = torch.empty((count, *image.shape), device=image.device, dtype=image.dtype)
-        for place, copy in enumerate(noisy):
-            drawn = randomness.normal(
-                image.shape, "smoothing", first + place, device=image.device, dtype=image.dtype
-            ).squeeze(0)
-            torch.add(image, drawn if self.where is None else drawn.mul_(self.where), alpha=self.sigma, out=copy)
-        return noisy.clamp_(0, 1) if self.clamp else noisy
+        shape, device, dtype = image.shape, image.device, image.dtype
+        noisy = []
+        for number in range(first, first + count):
+            drawn = randomness.normal(shape, "smoothing", number, device=device, dtype=dtype).squeeze(0)
+            noisy.append(torch.add(image, drawn if self.where is None else drawn.mul_(self.where), alpha=self.sigma))
+        stacked = torch.stack(noisy)
+        return stacked.clamp(0, 1) if self.clamp else stacked
 
 
 @torch.no_grad()

@@ -1,0 +1,107 @@
+"""The smoothed model as a white-box attack sees it: an average over fixed noisy copies, with gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from segradius.attacks.task import Model
+from segradius.certification.noise import COPIES, COPIES_ELSEWHERE, Noise
+from segradius.errors import InputError
+from segradius.ledger import Ledger
+from segradius.randomness import Randomness
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothed:
+    """log of the mean softmax over noisy copies, log 1/M Σ F(x + β_j): a model of its own, to attack like any other.
+
+    Its gradient is the expectation over transformations of Athalye et al. (2018) and Salman et al. (2019), with common
+    random numbers: β_1 … β_M are the same for all images and all steps, so an attack climbs one fixed function and
+    images do not mix. They are not the copies of a certificate, which an attack must not overfit to.
+
+    Args:
+        model: What is smoothed.
+        noise: σ, and where and how noise is added.
+        samples: Noisy copies M.
+        seed: Of the noise.
+        keep: Copies whose activations are kept for the backward pass; those of the others are computed again in it.
+            Bounds memory, and changes no result.
+
+    Raises:
+        InputError: For fewer than one copy, or a negative number to keep.
+
+    Example:
+        >>> import segradius as sr
+        >>> model = Smoothed(sr.wrap(torch.nn.Conv2d(3, 4, 1), num_classes=4), Noise(0.25))
+        >>> image = torch.rand(1, 3, 8, 8)
+        >>> bool(torch.allclose(model.logits(image).exp().sum(1), torch.ones(1, 8, 8)))
+        True
+        >>> sr.make_attack("pgd", eps=0.1, steps=2)(model, image, torch.zeros(1, 8, 8).long()).delta.shape
+        torch.Size([1, 3, 8, 8])
+    """
+
+    model: Model
+    noise: Noise
+    samples: int = 8
+    seed: int = 0
+    keep: int = 8
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise InputError(f"samples is {self.samples}; expected at least 1 noisy copy")
+        if self.keep < 0:
+            raise InputError(f"keep is {self.keep}; expected a number of noisy copies")
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.model.num_classes
+
+    @property
+    def name(self) -> str:
+        """That of the model, and σ."""
+        return f"{getattr(self.model, 'name', 'model')}, smoothed with σ = {self.noise.sigma:g}"
+
+    def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
+        """Log-probabilities (N, C, H, W) of images (N, 3, H, W), differentiable in them; M passes over each image."""
+        parts = [part(images, precision) for part in self._parts(images)]
+        return torch.stack(parts).logsumexp(0) - math.log(self.samples)
+
+    def frozen(self) -> AbstractContextManager[object]:
+        """The context in which the model is frozen; it must last for backward passes, which make some copies again."""
+        return self.model.frozen()
+
+    def charged(self, ledger: Ledger) -> Ledger:
+        """Passes over the model behind passes over this: M for each, and those that a backward pass computes again."""
+        found = Ledger(ledger.images)
+        for purpose, (forward, backward) in ledger.passes.items():
+            again = backward * max(self.samples - self.keep, 0)
+            found.enter(purpose)
+            found.passes[purpose][0] = forward * self.samples + again
+            found.passes[purpose][1] = backward * self.samples
+        return found
+
+    def _parts(self, images: Tensor) -> Iterator[partial[Tensor]]:
+        """Functions of images and precision: log of the summed softmax of a few copies each, (N, C, H, W)."""
+        size = max(1, COPIES.get(images.device.type, COPIES_ELSEWHERE) // len(images))
+        kept = min(self.keep, self.samples)
+        for first, end in ((0, kept), (kept, self.samples)):
+            for start in range(first, end, size):
+                part = partial(self._part, start, min(size, end - start))
+                # The noise is keyed and the network frozen, so there is no random state to restore.
+                again = partial(checkpoint, part, use_reentrant=False, preserve_rng_state=False)
+                yield part if start < kept else again
+
+    def _part(self, first: int, count: int, images: Tensor, precision: torch.dtype | None) -> Tensor:
+        keys = Randomness(self.seed, ("",)).spawn("smoothed model")
+        noisy = torch.cat([self.noise.copies(image, keys, first, count) for image in images])
+        found = self.model.logits(noisy, precision=precision).log_softmax(1)
+        return found.view(len(images), count, *found.shape[1:]).logsumexp(1)
