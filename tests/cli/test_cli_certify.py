@@ -440,6 +440,41 @@ def test_a_killed_run_goes_on_to_the_same_bytes(place, seconds: str):
     assert not Path("parts/checkpoints").exists()
 
 
+def test_a_cross_check_attacks_inside_the_radius_and_is_counted(place, capsys):
+    words = ["--limit", "2", "--attack", "cr_pgd,pgd", "--steps", "2", "--samples", "2"]
+    assert certify("out", *words) == 0
+    assert certify("plain", "--limit", "2") == 0
+    assert rows("out") == rows("plain")
+    radius = 0.1 * NormalDist().inv_cdf(0.75)
+    for attack in ("cr_pgd", "pgd"):
+        found = report("out")["crosscheck"][attack]
+        assert found["all"]["images"] == 2
+        # A certificate that holds: no class is lost beyond chance in more images than it may be.
+        assert found["all"]["p_lost"] > 0.001
+        for image in IDS[:2]:
+            with np.load(f"out/certificates/{image}.npz") as kept:
+                verdicts = json.loads(str(kept["numbers"]))["studies"]["crosscheck"][attack]
+            assert verdicts["at rest"]["length"] == 0
+            assert 0 < verdicts["all"]["length"] <= 0.99 * radius * (1 + 1e-5)
+    ledger = report("out")["ledger"]
+    assert ledger["certification"]["forward"] == 2 * 67
+    # Copies of n votes at rest and after each of three aims, by two attacks, and the attacks' own passes.
+    assert ledger["crosscheck"]["forward"] > 2 * 2 * 4 * 60
+    assert "Attacks on the smoothed model" in capsys.readouterr().out
+    assert certify("out", *words, "--share", "0.5") == 2
+    assert "crosscheck.share is 0.5, and 0.99" in capsys.readouterr().err
+
+
+def test_a_cross_check_needs_gradients_and_a_last_iterate(place, capsys):
+    assert certify("out", *LOCAL, "--attack", "cr_pgd") == 2
+    assert "need gradients" in capsys.readouterr().err
+    assert certify("out", "--attack", "dag_alg3") == 2
+    assert "no last iterate" in capsys.readouterr().err
+    assert certify("out", "--attack", "cr_pgd", "--share", "1") == 2
+    assert "share is 1" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_furnish_makes_images_with_void_pixels(tmp_path, monkeypatch):
     """What the tests above count on."""
     furnish(tmp_path)

@@ -28,12 +28,12 @@ from segradius.evaluation import (
     Subject,
     certify_all,
     least_copies,
-    summarise_certified,
 )
 from segradius.evaluation.certify_runner import fit_region
 from segradius.evaluation.promises import promise
 from segradius.evaluation.records import Kind, file_name
 from segradius.evaluation.scoring import edges, score_answer, score_certificate
+from segradius.ledger import Ledger
 from segradius.models import wrap
 
 CLASSES = Classes(("dark", "bright"), ((0, 0, 0), (255, 255, 255)))
@@ -90,18 +90,20 @@ def test_pixels_are_certified_as_their_probability_under_noise_says(tmp_path):
 def test_studies_see_each_certified_image_once_and_their_numbers_are_kept(tmp_path):
     seen = []
 
-    def study(subject: Subject) -> dict[str, int]:
+    def study(subject: Subject) -> tuple[dict[str, int], Ledger]:
         seen.append(subject.sample.id)
-        return {"certified": int(subject.certificates["segcertify"].certified.sum()), "n": subject.votes.n}
+        ledger = Ledger(1)
+        ledger.enter("mine", forward=7)
+        return {"certified": int(subject.certificates["segcertify"].certified.sum()), "n": subject.votes.n}, ledger
 
     one, records = run(tmp_path, Smoothing(sigma=0.1, n=50), studies={"mine": study})
     certify_all(one, records)
     certify_all(one, records)
     assert seen == list(Images.ids)
-    summary = summarise_certified(one.experiment, [records.get(i) for i in Images.ids], CLASSES.names, {})
-    assert summary.studies["b/c"]["mine"]["n"] == 50
+    assert records.get("b/c").studies["mine"]["n"] == 50
+    assert records.get("b/c").passes["mine"] == {"forward": 7, "backward": 0}
     certified = records.get("a").kinds["segcertify"].classes != ABSTAIN
-    assert summary.studies["a"]["mine"]["certified"] == int(certified.sum())
+    assert records.get("a").studies["mine"]["certified"] == int(certified.sum())
 
 
 def test_progress_counts_every_copy_also_where_sampling_stops_early(tmp_path):

@@ -28,6 +28,10 @@ def certify(
     clamp: bool = False,
     precision: Literal["float32", "bfloat16"] = "float32",
     region: str | None = None,
+    attack: str | list[str] | None = None,
+    share: float = 0.99,
+    steps: int = 10,
+    samples: int = 8,
     out: str = "segradius-certified",
     weights: str | None = None,
     num_classes: int | None = None,
@@ -81,6 +85,12 @@ def certify(
         precision: Of the network: float32 or bfloat16.
         region: Mask image: noise falls where it is not 0, and the certificate is about changes inside it only; all
             pixels of the image are certified.
+        attack: Attacks, commas between them, by which to cross-check the certificate: each is let loose on the
+            smoothed model inside the radius, and fresh noisy copies tell whether a certified pixel was lost. Needs a
+            model; cr_pgd is a good choice. See segradius list attacks.
+        share: Of the radius that the attacks may use, below 1.
+        steps: Steps of each attack.
+        samples: Noisy copies behind each of its gradients.
         out: Folder of the report.
         weights: File with the network's weights, .safetensors or a checkpoint that holds tensors only.
         num_classes: Number of classes, where the model does not tell.
@@ -113,7 +123,7 @@ def certify(
     from segradius.cli.running import warn
     from segradius.cli.workflow import doubts
     from segradius.data import open_data
-    from segradius.evaluation import Certification, DataChoice, Smoothing, digest
+    from segradius.evaluation import Certification, CrossChecking, DataChoice, Smoothing, digest
 
     at = CertifyPlace(Path(out), overwrite, batch_size, figures, checkpoint_seconds)
     mask = read_region(region)
@@ -133,6 +143,7 @@ def certify(
         precision,
         None if mask is None else digest((), mask),
     )
+    checking = CrossChecking(tuple(parsing.names(attack)), share, steps, samples) if attack else None
     images = DataChoice(data, split, parsing.size(size), protocol, limit, stride)
     asked = Asked(model, target, weights, num_classes, normalisation, outputs, answers, input, budget)
     opened = open_data(data, split=split, size=images.size, protocol=protocol, limit=limit, stride=stride)
@@ -141,5 +152,5 @@ def certify(
     seen, chosen = open_seen(asked, device)
     for warning in doubts(asked.text, weights, seen.num_classes, len(opened.classes)):
         warn(warning)
-    carry_out_certification(Certification(chosen, images, smoothing, seed), seen, opened, mask, at)
+    carry_out_certification(Certification(chosen, images, smoothing, seed, checking), seen, opened, mask, at)
     return 0

@@ -35,10 +35,13 @@ from segradius.evaluation import (
     Record,
     Records,
     Seen,
+    Study,
+    attackers,
     certified_csv,
     certified_json,
     certify_all,
     check_classes,
+    crosscheck_study,
     file_name,
     least_copies,
     resumable_certification,
@@ -97,13 +100,14 @@ def carry_out_certification(
     check_classes(model.num_classes, len(data.classes))
     if experiment.smoothing.precision != "float32" and not isinstance(model, Segmenter):
         raise InputError(f"precision {experiment.smoothing.precision} is for --model; a target runs as it does")
+    _check_crosscheck(experiment, model)
     at.folder.mkdir(parents=True, exist_ok=True)
     records = _opened(experiment, at)
     left = missing(data, records)
     _doubt(experiment, model, data, left)
     places = at.folder / CHECKPOINTS
     model, checkpoints = resumable_certification(experiment, model, data, records, places, at.checkpoint_seconds, warn)
-    run = CertifyRun(experiment, model, data, checkpoints, region, at.batch_size)
+    run = CertifyRun(experiment, model, data, checkpoints, region, at.batch_size, studies=_studies(experiment, model))
     set_aside = _run(run, records, len(left), at.folder)
     found = [record for image in data.ids if (record := records.get(image)) is not None and record.done]
     if not any(record.finite for record in found):
@@ -115,6 +119,21 @@ def carry_out_certification(
     checkpoints.tidy()
     _print(summary, len(data) - len(left), len(data), at.folder)
     return summary
+
+
+def _check_crosscheck(experiment: Certification, model: Seen) -> None:
+    """Refuse attacks that cannot be had before anything is spent."""
+    if experiment.crosscheck is None:
+        return
+    attackers(experiment.crosscheck)
+    if not isinstance(model, Segmenter):
+        raise InputError("the attacks of a cross-check need gradients: give --model in place of --target")
+
+
+def _studies(experiment: Certification, model: Seen) -> dict[str, Study]:
+    if experiment.crosscheck is None or not isinstance(model, Segmenter):
+        return {}
+    return {"crosscheck": crosscheck_study(experiment, model)}
 
 
 def _opened(experiment: Certification, at: CertifyPlace) -> Records:
@@ -197,7 +216,7 @@ def _certified(run: CertifyRun, record: Record, sample: Sample) -> Certified:
 
 def _print(summary: CertifiedSummary, reused: int, total: int, folder: Path) -> None:
     console = screen()
-    for cells in certified_tables(summary)[:1]:
+    for cells in (tables := certified_tables(summary))[:1] + tables[2:]:
         console.print(cells.rich())
     if reused:
         console.print(f"{reused} of {total} images were there from an earlier run.")

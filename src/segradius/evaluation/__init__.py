@@ -3,8 +3,9 @@
 from segradius.evaluation.certify_files import certified_csv, certified_json
 from segradius.evaluation.certify_runner import CertifyRun, Study, Subject, certify_all
 from segradius.evaluation.certify_summary import CertifiedRow, CertifiedSummary, summarise_certified
-from segradius.evaluation.certifying import Certification, Smoothing
+from segradius.evaluation.certifying import Certification, CrossChecking, Smoothing
 from segradius.evaluation.check import check_classes, class_names, fault, usable
+from segradius.evaluation.crosschecking import attackers, crosscheck_study
 from segradius.evaluation.experiment import AttackPlan, DataChoice, Experiment, ModelChoice
 from segradius.evaluation.files import per_image_csv, results_json, traces_csv
 from segradius.evaluation.journal import Checkpoints, FileJournal, digest
@@ -28,6 +29,7 @@ __all__ = [
     "CertifyRun",
     "Checkpoints",
     "Comparison",
+    "CrossChecking",
     "DataChoice",
     "Experiment",
     "FileJournal",
@@ -49,11 +51,13 @@ __all__ = [
     "Study",
     "Subject",
     "Summary",
+    "attackers",
     "certified_csv",
     "certified_json",
     "certify_all",
     "check_classes",
     "class_names",
+    "crosscheck_study",
     "digest",
     "execute",
     "fault",

@@ -39,8 +39,8 @@ class Subject:
     where: Tensor | None
 
 
-#: Looks further into a certified image; returns plain numbers for the record.
-Study = Callable[[Subject], Mapping[str, Any]]
+#: Looks further into a certified image; returns plain numbers for the record, and the passes that they took.
+Study = Callable[[Subject], tuple[Mapping[str, Any], Ledger]]
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,10 @@ def _finished(run: CertifyRun, subject: Subject, before: Record) -> Record:
     ignore, classes = run.data.classes.ignore_index, run.model.num_classes
     ledger = Ledger(1)
     ledger.enter("certification", forward=votes.n0 + votes.n)
+    studies = {}
+    for name, study in run.studies.items():
+        studies[name], passes = study(subject)
+        ledger.add(passes)
     return replace(
         before,
         done=True,
@@ -188,7 +192,7 @@ def _finished(run: CertifyRun, subject: Subject, before: Record) -> Record:
         n=votes.n,
         finite=votes.finite,
         passes={**before.passes, **ledger.by_purpose()},
-        studies={name: study(subject) for name, study in run.studies.items()},
+        studies=studies,
     )
 
 

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from segradius.certification.verdicts import Summary as Verdicts
 from segradius.counts import Counts
 from segradius.evaluation.certifying import Certification
+from segradius.evaluation.crosschecking import crosscheck_summary
 from segradius.evaluation.promises import promise
 from segradius.evaluation.records import Record
 from segradius.evaluation.scoring import Score, edges
@@ -88,7 +89,7 @@ class CertifiedSummary:
         copies: Noisy copies per image, mean.
         ledger: Passes by purpose, summed over the images.
         set_aside: By id, why an image could not be used.
-        studies: What further studies found, by image.
+        crosscheck: For each attack inside the radius, verdicts by aim.
     """
 
     rows: tuple[CertifiedRow, ...]
@@ -97,7 +98,7 @@ class CertifiedSummary:
     copies: float
     ledger: dict[str, dict[str, int]]
     set_aside: dict[str, str]
-    studies: dict[str, Any]
+    crosscheck: dict[str, dict[str, Verdicts]]
 
 
 def summarise_certified(
@@ -123,7 +124,7 @@ def summarise_certified(
         sum(record.n0 + record.n for record in valid) / max(1, len(valid)),
         _ledger(found),
         set_aside,
-        {record.image: dict(record.studies) for record in valid if record.studies},
+        crosscheck_summary(experiment, valid),
     )
 
 

@@ -106,6 +106,33 @@ class Smoothing:
 
 
 @dataclass(frozen=True)
+class CrossChecking:
+    """Attacks on the smoothed model inside the certified radius; see `segradius.certification.crosscheck`.
+
+    Args:
+        attacks: White-box attacks in l2.
+        share: Of the radius, in (0, 1).
+        steps: Of each attack.
+        samples: Noisy copies behind a gradient.
+
+    Raises:
+        InputError: For a value out of range.
+    """
+
+    attacks: tuple[str, ...]
+    share: float = 0.99
+    steps: int = 10
+    samples: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise InputError(f"share is {self.share}; expected a number in (0, 1)")
+        for name in ("steps", "samples"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+
+@dataclass(frozen=True)
 class Certification:
     """Certificates of a model over images. Batch size, device and output folder are not part of it.
 
@@ -120,11 +147,18 @@ class Certification:
     data: DataChoice
     smoothing: Smoothing
     seed: int = 0
+    crosscheck: CrossChecking | None = None
+
+    def __post_init__(self) -> None:
+        if self.crosscheck is not None and self.smoothing.precision != "float32":
+            raise InputError(f"the attacks run in float32; precision is {self.smoothing.precision}")
 
     def as_dict(self) -> dict[str, Any]:
         """The experiment as plain numbers, strings, lists and dicts."""
         described: dict[str, Any] = plain(asdict(self))
         described["model"] = {k: v for k, v in described["model"].items() if v or k not in TARGET_ONLY}
+        if self.crosscheck is None:
+            del described["crosscheck"]
         return described
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from segradius.certification.verdicts import refuted
 from segradius.evaluation import CertifiedRow, CertifiedSummary
 from segradius.metrics import Interval
 from segradius.report.table import Cells, percent, set_aside_note
@@ -18,8 +19,9 @@ NAMES = {
 
 
 def certified_tables(summary: CertifiedSummary) -> list[Cells]:
-    """One line for each answer, and one for each class with every certificate beside the model."""
-    return [answers_table(summary), classes_table(summary)]
+    """One line for each answer; one for each class with every certificate beside the model; what attacks found."""
+    found = [answers_table(summary), classes_table(summary)]
+    return [*found, crosscheck_table(summary)] if any(summary.crosscheck.values()) else found
 
 
 def answers_table(summary: CertifiedSummary) -> Cells:
@@ -46,12 +48,30 @@ def classes_table(summary: CertifiedSummary) -> Cells:
     return Cells("By class, over all images", header, lines)
 
 
+def crosscheck_table(summary: CertifiedSummary) -> Cells:
+    """One line for each attack and aim: certified pixels that fresh noisy copies find flipped or lost."""
+    title = "Attacks on the smoothed model inside the certified radius; lost and below: beyond chance"
+    header = ["attack", "aim", "images", "certified pixels", "flipped", "lost", "p", "below the bound", "p", "used"]
+    lines = [
+        [attack, aim, *map(str, (each.images, each.pixels, each.flipped, each.lost)), f"{each.p_lost:.2g}",
+         str(each.below), f"{each.p_below:.2g}", "" if each.used is None else f"{each.used:.2f}"]
+        for attack, aims in summary.crosscheck.items()
+        for aim, each in aims.items()
+    ]  # fmt: skip
+    return Cells(title, header, lines)
+
+
 def certified_notes(summary: CertifiedSummary) -> list[str]:
     """What is promised, what it cost, and which images are in no figure."""
     found = [f"{NAMES[row.name]}: {row.promise}" for row in summary.rows if row.promise]
     found.append("The promise is about every pixel of an image, void ones too; the figures count labelled pixels only.")
     passes = ", ".join(f"{book['forward']} forward for {purpose}" for purpose, book in summary.ledger.items())
     found.append(f"Passes over all images: {passes}; {summary.copies:g} noisy copies an image.")
+    found += [
+        f"{attack} REFUTES the certificate: {', '.join(refuted(aims))}"
+        for attack, aims in summary.crosscheck.items()
+        if refuted(aims)
+    ]
     if summary.invalid:
         found.append(
             f"{len(summary.invalid)} image(s) gave NaN or infinite answers to noisy copies, not counted: "
