@@ -20,8 +20,8 @@ def promise(kind: str, alpha: float, within: str, what: str = "its class") -> st
         what: What a certified pixel keeps.
 
     Example:
-        >>> promise("image", 0.001, "every change …")[47:-1]
-        'noise drawn for an image, every certified pixel keeps its class in the smoothed model under every change …'
+        >>> promise("image", 0.001, "every change …").partition(", ")[2]
+        'every certified pixel keeps its class in the smoothed model under every change ….'
     """
     keeps = f"keeps {what} in the smoothed model under {within}"
     sure = f"With probability at least {1 - alpha:.10g} over the noise drawn for an image"

@@ -62,6 +62,7 @@ def magnification(delta: Tensor) -> int:
     """A round factor (1, 2, 5, 10, …) that brings the 99th percentile of |δ| near, and not beyond, one half.
 
     Example:
+        >>> import torch
         >>> magnification(torch.full((3, 4, 4), 0.004))
         100
     """
