@@ -97,3 +97,19 @@ def test_a_target_without_gradients_is_refused(tmp_path, capsys):
 def test_steps_are_checked():
     with pytest.raises(InputError, match="steps is 0"):
         CrossChecking(("pgd",), steps=0)
+
+
+def test_more_images_with_lost_pixels_than_promised_are_told():
+    from segradius.certification import Verdict
+    from segradius.evaluation.crosschecking import check_rows, summarise_checks
+
+    def verdict(lost):
+        return asdict(Verdict(0.1, 50, lost, lost, 0, 0.5, True))
+
+    studies = {str(i): {"verdicts": {"pgd": {"at rest": verdict(0), "all": verdict(int(i < 3))}}} for i in range(20)}
+    (checked,) = summarise_checks(studies, 0.001)
+    assert checked.refuted == ("lost, all",)
+    assert [(name, caught) for name, _, caught in check_rows([checked])] == [
+        ("pgd, at rest", "no"),
+        ("pgd, all", "lost"),
+    ]

@@ -69,6 +69,9 @@ def certified_notes(summary: CertifiedSummary) -> list[str]:
             "Bound used: how much of the shift that the theory allows the attack attained. Refuted: where a sound "
             "certificate would show this with a probability below 0.001."
         )
+    found += [
+        f"{each.attack} REFUTES the certificate: {'; '.join(each.refuted)}" for each in summary.checked if each.refuted
+    ]
     passes = ", ".join(f"{book['forward']} forward for {purpose}" for purpose, book in summary.ledger.items())
     found.append(f"Passes over all images: {passes}; {summary.copies:g} noisy copies an image.")
     if summary.invalid:
