@@ -207,8 +207,8 @@ def local_pbgd(
     alpha: float | None = None,
     alpha_end: float = 0.1,
     momentum: float = 0.8,
-    directions: str = "shifted_tiles:16",
-    window: int | Literal["auto"] = 49,
+    directions: str | None = None,
+    window: int | Literal["auto"] = 33,
     samples_per_round: int = 1,
     loss: str = "flips",
     weighting: str = "uniform",
@@ -222,14 +222,15 @@ def local_pbgd(
         alpha: Step length at the start; None is 8 % of ε (l∞: 20 %).
         alpha_end: Part of it that is left at the end; it falls linearly.
         momentum: Decay of the running mean of the estimates.
-        directions: As for ``pbgd``.
+        directions: As for ``pbgd``; None is ``dct:1/16`` for l2, else ``shifted_tiles:16``.
         window: Side of the window in pixels, odd, or ``auto`` to measure it for each image with the first four queries.
         samples_per_round: Pairs of queries of a round.
         loss: Name of the loss; ``flips``, a smooth count of flipped pixels, is annealed over the budget.
         weighting: Name of the weighting.
     """
     far, fast = (0.5, 0.2) if threat.norm.name == "linf" else (0.2, 0.08)
-    sphere = Sphere(threat.norm, parse_directions(directions))
+    own = "dct:1/16" if threat.norm.name == "l2" else "shifted_tiles:16"
+    sphere = Sphere(threat.norm, parse_directions(own if directions is None else directions))
     estimator = LocalTPGE(_length(gamma, threat, far), 1 if window == "auto" else window, sphere, samples_per_round)
     bandit = Bandit(estimator, Averaged(StepSize(_length(alpha, threat, fast)), momentum, alpha_end))
     strategy = Listening(bandit) if window == "auto" else bandit
