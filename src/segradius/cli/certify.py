@@ -158,5 +158,7 @@ def certify(
     if attack is not None:
         groups = parsing.counts(weakest) or ()
         checking = CrossChecking(tuple(parsing.names(attack)), steps, samples, check_copies, share, tuple(groups))
+    if smoothing.sigma > 1:
+        warn(f"sigma is {smoothing.sigma:g} for images in [0, 1]: was {smoothing.sigma:g}/255 meant?")
     carry_out_certification(Certification(chosen, images, smoothing, seed, checking), seen, opened, mask, at)
     return 0

@@ -39,8 +39,8 @@ class Subject:
     where: Tensor | None
 
 
-#: Looks further into a certified image; returns plain numbers for the record, ``passes`` by a purpose of its own among
-#: them.
+#: Looks further into a certified image; returns plain numbers for the record, with the ``passes`` it made, if any, by
+#: a purpose of its own.
 Study = Callable[[Subject], Mapping[str, Any]]
 
 
@@ -229,7 +229,7 @@ def _studied(run: CertifyRun, subject: Subject) -> dict[str, Mapping[str, Any]]:
 
 
 def _paid(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {purpose: book for study in studies.values() for purpose, book in study["passes"].items()}
+    return {purpose: book for study in studies.values() for purpose, book in study.get("passes", {}).items()}
 
 
 def _kind(run: CertifyRun, sample: Sample, name: str, certificate: Certificate) -> Kind:
