@@ -50,3 +50,15 @@ class Certificate:
     def at(self, eps: float) -> Tensor:
         """(H, W) bool, the pixels certified against perturbations of length ``eps``."""
         return self.certified & (self.radius > eps)
+
+
+def rounded_down(radius: Tensor) -> Tensor:
+    """The largest float32 that is no larger than a float64 radius, as a radius may not be rounded up.
+
+    Example:
+        >>> radius = torch.tensor([0.1, 0.25], dtype=torch.float64)
+        >>> (rounded_down(radius) <= radius).tolist(), rounded_down(radius)
+        ([True, True], tensor([0.1000, 0.2500]))
+    """
+    near = radius.float()
+    return torch.where(near.double() > radius, torch.nextafter(near, near.new_zeros(())), near)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.task import Journal
-from segradius.certification.certificate import Certificate
+from segradius.certification.certificate import Certificate, rounded_down
 from segradius.certification.noise import Answer
 from segradius.certification.radii import quantile
 from segradius.certification.sampling import Sampling, draw
@@ -84,9 +84,8 @@ class SoftRadii:
         tally = _Tally.opened(image, num_classes, bound, journal)
         draw(probabilities, image, sampling, randomness, tally, progress=progress, journal=journal)
         radius = sampling.noise.sigma * quantile(bound.lower(tally.state)).clamp_min(0) * tally.finite
-        certified = radius > 0
-        radius = torch.where(certified, radius, 0.0).float()
-        return Certificate(tally.guess, certified, radius, sampling.noise.sigma, self.alpha, "image")
+        radius = rounded_down(torch.where(radius > 0, radius, 0.0))
+        return Certificate(tally.guess, radius > 0, radius, sampling.noise.sigma, self.alpha, "image")
 
 
 @dataclass
@@ -130,6 +129,3 @@ class _Tally:
     def standing(self) -> Mapping[str, Any]:
         state = {field.name: getattr(self.state, field.name) for field in fields(self.state)}
         return {"first": self.first, "finite": self.finite, "done": self.done, "state": state}
-
-    def seen(self) -> Any:
-        raise NotImplementedError  # no early stopping

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segradius.certification.bounds import clopper_pearson_lower, clopper_pearson_upper
-from segradius.certification.certificate import Certificate
+from segradius.certification.certificate import Certificate, rounded_down
 from segradius.certification.votes import Votes
 from segradius.errors import InputError
 
@@ -53,10 +53,10 @@ class PixelRadii:
         tested = torch.ones_like(votes.guess, dtype=torch.bool) if family is None else family
         share = self.alpha / max(int(tested.sum()), 1) if self.simultaneous else self.alpha
         normalised = (self._one if self.form == "one" else self._two)(votes, share)
-        certified = (normalised > 0) & tested & votes.finite
-        radius = torch.where(certified, votes.sigma * normalised, 0.0).float()
+        sound = (normalised > 0) & tested & votes.finite
+        radius = rounded_down(torch.where(sound, votes.sigma * normalised, 0.0))
         promise = "image" if self.simultaneous else "pixel"
-        return Certificate(votes.guess, certified & (radius > 0), radius, votes.sigma, self.alpha, promise)
+        return Certificate(votes.guess, radius > 0, radius, votes.sigma, self.alpha, promise)
 
     def _one(self, votes: Votes, alpha: float) -> Tensor:
         return quantile(clopper_pearson_lower(votes.successes, votes.n, alpha))

@@ -64,10 +64,6 @@ class Tally(Protocol):
         """All of it, for a journal."""
         ...
 
-    def seen(self) -> Any:
-        """What a look sees: `Votes`."""
-        ...
-
 
 def draw(
     answer: Answer,
@@ -76,6 +72,7 @@ def draw(
     randomness: Randomness,
     tally: Tally,
     *,
+    look: Callable[[], bool] | None = None,
     progress: Callable[[int], None] | None = None,
     journal: Journal | None = None,
 ) -> None:
@@ -87,6 +84,8 @@ def draw(
         sampling: How many copies, and of what noise.
         randomness: Key of the image, one id.
         tally: Empty, or as a journal kept it.
+        look: Asked after every ``sampling.every`` copies of the second lot whether the tally is enough; None to draw
+            all.
         progress: Called with the number of copies just taken in.
         journal: Keeps the tally, so that a killed run goes on with the next copy.
     """
@@ -103,13 +102,10 @@ def draw(
     if progress is not None and tally.done:
         progress(tally.done)
     until(max(sampling.n0, tally.done))
-    while tally.done < sampling.copies and not _enough(tally, sampling):
-        looks = (tally.done - sampling.n0) // sampling.every
-        next_look = sampling.copies if sampling.enough is None else sampling.n0 + (looks + 1) * sampling.every
+    while tally.done < sampling.copies:
+        drawn = tally.done - sampling.n0
+        # Only at whole multiples of ``every``, so that a killed run looks where another does.
+        if look is not None and drawn > 0 and drawn % sampling.every == 0 and look():
+            return
+        next_look = sampling.copies if look is None else tally.done + sampling.every - drawn % sampling.every
         until(min(sampling.copies, next_look))
-
-
-def _enough(tally: Tally, sampling: Sampling) -> bool:
-    """Whether what was seen is enough, asked at whole multiples of ``every`` only, before and after a kill alike."""
-    drawn = tally.done - sampling.n0
-    return sampling.enough is not None and drawn > 0 and drawn % sampling.every == 0 and sampling.enough(tally.seen())

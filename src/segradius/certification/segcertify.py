@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import torch
 from torch import Tensor
 
-from segradius.certification.certificate import Certificate
+from segradius.certification.certificate import Certificate, rounded_down
 from segradius.certification.testing import CORRECTIONS, anytime_p_values, p_values, rejected
 from segradius.certification.votes import Votes
 from segradius.errors import InputError
@@ -79,7 +78,7 @@ class SegCertify:
         test = anytime_p_values if votes.looks else p_values
         p = test(successes, votes.n, self.tau)
         passed = rejected(p, self.alpha, self.correction, self.k, family) & votes.finite
-        radius = torch.where(passed, self.radius(votes.sigma), 0.0)
+        radius = rounded_down(self.radius(votes.sigma) * passed.double())
         return Certificate(guess, passed, radius, votes.sigma, self.alpha, self.promise, level)
 
     def decided(self, most: int, undecided: float = 0.0, family: Tensor | None = None) -> Callable[[Votes], bool]:

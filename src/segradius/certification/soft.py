@@ -6,7 +6,7 @@ A bound is a frozen dataclass of α and n. ``start`` makes a state for a shape, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,8 +22,6 @@ from segradius.registry import Registry
 class SoftBound(Protocol):
     """A lower bound for the mean of each pixel's draws in [0, 1], with P(mean < bound) ≤ α."""
 
-    def __init__(self, alpha: float, trials: int) -> None: ...
-
     def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Any:
         """The state before any draw."""
         ...
@@ -37,7 +35,8 @@ class SoftBound(Protocol):
         ...
 
 
-SOFT_BOUNDS: Registry[type[SoftBound]] = Registry("soft bound")
+#: From α of one pixel and n to a bound.
+SOFT_BOUNDS: Registry[Callable[[float, int], SoftBound]] = Registry("soft bound")
 SOFT_BOUNDS.register("betting")(Betting)
 
 #: The tightest for confidences, which vary little.
@@ -53,83 +52,55 @@ class Moments:
     squares: Tensor
 
 
-@SOFT_BOUNDS.register("hoeffding")
 @dataclass(frozen=True)
-class Hoeffding:
-    """Hoeffding's bound, the classic: its width depends on n and α alone.
+class FromSums:
+    """A bound in closed form of the sum of n draws and that of their squares.
 
     Args:
         alpha: Error rate of one pixel in (0, 1).
         trials: Number of draws n ≥ 1.
+        formula: From the sums, n and α to the bound.
+    """
+
+    alpha: float
+    trials: int
+    formula: Callable[[Tensor, Tensor, int, float], Tensor]
+
+    def __post_init__(self) -> None:
+        check(self.trials, self.alpha)
+
+    def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Moments:
+        """No draws."""
+        zeros = torch.zeros(tuple(shape), dtype=torch.float64, device=device)
+        return Moments(0, zeros, zeros)
+
+    def add(self, state: Moments, values: Tensor) -> Moments:
+        """Sums with ``values`` (k, …) added."""
+        total, squares = state.total, state.squares
+        for x in values.detach().double():
+            total, squares = total + x, squares + x.square()
+        return Moments(state.count + len(values), total, squares)
+
+    def lower(self, state: Moments) -> Tensor:
+        """The bound, (…); raises `InputError` unless exactly n draws were added."""
+        if state.count != self.trials:
+            raise InputError(f"the bound holds for the {self.trials} draws it was made for, got {state.count}")
+        return self.formula(state.total, state.squares, self.trials, self.alpha)
+
+
+@SOFT_BOUNDS.register("hoeffding")
+def hoeffding(alpha: float, trials: int) -> FromSums:
+    """Hoeffding's bound, the classic: its width depends on n and α alone.
 
     Example:
-        >>> bound = SOFT_BOUNDS["hoeffding"](alpha=0.001, trials=100)
+        >>> bound = hoeffding(alpha=0.001, trials=100)
         >>> bound.lower(bound.add(bound.start((2,)), torch.full((100, 2), 0.9)))
         tensor([0.7142, 0.7142], dtype=torch.float64)
     """
-
-    alpha: float
-    trials: int
-
-    def __post_init__(self) -> None:
-        check(self.trials, self.alpha)
-
-    def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Moments:
-        """No draws."""
-        return _no_draws(shape, device)
-
-    def add(self, state: Moments, values: Tensor) -> Moments:
-        """Sums with ``values`` (k, …) added."""
-        return _added(state, values)
-
-    def lower(self, state: Moments) -> Tensor:
-        """The bound, (…); raises `InputError` unless exactly n draws were added."""
-        _check_complete(state.count, self.trials)
-        return hoeffding_lower(state.total, self.trials, self.alpha)
+    return FromSums(alpha, trials, lambda total, _, n, error: hoeffding_lower(total, n, error))
 
 
 @SOFT_BOUNDS.register("bernstein")
-@dataclass(frozen=True)
-class Bernstein:
-    """Maurer and Pontil's empirical Bernstein bound: its width follows the sample variance once n ≫ ln(1/α).
-
-    Args:
-        alpha: Error rate of one pixel in (0, 1).
-        trials: Number of draws n ≥ 1.
-    """
-
-    alpha: float
-    trials: int
-
-    def __post_init__(self) -> None:
-        check(self.trials, self.alpha)
-
-    def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Moments:
-        """No draws."""
-        return _no_draws(shape, device)
-
-    def add(self, state: Moments, values: Tensor) -> Moments:
-        """Sums with ``values`` (k, …) added."""
-        return _added(state, values)
-
-    def lower(self, state: Moments) -> Tensor:
-        """The bound, (…); raises `InputError` unless exactly n draws were added."""
-        _check_complete(state.count, self.trials)
-        return bernstein_lower(state.total, state.squares, self.trials, self.alpha)
-
-
-def _no_draws(shape: Sequence[int], device: torch.device | str) -> Moments:
-    zeros = torch.zeros(tuple(shape), dtype=torch.float64, device=device)
-    return Moments(0, zeros, zeros)
-
-
-def _added(state: Moments, values: Tensor) -> Moments:
-    total, squares = state.total, state.squares
-    for x in values.detach().double():
-        total, squares = total + x, squares + x.square()
-    return Moments(state.count + len(values), total, squares)
-
-
-def _check_complete(count: int, trials: int) -> None:
-    if count != trials:
-        raise InputError(f"the bound holds for the {trials} draws it was made for, got {count}")
+def bernstein(alpha: float, trials: int) -> FromSums:
+    """Maurer and Pontil's empirical Bernstein bound: its width follows the sample variance once n ≫ ln(1/α)."""
+    return FromSums(alpha, trials, bernstein_lower)

@@ -81,8 +81,10 @@ def vote(
         ([50], torch.Size([8, 8]))
     """
     tally = _restored(image, num_classes, sampling, journal)
-    draw(answer, image, sampling, randomness, tally, progress=progress, journal=journal)
-    return tally.seen()
+    enough = sampling.enough
+    look = None if enough is None else lambda: enough(tally.votes())
+    draw(answer, image, sampling, randomness, tally, look=look, progress=progress, journal=journal)
+    return tally.votes()
 
 
 @dataclass
@@ -103,7 +105,7 @@ class _Tally:
     def standing(self) -> dict[str, Tensor | int]:
         return {"first": self.first, "counts": self.counts, "finite": self.finite, "done": self.done}
 
-    def seen(self) -> Votes:
+    def votes(self) -> Votes:
         n0, sigma, looks = self.sampling.n0, self.sampling.noise.sigma, self.sampling.enough is not None
         return Votes(self.first, self.counts, n0, self.done - n0, sigma, bool(self.finite), looks)
 
