@@ -50,6 +50,16 @@ def test_the_command_finds_what_the_library_finds(report):
     assert checked["refuted"] == []
 
 
+def test_own_radii_are_attacked_at_their_own_lengths(tmp_path):
+    assert main([*COMMAND, *ATTACK, "--radii", "one", "--limit", "1", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "results.json").read_text())
+    (verdicts,) = (each["crosscheck"]["verdicts"] for each in found["studies"].values())
+    assert list(verdicts) == ["cr_pgd", "cr_pgd, own radii"]
+    own = {aim: each["length"] for aim, each in verdicts["cr_pgd, own radii"].items()}
+    assert {"all", "all at quantile 0.5", "weakest 1 at quantile 0.5"} <= set(own)
+    assert 0 < own["all"] < own["all at quantile 0.5"]
+
+
 def test_its_passes_are_in_the_ledger(report):
     parts = [report["studies"][image]["crosscheck"]["passes"]["crosscheck"] for image in report["studies"]]
     assert report["ledger"]["crosscheck"] == {way: sum(part[way] for part in parts) for way in ("forward", "backward")}
@@ -109,7 +119,35 @@ def test_more_images_with_lost_pixels_than_promised_are_told():
     studies = {str(i): {"verdicts": {"pgd": {"at rest": verdict(0), "all": verdict(int(i < 3))}}} for i in range(20)}
     (checked,) = summarise_checks(studies, 0.001)
     assert checked.refuted == ("lost, all",)
+    assert checked.needed == 3  # P(3 of 20 or more at 0.002) is about 9e-6, P(2 or more) 7e-4; the bar is 0.001 / 4
     assert [(name, caught) for name, _, caught in check_rows([checked])] == [
         ("pgd, at rest", "no"),
         ("pgd, all", "lost"),
     ]
+
+
+def test_few_images_can_refute_nothing_and_say_so():
+    from segradius.certification import Verdict
+    from segradius.evaluation.crosschecking import check_rows, summarise_checks
+
+    lost = asdict(Verdict(0.1, 50, 50, 50, 50, 0.5, True))
+    (checked,) = summarise_checks({"a": {"verdicts": {"pgd": {"all": lost}}}}, 0.001)
+    assert (checked.needed, checked.refuted) == (None, ())
+    assert check_rows([checked])[0][2] == "too few images"
+    (enough,) = summarise_checks({"a": {"verdicts": {"pgd": {"all": lost}}}}, 1e-5)
+    assert enough.needed == 1
+
+
+def test_the_level_is_that_of_all_attacks_together_and_own_radii_of_two_classes_promise_no_probability():
+    from segradius.certification import Verdict
+    from segradius.evaluation.crosschecking import summarise_checks
+
+    def study(i):
+        below = asdict(Verdict(0.1, 50, 0, 0, int(i < 4), 0.5, True))
+        return {"verdicts": {name: {"all": below} for name in ("pgd", "pgd, own radii")}}
+
+    studies = {str(i): study(i) for i in range(20)}
+    one, own = summarise_checks(studies, 0.001)
+    assert one.refuted == own.refuted == ("below, all",)
+    one, own = summarise_checks(studies, 0.001, "two")
+    assert (one.refuted, own.refuted) == (("below, all",), ())

@@ -12,6 +12,9 @@ from segradius.ledger import Ledger
 #: Name of the verdict on the image itself, which no attack has touched.
 AT_REST = "at rest"
 
+#: What is tested of certificates, see `Verdict`.
+STATEMENTS = ("below", "lost")
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -68,6 +71,7 @@ class Summary:
         used: Mean over the images that have one.
         p_lost: Probability of as many such images, or more, from a certificate that holds.
         p_below: The same of the images below.
+        rate: Share of images that a certificate that holds may have, α and the verdicts' own error together.
     """
 
     images: int
@@ -80,6 +84,11 @@ class Summary:
     used: float | None
     p_lost: float
     p_below: float
+    rate: float
+
+    def needed(self, bar: float) -> int | None:
+        """The least number of such images whose probability is at most ``bar``; None where all are too few."""
+        return next((k for k in range(1, self.images + 1) if _as_many(k, self.images, self.rate) <= bar), None)
 
 
 def summarise(checks: Sequence[CrossCheck], alpha: float) -> dict[str, Summary]:
@@ -93,9 +102,7 @@ def summarise(checks: Sequence[CrossCheck], alpha: float) -> dict[str, Summary]:
     return {name: _summary([c for c in checks if name in c.verdicts], name, alpha) for name in names}
 
 
-def refuted(
-    found: Mapping[str, Summary], level: float = 0.001, statements: Sequence[str] = ("below", "lost")
-) -> list[str]:
+def refuted(found: Mapping[str, Summary], level: float = 0.001, statements: Sequence[str] = STATEMENTS) -> list[str]:
     """Which statements about a certifier that holds are refuted, at a level for all of them together.
 
     Args:
@@ -107,10 +114,19 @@ def refuted(
     Returns:
         Statement, comma, and the name of the verdicts, as "below, at rest"; none for a certifier that passes.
     """
-    bar = level / max(len(statements) * len(found), 1)
+    bar = bar_of(found, level, statements)
     return [
         f"{what}, {name}" for name, each in found.items() for what in statements if getattr(each, f"p_{what}") <= bar
     ]
+
+
+def bar_of(found: Mapping[str, Summary], level: float = 0.001, statements: Sequence[str] = STATEMENTS) -> float:
+    """The level of a single statement, so that that of all together is ``level``: as `refuted` splits it."""
+    return level / max(len(statements) * len(found), 1)
+
+
+def _as_many(count: int, images: int, rate: float) -> float:
+    return float(stats.binom.sf(count - 1, images, rate))
 
 
 def _summary(checks: Sequence[CrossCheck], name: str, alpha: float) -> Summary:
@@ -118,7 +134,7 @@ def _summary(checks: Sequence[CrossCheck], name: str, alpha: float) -> Summary:
     pixels, flipped, lost, below = (sum(getattr(v, n) for v in found) for n in ("pixels", "flipped", "lost", "below"))
     bad = [sum(getattr(v, n) > 0 for v in found) for n in ("lost", "below")]
     rate = min(alpha + max(check.alpha for check in checks), 1.0)
-    p = [float(stats.binom.sf(count - 1, len(found), rate)) for count in bad]
+    p = [_as_many(count, len(found), rate) for count in bad]
     used = [v.used for v in found if v.used is not None]
     mean = sum(used) / len(used) if used else None
-    return Summary(len(found), pixels, flipped, lost, below, bad[0], bad[1], mean, p[0], p[1])
+    return Summary(len(found), pixels, flipped, lost, below, bad[0], bad[1], mean, p[0], p[1], rate)

@@ -114,7 +114,7 @@ def certify_all(run: CertifyRun, records: Records) -> dict[str, str]:
 
 
 def cross_check(experiment: Certification, model: Segmenter) -> Study:
-    """The study that attacks every image's common certificate.
+    """The study that attacks the certificates of every image.
 
     Args:
         experiment: With a `CrossChecking`.
@@ -128,7 +128,7 @@ def cross_check(experiment: Certification, model: Segmenter) -> Study:
             model,
             it.sampling(subject.where).noise,
             subject.votes,
-            subject.certificates["segcertify"],
+            subject.certificates,
             subject.sample.image,
             alpha=it.alpha,
             image_id=subject.sample.id,

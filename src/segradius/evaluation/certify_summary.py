@@ -128,7 +128,7 @@ def summarise_certified(
         _ledger(found),
         set_aside,
         {record.image: dict(record.studies) for record in valid if record.studies},
-        summarise_checks(checks, experiment.smoothing.alpha),
+        summarise_checks(checks, experiment.smoothing.alpha, experiment.smoothing.radii),
     )
 
 

@@ -14,9 +14,13 @@ from torch import Tensor
 from segradius.attacks import BLACK_BOX, Attack, make_attack
 from segradius.certification import Certificate, CrossCheck, Noise, Verdict, Votes, aims, crosscheck, refuted, summarise
 from segradius.certification import Summary as CheckSummary
+from segradius.certification.verdicts import STATEMENTS, bar_of
 from segradius.errors import InputError
 from segradius.ledger import Ledger
 from segradius.models import Segmenter
+
+#: Behind the name of an attack on the radii of pixels.
+OWN = ", own radii"
 
 
 @dataclass(frozen=True)
@@ -69,45 +73,78 @@ class CrossChecking:
             )
 
     def study(
-        self, model: Segmenter, noise: Noise, votes: Votes, certificate: Certificate, image: Tensor, *,
+        self, model: Segmenter, noise: Noise, votes: Votes, certificates: Mapping[str, Certificate], image: Tensor, *,
         alpha: float, image_id: str, seed: int, precision: torch.dtype | None = None,
     ) -> dict[str, Any]:  # fmt: skip
-        """Plain numbers: by attack the verdicts, and all passes over the model under the purpose ``crosscheck``."""
+        """Plain numbers: verdicts by attack, and by `OWN` after its name; all passes under the purpose ``crosscheck``.
+
+        Args:
+            model: The network.
+            noise: Of the smoothed model.
+            votes: Behind the certificates.
+            certificates: ``segcertify`` and, where there are any, ``radii``, which are attacked at their least and at
+                their middle length.
+            image: (3, H, W).
+            alpha: Error rate that the certificates promise.
+            image_id: Keys the random numbers.
+            seed: The same.
+            precision: In which the certified model ran.
+        """
         ledger, verdicts = Ledger(1), {}
-        within = aims(certificate, votes, weakest=self.weakest, share=self.share)
-        for name in self.attacks:
-            found = crosscheck(
-                InPrecision(model, precision), noise, image, certificate, within, attack=self.maker(name),
-                samples=self.samples, copies=self.copies, alpha=alpha, image_id=image_id, seed=seed,
-            )  # fmt: skip
-            verdicts[name] = {aim: asdict(verdict) for aim, verdict in found.verdicts.items()}
-            ledger.add(found.ledger)
+        for kind, after, quantiles in (("segcertify", "", (0.0,)), ("radii", OWN, (0.0, 0.5))):
+            if kind not in certificates:
+                continue
+            certificate = certificates[kind]
+            within = aims(certificate, votes, weakest=self.weakest, quantiles=quantiles, share=self.share)
+            for name in self.attacks:
+                found = crosscheck(
+                    InPrecision(model, precision), noise, image, certificate, within, attack=self.maker(name),
+                    samples=self.samples, copies=self.copies, alpha=alpha, image_id=image_id, seed=seed,
+                )  # fmt: skip
+                verdicts[f"{name}{after}"] = {aim: asdict(verdict) for aim, verdict in found.verdicts.items()}
+                ledger.add(found.ledger)
         passes = {"forward": int(ledger.forward.sum()), "backward": int(ledger.backward.sum())}
         return {"verdicts": verdicts, "passes": {"crosscheck": passes}}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What one attack found over all images, by aim, and which statements of the certificates that refutes."""
+    """What one attack found over all images.
+
+    Attributes:
+        attack: Its name; with `OWN` behind it, on the radii of pixels.
+        summaries: By aim.
+        refuted: Which statements of the certificates that refutes.
+        needed: In how many images a pixel must be lost, or below, to refute; None where all images are too few.
+    """
 
     attack: str
     summaries: Mapping[str, CheckSummary]
     refuted: tuple[str, ...]
+    needed: int | None
 
 
-def summarise_checks(studies: Mapping[str, Mapping[str, Any]], alpha: float) -> tuple[Checked, ...]:
+def summarise_checks(
+    studies: Mapping[str, Mapping[str, Any]], alpha: float, form: str = "one", level: float = 0.001
+) -> tuple[Checked, ...]:
     """From `CrossChecking.study` of each image, by id, to what each attack found.
 
     Args:
         studies: By image.
         alpha: Promised error rate of an image.
+        form: Of the radii of pixels; ``"two"`` promises the class and no bound of its probability.
+        level: Probability of any refutation by any attack, if the certificates hold.
     """
-    attacks = dict.fromkeys(name for found in studies.values() for name in found["verdicts"])
+    attacks = list(dict.fromkeys(name for found in studies.values() for name in found["verdicts"]))
     rows = []
     for attack in attacks:
         checks = [_check(image, found["verdicts"][attack], alpha) for image, found in studies.items()]
-        summaries = summarise(checks, alpha)
-        rows.append(Checked(attack, summaries, tuple(refuted(summaries))))
+        statements = ("lost",) if attack.endswith(OWN) and form == "two" else STATEMENTS
+        found, share = summarise(checks, alpha), level / len(attacks)
+        bar = bar_of(found, share, statements)
+        needed = [each.needed(bar) for each in found.values()]
+        least = min((count for count in needed if count is not None), default=None)
+        rows.append(Checked(attack, found, tuple(refuted(found, share, statements)), least))
     return tuple(rows)
 
 
@@ -144,12 +181,14 @@ def _check(image: str, verdicts: Mapping[str, Mapping[str, Any]], alpha: float) 
 def check_rows(checked: Sequence[Checked]) -> list[tuple[str, CheckSummary, str]]:
     """For each attack and aim: a name, what was found, and what it refutes."""
     return [
-        (f"{each.attack}, {aim}", summary, _caught(each.refuted, aim))
+        (f"{each.attack}, {aim}", summary, _caught(each, aim))
         for each in checked
         for aim, summary in each.summaries.items()
     ]
 
 
-def _caught(statements: Sequence[str], aim: str) -> str:
-    found = [text.partition(",")[0] for text in statements if text.partition(", ")[2] == aim]
+def _caught(checked: Checked, aim: str) -> str:
+    found = [text.partition(",")[0] for text in checked.refuted if text.partition(", ")[2] == aim]
+    if not found and checked.needed is None:
+        return "too few images"
     return " and ".join(found) or "no"
