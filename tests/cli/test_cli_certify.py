@@ -282,9 +282,12 @@ def test_bfloat16_and_clamping_are_other_smoothed_models(place):
 
 def test_too_few_copies_are_told_before_they_are_drawn(place, capsys):
     """80 pixels, τ = ¾: 0.75ⁿ ≤ 0.001 / 80 first holds at n = 40."""
-    assert certify("few", "--n", "39") == 0
+    assert certify("few", "--n", "39") == 2
     assert "--n 40 is the least" in capsys.readouterr().err
-    assert rows("few")["segcertify"]["abstained"]["value"] == 1
+    assert certify("own", "--n", "39", "--radii", "one") == 0  # they need fewer, so it is only told
+    assert "--n 40 is the least" in capsys.readouterr().err
+    assert rows("own")["segcertify"]["abstained"]["value"] == 1
+    assert rows("own")["radii"]["abstained"]["value"] < 1
     assert certify("enough", "--n", "40") == 0
     assert "the least" not in capsys.readouterr().err
 
@@ -382,7 +385,7 @@ def test_a_target_gives_the_networks_certificates_and_counts_each_copy(place):
 
 @pytest.mark.parametrize("seconds", ["0", "1000"])
 def test_a_server_is_asked_nothing_twice_when_a_budget_runs_out_on_the_way(place, capsys, seconds: str):
-    few = ["--n0", "4", "--n", "16"]
+    few = ["--n0", "4", "--n", "16", "--tau", "0.5", "--correction", "none"]
     with oip_stub.serving(stub(place)) as fine:
         assert certify("whole", *server(fine.url, "batch=4"), *few) == 0
     with oip_stub.serving(stub(place)) as served:
@@ -391,7 +394,10 @@ def test_a_server_is_asked_nothing_twice_when_a_budget_runs_out_on_the_way(place
         assert "with a larger --budget" in capsys.readouterr().err
         assert certify("parts", *words, "--budget", str(3 * 21)) == 0
         assert served.answered == fine.answered
-    assert results("parts") == results("whole")
+    parts, whole = results("parts"), results("whole")
+    for found in (parts, whole):  # the first line names the server, by its address
+        found["table.md"] = found["table.md"].partition(b"\n")[2]
+    assert parts == whole
     assert json.loads(Path("parts/results.json").read_text())["runtime"]["target"]["answered"] == 3 * 21
 
 
@@ -446,3 +452,36 @@ def test_furnish_makes_images_with_void_pixels(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = open_data("folder:data")
     assert [int((data[i].label == 255).sum()) for i in range(3)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gap", "0.5"], "gap is for --hierarchy"),
+        (["--share", "0.5"], "share is for --attack"),
+        (["--check-copies", "50"], "check_copies is for --attack"),
+        (["--weakest", "3"], "weakest is for --attack"),
+    ],
+)
+def test_an_option_without_effect_is_refused(place, capsys, options: list[str], message: str):
+    assert certify("out", *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_sigma_of_another_scale_is_told(place, capsys):
+    assert certify("out", "--sigma", "32") == 0
+    assert "was 32/255 meant" in capsys.readouterr().err
+
+
+def test_the_table_says_what_was_certified_and_the_record_lets_it_be_checked(place):
+    from scipy.stats import binom
+
+    assert certify("out", "--correction", "bonferroni") == 0
+    told = Path("out/table.md").read_text().splitlines()[0]
+    for part in ("σ = ", "n₀ = ", "α = 0.001", "τ = 0.75", "bonferroni", "seed 0", "float32"):
+        assert part in told
+    n = json.loads(Path("out/results.json").read_text())["experiment"]["smoothing"]["n"]
+    for file in Path("out/certificates").glob("*.npz"):
+        with np.load(file) as record:
+            p = binom.sf(record["votes"] - 1, n, 0.75)
+            assert ((record["segcertify.class"] >= 0) == (p <= 0.001 / p.size)).all()

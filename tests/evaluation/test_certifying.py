@@ -170,7 +170,15 @@ def test_a_record_comes_back_as_it_was_put(tmp_path):
     kind = Kind(found.prediction, found.radius, found.level, "image", score)
     before = Record("x/é y", guess, answer, passes={"judging": {"forward": 1, "backward": 0}})
     after = replace(
-        before, done=True, guess=guess, majority=1 - guess, majority_score=answer, kinds={"adaptive": kind}, n0=3, n=5
+        before,
+        done=True,
+        guess=guess,
+        votes=guess + 3,
+        majority=1 - guess,
+        majority_score=answer,
+        kinds={"adaptive": kind},
+        n0=3,
+        n=5,
     )
     records = Records(tmp_path)
     for record in (before, after):
@@ -182,6 +190,7 @@ def test_a_record_comes_back_as_it_was_put(tmp_path):
         assert torch.equal(again.base, guess)
     assert (again.majority_score, again.n0, again.n, again.finite) == (answer, 3, 5, True)
     assert torch.equal(again.majority, 1 - guess)
+    assert torch.equal(again.votes, guess + 3)
     kept = again.kinds["adaptive"]
     assert kept.score == score
     assert all(torch.equal(getattr(kept, part), getattr(kind, part)) for part in ("classes", "radius", "level"))

@@ -16,7 +16,7 @@ from segradius.evaluation import CertifiedRow, CertifiedSummary
 from segradius.evaluation.certify_summary import Curve, PerClass
 from segradius.metrics import Interval
 from segradius.report import Certified, certified_notes, certified_tables, draw_certified, draw_radii, map_png
-from segradius.report.certified_figure import certified_colours, group_colours, stripes
+from segradius.report.certified_figure import certified_colours, group_colours, steps, stripes
 
 CLASSES = Classes(("sky", "road"), ((0, 0, 250), (128, 64, 128)))
 PALETTE = np.array(CLASSES.palette, dtype=np.uint8)
@@ -105,3 +105,9 @@ def test_radii_of_pixels_get_a_histogram_below_the_curve():
     ]
     assert pictures[0].width == pictures[1].width
     assert pictures[1].height > pictures[0].height
+
+
+def test_the_curve_never_shows_more_than_is_certified_at_a_radius():
+    assert steps(FOUND) == ((0.5,), (0.0, 0.1686))
+    # Above 0.1 a quarter is certified and right, above 0.2 nothing: between 0 and 0.1 at least a quarter is.
+    assert steps(OWN) == ((0.25, 0.0), (0.0, 0.1, 0.2))

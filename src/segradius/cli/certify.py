@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from segradius.cli import parsing
+from segradius.errors import InputError
+
+if TYPE_CHECKING:
+    from segradius.evaluation import CrossChecking
 
 Number = float | str
 
@@ -23,17 +28,17 @@ def certify(
     k: int = 1,
     radii: Literal["none", "one", "two"] = "none",
     hierarchy: str | list[Any] | dict[str, Any] | None = None,
-    gap: float = 0.9,
+    gap: float | None = None,
     early_stop: float | None = None,
     clamp: bool = False,
     precision: Literal["float32", "bfloat16"] = "float32",
     region: str | None = None,
     attack: str | None = None,
-    steps: int = 10,
-    samples: int = 8,
-    share: float = 0.99,
-    weakest: str | int | list[int] | None = "1,10",
-    check_copies: int = 1000,
+    steps: int | None = None,
+    samples: int | None = None,
+    share: float | None = None,
+    weakest: str | int | list[int] | None = None,
+    check_copies: int | None = None,
     out: str = "segradius-certified",
     weights: str | None = None,
     num_classes: int | None = None,
@@ -80,7 +85,8 @@ def certify(
             (two).
         hierarchy: YAML file with groups of classes, by which a pixel in doubt may be certified: a mapping from a
             group's name to its classes, or a list of those from fine to coarse.
-        gap: Share of the first copies by which a group must lead for a pixel to be tested at its level.
+        gap: Share of the first copies by which a group must lead for a pixel to be tested at its
+            level. Default: 0.9.
         early_stop: Stop sampling an image when at most this share of its pixels is undecided, as in 0.01; the test is
             then one that holds at any time. Default: draw all copies.
         clamp: Clamp noisy copies to [0, 1] before the model sees them; another smoothed model.
@@ -89,11 +95,12 @@ def certify(
             pixels of the image are certified.
         attack: Put the certificate to the test: white-box attacks, commas between them, as in cr_pgd,sea, on the
             smoothed model inside the certified radius; counts the certified pixels that flip.
-        steps: Steps of those attacks.
-        samples: Noisy copies behind each of their gradients.
-        share: Of the certified radius that they may use, below 1.
-        weakest: Beside all certified pixels, attack the so many that are nearest to flipping, as in 1,10.
-        check_copies: Fresh noisy copies that judge what they found.
+        steps: Steps of those attacks. Default: 10.
+        samples: Noisy copies behind each of their gradients. Default: 8.
+        share: Of the certified radius that they may use, below 1. Default: 0.99.
+        weakest: Beside all certified pixels, attack the so many that are nearest to flipping. Default:
+            1,10.
+        check_copies: Fresh noisy copies that judge what they found. Default: 1000.
         out: Folder of the report.
         weights: File with the network's weights, .safetensors or a checkpoint that holds tensors only.
         num_classes: Number of classes, where the model does not tell.
@@ -126,8 +133,10 @@ def certify(
     from segradius.cli.running import warn
     from segradius.cli.workflow import doubts
     from segradius.data import open_data
-    from segradius.evaluation import Certification, CrossChecking, DataChoice, Smoothing, digest
+    from segradius.evaluation import Certification, DataChoice, Smoothing, digest
 
+    if gap is not None and hierarchy is None:
+        raise InputError("gap is for --hierarchy, which was not given")
     at = CertifyPlace(Path(out), overwrite, batch_size, figures, checkpoint_seconds)
     mask = read_region(region)
     smoothing = Smoothing(
@@ -140,7 +149,7 @@ def certify(
         k,
         radii,
         read_hierarchy(hierarchy),
-        gap,
+        0.9 if gap is None else gap,
         early_stop,
         clamp,
         precision,
@@ -154,11 +163,20 @@ def certify(
     seen, chosen = open_seen(asked, device)
     for warning in doubts(asked.text, weights, seen.num_classes, len(opened.classes)):
         warn(warning)
-    checking = None
-    if attack is not None:
-        groups = parsing.counts(weakest) or ()
-        checking = CrossChecking(tuple(parsing.names(attack)), steps, samples, check_copies, share, tuple(groups))
+    given: dict[str, Any] = {"steps": steps, "samples": samples, "share": share, "copies": check_copies}
+    given["weakest"] = None if weakest is None else tuple(parsing.counts(weakest) or ())
+    checking = _checking(attack, {name: value for name, value in given.items() if value is not None})
     if smoothing.sigma > 1:
         warn(f"sigma is {smoothing.sigma:g} for images in [0, 1]: was {smoothing.sigma:g}/255 meant?")
     carry_out_certification(Certification(chosen, images, smoothing, seed, checking), seen, opened, mask, at)
     return 0
+
+
+def _checking(attack: str | None, options: Mapping[str, Any]) -> CrossChecking | None:
+    from segradius.evaluation import CrossChecking
+
+    if attack is not None:
+        return CrossChecking(tuple(parsing.names(attack)), **options)
+    for name in options:
+        raise InputError(f"{'check_copies' if name == 'copies' else name} is for --attack, which was not given")
+    return None

@@ -51,6 +51,7 @@ from segradius.evaluation.certify_runner import missing
 from segradius.models import Segmenter
 from segradius.report import (
     Certified,
+    certified_heading,
     certified_notes,
     certified_tables,
     draw_certified,
@@ -102,7 +103,7 @@ def carry_out_certification(
     at.folder.mkdir(parents=True, exist_ok=True)
     records = _opened(experiment, at)
     left = missing(data, records)
-    _doubt(experiment, model, data, left)
+    _doubt(experiment, model, data, left, region)
     places = at.folder / CHECKPOINTS
     model, checkpoints = resumable_certification(experiment, model, data, records, places, at.checkpoint_seconds, warn)
     run = CertifyRun(experiment, model, data, checkpoints, region, at.batch_size, studies=_studies(experiment, model))
@@ -115,6 +116,7 @@ def carry_out_certification(
     facts = {**runtime(model, at.batch_size), "seconds": time.perf_counter() - started}
     _write(run, found, summary, facts, at)
     checkpoints.tidy()
+    screen().print(certified_heading(experiment, model.name, data.name), markup=False, highlight=False)
     _print(summary, len(data) - len(left), len(data), at.folder)
     return summary
 
@@ -140,20 +142,31 @@ def _opened(experiment: Certification, at: CertifyPlace) -> Records:
     return records
 
 
-def _doubt(experiment: Certification, model: Seen, data: SegmentationData, left: Sequence[int]) -> None:
-    """Warn where no count of votes can certify a pixel, by the first image that is still to be certified."""
+def _doubt(
+    experiment: Certification, model: Seen, data: SegmentationData, left: Sequence[int], region: Tensor | None
+) -> None:
+    """Tell by the first image that is still to be certified where no count of votes can certify a pixel.
+
+    A region of another size than the image is told as well.
+    """
     sample = next((s for place in left if isinstance(s := usable(data, place, model.num_classes), Sample)), None)
     if sample is None:
         return
+    if region is not None and region.shape != sample.label.shape:
+        mask, image = ("×".join(map(str, tensor.shape)) for tensor in (region, sample.label))
+        warn(f"the region is {mask} and image {sample.id} is {image}: it is resized to each image (nearest neighbour)")
     it = experiment.smoothing
     least = least_copies(it, sample.label.numel())
     if least is None or it.n < least:
         needed = "no n below a million" if least is None else f"--n {least}"
-        warn(
+        told = (
             f"n = {it.n} is too small: even a pixel with all votes is not certified at tau {it.tau:g}, alpha "
             f"{it.alpha:g} and {sample.label.numel()} pixels ({it.correction}); {needed} is the least with which one "
             "can be"
         )
+        if it.radii == "none":
+            raise InputError(told)
+        warn(f"{told}. Radii of pixels need fewer")
 
 
 def _run(run: CertifyRun, records: Records, left: int, folder: Path) -> dict[str, str]:
@@ -174,7 +187,8 @@ def _write(
     write_atomically(at.folder / "results.json", certified_json(run.experiment, summary, facts))
     write_atomically(at.folder / "per_image.csv", certified_csv(found))
     markdown = "\n\n".join(cells.markdown() for cells in certified_tables(summary))
-    write_atomically(at.folder / "table.md", "\n\n".join([markdown, *certified_notes(summary)]) + "\n")
+    heading = certified_heading(run.experiment, run.model.name, run.data.name)
+    write_atomically(at.folder / "table.md", "\n\n".join([heading, markdown, *certified_notes(summary)]) + "\n")
     it = run.experiment.smoothing
     title = f"{run.model.name} on {run.data.name}, σ = {it.sigma:g}, n = {it.n}, α = {it.alpha:g}"
     write_atomically(at.folder / "radius.png", draw_radii(summary, title))
@@ -200,8 +214,9 @@ def _certified(run: CertifyRun, record: Record, sample: Sample) -> Certified:
     radius = record.kinds["radii"].radius if "radii" in record.kinds else kind.radius
     right = (sum(score.pixels.intersection) / score.labelled for score in (record.base_score, kind.score))
     base, certified = right
+    own = "radii" in record.kinds
     return Certified(
-        record.image, sample.image, sample.label, record.base, kind.classes, kind.level, radius, (base, certified)
+        record.image, sample.image, sample.label, record.base, kind.classes, kind.level, radius, (base, certified), own
     )
 
 

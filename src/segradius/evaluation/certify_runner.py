@@ -209,6 +209,7 @@ def _finished(run: CertifyRun, subject: Subject, before: Record) -> Record:
         before,
         done=True,
         guess=votes.guess,
+        votes=votes.successes,
         majority=votes.majority,
         majority_score=score_answer(votes.majority, sample.label, classes, ignore),
         kinds={name: _kind(run, sample, name, found) for name, found in subject.certificates.items()},

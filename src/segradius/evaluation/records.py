@@ -40,6 +40,7 @@ class Record:
         base_score: What that is worth.
         done: Whether the image was certified; before, all below but ``passes`` is empty.
         guess: (H, W) the class that was tested.
+        votes: (H, W) how many of the n copies voted for it.
         majority: (H, W) the class with most votes, the smoothed model's prediction.
         majority_score: What that is worth.
         kinds: The certificates by name.
@@ -55,6 +56,7 @@ class Record:
     base_score: Score
     done: bool = False
     guess: Tensor | None = None
+    votes: Tensor | None = None
     majority: Tensor | None = None
     majority_score: Score | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
@@ -111,9 +113,11 @@ def _arrays(record: Record) -> dict[str, Any]:
     numbers["passes"] = record.passes
     if record.done:
         assert record.guess is not None
+        assert record.votes is not None
         assert record.majority is not None
         assert record.majority_score is not None
         arrays |= {"guess": _small(record.guess), "majority": _small(record.majority)}
+        arrays["votes"] = record.votes.cpu().numpy().astype(np.int32)
         for name, kind in record.kinds.items():
             arrays |= {f"{name}.class": _small(kind.classes), f"{name}.radius": kind.radius.cpu().float().numpy()}
             if kind.level is not None:
@@ -145,6 +149,7 @@ def _record(arrays: Mapping[str, NDArray[Any]]) -> Record:
         score,
         True,
         _classes(arrays["guess"]),
+        torch.from_numpy(arrays["votes"].astype(np.int64)),
         _classes(arrays["majority"]),
         _score(numbers["majority"]),
         kinds,

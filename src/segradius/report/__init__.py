@@ -1,7 +1,7 @@
 """Tables and pictures of a run."""
 
 from segradius.report.certified_figure import Certified, draw_certified, draw_radii, map_png
-from segradius.report.certified_table import certified_notes, certified_tables
+from segradius.report.certified_table import certified_heading, certified_notes, certified_tables
 from segradius.report.curve import Curve, draw_curves
 from segradius.report.figure import Attacked, Shown, draw
 from segradius.report.gather import curves, shown_images
@@ -13,6 +13,7 @@ __all__ = [
     "Certified",
     "Curve",
     "Shown",
+    "certified_heading",
     "certified_notes",
     "certified_tables",
     "curves",

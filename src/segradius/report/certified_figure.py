@@ -53,6 +53,7 @@ class Certified:
         level: (H, W) how coarse a group was certified; None for single classes.
         radius: (H, W).
         share: Share of the labelled pixels that are right, of the model and certified.
+        own: Whether the radii are each pixel's own, a certificate beside that of the classes.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Certified:
     level: Tensor | None
     radius: Tensor
     share: tuple[float, float]
+    own: bool = False
 
 
 def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hierarchy: Hierarchy | None) -> bytes:
@@ -85,7 +87,7 @@ def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hie
         panel(row[1], colours(each.label, palette, classes.ignore_index), "label")
         panel(row[2], colours(each.base, palette, classes.ignore_index), f"model: {base}")
         panel(row[3], painted, f"certified: {certified}")
-        panel(row[4], each.radius.numpy(), "radius", ceiling or 1.0)
+        panel(row[4], each.radius.numpy(), "own radii" if each.own else "radius", ceiling or 1.0)
     abstained = Patch(facecolor="white", edgecolor=rgb(_STRIPE), hatch="////", label="abstained")
     maps = [m for each in shown for m in (each.label, each.base, each.classes)]
     legend(axes[0, 5], maps, classes, palette, [abstained], left=0.4)
@@ -147,8 +149,8 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
         value = 100 * summary.rows[place].pixacc.value
         axes[0].plot(0, value, "ko" if name == "base" else "kx", markersize=5, clip_on=False, label=NAMES[name])
     for colour, row in zip(_COLOURS, rows, strict=False):
-        radii, shares = _line(row)
-        axes[0].plot(radii, 100 * np.array(shares), color=colour, linewidth=1.6, label=NAMES[row.name])
+        shares, edges = steps(row)
+        axes[0].stairs(100 * np.array(shares), edges, color=colour, linewidth=1.6, label=NAMES[row.name])
     axes[0].set_ylabel("certified PixAcc, %", fontsize=9)
     axes[0].set_ylim(0, 100)
     axes[0].legend(fontsize=8, frameon=False)
@@ -164,14 +166,13 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     return png(figure)
 
 
-def _line(row: CertifiedRow) -> tuple[Sequence[float], Sequence[float]]:
-    """Radii and accuracies; with a radius common to all pixels one step."""
-    if row.name != "radii":
-        end = 0.0 if math.isnan(row.radius) else row.radius
-        return (0.0, end, end), (row.pixacc.value, row.pixacc.value, 0.0)
+def steps(row: CertifiedRow) -> tuple[Sequence[float], Sequence[float]]:
+    """Certified accuracy between radii, and the radii: never more than is certified at the end of an interval."""
     assert row.curve is not None
-    end = 1 + sum(share > 0 for share in row.curve.accuracy)
-    return row.curve.edges[:end], row.curve.accuracy[:end]
+    if row.name != "radii":
+        return (row.pixacc.value,), (0.0, 0.0 if math.isnan(row.radius) else row.radius)
+    reached = 1 + sum(share > 0 for share in row.curve.accuracy[1:])
+    return row.curve.accuracy[1 : 1 + reached], row.curve.edges[: 1 + reached]
 
 
 def _bars(axis: Axes, row: CertifiedRow, colour: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from segradius.evaluation import CertifiedRow, CertifiedSummary, check_rows
+from segradius.evaluation import Certification, CertifiedRow, CertifiedSummary, check_rows
 from segradius.metrics import Interval
 from segradius.report.table import Cells, percent, set_aside_note
 
@@ -15,6 +15,25 @@ NAMES = {
     "adaptive": "certified, groups",
     "radii": "certified, own radii",
 }
+
+
+def certified_heading(experiment: Certification, model: str, data: str) -> str:
+    """What was certified, in a line: without it no figure below can be read."""
+    it = experiment.smoothing
+    k = f" with k = {it.k}" if it.correction == "kfwer" else ""
+    early = "" if it.early_stop is None else f" at most, stopped at {it.early_stop:g} undecided"
+    options = [
+        f"model {model} ({experiment.model.fingerprint})",
+        f"data {data}",
+        f"σ = {it.sigma:g}",
+        f"n₀ = {it.n0}, n = {it.n}{early}",
+        f"α = {it.alpha:g}, τ = {it.tau:g}, correction {it.correction}{k}",
+        f"seed {experiment.seed}",
+        f"precision {it.precision}",
+    ]
+    options += ["noisy copies clamped"] if it.clamp else []
+    options += [f"noise inside the region {it.region}"] if it.region else []
+    return f"Certified: {'; '.join(options)}."
 
 
 def certified_tables(summary: CertifiedSummary) -> list[Cells]:
@@ -67,12 +86,15 @@ def certified_notes(summary: CertifiedSummary) -> list[str]:
             "Under attack: flipped pixels have more fresh votes for another class, near a tie by chance; lost ones "
             "beyond chance; below are those whose probability is beyond chance under what the certificate implies. "
             "Bound used: how much of the shift that the theory allows the attack attained. Refuted: where a sound "
-            "certificate would show this with a probability below 0.001."
+            "certificate would show this with a probability below 0.001, all attacks together."
         )
     found += [
         f"{each.attack} REFUTES the certificate: {'; '.join(each.refuted)}" for each in summary.checked if each.refuted
     ]
-    passes = ", ".join(f"{book['forward']} forward for {purpose}" for purpose, book in summary.ledger.items())
+    passes = ", ".join(
+        f"{book['forward']} forward" + f" and {book['backward']} backward" * (book["backward"] > 0) + f" for {purpose}"
+        for purpose, book in summary.ledger.items()
+    )
     found.append(f"Passes over all images: {passes}; {summary.copies:g} noisy copies an image.")
     if summary.invalid:
         found.append(
