@@ -220,6 +220,7 @@ def main(
         out: Folder of crosscheck.json and crosscheck.md.
     """
     about = {name: value for name, value in locals().items() if name != "out"}
+    about |= {"data": data.partition(":")[0], "weights": Path(weights or "").name}  # no path of a machine
     asked = names(certifiers)
     for name in asked:
         if name not in NAMES:

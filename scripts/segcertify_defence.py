@@ -185,6 +185,7 @@ def main(
         out: Folder of defence.json and defence.md.
     """
     about = {name: value for name, value in locals().items() if name != "out"}
+    about |= {"data": data.partition(":")[0], "weights": Path(weights or "").name}  # no path of a machine
     network = load_model(model, weights=weights or None, device=device)
     if bfloat16 and isinstance(network.network, torch.nn.Module):
         network.network.to(torch.bfloat16)

@@ -36,7 +36,8 @@ def self_test(
     """Cross-check a certifier on grey pixels of all margins, each judged by its own brightness; takes seconds.
 
     A pixel of brightness ½ + σu/√3 is of class 1 with probability Φ(u) under noise of σ, and the best attack of length
-    d on it leaves Φ(u − d/σ): the bound behind a certified radius. So what promises too much is refuted.
+    d on it leaves Φ(u − d/σ): the bound behind a certified radius. So a radius that is twice too large is
+    refuted; a tenth too much is not to be told from chance by so few certificates.
 
     Args:
         certifier: What is tested.
