@@ -239,10 +239,11 @@ def _draw(curves: Mapping[str, list[Curve]], title: str, out: Path) -> None:
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for colour, (label, each) in zip(COLOURS, curves.items(), strict=False):
+    for place, (label, each) in enumerate(curves.items()):
+        colour, style = COLOURS[place % len(COLOURS)], ("o-", "s--")[place // len(COLOURS) % 2]
         marks = sorted(each[0].right)
         values = [_accuracy(each, mark) for mark in marks]
-        axes.plot(marks, [100 * v.value for v in values], "o-", ms=3, color=colour, label=label)
+        axes.plot(marks, [100 * v.value for v in values], style, ms=3, color=colour, label=label)
         axes.fill_between(marks, [100 * v.low for v in values], [100 * v.high for v in values], color=colour, alpha=0.1)
     axes.axhline(100 * _accuracy(next(iter(curves.values())), 0).value, color="#999999", lw=0.8, ls=":")
     axes.set(xscale="log", xlabel="queries an image", ylabel="pixel accuracy (%)", title=title, ylim=(0, 100))
