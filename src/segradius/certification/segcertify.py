@@ -30,6 +30,7 @@ class SegCertify:
         InputError: For a value out of range, or an unknown correction.
 
     Example:
+        >>> import torch
         >>> from segradius.certification import Noise, Sampling, vote
         >>> from segradius.randomness import Randomness
         >>> image = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1).expand(3, 4, 4)
