@@ -207,6 +207,7 @@ def local_pbgd(
     alpha: float | None = None,
     alpha_end: float = 0.1,
     momentum: float = 0.8,
+    restart: float | None = None,
     directions: str | None = None,
     window: int | Literal["auto"] = 33,
     samples_per_round: int = 1,
@@ -222,6 +223,7 @@ def local_pbgd(
         alpha: Step length at the start; None is 8 % of ε (l∞: 20 %).
         alpha_end: Part of it that is left at the end; it falls linearly.
         momentum: Decay of the running mean of the estimates.
+        restart: Part of the budget after which that mean is forgotten and α falls a second time; None for never.
         directions: As for ``pbgd``; None is ``dct:1/16`` for l2, else ``shifted_tiles:16``.
         window: Side of the window in pixels, odd, or ``auto`` to measure it for each image with the first four queries.
         samples_per_round: Pairs of queries of a round.
@@ -232,7 +234,7 @@ def local_pbgd(
     own = "dct:1/16" if threat.norm.name == "l2" else "shifted_tiles:16"
     sphere = Sphere(threat.norm, parse_directions(own if directions is None else directions))
     estimator = LocalTPGE(_length(gamma, threat, far), 1 if window == "auto" else window, sphere, samples_per_round)
-    bandit = Bandit(estimator, Averaged(StepSize(_length(alpha, threat, fast)), momentum, alpha_end))
+    bandit = Bandit(estimator, Averaged(StepSize(_length(alpha, threat, fast)), momentum, alpha_end, restart))
     strategy = Listening(bandit) if window == "auto" else bandit
     return settings.queried(threat, strategy, loss, weighting, 1000)
 

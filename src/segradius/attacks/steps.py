@@ -105,24 +105,38 @@ class Averaged:
         size: α.
         decay: μ in [0, 1): m ← μ·m + (1 − μ)·g, the first gradient being the first mean.
         end: α falls linearly to this part of itself over the run, in (0, 1].
+        restart: After this part of the run, in (0, 1), the mean is forgotten and α falls a second time from the start;
+            None for one fall.
     """
 
     size: StepSize
     decay: float = 0.8
     end: float = 1.0
+    restart: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
             raise InputError(f"momentum must be in [0, 1), got {self.decay}")
         if not 0 < self.end <= 1:
             raise InputError(f"alpha_end must be in (0, 1], got {self.end}")
+        if self.restart is not None and not 0 < self.restart < 1:
+            raise InputError(f"restart must be in (0, 1), got {self.restart}")
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Average, step and project."""
-        mean = seen.gradient if state is None else seen.gradient.lerp(state, self.decay)
+        begun, length = self._leg(seen.step, max(room.steps, 1))
+        fresh = state is None or seen.step == begun
+        mean = seen.gradient if fresh else seen.gradient.lerp(state, self.decay)
         direction = room.threat.norm.steepest(mean)
-        size = self.size.of(room) * (1 - (1 - self.end) * min(seen.step / max(room.steps, 1), 1.0))
+        size = self.size.of(room) * (1 - (1 - self.end) * min((seen.step - begun) / length, 1.0))
         return room.project(torch.addcmul(seen.delta, direction, size)), mean
+
+    def _leg(self, step: int, steps: int) -> tuple[int, int]:
+        """The first step of the fall of α that a step belongs to, and its number of steps."""
+        if self.restart is None:
+            return 0, steps
+        again = max(1, round(self.restart * steps))
+        return (0, again) if step < again else (again, max(steps - again, 1))
 
 
 @dataclass(frozen=True)
