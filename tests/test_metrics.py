@@ -194,6 +194,18 @@ def test_paired_difference_is_antisymmetric_and_drops_nan_pairs():
         paired_difference([1.0], [1.0, 2.0])
 
 
+def test_one_image_has_a_value_and_no_interval():
+    prediction, labels = draw(1, images=1)
+    counts = count(prediction, labels, 4)
+    found = interval(pooled_accuracy, counts)
+    assert found.value == pooled_accuracy(counts)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    gap = paired_difference([0.5], [0.25])
+    assert (gap.mean, gap.p_value) == (0.25, 1.0)
+    assert math.isnan(gap.low)
+
+
 def test_p_values_are_uniform_without_an_effect():
     rng = np.random.default_rng(3)
     p = [paired_difference(rng.normal(size=12), np.zeros(12), resamples=2, flips=200).p_value for _ in range(200)]

@@ -140,7 +140,8 @@ def interval(
         seed: Seed of the draws.
 
     Returns:
-        The interval; NaN if there is no image or no value. Resamples without a value are left out.
+        The interval; NaN if there is no image or no value, and NaN ends for one image, which says nothing of the
+        spread over images. Resamples without a value are left out.
 
     Example:
         >>> counts = count(torch.tensor([[[0, 0]], [[0, 1]]]), torch.tensor([[[0, 0]], [[0, 0]]]), 2)
@@ -149,6 +150,8 @@ def interval(
     """
     if not len(counts):
         return Interval(float("nan"), float("nan"), float("nan"))
+    if len(counts) == 1:
+        return Interval(statistic(counts), float("nan"), float("nan"))
     rows = _resample(len(counts), resamples, seed)
     if isinstance(statistic, Statistic):
         values = statistic.finish(_multiplicity(rows) @ statistic.parts(counts))
@@ -195,6 +198,9 @@ def paired_difference(
         flips: Random assignments of signs; the least p-value is 1/(flips + 1).
         seed: Seed of both.
 
+    Returns:
+        The difference; NaN if no pair is left, and NaN ends for a single pair.
+
     Raises:
         InputError: The lengths differ.
 
@@ -210,7 +216,9 @@ def paired_difference(
     n, dropped = len(gaps), len(a) - len(gaps)
     if not n:
         return Difference(float("nan"), float("nan"), float("nan"), float("nan"), dropped)
-    low, high = _quantiles(gaps[_resample(n, resamples, seed)].mean(1), level)
+    low = high = float("nan")
+    if n > 1:
+        low, high = _quantiles(gaps[_resample(n, resamples, seed)].mean(1), level)
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(2, (flips, n), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
     # Equal sums may differ in the last place; they are no evidence against equality.

@@ -138,8 +138,10 @@ def _difference(comparison: Comparison) -> list[str]:
 
 
 def percent(value: float, around: Estimate, sign: str = "") -> str:
-    """A share and the interval around it, in per cent."""
+    """A share and the interval around it, in per cent; the share alone where there is no interval, as of one image."""
     if math.isnan(value):
         return "–"
+    if math.isnan(around.low):
+        return f"{100 * value:{sign}.1f}"
     low, high = (f"{100 * end:{sign}.1f}" for end in (around.low, around.high))
     return f"{100 * value:{sign}.1f} [{low}, {high}]"
