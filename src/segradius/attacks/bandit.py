@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.loop import Observation, Room, Step
-from segradius.attacks.queries import Question, Turn
+from segradius.attacks.strategy import Question, Turn
 from segradius.gradients import Estimator
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from segradius.attacks.bandit import Bandit
 from segradius.attacks.footprint import check_spacing, measured, probe, tallied
 from segradius.attacks.loop import Room
-from segradius.attacks.queries import Question, Turn
+from segradius.attacks.strategy import Question, Turn
 from segradius.errors import InputError
 from segradius.gradients import LocalTPGE
 from segradius.gradients.local import listen

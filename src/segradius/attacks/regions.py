@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.loop import Room
-from segradius.attacks.queries import Question, Turn
+from segradius.attacks.strategy import Question, Turn
 from segradius.errors import InputError
 from segradius.gradients.local import window_sum
 

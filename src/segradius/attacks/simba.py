@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segradius.attacks.greedy import moved, raised
 from segradius.attacks.loop import Room
-from segradius.attacks.queries import Question, Turn
+from segradius.attacks.strategy import Question, Turn
 from segradius.errors import InputError
 from segradius.gradients import Directions, Pixel
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from segradius.attacks.greedy import moved, raised
 from segradius.attacks.loop import Room
 from segradius.attacks.moves import Move
-from segradius.attacks.queries import Question, Turn
+from segradius.attacks.strategy import Question, Turn
 from segradius.errors import InputError
 
 # The share p of pixels in a square is halved where 10,000 · progress passes these.

@@ -4,6 +4,7 @@ from segradius.gradients.directions import DIRECTIONS, Dct, Directions, Pixel, S
 from segradius.gradients.local import LocalTPGE
 from segradius.gradients.nes import NES
 from segradius.gradients.opge import OPGE
+from segradius.gradients.parsing import parse_directions
 from segradius.gradients.probe import ESTIMATORS, Draw, Estimator, Probe, estimate
 from segradius.gradients.sphere import Sphere
 from segradius.gradients.tpge import TPGE
@@ -28,4 +29,5 @@ __all__ = [
     "Tiles",
     "dimension",
     "estimate",
+    "parse_directions",
 ]

@@ -1,0 +1,70 @@
+"""What a black-box attack is made of beside the loop: a strategy that asks, is told, and moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from segradius.attacks.loop import Room
+
+
+class Turn(NamedTuple):
+    """Where in its run an attack is: index of the round, and queries spent over the budget, in [0, 1)."""
+
+    round: int
+    progress: float
+
+
+class Question(NamedTuple):
+    """Perturbations to ask about, (K, N, 3, H, W), and what the strategy wants back with the answers."""
+
+    points: Tensor
+    memo: Any = None
+
+
+class Strategy(Protocol):
+    """What to ask next and what to make of the answers; a frozen dataclass.
+
+    Its state is a dict of tensors and None, with the current iterate as ``delta``, (N, 3, H, W).
+    """
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every point it asks about lies inside the threat model, so that the best of them may be returned."""
+        ...
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it compares losses of different rounds; an annealed loss then stands still, at its end."""
+        ...
+
+    @property
+    def per_round(self) -> int:
+        """Queries of a round, at most."""
+        ...
+
+    def begin(self, room: Room) -> dict[str, Any]:
+        """The state before the first round."""
+        ...
+
+    def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
+        """What to ask in a round."""
+        ...
+
+    def tell(
+        self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
+    ) -> dict[str, Any]:
+        """The state after the answers.
+
+        Args:
+            state: That in which was asked.
+            room: Where the iterate may move.
+            turn: The round.
+            asked: What `ask` gave.
+            losses: (K, N, H, W), to be raised; over the counted pixels of an image, so that they sum up to its mean
+                loss, and 0 elsewhere.
+            weights: (N, H, W) of the pixels.
+        """
+        ...
