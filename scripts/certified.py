@@ -43,12 +43,17 @@ def main(folders: str, out: Path | None = None) -> None:
 
 
 def _line(facts: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, ...]:
-    shares = ["" if row[name] is None else _share(row[name]) for name in COLUMNS]
+    shares = [_share(row[name]) for name in COLUMNS]
     drawn = f"{facts['n']}" if facts["early_stop"] is None else f"{facts['copies'] - facts['n0']:.0f} of {facts['n']}"
     return (str(facts["network"]), f"{facts['sigma']:g}", drawn, str(facts["images"]), str(row["name"]), *shares)
 
 
-def _share(found: Mapping[str, float]) -> str:
+def _share(found: Mapping[str, float | None] | None) -> str:
+    """A share in per cent with its interval; groups of classes have no MIoU, and one image has no interval."""
+    if found is None or found["value"] is None:
+        return ""
+    if found["low"] is None or found["high"] is None:
+        return f"{100 * found['value']:.1f}"
     return f"{100 * found['value']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
 
 
