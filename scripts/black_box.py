@@ -142,7 +142,8 @@ def run(
         started, spent = time.perf_counter(), 0.0
         for first in range(0, images, batch):
             samples = [opened[place] for place in places[first : first + batch]]
-            curves += _attacked(attack, network, samples, out / f".{label}-{first}.pt", seed, (*within, queries))
+            journal = out / f".{label}-{first}-{first + len(samples)}.pt"
+            curves += _attacked(attack, network, samples, journal, seed, (*within, queries))
             spent = time.perf_counter() - started
             print(f"{label}: {len(curves)} of {images} images, {spent:.0f} s", flush=True)
         facts = {
