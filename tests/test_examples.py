@@ -1,4 +1,4 @@
-"""The examples run, each within its budget, and the guided loss makes every library's attack stronger."""
+"""The examples run, each within its budget; the guided loss makes every library's attack stronger; groups fit classes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 import segradius as sr
+from segradius.certification import Hierarchy
+from segradius.cli.certify_files import read_hierarchy
+from segradius.data.camvid import CAMVID
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LIBRARIES = {"foolbox_pgd": "foolbox", "art_pgd": "art", "torchattacks_pgd": "torchattacks"}
@@ -79,3 +82,10 @@ def test_own_model(monkeypatch: pytest.MonkeyPatch):
 
 def test_python_api(monkeypatch: pytest.MonkeyPatch):
     assert example("python_api", monkeypatch).main(limit=1, steps=5) == 0
+
+
+def test_the_groups_of_camvid_fit_its_classes() -> None:
+    hierarchy = Hierarchy.of(CAMVID.names, read_hierarchy(str(EXAMPLES / "camvid_groups.yaml")))
+    road, pavement = CAMVID.names.index("road"), CAMVID.names.index("pavement")
+    assert len(hierarchy.levels) == 4
+    assert all(groups[road] == groups[pavement] for groups in hierarchy.levels[1:])
