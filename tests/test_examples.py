@@ -1,4 +1,4 @@
-"""The examples run, each within its budget; the guided loss makes every library's attack stronger; groups fit classes."""
+"""The examples run, each within its budget; the guided loss makes every library's attack stronger; groups fit."""
 
 from __future__ import annotations
 
