@@ -28,7 +28,9 @@ from segradius.attacks import BLACK_BOX
 from segradius.cli.parsing import names
 from segradius.cli.parsing import size as parse_size
 from segradius.counts import Counts
+from segradius.errors import InputError
 from segradius.metrics import Interval, interval, paired_difference, pooled_accuracy
+from segradius.report.table import percent
 from segradius.storage import replacing, write_atomically
 
 MARKS = (12, 24, 50, 100, 200, 400, 800, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 30000)
@@ -137,6 +139,8 @@ def run(
         within = tuple(mark for mark in MARKS if mark < queries)
         if chosen["attack"].removeprefix("cr_") in BLACK_BOX:
             options |= {"queries": queries, "marks": within}
+        elif compiled:
+            raise InputError(f"{label} needs gradients: leave out --compiled, which is for queries")
         attack = sr.make_attack(chosen["attack"], norm=listed["norm"], eps=radius, **options)
         curves: list[Curve] = []
         started, spent = time.perf_counter(), 0.0
@@ -225,10 +229,10 @@ def show(
     curves = {label: [_curve(c) for c in each["curves"]] for label, each in found.items()}
     asked = [int(mark) for mark in names(marks)]
     first = next(iter(curves.values()))
-    print(f"n = {len(first)}, clean {_text(_accuracy(first, 0))}\n")
+    print(f"n = {len(first)}, clean {_percent(first, 0)}\n")
     print("| attack | " + " | ".join(map(str, asked)) + " |\n|---|" + "---|" * len(asked))
     for label, each in curves.items():
-        cells = [_text(_accuracy(each, mark)) if mark in each[0].right else "" for mark in asked]
+        cells = [_percent(each, mark) if mark in each[0].right else "" for mark in asked]
         print(f"| {label} | " + " | ".join(cells) + " |")
     if against in curves:
         print()
@@ -283,16 +287,17 @@ def _accuracy(curves: list[Curve], mark: int) -> Interval:
     return interval(pooled_accuracy, Counts(right, pixels, pixels))
 
 
+def _percent(curves: list[Curve], mark: int) -> str:
+    found = _accuracy(curves, mark)
+    return percent(found.value, found)
+
+
 def _share(curve: Curve, mark: int) -> float:
     return curve.right[mark] / curve.pixels
 
 
 def _curve(plain: Mapping[str, Any]) -> Curve:
     return replace(Curve(**plain), right={int(mark): count for mark, count in plain["right"].items()})
-
-
-def _text(value: Interval) -> str:
-    return f"{100 * value.value:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
 
 
 if __name__ == "__main__":

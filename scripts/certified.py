@@ -8,6 +8,7 @@ The name of a folder up to its first hyphen names the network in the table.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from segradius.cli.parsing import names
-from segradius.report.table import Cells
+from segradius.metrics import Interval
+from segradius.report.table import Cells, percent
 from segradius.storage import write_atomically
 
 COLUMNS = ("pixacc", "miou", "abstained", "boundary", "interior")
@@ -49,12 +51,11 @@ def _line(facts: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _share(found: Mapping[str, float | None] | None) -> str:
-    """A share in per cent with its interval; groups of classes have no MIoU, and one image has no interval."""
+    """A share in per cent with its interval; groups of classes have no MIoU."""
     if found is None or found["value"] is None:
         return ""
-    if found["low"] is None or found["high"] is None:
-        return f"{100 * found['value']:.1f}"
-    return f"{100 * found['value']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+    ends = Interval(**{name: math.nan if end is None else end for name, end in found.items()})
+    return percent(ends.value, ends)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ from tiny import linear
 STEPS, ALPHA, DECAY, END = 10, 0.1, 0.8, 0.1
 
 
-def walked(step: Averaged) -> tuple[list[float], list[torch.Tensor]]:
+def walked(step: Averaged, gradients: torch.Tensor) -> tuple[list[float], list[torch.Tensor]]:
     """Length of every step of a run in a ball it never leaves, and the running mean behind it."""
     images = torch.full((1, 3, 2, 2), 0.5, dtype=torch.float64)
     threat = make_threat("l2", 100.0)
     task = Task(linear(torch.zeros(1)), images, Goal.leave(torch.zeros(1, 2, 2, dtype=torch.long)), None)  # type: ignore[arg-type]
     room = Room(threat, task, threat.budgets(1, images), STEPS)
-    gradients = torch.randn(STEPS, 1, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     state, lengths, means = None, [], []
     for t in range(STEPS):
         before = torch.zeros_like(images)
@@ -36,7 +35,7 @@ def walked(step: Averaged) -> tuple[list[float], list[torch.Tensor]]:
 def test_the_mean_and_the_length_begin_anew_at_a_restart(restart: float | None) -> None:
     gradients = torch.randn(STEPS, 1, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     again = STEPS if restart is None else round(restart * STEPS)
-    lengths, means = walked(Averaged(StepSize(ALPHA), DECAY, END, restart))
+    lengths, means = walked(Averaged(StepSize(ALPHA), DECAY, END, restart), gradients)
     for first, last in ((0, again), (again, STEPS)):
         mean = None
         for t in range(first, last):
