@@ -23,8 +23,8 @@ from torch.nn import functional
 
 import segradius as sr
 from segradius.certification import Noise, PixelRadii, Sampling, SegCertify, SoftRadii, vote
-from segradius.cli.parsing import size as parse_size
-from segradius.randomness import Randomness
+from segradius.core.randomness import Randomness
+from segradius.core.text import size as parse_size
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 

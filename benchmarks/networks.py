@@ -26,8 +26,8 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor, nn
 
-from segradius.networks import HRNetOCR, PSANet, PSPNet
-from segradius.networks.hrnet_ocr import LIGHT
+from segradius.models.networks import HRNetOCR, PSANet, PSPNet
+from segradius.models.networks.hrnet_ocr import LIGHT
 
 # Name to network, height and width.
 CASES: dict[str, tuple[Callable[[], nn.Module], int, int]] = {

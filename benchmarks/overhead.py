@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import segradius as sr
-from segradius.cli.parsing import size as parse_size
+from segradius.core.text import size as parse_size
 
 VOID, THEIR_VOID = 255, -100  # torch's own ignore_index, for losses that are written into a library's loop
 EPS = {"l2": 1.5, "linf": 0.004}

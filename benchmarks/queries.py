@@ -20,8 +20,8 @@ from rich.table import Table
 from torch import Tensor
 
 import segradius as sr
-from segradius.cli.parsing import names
-from segradius.cli.parsing import size as parse_size
+from segradius.core.text import names
+from segradius.core.text import size as parse_size
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 EPS = {"l2": 10.0, "linf": 0.05, "l1": 10000.0}

@@ -24,8 +24,8 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from segradius.cli.parsing import names
-from segradius.cli.parsing import size as parse_size
+from segradius.core.text import names
+from segradius.core.text import size as parse_size
 from segradius.data.sample import Classes, Sample
 from segradius.models import Segmenter, load_model
 from segradius.training import Augmentation, Engine, Job, Lesson, Optimiser, Recipe, make_adversary

@@ -13,7 +13,8 @@ from torch import Tensor
 
 import segradius as sr
 from segradius.cli.parsing import size as parse_size
-from segradius.metrics import count, pooled_accuracy
+from segradius.metrics.counts import count
+from segradius.metrics.statistics import pooled_accuracy
 
 VOID = 255
 

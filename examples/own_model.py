@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import segradius as sr
 from segradius.data import Scenes
-from segradius.metrics import count, pooled_accuracy
+from segradius.metrics.counts import count
+from segradius.metrics.statistics import pooled_accuracy
 
 VOID, CLASSES, SIZE = 255, 8, (48, 64)
 

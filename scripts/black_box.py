@@ -25,13 +25,13 @@ from matplotlib.figure import Figure
 
 import segradius as sr
 from segradius.attacks import BLACK_BOX
-from segradius.cli.parsing import names
-from segradius.cli.parsing import size as parse_size
-from segradius.counts import Counts
-from segradius.errors import InputError
-from segradius.metrics import Interval, interval, paired_difference, pooled_accuracy
+from segradius.core.errors import InputError
+from segradius.core.storage import replacing, write_atomically
+from segradius.core.text import names
+from segradius.core.text import size as parse_size
+from segradius.metrics.counts import Counts
+from segradius.metrics.statistics import Interval, interval, paired_difference, pooled_accuracy
 from segradius.report.table import percent
-from segradius.storage import replacing, write_atomically
 
 MARKS = (12, 24, 50, 100, 200, 400, 800, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 30000)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")

@@ -15,10 +15,10 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from segradius.cli.parsing import names
-from segradius.metrics import Interval
+from segradius.core.storage import write_atomically
+from segradius.core.text import names
+from segradius.metrics.statistics import Interval
 from segradius.report.table import Cells, percent
-from segradius.storage import write_atomically
 
 COLUMNS = ("pixacc", "miou", "abstained", "boundary", "interior")
 HEADER = ("network", "σ", "n", "images", "answer", "PixAcc %", "MIoU %", "abstained %", "boundary %", "interior %")

@@ -4,7 +4,7 @@ r"""CLEVER's radius beside that of randomized smoothing: price, ranking, and wha
         --model smp:PSPNet,encoder_name=resnet18,encoder_weights=null,encoder_depth=3,classes=11
 
 Price: passes over an image and CPU seconds for one radius of all pixels, also as multiples of smoothing with M = 8. The
-paper counts N_b·N_s·|Y| passes; `segradius.clever` needs one and 2·K·N_b·N_s (a pass with its tangent counts as two).
+paper counts N_b·N_s·|Y| passes; `segradius.radius.clever` needs one and 2·K·N_b·N_s (a pass with its tangent is two).
 (50, 1024) is not run: its seconds are those a sample of the largest setting that is, and the table says so.
 
 Ranking: Spearman's correlation over the labelled pixels that are right, mean over images, with
@@ -34,22 +34,22 @@ from rich.console import Console
 from torch import Tensor
 
 import segradius as sr
-from segradius.attacks.making import guided_by
-from segradius.clever import Ball, clever_radius
-from segradius.cli.parsing import size as parse_size
-from segradius.counts import Counts
+from segradius.attacks.make import guided_by
+from segradius.core.ledger import Ledger
+from segradius.core.prediction import predict
+from segradius.core.randomness import Randomness
+from segradius.core.storage import write_atomically
+from segradius.core.text import size as parse_size
 from segradius.data import Sample
-from segradius.goal import Goal
-from segradius.jacobians import differences, gradient_norms, plane_distances
-from segradius.ledger import Ledger
-from segradius.metrics import interval, pooled_accuracy
-from segradius.prediction import predict
-from segradius.radius import pixel_radius
-from segradius.randomness import Randomness
+from segradius.metrics.counts import Counts
+from segradius.metrics.statistics import interval, pooled_accuracy
+from segradius.objectives.goal import Goal
+from segradius.objectives.view import View
+from segradius.objectives.weightings import CertifiedRadius, CleverRadius
+from segradius.radius.clever import Ball, clever_radius
+from segradius.radius.jacobians import differences, gradient_norms, plane_distances
+from segradius.radius.smoothing import pixel_radius
 from segradius.report.table import Cells
-from segradius.storage import write_atomically
-from segradius.views import View
-from segradius.weightings import CertifiedRadius, CleverRadius
 
 SMOOTHING, FULL = "smoothing", (50, 1024)
 REFERENCES = ("smoothing", "slope", "PGD")

@@ -23,9 +23,9 @@ from torch import Tensor
 
 import segradius as sr
 from segradius.certification import Noise, PixelRadii, Sampling, SegCertify, Votes, vote
-from segradius.exact import exact_radius
-from segradius.randomness import Randomness
-from segradius.storage import write_atomically
+from segradius.core.randomness import Randomness
+from segradius.core.storage import write_atomically
+from segradius.radius.exact import exact_radius
 
 CORRECTIONS = (("none", 1), ("bonferroni", 1), ("holm", 1), ("kfwer", 10), ("by", 1))
 

@@ -22,7 +22,6 @@ from rich.console import Console
 from torch import Tensor
 
 from segradius.attacks import make_attack
-from segradius.attacks.task import Model
 from segradius.certification import (
     Certificate,
     CrossCheck,
@@ -38,14 +37,15 @@ from segradius.certification import (
     summarise,
     vote,
 )
-from segradius.cli.parsing import names
-from segradius.cli.parsing import size as parse_size
+from segradius.core.contracts import Model
+from segradius.core.errors import InputError, unknown_name
+from segradius.core.randomness import Randomness
+from segradius.core.storage import write_atomically
+from segradius.core.text import names
+from segradius.core.text import size as parse_size
 from segradius.data import SegmentationData, open_data
-from segradius.errors import InputError, unknown_name
 from segradius.models import load_model
-from segradius.randomness import Randomness
 from segradius.report.table import Cells
-from segradius.storage import write_atomically
 
 NAMES = SOUND, HALF, TWICE = "sound", "half the noise", "twice the radius"
 Drawn = Mapping[str, tuple[Votes, Certificate]]

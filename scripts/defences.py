@@ -29,10 +29,10 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from segradius.errors import InputError
-from segradius.metrics import paired_difference
+from segradius.core.errors import InputError
+from segradius.core.storage import write_atomically
+from segradius.metrics.statistics import paired_difference
 from segradius.report.table import Cells
-from segradius.storage import write_atomically
 
 Plan = tuple[str, str, float]  # attack, norm, ε; ("clean", "", 0) for the unattacked images
 CLEAN: Plan = ("clean", "", 0.0)

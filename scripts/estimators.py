@@ -36,9 +36,10 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.cli.parsing import size as parse_size
+from segradius.core.randomness import Randomness
+from segradius.core.storage import write_atomically
+from segradius.core.text import size as parse_size
 from segradius.data import open_data
-from segradius.goal import Goal
 from segradius.gradients import (
     NES,
     OPGE,
@@ -53,10 +54,9 @@ from segradius.gradients import (
     estimate,
 )
 from segradius.models import Segmenter, load_model
-from segradius.randomness import Randomness
+from segradius.objectives.goal import Goal
 from segradius.report.table import Cells
-from segradius.storage import write_atomically
-from segradius.threats import Linf
+from segradius.threats.threat import Linf
 
 REACHES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 COLOURS = ("#000000", "#E69F00", "#D55E00", "#999999", "#009E73", "#0072B2", "#56B4E9", "#CC79A7", "#8B4513")

@@ -12,10 +12,10 @@ import time
 import torch
 from jsonargparse import auto_cli
 
-from segradius.cli.parsing import names
-from segradius.cli.parsing import size as parse_size
+from segradius.core.text import names
+from segradius.core.text import size as parse_size
 from segradius.data import open_data
-from segradius.metrics import Statistic, interval, miou, miou_image, pooled_accuracy
+from segradius.metrics.statistics import Statistic, interval, miou, miou_image, pooled_accuracy
 from segradius.models import Segmenter, load_model, tiled
 from segradius.training import judge
 

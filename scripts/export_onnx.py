@@ -13,8 +13,8 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor, nn
 
-from segradius.cli.parsing import size as parse_size
-from segradius.errors import missing_extra
+from segradius.core.errors import missing_extra
+from segradius.core.text import size as parse_size
 from segradius.models import Segmenter, load_model
 
 

@@ -27,16 +27,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from segradius.cli.parsing import size
+from segradius.core.errors import InputError
+from segradius.core.prediction import predict
+from segradius.core.randomness import Randomness
+from segradius.core.storage import write_atomically
+from segradius.core.text import size
 from segradius.data import Sample, SegmentationData, open_data
-from segradius.errors import InputError
-from segradius.gaussian import signed_radius
 from segradius.models import Segmenter, load_model
-from segradius.prediction import predict
-from segradius.radius import CEILING, normalised_radius, smoothed_probabilities
-from segradius.randomness import Randomness
+from segradius.radius.gaussian import signed_radius
+from segradius.radius.smoothing import CEILING, normalised_radius, smoothed_probabilities
 from segradius.report.table import Cells
-from segradius.storage import write_atomically
 
 Key = tuple[str, int, int]  # kind of radius, the network that chose the pixels, the network they are measured under
 KINDS = ("radius", "signed")

@@ -31,11 +31,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
+from segradius.core.randomness import Randomness
+from segradius.core.storage import write_atomically
 from segradius.gradients import TPGE, Probe, estimate
-from segradius.randomness import Randomness
 from segradius.report.table import Cells
-from segradius.storage import write_atomically
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's
 

@@ -25,15 +25,16 @@ from rich.console import Console
 
 from segradius.attacks import make_attack
 from segradius.certification import Noise, Sampling, SegCertify, Smoothed, certified_counts, vote
-from segradius.cli.parsing import size as parse_size
+from segradius.core.ledger import Ledger
+from segradius.core.prediction import predict
+from segradius.core.randomness import Randomness
+from segradius.core.storage import write_atomically
+from segradius.core.text import size as parse_size
 from segradius.data import Classes, Sample, SegmentationData, open_data
-from segradius.ledger import Ledger
-from segradius.metrics import Counts, Interval, count, interval, pooled_accuracy
+from segradius.metrics.counts import Counts, count
+from segradius.metrics.statistics import Interval, interval, pooled_accuracy
 from segradius.models import Segmenter, load_model
-from segradius.prediction import predict
-from segradius.randomness import Randomness
 from segradius.report.table import Cells
-from segradius.storage import write_atomically
 
 ATTACKS = ("clean", "base", "smoothed")
 PREDICTIONS = ("network", "smoothed", "certified")

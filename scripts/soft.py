@@ -20,9 +20,9 @@ from torch import Tensor
 import segradius as sr
 from segradius.certification import Certificate, Noise, PixelRadii, Sampling, SegCertify, SoftRadii, Votes, vote
 from segradius.certification.soft import SOFT_BOUNDS
-from segradius.cli.parsing import size as parse_size
-from segradius.randomness import Randomness
-from segradius.storage import write_atomically
+from segradius.core.randomness import Randomness
+from segradius.core.storage import write_atomically
+from segradius.core.text import size as parse_size
 
 
 @dataclass

@@ -24,12 +24,12 @@ from torch import Tensor
 
 import segradius as sr
 from segradius.attacks.footprint import footprint
-from segradius.cli.parsing import size as parse_size
-from segradius.feedback import look
-from segradius.goal import Goal
+from segradius.core.storage import replacing
+from segradius.core.text import size as parse_size
 from segradius.gradients import LocalTPGE, Sphere, Tiles
-from segradius.losses import ExpectedFlips
-from segradius.storage import replacing
+from segradius.objectives.goal import Goal
+from segradius.objectives.losses import ExpectedFlips
+from segradius.objectives.view import look
 
 WINDOWS = (1, 17, 33, 49, 65, 97, 145, 241, 641)
 

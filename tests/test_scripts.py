@@ -18,9 +18,9 @@ from scipy.stats import spearmanr
 
 import segradius as sr
 from segradius.cli import main as segradius
+from segradius.core.randomness import Randomness
 from segradius.models.demo import demo
-from segradius.radius import pixel_radius
-from segradius.randomness import Randomness
+from segradius.radius.smoothing import pixel_radius
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 SCENES = "scenes:24x32"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import segradius as sr
+from segradius.core.contracts import ALL, ANSWERS, LABELS_ALONE
 
 CLASSES = 4
 VOID = 255
@@ -43,6 +44,8 @@ def batch(count: int = 4, size: int = 8, dtype: torch.dtype = torch.float64, see
 class Counting:
     """A segmenter that counts the images of its forward passes, and the backward passes through its output."""
 
+    offers = ALL
+
     def __init__(self, model: sr.Segmenter) -> None:
         self.model, self.forward, self.backward = model, 0, 0
 
@@ -71,6 +74,7 @@ class ScoresOnly:
 
     def __init__(self, model: sr.Segmenter, *, labels_only: bool = False) -> None:
         self.model, self.labels_only, self.asked = model, labels_only, 0
+        self.offers = LABELS_ALONE if labels_only else ANSWERS
 
     @property
     def num_classes(self) -> int:

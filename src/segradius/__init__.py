@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segradius.attacks import Attack, Result, attack_options, make_attack
-    from segradius.criterion import CertifiedRadiusLoss
+    from segradius.core.errors import InputError, SegradiusError
+    from segradius.core.randomness import Randomness
     from segradius.data import open_data
-    from segradius.errors import InputError, SegradiusError
     from segradius.models import AsModule, Segmenter, load_model, wrap
-    from segradius.radius import RadiusMap, pixel_radius
-    from segradius.randomness import Randomness
+    from segradius.objectives.criterion import CertifiedRadiusLoss
+    from segradius.radius.smoothing import RadiusMap, pixel_radius
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AsModule": "models",
     "Attack": "attacks",
-    "CertifiedRadiusLoss": "criterion",
-    "InputError": "errors",
-    "RadiusMap": "radius",
-    "Randomness": "randomness",
+    "CertifiedRadiusLoss": "objectives.criterion",
+    "InputError": "core.errors",
+    "RadiusMap": "radius.smoothing",
+    "Randomness": "core.randomness",
     "Result": "attacks",
     "Segmenter": "models",
-    "SegradiusError": "errors",
+    "SegradiusError": "core.errors",
     "attack_options": "attacks",
     "load_model": "models",
     "make_attack": "attacks",
     "open_data": "data",
-    "pixel_radius": "radius",
+    "pixel_radius": "radius.smoothing",
     "wrap": "models",
 }
 

@@ -14,8 +14,8 @@ from torch import Tensor
 import segradius as sr
 from segradius.attacks import ATTACKS, BLACK_BOX, make_attack
 from segradius.attacks.queries import Queried
-from segradius.errors import InputError
-from segradius.threats import NORMS
+from segradius.core.errors import InputError
+from segradius.threats.threat import NORMS
 from tiny import CLASSES, VOID, ScoresOnly, batch, network
 
 EPS = {"l1": 6.0, "l2": 0.8, "linf": 0.1}

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import segradius as sr
 from segradius.attacks import BLACK_BOX, make_attack
-from segradius.errors import InputError
-from segradius.threats import NORMS
+from segradius.core.errors import InputError
+from segradius.threats.threat import NORMS
 from tiny import CLASSES, VOID, batch, network
 
 EPS = {"l1": 6.0, "l2": 0.8, "linf": 0.1}
@@ -45,6 +45,8 @@ def made(name: str, norm: str, **options: Any) -> sr.Attack:
 
 class Scores:
     """A target that gives nothing but scores, and counts what it is asked."""
+
+    offers = frozenset({"scores", "labels"})
 
     def __init__(self, model: sr.Segmenter) -> None:
         self.model, self.asked = model, 0
@@ -311,7 +313,7 @@ def test_labels_only_needs_the_loss_wrong() -> None:
     images, labels = batch()
 
     class Labels(Scores):
-        labels_only = True
+        offers = frozenset({"labels"})
 
         def scores(self, images: Tensor) -> Tensor:
             found = super().scores(images)

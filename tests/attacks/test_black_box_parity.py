@@ -17,7 +17,7 @@ from segradius.attacks.footprint import footprint
 from segradius.attacks.simba import coprime
 from segradius.gradients import TPGE, LocalTPGE, Sphere
 from segradius.gradients.local import listen, window_sum
-from segradius.threats import NORMS, make_threat
+from segradius.threats.threat import NORMS, make_threat
 from tiny import CLASSES, VOID, batch, network
 
 EPS = {"l1": 6.0, "l2": 0.8, "linf": 0.1}

@@ -9,10 +9,12 @@ import torch
 
 import segradius as sr
 from segradius.attacks import make_attack
-from segradius.attacks.combine import Ensemble, ShrinkingBudget
+from segradius.attacks.ensemble import Ensemble
 from segradius.attacks.loop import Iterative
-from segradius.threats import NORMS
-from segradius.weightings import CertifiedRadius, Product, StillCorrect
+from segradius.attacks.sea import ShrinkingBudget
+from segradius.core.contracts import ALL
+from segradius.objectives.weightings import CertifiedRadius, Product, StillCorrect
+from segradius.threats.threat import NORMS
 from tiny import CLASSES, VOID, batch, network
 
 
@@ -65,7 +67,7 @@ def test_red_eps_phases_run_at_their_budgets(model: sr.Segmenter) -> None:
     seen: list[float] = []
 
     class Spy:
-        num_classes, frozen = CLASSES, staticmethod(model.frozen)
+        num_classes, offers, frozen = CLASSES, ALL, staticmethod(model.frozen)
 
         @staticmethod
         def logits(x: torch.Tensor, precision: torch.dtype | None = None) -> torch.Tensor:
@@ -124,7 +126,7 @@ def test_best_iterate_is_never_worse_than_the_last_or_the_clean_image(model: sr.
 def test_per_image_budgets(model: sr.Segmenter) -> None:
     from dataclasses import replace
 
-    from segradius.threats import Threat
+    from segradius.threats.threat import Threat
 
     images, labels = batch()
     attack = make_attack("pgd", norm="l2", eps=1.0, steps=4)

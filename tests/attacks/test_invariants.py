@@ -10,8 +10,8 @@ import torch
 
 import segradius as sr
 from segradius.attacks import ATTACKS, make_attack
-from segradius.errors import InputError
-from segradius.threats import NORMS
+from segradius.core.errors import InputError
+from segradius.threats.threat import NORMS
 from tiny import CLASSES, VOID, Counting, batch, network
 
 EPS = {"l1": 6.0, "l2": 0.8, "linf": 0.1}

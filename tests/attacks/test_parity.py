@@ -12,11 +12,11 @@ import torch.nn.functional as F  # noqa: N812
 import segradius as sr
 from segradius.attacks import make_attack
 from segradius.attacks.apgd import Apgd, checkpoints
+from segradius.attacks.base import Task
 from segradius.attacks.loop import Observation, Room
-from segradius.attacks.task import Task
-from segradius.goal import Goal
-from segradius.losses import LOSSES, WITHOUT_GRADIENT
-from segradius.threats import NORMS, make_threat
+from segradius.objectives.goal import Goal
+from segradius.objectives.losses import LOSSES, WITHOUT_GRADIENT
+from segradius.threats.threat import NORMS, make_threat
 from tiny import CLASSES, VOID, batch, linear, network
 
 

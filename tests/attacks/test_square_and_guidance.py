@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 import segradius as sr
 from segradius.attacks import make_attack
-from segradius.attacks.moves import pyramids
-from segradius.attacks.square import share
+from segradius.attacks.square import pyramids, share
 from segradius.gradients import Sphere
-from segradius.threats import NORMS
+from segradius.threats.threat import NORMS
 from tiny import CLASSES, VOID, batch, network
 
 IDS = ("a", "b", "c")

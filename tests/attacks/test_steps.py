@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segradius.attacks.loop import Observation, Room
-from segradius.attacks.steps import Averaged, StepSize
-from segradius.attacks.task import Task
-from segradius.errors import InputError
-from segradius.goal import Goal
-from segradius.threats import make_threat
+from segradius.attacks.bandit import Averaged
+from segradius.attacks.base import Task
+from segradius.attacks.loop import Observation, Room, StepSize
+from segradius.core.errors import InputError
+from segradius.objectives.goal import Goal
+from segradius.threats.threat import make_threat
 from tiny import linear
 
 STEPS, ALPHA, DECAY, END = 10, 0.1, 0.8, 0.1

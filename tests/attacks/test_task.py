@@ -9,7 +9,7 @@ import torch
 
 import segradius as sr
 from segradius.attacks import make_attack
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from tiny import CLASSES, VOID, Counting, batch, network
 
 

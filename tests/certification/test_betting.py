@@ -15,7 +15,7 @@ from scipy import stats
 
 from segradius.certification import betting as module
 from segradius.certification.betting import RADIUS_GRID, Bets, Betting
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 
 
 def highest_capital(draws: list[float], m: float, alpha: float, trials: int, group: int) -> float:

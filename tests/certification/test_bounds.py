@@ -18,7 +18,7 @@ from segradius.certification.bounds import (
     hoeffding_lower,
 )
 from segradius.certification.soft import DEFAULT, SOFT_BOUNDS
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 
 TRIALS = st.integers(2, 300)
 ALPHA = st.floats(1e-12, 0.5)

@@ -25,9 +25,9 @@ from segradius.certification import (
     vote,
 )
 from segradius.certification.soft import SOFT_BOUNDS
-from segradius.errors import InputError
-from segradius.metrics import miou, pooled_accuracy
-from segradius.randomness import Randomness
+from segradius.core.errors import InputError
+from segradius.core.randomness import Randomness
+from segradius.metrics.statistics import miou, pooled_accuracy
 
 KEY = Randomness(0, ("scene",))
 

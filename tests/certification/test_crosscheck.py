@@ -26,12 +26,11 @@ from segradius.certification import (
     summarise,
     vote,
 )
-from segradius.certification.crosscheck import CR_PGD, Aim, _levels, _lower_tail
+from segradius.certification.crosscheck import AT_REST, CR_PGD, Aim, CrossCheck, Verdict, _levels, _lower_tail
 from segradius.certification.selftest import Brightness, margins
-from segradius.certification.verdicts import AT_REST, CrossCheck, Verdict
-from segradius.errors import InputError
-from segradius.ledger import Ledger
-from segradius.randomness import Randomness
+from segradius.core.errors import InputError
+from segradius.core.ledger import Ledger
+from segradius.core.randomness import Randomness
 from tiny import CLASSES, Counting, batch, network
 
 SIGMA = 0.25

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import segradius as sr
-from segradius.errors import InputError
-from segradius.metrics import count, pooled_accuracy
+from segradius.core.errors import InputError
+from segradius.metrics.counts import count
+from segradius.metrics.statistics import pooled_accuracy
 from segradius.models.demo import demo
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"

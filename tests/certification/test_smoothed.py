@@ -5,9 +5,9 @@ import torch
 
 import segradius as sr
 from segradius.certification import Noise, Smoothed
-from segradius.errors import InputError
-from segradius.ledger import Ledger
-from segradius.randomness import Randomness
+from segradius.core.errors import InputError
+from segradius.core.ledger import Ledger
+from segradius.core.randomness import Randomness
 from tiny import CLASSES, VOID, Counting, batch, network
 
 MASK = torch.arange(64).view(8, 8) % 3 == 0

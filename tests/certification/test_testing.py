@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from segradius.certification import CORRECTIONS, anytime_p_values, p_values, rejected
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 
 ps = st.lists(st.sampled_from([0.0, 1e-9, 1e-4, 0.001, 0.004, 0.01, 0.02, 0.04, 0.3, 1.0]), min_size=1, max_size=40)
 alphas = st.sampled_from([0.001, 0.05, 0.2])

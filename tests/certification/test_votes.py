@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from segradius.certification import Noise, Sampling, SegCertify, anytime_p_values, vote
-from segradius.errors import InputError
-from segradius.randomness import Randomness
+from segradius.core.errors import InputError
+from segradius.core.randomness import Randomness
 
 KEY = Randomness(3, ("scene",))
 IMAGE = torch.rand((3, 6, 7), generator=torch.Generator().manual_seed(0))

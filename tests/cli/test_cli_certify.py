@@ -20,8 +20,8 @@ from served import IDS, LOCAL, furnish, loaded, place, server, stub
 import segradius as sr
 from segradius.certification import Adaptive, Hierarchy, Noise, PixelRadii, Sampling, SegCertify, Votes, vote
 from segradius.cli import main
+from segradius.core.randomness import Randomness
 from segradius.data import open_data
-from segradius.randomness import Randomness
 from targets import oip_stub
 
 __all__ = ["place"]

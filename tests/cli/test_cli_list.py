@@ -10,8 +10,8 @@ from segradius.cli import main
 
 REGISTRIES = {
     "attacks": "segradius.attacks:ATTACKS",
-    "losses": "segradius.losses:LOSSES",
-    "weightings": "segradius.weightings:WEIGHTINGS",
+    "losses": "segradius.objectives.losses:LOSSES",
+    "weightings": "segradius.objectives.weightings:WEIGHTINGS",
     "models": "segradius.models:MODELS",
     "targets": "segradius.targets:TARGETS",
     "data": "segradius.data:DATA",

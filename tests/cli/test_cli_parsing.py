@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from segradius.cli import build_parser
 from segradius.cli.parser import gather
-from segradius.cli.parsing import budgets, options, size, value_of
-from segradius.errors import InputError
+from segradius.cli.parsing import budgets
+from segradius.core.errors import InputError
+from segradius.core.text import options, size, value_of
 
 norms = st.sampled_from(["l1", "l2", "linf"])
 positive = st.floats(1e-6, 1e3)

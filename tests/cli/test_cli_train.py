@@ -15,7 +15,7 @@ import segradius as sr
 from segradius.cli import build_parser, main
 from segradius.cli.train import train
 from segradius.data import open_data
-from segradius.threats import parse_eps
+from segradius.threats.threat import parse_eps
 from segradius.training import (
     Augmentation,
     Engine,

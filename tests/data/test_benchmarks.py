@@ -9,9 +9,9 @@ import pytest
 import torch
 from torchvision.datasets import Cityscapes, VOCSegmentation
 
+from segradius.core.errors import InputError
 from segradius.data import ADE20K, CAMVID, CITYSCAPES, VOC, BadSampleError, open_data
-from segradius.data.palettes import voc_palette
-from segradius.errors import InputError
+from segradius.data.sample import voc_palette
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segradius.core.errors import InputError
 from segradius.data import BadSampleError, open_data
-from segradius.errors import InputError
 
 MASK = np.array([[0, 1, 1], [1, 0, 255]], np.uint8)
 

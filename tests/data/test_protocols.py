@@ -9,9 +9,9 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode
 from torchvision.transforms import Resize as TorchResize
 
+from segradius.core.errors import InputError
 from segradius.data import PROTOCOLS, Resize, open_data
 from segradius.data.protocols import short_side_crop
-from segradius.errors import InputError
 
 
 def scene(height, width, seed=0):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from segradius.data.reading import MaskKey, read_image, read_labels, translate
-from segradius.errors import InputError
+from segradius.core.errors import InputError
+from segradius.data.files import MaskKey, read_image, read_labels, translate
 
 TEN = MaskKey(tuple((i, i) for i in range(10)))
 RED, BLUE = (200, 10, 10), (10, 10, 200)

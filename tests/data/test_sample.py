@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from segradius.core.errors import InputError
 from segradius.data import DATA, PROTOCOLS, BadSampleError, Classes, Sample, class_counts, collate
-from segradius.errors import InputError
 
 THREE = Classes(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 

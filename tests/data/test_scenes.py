@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segradius.core.errors import InputError
 from segradius.data import Scenes, class_counts, open_data
-from segradius.errors import InputError
 
 
 @settings(max_examples=10, deadline=None)

@@ -14,8 +14,8 @@ from scipy import stats
 from torch import Tensor
 
 from segradius.certification import ABSTAIN, Certificate, Hierarchy, SegCertify
+from segradius.core.errors import InputError
 from segradius.data import Classes, Sample
-from segradius.errors import InputError
 from segradius.evaluation import (
     Certification,
     CertifyRun,

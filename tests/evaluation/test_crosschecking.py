@@ -9,9 +9,9 @@ import torch
 import segradius as sr
 from segradius.certification import Noise, Sampling, SegCertify, aims, crosscheck, summarise, vote
 from segradius.cli import main
-from segradius.errors import InputError
+from segradius.core.errors import InputError
+from segradius.core.randomness import Randomness
 from segradius.evaluation import CrossChecking
-from segradius.randomness import Randomness
 
 COMMAND = ["certify", "--model", "demo", "--data", "scenes:24x32", "--sigma", "0.1", "--n0", "10", "--n", "80",
            "--alpha", "0.01", "--limit", "2"]  # fmt: skip

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from segradius.attacks import make_attack
-from segradius.attacks.recipes import FIXED
-from segradius.errors import InputError
+from segradius.attacks.settings import FIXED
+from segradius.core.errors import InputError
 from segradius.evaluation import (
     AttackPlan,
     DataChoice,

@@ -9,10 +9,10 @@ import torch
 
 import segradius as sr
 from segradius.attacks import BLACK_BOX
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.evaluation import Checkpoints, FileJournal
 from segradius.evaluation.journal import FORMAT, digest
-from segradius.feedback import Feedback
+from segradius.objectives.view import Feedback
 
 NETWORK = torch.nn.Conv2d(3, 4, 3, padding=1)
 IMAGES = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from threshold_model import Memory, grey, threshold
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.evaluation import (
     CLEAN,
     DataChoice,

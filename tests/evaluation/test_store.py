@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.evaluation import ImageResult, Kept, Pixels, Store
 
 integers = st.lists(st.integers(0, 2**40), min_size=1, max_size=4)

@@ -9,6 +9,7 @@ import math
 
 import pytest
 
+from segradius.core.storage import write_atomically
 from segradius.evaluation import (
     CLEAN,
     AttackPlan,
@@ -22,7 +23,6 @@ from segradius.evaluation import (
     results_json,
     summarise,
 )
-from segradius.storage import write_atomically
 
 PGD, CR, SEA = (AttackPlan(name, "l2", 2.0) for name in ("pgd", "cr_pgd", "sea"))
 EXPERIMENT = Experiment(ModelChoice("m"), DataChoice("d"), (PGD, CR, SEA))

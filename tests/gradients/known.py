@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segradius.core.randomness import Randomness
 from segradius.gradients import Directions, Estimator, Probe, estimate
-from segradius.randomness import Randomness
 
 DOUBLE = torch.float64
 Maps = Callable[[Tensor], Tensor]  # (M, 3, H, W) -> (M, H, W)

@@ -8,7 +8,7 @@ import torch
 from known import DOUBLE, columns, keys, normal
 from scipy import fft
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.gradients import DIRECTIONS, Dct, Pixel, ShiftedTiles, Tiles, dimension
 
 SHAPE = (3, 5, 7)

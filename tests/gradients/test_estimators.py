@@ -25,7 +25,7 @@ from known import (
     smooth,
 )
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.gradients import (
     ESTIMATORS,
     NES,
@@ -42,7 +42,7 @@ from segradius.gradients import (
     estimate,
 )
 from segradius.gradients.sphere import second_moment
-from segradius.threats import L1, L2, NORMS, Linf
+from segradius.threats.threat import L1, L2, NORMS, Linf
 
 SHAPE = (3, 2, 3)
 N = 18

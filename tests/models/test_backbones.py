@@ -10,11 +10,11 @@ import torch
 from torchvision import models as torchvision_models
 
 from segradius.cli import main
-from segradius.errors import InputError, MissingExtraError
+from segradius.core.errors import InputError, MissingExtraError
 from segradius.models.backbones import load_backbone
 from segradius.models.checkpoints import load_state
-from segradius.networks import HRNetOCR, PSANet, PSPNet
-from segradius.networks.hrnet_ocr import LIGHT
+from segradius.models.networks import HRNetOCR, PSANet, PSPNet
+from segradius.models.networks.hrnet_ocr import LIGHT
 
 NARROW = {"layers": 18, "width": 8}
 #: Places of semseg's stem, written out: layer0 is conv1, bn1, ReLU, conv2, bn2, ReLU, conv3, bn3, ReLU, pooling.

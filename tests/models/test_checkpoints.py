@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.models import load_into, load_state
 from segradius.models.checkpoints import strip_prefixes
 

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-import segradius.models.conversion as conversion
-from segradius.errors import InputError
+import segradius.models.checkpoints as conversion
+from segradius.core.errors import InputError
 from segradius.models import convert, load_state
 from segradius.models.checkpoints import sha256_of
 

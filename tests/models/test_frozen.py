@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from segradius.models import wrap
-from segradius.models.freezing import frozen
+from segradius.models.segmenter import frozen
 
 
 def mixed_network():

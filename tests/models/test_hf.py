@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.models import Normalisation, load_model
 from segradius.models.hf import _processor_normalisation
 

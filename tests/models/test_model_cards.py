@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.models import Normalisation, SizeRule, load_model, read_card
 
 LRASPP = {"model": "torchvision:lraspp_mobilenet_v3_large", "arguments": {"num_classes": 3}}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.models import MODELS, Normalisation, Segmenter, SizeRule, load_model, wrap
 from segradius.models.loading import torch_device
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from segradius.errors import InputError
-from segradius.models.specs import Spec, parse_spec
+from segradius.core.errors import InputError
+from segradius.core.text import Spec, parse_spec
 
 
 @pytest.mark.parametrize(

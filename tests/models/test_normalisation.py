@@ -6,8 +6,8 @@ import pytest
 import torch
 from torchvision.transforms.functional import normalize
 
-from segradius.errors import InputError
-from segradius.models.normalisation import Normalisation, as_normalisation
+from segradius.core.errors import InputError
+from segradius.models.preprocessing import Normalisation, as_normalisation
 
 
 def test_imagenet_equals_torchvision():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.models.outputs import as_decode, log_probabilities, main_output, query_log_scores
 
 

@@ -8,9 +8,9 @@ import json
 import pytest
 import torch
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.models import MODELS, Normalisation, convert, load_into, load_model, load_state
-from segradius.networks import HRNetOCR, PSANet, PSPNet
+from segradius.models.networks import HRNetOCR, PSANet, PSPNet
 
 TINY = {
     "pspnet": (PSPNet, {"layers": 18, "width": 8, "bins": (1, 2)}),

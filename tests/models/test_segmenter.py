@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.models import Normalisation, Segmenter, wrap
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

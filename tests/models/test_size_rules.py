@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from segradius.errors import InputError
-from segradius.models.sizes import SizeRule, as_size_rule
+from segradius.core.errors import InputError
+from segradius.models.preprocessing import SizeRule, as_size_rule
 
 
 @st.composite

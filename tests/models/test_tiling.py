@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import segradius as sr
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.models import Tiling, load_model, tiled, wrap
-from segradius.models.windows import average, cut, window_starts
+from segradius.models.tiling import average, cut, window_starts
 from tiny import CLASSES, batch, network
 
 MEAN, STD = (0.3, 0.5, 0.8), (0.2, 0.25, 0.4)

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from segradius.errors import InputError
-from segradius.networks import HRNetOCR
-from segradius.networks.hrnet import HighResolutionModule
-from segradius.networks.hrnet_ocr import LIGHT
-from segradius.networks.ocr import ObjectAttention, spatial_gather
+from segradius.core.errors import InputError
+from segradius.models.networks import HRNetOCR
+from segradius.models.networks.hrnet import HighResolutionModule
+from segradius.models.networks.hrnet_ocr import LIGHT
+from segradius.models.networks.ocr import ObjectAttention, spatial_gather
 
 TINY = {"width": 4, "stem": 4, "modules": (1, 1, 1), "blocks": 1, "layer1_blocks": 2, "mid": 6, "key": 5}
 

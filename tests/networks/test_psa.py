@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from segradius.errors import InputError
-from segradius.networks.psa import PointwiseSpatialAttention, collect, distribute, pair_weights
+from segradius.core.errors import InputError
+from segradius.models.networks.psa import PointwiseSpatialAttention, collect, distribute, pair_weights
 
 
 def by_loops(masks, mask, distributes):

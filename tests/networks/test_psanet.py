@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from networks import golden
-from segradius.errors import InputError
-from segradius.networks import PSANet
+from segradius.core.errors import InputError
+from segradius.models.networks import PSANet
 
 
 def light(num_classes=4, **options):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from networks import golden
-from segradius.errors import InputError
-from segradius.networks import PSPNet
-from segradius.networks.pspnet import PyramidPooling
+from segradius.core.errors import InputError
+from segradius.models.networks import PSPNet
+from segradius.models.networks.pspnet import PyramidPooling
 
 
 def light(num_classes=4, **options):

@@ -7,10 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segradius.errors import InputError, TargetError
+from segradius.core.errors import InputError, TargetError
 from segradius.targets import Exchange
-from segradius.targets.exchange import in_batches
-from segradius.targets.signature import TensorSpec, find_signature
+from segradius.targets.exchange import TensorSpec, find_signature, in_batches
 
 
 def image(*shape: int | None, dtype: torch.dtype = torch.float32) -> TensorSpec:

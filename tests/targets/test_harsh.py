@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 import segradius as sr
-from segradius.errors import InputError
+from segradius.core.contracts import ANSWERS, LABELS_ALONE
+from segradius.core.errors import InputError
 from segradius.targets import (
     Harsh,
     Jpeg,
@@ -80,7 +81,7 @@ def test_changes_are_done_in_their_order_and_keep_the_prediction_but_for_roundin
     target = Harsh(Fixed(scores), answers=chosen)
     found = target.scores(torch.rand(len(array), 3, *array.shape[2:]))
     assert torch.equal(found, by_hand)
-    assert target.labels_only == (LabelsOnly() in chosen)
+    assert target.offers == (LABELS_ALONE if LabelsOnly() in chosen else ANSWERS)
     if Rounded(2) not in chosen[: chosen.index(LabelsOnly()) if LabelsOnly() in chosen else count]:
         assert torch.equal(found.argmax(1), scores.argmax(1))
 
@@ -88,7 +89,7 @@ def test_changes_are_done_in_their_order_and_keep_the_prediction_but_for_roundin
 class Fixed:
     """A target with one answer."""
 
-    name, labels_only, device = "fixed", False, torch.device("cpu")
+    name, offers, device = "fixed", ANSWERS, torch.device("cpu")
 
     def __init__(self, answer: torch.Tensor) -> None:
         self.answer, self.num_classes = answer, answer.shape[1]
@@ -148,7 +149,7 @@ def test_the_target_is_asked_about_the_changed_image_and_as_received_is_that_ima
 def test_wrappers_are_the_target_in_everything_else():
     model = some_model()
     target = Metered(Harsh(model, answers=(TopK(2),)))
-    assert (target.name, target.num_classes, target.device, target.labels_only) == ("Conv2d", 5, model.device, False)
+    assert (target.name, target.num_classes, target.device, target.offers) == ("Conv2d", 5, model.device, ANSWERS)
     model.network.train()
     with target.frozen():
         assert not model.network.training

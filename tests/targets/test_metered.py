@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import segradius as sr
-from segradius.errors import BudgetError, InputError, MissingExtraError, TargetError
+from segradius.core.errors import BudgetError, InputError, MissingExtraError, TargetError
 from segradius.targets import Local, Metered, fingerprint, open_target
 
 

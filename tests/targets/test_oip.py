@@ -16,10 +16,10 @@ import pytest
 import torch
 from oip_stub import Stub, linear, serving
 
-from segradius.errors import InputError, TargetError
+from segradius.core.contracts import LABELS_ALONE
+from segradius.core.errors import InputError, TargetError
 from segradius.targets import Clock, OipTarget, Policy, Traffic, fingerprint, open_target, traffic_of
-from segradius.targets.oip_http import Line
-from segradius.targets.traffic import Pace
+from segradius.targets.oip_http import Line, Pace
 
 Serve = Callable[..., Stub]
 
@@ -281,7 +281,7 @@ def test_a_fixed_batch_is_filled_up_and_only_real_images_count(serve: Serve):
 def test_labels_of_a_server_that_gives_no_scores(serve: Serve):
     stub, images = serve(model=lambda x: linear(x).argmax(1)), batch()
     target = opened(stub, outputs="labels")
-    assert target.labels_only
+    assert target.offers == LABELS_ALONE
     one_hot = torch.nn.functional.one_hot(expected(images).argmax(1), 3).permute(0, 3, 1, 2).float()
     assert torch.equal(target.scores(images), one_hot)
 

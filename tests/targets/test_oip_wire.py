@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segradius.errors import InputError, TargetError
+from segradius.core.errors import InputError, TargetError
 from segradius.targets.oip_wire import DTYPES, pack, read_response, request_id, unpack, write_request
 
 KINDS = {name: dtype for name, dtype in DTYPES.items() if name != "BF16"}

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
 import segradius as sr
-from segradius.errors import InputError, TargetError
+from segradius.core.contracts import LABELS_ALONE
+from segradius.core.errors import InputError, TargetError
 from segradius.targets import fingerprint, open_target
 
 C = 4
@@ -113,7 +114,7 @@ def test_labels_become_one_hot_at_the_size_of_the_images(tmp_path: Path):
     found = target.scores(x)
     assert torch.equal(found.argmax(1), coarse.repeat_interleave(2, 1).repeat_interleave(2, 2))
     assert torch.equal(found.sum(1), torch.ones(5, 8, 10))
-    assert target.labels_only
+    assert target.offers == LABELS_ALONE
     with pytest.raises(TargetError, match="give outputs=labels"):
         open_target(f"onnx:{path},num_classes={C}").scores(x)
 

@@ -11,7 +11,7 @@ import torch
 from real_server import Server
 
 import segradius as sr
-from segradius.errors import TargetError
+from segradius.core.errors import TargetError
 from segradius.targets import Traffic, fingerprint, open_target, traffic_of
 
 

@@ -79,7 +79,7 @@ def test_it_is_full_beyond_its_limit_until_the_next_stage(tmp_path):
 
 def test_questions_are_cut_to_the_size_of_the_targets_requests(tmp_path):
     class Two:
-        batch, num_classes, name, labels_only = 2, 4, "two", False
+        batch, num_classes, name, offers = 2, 4, "two", frozenset({"scores", "labels"})
         sizes: list[int] = []  # noqa: RUF012
 
         def scores(self, images):
@@ -94,8 +94,8 @@ def test_it_is_a_layer_that_changes_no_identity(tmp_path):
     target, meter = spooled(tmp_path)
     assert list(layers(target)) == [target, meter, MODEL]
     assert fingerprint(target) == fingerprint(meter)
-    assert (target.name, target.num_classes, target.labels_only, target.device) == (
-        meter.name, meter.num_classes, meter.labels_only, meter.device,
+    assert (target.name, target.num_classes, target.offers, target.device) == (
+        meter.name, meter.num_classes, meter.offers, meter.device,
     )  # fmt: skip
 
 

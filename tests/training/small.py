@@ -11,7 +11,7 @@ from torch import nn
 import segradius as sr
 from segradius.data import open_data
 from segradius.training import Augmentation, Engine, Job, Optimiser, Recipe
-from segradius.training.feeding import InMemory
+from segradius.training.lessons import InMemory
 
 CLASSES = 8
 SCENES = "scenes:32x48"

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 import segradius as sr
 import tiny
-from segradius.errors import InputError
-from segradius.randomness import Randomness
-from segradius.threats import make_threat
+from segradius.core.errors import InputError
+from segradius.core.randomness import Randomness
+from segradius.threats.threat import make_threat
 from segradius.training import ADVERSARIES, Lesson, make_adversary
 
 EPS = {"l1": 20.0, "l2": 0.5, "linf": 0.05}

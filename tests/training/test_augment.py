@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.training.augment import Augmentation, Window, gaussian_blur, resized, rotated
 
 CLASSES = 5

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.training.averaging import WeightAverage
 
 

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch import multiprocessing, nn
 from torch.nn import functional
 
+from segradius.core.errors import InputError
 from segradius.data.sample import Sample
-from segradius.errors import InputError
 from segradius.training import Engine, Lesson, Optimiser, SegmentationLoss, WeightAverage, fit, make_adversary
 from segradius.training.engine import Sealed, launched
-from segradius.training.feeding import InMemory, lessons, order
+from segradius.training.lessons import InMemory, lessons, order
 
 
 def uneven() -> InMemory:
@@ -96,7 +96,7 @@ class Raising:
 
 def test_an_error_in_another_process_is_told_as_here() -> None:
     with pytest.raises(InputError, match=r"^the loss: 3\.5, is not finite$"):
-        launched(Raising("segradius.errors.InputError: the loss: 3.5, is not finite"), print, None)
+        launched(Raising("segradius.core.errors.InputError: the loss: 3.5, is not finite"), print, None)
     with pytest.raises(multiprocessing.ProcessRaisedException):
         launched(Raising("ValueError: a bug"), print, None)
 

@@ -7,7 +7,7 @@ import torch
 from small import TRAIN
 
 from segradius.training import Augmentation
-from segradius.training.feeding import Epoch, Share, lessons, order
+from segradius.training.lessons import Epoch, Share, lessons, order
 
 AUGMENTATION = Augmentation(crop=(16, 24))
 

@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn import functional
 
 import segradius as sr
+from segradius.core.errors import InputError
 from segradius.data.sample import Sample
-from segradius.errors import InputError
-from segradius.models.normalisation import Normalisation
+from segradius.models.preprocessing import Normalisation
 from segradius.training import Augmentation, Engine, Job, Optimiser, Robustness, WeightAverage, fit
-from segradius.training.feeding import InMemory, order
+from segradius.training.lessons import InMemory, order
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 

@@ -8,12 +8,12 @@ import torch
 from small import CLASSES, HELD_OUT, job, network, rows
 
 import segradius as sr
-from segradius.attacks.making import make_attack
-from segradius.counts import Counts, count
+from segradius.attacks.make import make_attack
 from segradius.data.sample import Classes, Sample
-from segradius.metrics import pooled_accuracy
+from segradius.metrics.counts import Counts, count
+from segradius.metrics.statistics import pooled_accuracy
 from segradius.training import Watch, fit, judge
-from segradius.training.feeding import Share
+from segradius.training.lessons import Share
 
 CPU = torch.device("cpu")
 SIZES = ((32, 48), (32, 48), (24, 40), (32, 48), (40, 24), (40, 24), (40, 24))

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from segradius.errors import InputError
-from segradius.training.objective import LossTerm, Ohem, SegmentationLoss, combine
+from segradius.core.errors import InputError
+from segradius.training.loss import LossTerm, Ohem, SegmentationLoss, combine
 
 VOID = 255
 

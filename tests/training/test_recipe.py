@@ -10,8 +10,8 @@ import small
 import torch
 from torch import nn
 
-from segradius.errors import InputError
-from segradius.networks import PSPNet
+from segradius.core.errors import InputError
+from segradius.models.networks import PSPNet
 from segradius.training import Engine, Optimiser, Recipe, fit, make_adversary
 from segradius.training.recipe import split
 

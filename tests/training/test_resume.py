@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from segradius.cli import main
 from segradius.data.sample import Sample
 from segradius.training import Augmentation, Engine, Optimiser, WeightAverage, fit, make_adversary
-from segradius.training.feeding import InMemory
+from segradius.training.lessons import InMemory
 
 #: Everything that has a state or needs chance.
 ALL_ON = {
@@ -167,10 +167,10 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 SLOWLY = """
 import sys, time, torch
 from segradius.cli import main
-from segradius.training import state
+from segradius.training import snapshot
 torch.set_num_threads(1)
-save = state.Snapshot.save
-state.Snapshot.save = lambda self, folder: (save(self, folder), time.sleep(0.2))
+save = snapshot.Snapshot.save
+snapshot.Snapshot.save = lambda self, folder: (save(self, folder), time.sleep(0.2))
 main(sys.argv[1:])
 """
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import segradius as sr
+from segradius.core.errors import InputError
 from segradius.data.sample import Classes, Sample
-from segradius.errors import InputError
 from segradius.training import Engine, Job, Optimiser, Robustness, Watch, fit
-from segradius.training.feeding import InMemory
+from segradius.training.lessons import InMemory
 
 EPS = 0.1
 TWO = Classes(("dark", "bright"), ((0, 0, 0), (255, 255, 255)))

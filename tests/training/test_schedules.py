@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.training.schedules import SCHEDULES, Constant, OneCycle, Poly
 
 

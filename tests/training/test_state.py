@@ -8,8 +8,8 @@ import pytest
 import small
 import torch
 
-from segradius.errors import InputError
-from segradius.training.state import CHECKPOINT, Position, Snapshot, Table, sweep
+from segradius.core.errors import InputError
+from segradius.training.snapshot import CHECKPOINT, Position, Snapshot, Table, sweep
 
 IDENTITY = "model: a\ndata: b\nrecipe: c"
 

@@ -9,8 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segradius.attacks.loop import Observation, Room
-from segradius.threats import sparse_steepest
+from segradius.attacks.base import Guided
+from segradius.attacks.loop import Iterative, Observation, Room, Step
+from segradius.attacks.settings import ATTACKS, Settings
+from segradius.objectives.losses import CrossEntropy, ExpectedFlips
+from segradius.objectives.objective import Objective, objective
+from segradius.threats.threat import Threat, sparse_steepest
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
@@ -130,3 +134,37 @@ def _watch(seen: Observation, room: Room, state: _State | None) -> _State:
         last_value=seen.value,
         rises=state.rises + (seen.value > state.last_value),
     )
+
+
+@ATTACKS.register("apgd")
+def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
+    """Auto-PGD (Croce and Hein 2020, 2021 for l1), T = 100: no step size.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        loss: Name of the loss.
+        weighting: Name of the weighting.
+    """
+    goal = objective(loss, weighting)
+    annealed = isinstance(goal.loss, ExpectedFlips)
+    return adaptive(replace(goal, track=CrossEntropy() if annealed else goal.loss), threat, settings, 100)
+
+
+@ATTACKS.register("flip_apgd")
+def flip_apgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Guided:
+    """Auto-PGD on expected flips (ours), T = 100: the adaptive step tracks cross-entropy, as τ moves.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        tau: τ at the start.
+        tau_end: τ at the end.
+    """
+    return adaptive(Objective(ExpectedFlips(tau, tau_end), track=CrossEntropy()), threat, settings, 100)
+
+
+def adaptive(goal: Objective, threat: Threat, settings: Settings, steps: int) -> Iterative:
+    """Auto-PGD on any objective, with the steps of the threat's norm; ``steps`` is the attack's own default T."""
+    step: Step = SparseApgd() if threat.norm.name == "l1" else Apgd()
+    return settings.iterate(goal, threat, step, steps=steps)

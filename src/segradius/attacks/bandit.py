@@ -9,9 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from segradius.attacks.loop import Observation, Room, Step
+from segradius.attacks.loop import Observation, Room, Step, StepSize
+from segradius.attacks.queries import Queried
+from segradius.attacks.settings import BLACK_BOX, PAPER_QUERIES, PBGD_ALPHA, QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
-from segradius.gradients import Estimator
+from segradius.core.errors import InputError, unknown_name
+from segradius.gradients import NES, OPGE, TPGE, ZOO, Estimator, Sphere, parse_directions
+from segradius.threats.threat import Threat
 
 
 @dataclass(frozen=True)
@@ -77,3 +81,198 @@ def first_iterate(room: Room, start: str) -> Tensor:
     if start == "zero":
         return torch.zeros_like(task.images)
     return room.project(task.confine(room.threat.start(task.images, task.randomness)))
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """Projected gradient ascent, δ ← Proj(δ + α·g), by the length that the gradient has (Eq. 17 as it stands).
+
+    Args:
+        alpha: α > 0.
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise InputError(f"alpha must be positive, got {self.alpha}")
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Step and project."""
+        return room.project(seen.delta + self.alpha * seen.gradient), None
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Steepest ascent along a running mean of the gradients, which takes the noise out of estimated ones.
+
+    Args:
+        size: α.
+        decay: μ in [0, 1): m ← μ·m + (1 − μ)·g, the first gradient being the first mean.
+        end: α falls linearly to this part of itself over the run, in (0, 1].
+        restart: After this part of the run, in (0, 1), the mean is forgotten and α falls a second time from the start;
+            None for one fall.
+    """
+
+    size: StepSize
+    decay: float = 0.8
+    end: float = 1.0
+    restart: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise InputError(f"momentum must be in [0, 1), got {self.decay}")
+        if not 0 < self.end <= 1:
+            raise InputError(f"alpha_end must be in (0, 1], got {self.end}")
+        if self.restart is not None and not 0 < self.restart < 1:
+            raise InputError(f"restart must be in (0, 1), got {self.restart}")
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Average, step and project."""
+        begun, length = self._leg(seen.step, max(room.steps, 1))
+        fresh = state is None or seen.step == begun
+        mean = seen.gradient if fresh else seen.gradient.lerp(state, self.decay)
+        direction = room.threat.norm.steepest(mean)
+        size = self.size.of(room) * (1 - (1 - self.end) * min((seen.step - begun) / length, 1.0))
+        return room.project(torch.addcmul(seen.delta, direction, size)), mean
+
+    def _leg(self, step: int, steps: int) -> tuple[int, int]:
+        """The first step of the fall of α that a step belongs to, and its number of steps."""
+        if self.restart is None:
+            return 0, steps
+        again = max(1, round(self.restart * steps))
+        return (0, again) if step < again else (again, max(steps - again, 1))
+
+
+@BLACK_BOX.register("pbgd")
+def pbgd(
+    threat: Threat,
+    settings: QuerySettings,
+    *,
+    gamma: float | None = None,
+    alpha: float | None = None,
+    step: Literal["ascent", "steepest"] = "ascent",
+    momentum: float = 0.0,
+    directions: str = "pixel",
+    samples_per_round: int = 1,
+    loss: str = "ce",
+    weighting: str = "uniform",
+) -> Queried:
+    """Projected bandit gradient descent (Algorithm 2): ascent along the two-point estimate (Eq. 16, 17).
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        gamma: Radius γ of the sphere, in the norm of the threat; None is 2 % of ε.
+        alpha: Learning rate; None is the paper's 5e-4 for ``ascent``, and 2 % of ε for ``steepest``.
+        step: ``ascent`` along the estimate as it is, as the paper, or ``steepest`` by a fixed length.
+        momentum: Decay of the running mean of the estimates, for ``steepest``.
+        directions: ``pixel``; ``tiles:S`` or ``shifted_tiles:S`` for squares of S pixels (the published code has
+            ``tiles:2``); ``dct:F`` for the lowest part F of the frequencies.
+        samples_per_round: Pairs of queries of a round, whose estimates are averaged.
+        loss: Name of the loss.
+        weighting: Name of the weighting, or a product such as ``cr*still_correct``.
+    """
+    sphere = Sphere(threat.norm, parse_directions(directions))
+    estimator = TPGE(in_norm(gamma, threat, 0.02), sphere, samples_per_round)
+    bandit = Bandit(estimator, _step(step, alpha, momentum, threat))
+    return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
+
+
+@BLACK_BOX.register("opge")
+def opge(
+    threat: Threat,
+    settings: QuerySettings,
+    *,
+    gamma: float | None = None,
+    alpha: float | None = None,
+    momentum: float = 0.0,
+    directions: str = "pixel",
+    loss: str = "ce",
+    weighting: str = "uniform",
+) -> Queried:
+    """Steepest ascent along the one-point estimate (Eq. 15), the paper's comparison.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        gamma: Radius γ of the sphere; None is 2 % of ε.
+        alpha: Step length; None is 2 % of ε.
+        momentum: Decay of the running mean of the estimates.
+        directions: As for ``pbgd``.
+        loss: Name of the loss.
+        weighting: Name of the weighting.
+    """
+    sphere = Sphere(threat.norm, parse_directions(directions))
+    bandit = Bandit(OPGE(in_norm(gamma, threat, 0.02), sphere), _step("steepest", alpha, momentum, threat))
+    return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
+
+
+@BLACK_BOX.register("nes")
+def nes(
+    threat: Threat,
+    settings: QuerySettings,
+    *,
+    sigma_nes: float = 0.001,
+    population: int = 100,
+    alpha: float | None = None,
+    momentum: float = 0.0,
+    directions: str = "pixel",
+    loss: str = "ce",
+    weighting: str = "uniform",
+) -> Queried:
+    """Steepest ascent along natural evolution strategies (Ilyas et al. 2018), antithetic.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        sigma_nes: Standard deviation of the search, in the unit of the images.
+        population: Queries of a round, even; the paper's 100.
+        alpha: Step length; None is 2 % of ε.
+        momentum: Decay of the running mean of the estimates.
+        directions: As for ``pbgd``.
+        loss: Name of the loss.
+        weighting: Name of the weighting.
+    """
+    estimator = NES(sigma=sigma_nes, population=population, directions=parse_directions(directions))
+    bandit = Bandit(estimator, _step("steepest", alpha, momentum, threat))
+    return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
+
+
+@BLACK_BOX.register("zoo")
+def zoo(
+    threat: Threat,
+    settings: QuerySettings,
+    *,
+    gamma: float = 0.01,
+    coordinates: int = 64,
+    alpha: float | None = None,
+    momentum: float = 0.0,
+    directions: str = "pixel",
+    loss: str = "ce",
+    weighting: str = "uniform",
+) -> Queried:
+    """Steepest ascent along central differences at random coordinates (ZOO, Eq. 13).
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        gamma: Step of the difference, in the unit of the images.
+        coordinates: Coordinates of a round, two queries each.
+        alpha: Step length; None is 2 % of ε.
+        momentum: Decay of the running mean of the estimates.
+        directions: As for ``pbgd``; the coordinates are theirs.
+        loss: Name of the loss.
+        weighting: Name of the weighting.
+    """
+    estimator = ZOO(gamma=gamma, coordinates=coordinates, directions=parse_directions(directions))
+    bandit = Bandit(estimator, _step("steepest", alpha, momentum, threat))
+    return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
+
+
+def _step(step: str, alpha: float | None, momentum: float, threat: Threat) -> Step:
+    if step == "ascent":
+        return Ascent(PBGD_ALPHA if alpha is None else alpha)
+    if step == "steepest":
+        return Averaged(StepSize(in_norm(alpha, threat, 0.02)), momentum)
+    raise unknown_name("step", step, ("ascent", "steepest"))

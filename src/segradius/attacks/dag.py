@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from segradius.attacks.loop import Incumbent, Objective, judge, observe
-from segradius.attacks.task import Result, Task
-from segradius.errors import InputError
-from segradius.ledger import Ledger
-from segradius.threats import Linf, Threat
+from segradius.attacks.base import Guided, Result, Task
+from segradius.attacks.loop import Incumbent, Observation, Room, StepSize, judge, observe
+from segradius.attacks.settings import ATTACKS, PAPER_STEPS, Settings
+from segradius.core.errors import InputError
+from segradius.core.ledger import Ledger
+from segradius.objectives.losses import Margin
+from segradius.objectives.objective import Objective
+from segradius.objectives.weightings import (
+    StillCorrect,
+)
+from segradius.threats.threat import Linf, Threat
 
 
 @dataclass(frozen=True)
@@ -71,3 +78,49 @@ class DagAlgorithm3:
             delta = self.threat.project(delta + move, task.images)
             task.done(1)
         return judge(incumbent, task, delta, ledger, best=True).result(task, ledger)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """DAG's step (Xie et al. 2017): γ·g/‖g‖_p with p the norm of the threat, so dense even for l∞.
+
+    Args:
+        size: γ.
+    """
+
+    size: StepSize
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Step and project."""
+        length = room.threat.norm.length(seen.gradient).clamp_min(torch.finfo(seen.gradient.dtype).tiny)
+        scale = self.size.of(room) / length.view(-1, 1, 1, 1)
+        return room.project(torch.addcmul(seen.delta, seen.gradient, scale)), None
+
+
+@ATTACKS.register("dag")
+def dag(threat: Threat, settings: Settings) -> Guided:
+    """Dense adversary generation (Xie et al. 2017): logit differences of the pixels still correct, dense steps γ·g/‖g‖.
+
+    The original has no ball: pass ``eps=inf`` and γ as ``alpha`` for it. Inside a ball, γ is 2.5ε/T by default, and 4ε
+    for l∞, where g/‖g‖∞ is far from ±1 at most pixels.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings; ``alpha`` is γ.
+    """
+    steps = settings.steps or PAPER_STEPS[threat.norm.name]
+    step = Dense(settings.size(threat.norm.name, 4.0 * steps if threat.norm.name == "linf" else 2.5))
+    return settings.iterate(Objective(Margin(), StillCorrect()), threat, step)
+
+
+@ATTACKS.register("dag_alg3")
+def dag_alg3(threat: Threat, settings: Settings, *, first: Literal["uniform", "zero"] = "uniform") -> Guided:
+    """DAG as the paper's Algorithm 3: differences of two gradients (l∞ only; two passes a step).
+
+    Args:
+        threat: An l∞ ball.
+        settings: Shared settings; ``alpha`` is γ, 0.5 by default.
+        first: Start of the inner perturbation; ``zero``, the letter of the algorithm, never moves.
+    """
+    steps = settings.steps or PAPER_STEPS["linf"]
+    return DagAlgorithm3(Objective(), threat, steps, settings.alpha or 0.5, first)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segradius.attacks.task import ScoreModel
-from segradius.errors import InputError
-from segradius.feedback import look
-from segradius.goal import Goal
-from segradius.randomness import Randomness
+from segradius.core.contracts import ScoreModel
+from segradius.core.errors import InputError
+from segradius.core.randomness import Randomness
+from segradius.objectives.goal import Goal
+from segradius.objectives.view import look
 
 
 @dataclass(frozen=True)

@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from segradius.attacks.task import Result, Task
-from segradius.errors import InputError
-from segradius.goal import Goal
-from segradius.ledger import Ledger
-from segradius.losses import CrossEntropy, Loss
-from segradius.prediction import are_probabilities, predict
-from segradius.threats import Threat
-from segradius.views import LogitView
-from segradius.weightings import Uniform, Weighting, times
-
-
-@dataclass(frozen=True)
-class Objective:
-    """Weighted loss that an attack maximises: mean over counted pixels of w_n · ℓ_n (Eq. 9).
-
-    Attributes:
-        loss: Per-pixel loss.
-        weighting: Pixel weights, frozen in each step.
-        track: Loss whose plain mean an adaptive step compares between iterates, as weights and annealed losses change
-            from step to step; None where the step compares nothing.
-    """
-
-    loss: Loss = field(default_factory=CrossEntropy)
-    weighting: Weighting = field(default_factory=Uniform)
-    track: Loss | None = None
-
-    @property
-    def tracks_another(self) -> bool:
-        """Whether the tracked value is not that of the objective itself."""
-        return self.track is not None and not (self.track == self.loss and isinstance(self.weighting, Uniform))
-
-    def times(self, weighting: Weighting) -> Objective:
-        """This objective with a further weighting."""
-        return replace(self, weighting=times(self.weighting, weighting))
+from segradius.attacks.base import Result, Task
+from segradius.core.errors import InputError
+from segradius.core.ledger import Ledger
+from segradius.core.prediction import are_probabilities, predict
+from segradius.objectives.goal import Goal
+from segradius.objectives.objective import Objective
+from segradius.objectives.view import LogitView
+from segradius.threats.threat import Threat
 
 
 @dataclass(frozen=True)
@@ -270,3 +244,26 @@ def _check_output(task: Task, logits: Tensor) -> None:
             "the model's logits have no gradient: it computes under no_grad, detaches, or leaves torch. White-box "
             "attacks need a differentiable path from images to logits"
         )
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """A step length: absolute, or as a multiple of ε/T.
+
+    Args:
+        alpha: Absolute length in the norm of the threat, or None.
+        per_eps: Length in units of ε/T where ``alpha`` is None: the paper's α = 2.5ε/T is 2.5.
+    """
+
+    alpha: float | None = None
+    per_eps: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None and not self.alpha > 0:
+            raise InputError(f"alpha must be positive, got {self.alpha}")
+
+    def of(self, room: Room) -> Tensor:
+        """Length for each image, (N, 1, 1, 1)."""
+        if self.alpha is not None:
+            return torch.full_like(room.eps, self.alpha).view(-1, 1, 1, 1)
+        return (room.eps * (self.per_eps / room.steps)).view(-1, 1, 1, 1)

@@ -9,17 +9,18 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from segradius.attacks.loop import Objective, Room
-from segradius.attacks.standing import Standing, Verdict
+from segradius.attacks.base import Result, Task
+from segradius.attacks.loop import Room
+from segradius.attacks.snapshot import Standing, Verdict
 from segradius.attacks.strategy import Strategy, Turn
-from segradius.attacks.task import Result, ScoreModel, Task
-from segradius.errors import InputError
-from segradius.feedback import Feedback, look, prediction_of
-from segradius.losses import ScoreLoss
-from segradius.prediction import SIMPLEX_TOLERANCE
-from segradius.threats import Threat
-from segradius.views import ScoreView
-from segradius.weightings import CertifiedRadius, factors
+from segradius.core.contracts import LABELS, SCORES, ScoreModel
+from segradius.core.errors import InputError
+from segradius.core.prediction import SIMPLEX_TOLERANCE
+from segradius.objectives.losses import ScoreLoss
+from segradius.objectives.objective import Objective
+from segradius.objectives.view import Feedback, ScoreView, look, prediction_of
+from segradius.objectives.weightings import CertifiedRadius, factors
+from segradius.threats.threat import Threat
 
 # Queries are sent in groups of at most this many images, which bounds memory: the scores of one 1024 × 2048 image of 19
 # classes take 160 MB.
@@ -74,13 +75,8 @@ class Queried:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Scores."""
-        return frozenset({"scores"})
-
-    @property
-    def by_labels(self) -> bool:
-        """Whether a target that returns labels only will do."""
-        return type(self.objective.loss).__name__ == "Wrong"
+        """Scores, or labels if the loss makes do with those."""
+        return frozenset({LABELS if type(self.objective.loss).__name__ == "Wrong" else SCORES})
 
     @property
     def total_steps(self) -> int:

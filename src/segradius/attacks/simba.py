@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segradius.attacks.greedy import moved, raised
 from segradius.attacks.loop import Room
-from segradius.attacks.strategy import Question, Turn
-from segradius.errors import InputError
-from segradius.gradients import Directions, Pixel
+from segradius.attacks.queries import Queried
+from segradius.attacks.settings import BLACK_BOX, PAPER_QUERIES, QuerySettings
+from segradius.attacks.strategy import Question, Turn, moved, raised
+from segradius.core.errors import InputError
+from segradius.gradients import Directions, Pixel, parse_directions
+from segradius.threats.threat import Threat
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,29 @@ def coprime(values: Tensor, size: int) -> Tensor:
     while bool((wrong := torch.gcd(found, torch.full_like(found, size)) != 1).any()):
         found = found + wrong
     return found
+
+
+@BLACK_BOX.register("simba")
+def simba(
+    threat: Threat,
+    settings: QuerySettings,
+    *,
+    alpha: float | None = None,
+    directions: str = "dct:1/8",
+    loss: str = "ce",
+    weighting: str = "uniform",
+) -> Queried:
+    """SimBA (Guo et al. 2019): one direction of a basis after another, kept if the loss rises.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        alpha: Length of a step, in l2; None is 0.5, for l∞ 1.
+        directions: The basis: ``dct:F`` for the lowest part F of the frequencies, or ``pixel``.
+        loss: Name of the loss; ``wrong`` serves a target that returns labels only.
+        weighting: Name of the weighting.
+    """
+    own = {"l1": 0.5, "l2": 0.5, "linf": 1.0}[threat.norm.name]
+    return settings.queried(
+        threat, Simba(own if alpha is None else alpha, parse_directions(directions)), loss, weighting, PAPER_QUERIES
+    )

@@ -1,10 +1,11 @@
-"""What a black-box attack is made of beside the loop: a strategy that asks, is told, and moves."""
+"""What a black-box attack asks and how it goes on: the contract of a strategy, and what greedy searches share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from segradius.attacks.loop import Room
@@ -68,3 +69,21 @@ class Strategy(Protocol):
             weights: (N, H, W) of the pixels.
         """
         ...
+
+
+def raised(before: Tensor, after: Tensor, weights: Tensor) -> Tensor:
+    """Whether the weighted loss rose from one map (N, H, W) to another, (N,).
+
+    Both are seen under the same weights, as weights change from round to round. Subtracted pixel by pixel: the
+    difference of two sums would lose the digits that they have in common.
+    """
+    return ((after - before) * weights).sum((1, 2)) > 0
+
+
+def moved(state: Mapping[str, Any], proposed: Tensor, losses: Tensor, kept: Tensor) -> dict[str, Tensor]:
+    """Iterate and loss map, of the proposal for the images (N,) that ``kept`` it, else of the state."""
+    at = kept.view(-1, 1, 1)
+    return {
+        "delta": torch.where(at.unsqueeze(1), proposed, state["delta"]),
+        "losses": torch.where(at, losses, state["losses"]),
+    }

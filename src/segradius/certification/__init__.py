@@ -1,18 +1,13 @@
 """Certificates by randomized smoothing: what a segmentation model answers, with a promise of how far that holds."""
 
-from segradius.certification.certificate import ABSTAIN, Certificate
-from segradius.certification.confidences import SoftRadii
-from segradius.certification.crosscheck import Aim, aims, crosscheck
-from segradius.certification.hierarchy import Adaptive, Hierarchy
-from segradius.certification.measures import boundary, certified_counts, information_gain
-from segradius.certification.noise import Noise, answers
-from segradius.certification.radii import PixelRadii
-from segradius.certification.sampling import Sampling
-from segradius.certification.segcertify import SegCertify
+from segradius.certification.certificate import ABSTAIN, Certificate, boundary, certified_counts, information_gain
+from segradius.certification.certifiers import Adaptive, Hierarchy, PixelRadii, SegCertify
+from segradius.certification.crosscheck import Aim, CrossCheck, Summary, Verdict, aims, crosscheck, refuted, summarise
+from segradius.certification.sampling import Noise, Sampling, answers
 from segradius.certification.selftest import self_test
 from segradius.certification.smoothed import Smoothed
+from segradius.certification.soft import SoftRadii
 from segradius.certification.testing import CORRECTIONS, anytime_p_values, p_values, rejected
-from segradius.certification.verdicts import CrossCheck, Summary, Verdict, refuted, summarise
 from segradius.certification.votes import Votes, vote
 
 __all__ = [

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from segradius.certification.bounds import check, checked_mean
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 
 #: Candidates m = Φ(z), z = 0, 0.05 … 4: the radius is σ·z, and there is none at p ≤ ½.
 RADIUS_GRID: tuple[float, ...] = tuple(torch.special.ndtr(torch.linspace(0, 4, 81, dtype=torch.float64)).tolist())

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 
 # Sums of float32 softmax outputs may exceed the number of draws by their rounding, and by no more.
 _ROUNDING = 1e-5

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segradius.attacks.task import Model
 from segradius.certification.certificate import Certificate
-from segradius.certification.crosscheck import aims, crosscheck
-from segradius.certification.noise import Noise
-from segradius.certification.verdicts import Summary, summarise
+from segradius.certification.crosscheck import Summary, aims, crosscheck, summarise
+from segradius.certification.sampling import Noise
 from segradius.certification.votes import Votes
-from segradius.randomness import Randomness
+from segradius.core.contracts import LOGITS, Model
+from segradius.core.randomness import Randomness
 
 #: From a model, an image (3, H, W) and the key of the image to its votes and the certificate made of them.
 Certifier = Callable[[Model, Tensor, Randomness], tuple[Votes, Certificate]]
@@ -77,6 +76,11 @@ class Brightness:
 
     num_classes: int = 2
     name: str = "brightness"
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """Logits with gradients."""
+        return frozenset({LOGITS})
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, 2, H, W) of images (N, 3, H, W)."""

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from segradius.attacks.task import Model
-from segradius.certification.noise import COPIES, COPIES_ELSEWHERE, Noise
-from segradius.errors import InputError
-from segradius.ledger import Ledger
-from segradius.randomness import Randomness
+from segradius.certification.sampling import COPIES, COPIES_ELSEWHERE, Noise
+from segradius.core.contracts import LOGITS, Model
+from segradius.core.errors import InputError
+from segradius.core.ledger import Ledger
+from segradius.core.randomness import Randomness
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,11 @@ class Smoothed:
             raise InputError(f"samples is {self.samples}; expected at least 1 noisy copy")
         if self.keep < 0:
             raise InputError(f"keep is {self.keep}; expected a number of noisy copies")
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """Logits with gradients."""
+        return frozenset({LOGITS})
 
     @property
     def num_classes(self) -> int:

@@ -14,8 +14,8 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from segradius.errors import InputError
-from segradius.registry import Registry
+from segradius.core.errors import InputError
+from segradius.core.registry import Registry
 
 #: From p-values (N,), α and k to which hypotheses are rejected, (N,) bool.
 Correction: TypeAlias = Callable[[Tensor, float, int], Tensor]

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segradius.attacks.task import Journal
-from segradius.certification.noise import Answer
-from segradius.certification.sampling import Sampling, draw
-from segradius.prediction import predict
-from segradius.randomness import Randomness
+from segradius.certification.sampling import Answer, Sampling, draw
+from segradius.core.contracts import Journal
+from segradius.core.prediction import predict
+from segradius.core.randomness import Randomness
 
 
 @dataclass(frozen=True, eq=False)

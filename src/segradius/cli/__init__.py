@@ -18,7 +18,7 @@ from segradius.cli.list import list_names
 from segradius.cli.models import models
 from segradius.cli.parser import gather, make_parser
 from segradius.cli.train import train
-from segradius.errors import SegradiusError
+from segradius.core.errors import SegradiusError
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "attack": attack,

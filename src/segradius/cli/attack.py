@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segradius.cli import parsing
+from segradius.core import text
 
 Names = str | list[str]
 Pairs = str | float | dict[str, Any] | list[Any]
@@ -127,8 +128,8 @@ def attack(
     named = {
         "steps": steps,
         "queries": queries,
-        "alpha": None if alpha is None else parsing.value_of(str(alpha)),
-        "gamma": None if gamma is None else parsing.value_of(str(gamma)),
+        "alpha": None if alpha is None else text.value_of(str(alpha)),
+        "gamma": None if gamma is None else text.value_of(str(gamma)),
         "restarts": restarts,
         "start": start,
         "keep": keep,
@@ -137,12 +138,12 @@ def attack(
         "sigma": sigma,
         "every": every,
         "judge_every": judge_every,
-        "marks": parsing.counts(marks),
+        "marks": text.counts(marks),
     }
-    names = parsing.names(attack or ("local_pbgd,local_search" if target else "pgd,cr_pgd"))
+    names = text.names(attack or ("local_pbgd,local_search" if target else "pgd,cr_pgd"))
     budgets = parsing.budgets(norm, eps, default_eps(names))
-    plans = make_plans(names, budgets, named | parsing.options(options))
-    images = DataChoice(data, split, parsing.size(size), protocol, limit, stride)
+    plans = make_plans(names, budgets, named | text.options(options))
+    images = DataChoice(data, split, text.size(size), protocol, limit, stride)
     asked = Asked(model, target, weights, num_classes, normalisation, outputs, answers, input, budget)
     opened = open_data(data, split=split, size=images.size, protocol=protocol, limit=limit, stride=stride)
     asked.check(opened.classes.names)

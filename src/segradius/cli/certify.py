@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segradius.cli import parsing
-from segradius.errors import InputError
+from segradius.core import text
+from segradius.core.errors import InputError
 
 if TYPE_CHECKING:
     from segradius.evaluation import CrossChecking
@@ -140,11 +140,11 @@ def certify(
     at = CertifyPlace(Path(out), overwrite, batch_size, figures, checkpoint_seconds)
     mask = read_region(region)
     smoothing = Smoothing(
-        parsing.number("sigma", sigma),
+        text.number("sigma", sigma),
         n0,
         n,
-        parsing.number("alpha", alpha),
-        parsing.number("tau", tau),
+        text.number("alpha", alpha),
+        text.number("tau", tau),
         correction,
         k,
         radii,
@@ -155,7 +155,7 @@ def certify(
         precision,
         None if mask is None else digest((), mask),
     )
-    images = DataChoice(data, split, parsing.size(size), protocol, limit, stride)
+    images = DataChoice(data, split, text.size(size), protocol, limit, stride)
     asked = Asked(model, target, weights, num_classes, normalisation, outputs, answers, input, budget)
     opened = open_data(data, split=split, size=images.size, protocol=protocol, limit=limit, stride=stride)
     asked.check(opened.classes.names)
@@ -164,7 +164,7 @@ def certify(
     for warning in doubts(asked.text, weights, seen.num_classes, len(opened.classes)):
         warn(warning)
     given: dict[str, Any] = {"steps": steps, "samples": samples, "share": share, "copies": check_copies}
-    given["weakest"] = None if weakest is None else tuple(parsing.counts(weakest) or ())
+    given["weakest"] = None if weakest is None else tuple(text.counts(weakest) or ())
     checking = _checking(attack, {name: value for name, value in given.items() if value is not None})
     if smoothing.sigma > 1:
         warn(f"sigma is {smoothing.sigma:g} for images in [0, 1]: was {smoothing.sigma:g}/255 meant?")
@@ -176,7 +176,7 @@ def _checking(attack: str | None, options: Mapping[str, Any]) -> CrossChecking |
     from segradius.evaluation import CrossChecking
 
     if attack is not None:
-        return CrossChecking(tuple(parsing.names(attack)), **options)
+        return CrossChecking(tuple(text.names(attack)), **options)
     for name in options:
         raise InputError(f"{'check_copies' if name == 'copies' else name} is for --attack, which was not given")
     return None

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 
 
 def read_hierarchy(given: str | Sequence[Any] | Mapping[str, Any] | None) -> tuple[dict[str, list[str]], ...]:

@@ -26,8 +26,9 @@ from segradius.cli.running import (
     screen,
     warn,
 )
+from segradius.core.errors import InputError
+from segradius.core.storage import write_atomically
 from segradius.data import Sample, SegmentationData
-from segradius.errors import InputError
 from segradius.evaluation import (
     Certification,
     CertifiedSummary,
@@ -59,7 +60,6 @@ from segradius.report import (
     map_png,
 )
 from segradius.report.panels import full_palette
-from segradius.storage import write_atomically
 
 
 @dataclass(frozen=True)

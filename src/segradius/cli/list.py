@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from segradius.registry import Registry
+    from segradius.core.registry import Registry
 
 Rows = list[tuple[str, str]]
 Section = tuple[str, Rows, list[str]]
@@ -87,14 +87,14 @@ def _targets() -> list[Section]:
 
 
 def _losses() -> list[Section]:
-    from segradius.losses import LOSSES
+    from segradius.objectives.losses import LOSSES
 
     rows = [(n, LOSSES.summary(n)) for n in LOSSES]
     return [("", rows, ["\nmasked_NAME counts only pixels that are not fooled yet."])]
 
 
 def _weightings() -> list[Section]:
-    from segradius.weightings import WEIGHTINGS
+    from segradius.objectives.weightings import WEIGHTINGS
 
     return [
         (

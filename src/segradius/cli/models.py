@@ -23,7 +23,7 @@ def models(
     """
     from rich.console import Console
 
-    from segradius.models.conversion import convert
+    from segradius.models.checkpoints import convert
 
     done = convert(source, target, allow_unsafe=allow_unsafe_pickle, overwrite=overwrite)
     lines = [f"{done.target}: {done.tensors} tensors, SHA-256 {done.sha256}"]

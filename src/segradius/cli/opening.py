@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from segradius import models, targets
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.evaluation import ModelChoice, Seen
 
 MASKS = (".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg")

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from segradius.errors import BudgetError, InputError, TargetError
+from segradius.core.errors import BudgetError, InputError, TargetError
 from segradius.evaluation import Seen
 from segradius.targets import Metered, traffic_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from segradius.cli import parsing
+from segradius.core import text
 
 Pairs = str | float | dict[str, Any] | list[Any]
 Range = str | list[float]
@@ -121,11 +121,11 @@ def train(
     """
     import torch
 
+    from segradius.core.errors import InputError
     from segradius.data import open_data
-    from segradius.errors import InputError
     from segradius.models import load_model
     from segradius.models.backbones import load_backbone
-    from segradius.threats import make_threat, parse_eps
+    from segradius.threats.threat import make_threat, parse_eps
     from segradius.training import (
         SCHEDULES,
         Augmentation,
@@ -141,15 +141,15 @@ def train(
         make_adversary,
     )
     from segradius.training.adversaries import Attacked
-    from segradius.training.journal import outcome
-    from segradius.training.state import CHECKPOINT
+    from segradius.training.logs import outcome
+    from segradius.training.snapshot import CHECKPOINT
 
     norm, eps = _threat(norm, eps)
     if adversary == "none" and not watch and (eps is not None or options is not None or mix != 1):
         raise InputError("eps, options and mix are those of a defence: give --adversary, as fast_adt, or --watch")
     if weights is not None and backbone is not None:
         raise InputError(f"weights {weights!r} and backbone {backbone!r} exclude each other: give one")
-    height_width, cut = parsing.size(size), parsing.size(crop) or parsing.size(size)
+    height_width, cut = text.size(size), text.size(crop) or text.size(size)
     learnt = open_data(data, split=split, size=height_width)
     judged = open_data(data, split=held_out, size=height_width)
     if held_out_limit is not None:
@@ -162,13 +162,13 @@ def train(
     if backbone is not None:
         print(load_backbone(network.network, backbone))
     budget = None if eps is None else parse_eps(eps)
-    defence = make_adversary(adversary, norm=norm, eps=budget, mix=mix, **parsing.options(options))
+    defence = make_adversary(adversary, norm=norm, eps=budget, mix=mix, **text.options(options))
     attacked = isinstance(getattr(defence, "adversary", defence), Attacked)
     recipe = Recipe(
         epochs=epochs,
         batch_size=batch_size,
         optimiser=Optimiser(optimiser, lr, momentum, weight_decay, clip, heads),
-        schedule=_schedule(SCHEDULES[schedule], parsing.options(schedule_options)),
+        schedule=_schedule(SCHEDULES[schedule], text.options(schedule_options)),
         augmentation=Augmentation(cut, _range(scale), rotate, 0.5 if rotate else 0.0, blur, flip, colour=colour),
         loss=SegmentationLoss(
             aux_weight,
@@ -203,7 +203,7 @@ def train(
 
 def _threat(norm: Any, eps: Any) -> tuple[Any, Any]:
     """Norm and budget, of which ``eps`` may name the norm, as in l2=1.5."""
-    from segradius.errors import InputError
+    from segradius.core.errors import InputError
 
     named, equals, value = str(eps).partition("=")
     if not equals:
@@ -216,7 +216,7 @@ def _threat(norm: Any, eps: Any) -> tuple[Any, Any]:
 def _schedule(kind: Any, options: dict[str, Any]) -> Any:
     import inspect
 
-    from segradius.errors import InputError, unknown_name
+    from segradius.core.errors import InputError, unknown_name
 
     for name in options:
         if name not in (known := inspect.signature(kind).parameters):
@@ -228,7 +228,7 @@ def _schedule(kind: Any, options: dict[str, Any]) -> Any:
 
 
 def _range(text: Any) -> tuple[float, float] | None:
-    from segradius.errors import InputError
+    from segradius.core.errors import InputError
 
     if text is None or text == "null":
         return None
@@ -242,6 +242,6 @@ def _range(text: Any) -> tuple[float, float] | None:
 
 def _class_weights(data: Any) -> tuple[float, ...]:
     from segradius.data import class_counts
-    from segradius.weightings import balanced_weights
+    from segradius.objectives.weightings import balanced_weights
 
     return balanced_weights(class_counts(data))

@@ -18,8 +18,10 @@ from segradius.cli.running import (
     screen,
     warn,
 )
+from segradius.core.errors import InputError
+from segradius.core.storage import write_atomically
+from segradius.core.text import parse_spec
 from segradius.data import SegmentationData
-from segradius.errors import InputError
 from segradius.evaluation import (
     AttackPlan,
     Checkpoints,
@@ -39,9 +41,7 @@ from segradius.evaluation import (
     traces_csv,
     work,
 )
-from segradius.models.specs import parse_spec
 from segradius.report import curves, draw, draw_curves, notes, shown_images, tables
-from segradius.storage import write_atomically
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from segradius.data.files import PairedFiles, existing_folder, list_files, paired
-from segradius.data.palettes import voc_palette
-from segradius.data.reading import MaskKey
-from segradius.data.sample import DATA, Classes
-from segradius.errors import unknown_name
+from segradius.core.errors import unknown_name
+from segradius.data.files import MaskKey, PairedFiles, existing_folder, list_files, paired
+from segradius.data.sample import DATA, Classes, voc_palette
 
 _NAMES = """
 wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door, table,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from segradius.data.files import PairedFiles, existing_folder, list_files, paired, sub_folders
-from segradius.data.reading import MaskKey
+from segradius.core.errors import unknown_name
+from segradius.data.files import MaskKey, PairedFiles, existing_folder, list_files, paired, sub_folders
 from segradius.data.sample import DATA, Classes
-from segradius.errors import unknown_name
 
 CAMVID = Classes(
     names=(

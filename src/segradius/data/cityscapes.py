@@ -6,10 +6,9 @@ from pathlib import Path
 
 from torchvision.datasets import Cityscapes
 
-from segradius.data.files import PairedFiles, existing_folder, list_files, paired, sub_folders
-from segradius.data.reading import MaskKey
+from segradius.core.errors import unknown_name
+from segradius.data.files import MaskKey, PairedFiles, existing_folder, list_files, paired, sub_folders
 from segradius.data.sample import DATA, Classes
-from segradius.errors import unknown_name
 
 # torchvision keeps the benchmark's table of labels but hands out the raw labelIds, of which 15 are no class.
 _TRAINED = sorted((c for c in Cityscapes.classes if 0 <= c.train_id < 19), key=lambda c: c.train_id)

@@ -9,11 +9,9 @@ from typing import Any, cast
 
 import yaml
 
-from segradius.data.files import PairedFiles, list_files, paired, sub_folders
-from segradius.data.palettes import voc_palette
-from segradius.data.reading import MaskKey
-from segradius.data.sample import DATA, RGB, Classes
-from segradius.errors import InputError, unknown_name
+from segradius.core.errors import InputError, unknown_name
+from segradius.data.files import MaskKey, PairedFiles, list_files, paired, sub_folders
+from segradius.data.sample import DATA, RGB, Classes, voc_palette
 
 YAML_NAME = "segradius.yaml"
 _EXAMPLE = "classes: [background, tissue]"

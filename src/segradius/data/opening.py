@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from segradius.core.errors import InputError
 from segradius.data.protocols import PROTOCOLS, Preparation, Resize
 from segradius.data.sample import DATA, Classes, Sample, SegmentationData
-from segradius.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segradius.errors import InputError
-from segradius.registry import Registry
+from segradius.core.errors import InputError
+from segradius.core.registry import Registry
 
 Preparation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """A function of image (3, H, W) in [0, 1] and label (H, W) that gives both at another size."""

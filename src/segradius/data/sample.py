@@ -1,4 +1,4 @@
-"""What every data set hands over: samples, their classes, and the registry of data sets."""
+"""An image with its mask, classes with their colours, and what a data set is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,28 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from segradius.errors import InputError
-from segradius.registry import Registry
+from segradius.core.errors import InputError
+from segradius.core.registry import Registry
+
+
+def voc_palette(classes: int) -> tuple[RGB, ...]:
+    """The colour map of the Pascal VOC toolkit: the bits of the index, dealt in turn to red, green and blue.
+
+    Bit 3k, 3k + 1, 3k + 2 of the index become bit 7 − k of red, green and blue. Distinct for the first 256 indices.
+
+    Args:
+        classes: How many colours.
+
+    Example:
+        >>> voc_palette(4)
+        ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
+    """
+    return tuple((_channel(i, 0), _channel(i, 1), _channel(i, 2)) for i in range(classes))
+
+
+def _channel(index: int, channel: int) -> int:
+    return sum((index >> (3 * k + channel) & 1) << (7 - k) for k in range(8))
+
 
 RGB = tuple[int, int, int]
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segradius.data.files import Pair, PairedFiles, existing_folder, list_files, paired
-from segradius.data.palettes import voc_palette
-from segradius.data.reading import MaskKey
-from segradius.data.sample import DATA, Classes
-from segradius.errors import InputError, unknown_name
+from segradius.core.errors import InputError, unknown_name
+from segradius.data.files import MaskKey, Pair, PairedFiles, existing_folder, list_files, paired
+from segradius.data.sample import DATA, Classes, voc_palette
 
 _NAMES = (
     "background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dining table, dog, horse, "

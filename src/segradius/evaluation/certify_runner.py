@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from segradius.certification import Certificate, Hierarchy, Votes, vote
+from segradius.core.ledger import Ledger
+from segradius.core.randomness import Randomness
 from segradius.data import Sample, SegmentationData
 from segradius.evaluation.certifying import PRECISIONS, Certification, Certify, Smoothing
 from segradius.evaluation.check import class_names, usable
@@ -17,9 +19,7 @@ from segradius.evaluation.journal import Checkpoints, digest
 from segradius.evaluation.records import Kind, Record, Records
 from segradius.evaluation.scoring import edges, score_answer, score_certificate
 from segradius.evaluation.seeing import Seen, check_model, judge
-from segradius.ledger import Ledger
 from segradius.models import Segmenter
-from segradius.randomness import Randomness
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segradius.counts import Counts
 from segradius.evaluation.certifying import Certification
 from segradius.evaluation.crosschecking import Checked, summarise_checks
 from segradius.evaluation.promises import promise
 from segradius.evaluation.records import Record
 from segradius.evaluation.scoring import Score, edges
-from segradius.metrics import Interval, class_iou, interval, miou, pooled_accuracy
+from segradius.metrics.counts import Counts
+from segradius.metrics.statistics import Interval, class_iou, interval, miou, pooled_accuracy
 
 
 @dataclass(frozen=True)

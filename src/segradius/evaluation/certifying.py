@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segradius.certification import Adaptive, Certificate, Hierarchy, Noise, PixelRadii, Sampling, SegCertify, Votes
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.evaluation.crosschecking import CrossChecking
 from segradius.evaluation.experiment import TARGET_ONLY, DataChoice, ModelChoice
 from segradius.evaluation.identity import conflict, fingerprint_of, plain

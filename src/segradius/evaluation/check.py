@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from segradius.core.errors import InputError
 from segradius.data import BadSampleError, Classes, Sample, SegmentationData
-from segradius.errors import InputError
 
 
 def fault(sample: Sample, num_classes: int, ignore_index: int) -> str | None:

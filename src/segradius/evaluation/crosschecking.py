@@ -14,9 +14,9 @@ from torch import Tensor
 from segradius.attacks import BLACK_BOX, Attack, make_attack
 from segradius.certification import Certificate, CrossCheck, Noise, Verdict, Votes, aims, crosscheck, refuted, summarise
 from segradius.certification import Summary as CheckSummary
-from segradius.certification.verdicts import STATEMENTS, bar_of
-from segradius.errors import InputError
-from segradius.ledger import Ledger
+from segradius.certification.crosscheck import STATEMENTS, bar_of
+from segradius.core.errors import InputError
+from segradius.core.ledger import Ledger
 from segradius.models import Segmenter
 
 #: Behind the name of an attack on the radii of pixels.
@@ -164,6 +164,11 @@ class InPrecision:
     def name(self) -> str:
         """Of the network."""
         return self.model.name
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """As the network."""
+        return self.model.offers
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, C, H, W), in this precision whatever is asked for."""

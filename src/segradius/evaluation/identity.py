@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 
 
 def plain(value: Any) -> Any:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segradius.errors import InputError
-from segradius.storage import replacing
+from segradius.core.errors import InputError
+from segradius.core.storage import replacing
 from segradius.targets.spool import Spooled
 
 #: Of what a file holds; one of another format is set aside.
@@ -93,7 +93,7 @@ class Checkpoints:
 
 
 class FileJournal:
-    """A `segradius.attacks.task.Journal` in one file, written atomically, tensors on the CPU.
+    """A `segradius.attacks.base.Journal` in one file, written atomically, tensors on the CPU.
 
     Args:
         place: The run's.

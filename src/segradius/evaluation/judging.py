@@ -10,8 +10,8 @@ from torch import Tensor
 
 from segradius.attacks import Result
 from segradius.evaluation.store import ImageResult, Pixels
-from segradius.metrics import count
-from segradius.threats import NORMS
+from segradius.metrics.counts import count
+from segradius.threats.threat import NORMS
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from segradius.attacks import attack_options, make_attack
+from segradius.core.errors import InputError, unknown_name
 from segradius.data import BadSampleError, SegmentationData
-from segradius.errors import InputError, unknown_name
 from segradius.evaluation.experiment import AttackPlan
-from segradius.weightings import balanced_weights
+from segradius.objectives.weightings import balanced_weights
 
 SHARED = {"projection": "euclidean"}
 """Options that every attack takes, which are the threat's and no recipe's."""

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segradius.core.storage import replacing
 from segradius.evaluation.scoring import Score
 from segradius.evaluation.store import Pixels
-from segradius.storage import replacing
 
 
 @dataclass(frozen=True, eq=False)

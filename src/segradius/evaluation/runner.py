@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from segradius.attacks import Attack, Result, make_attack
+from segradius.core.randomness import Randomness
 from segradius.data import Sample, SegmentationData, collate
 from segradius.evaluation.check import check_classes, usable
 from segradius.evaluation.experiment import AttackPlan, Experiment
@@ -20,7 +21,6 @@ from segradius.evaluation.seeing import Seen, check_model, is_counted, judge
 from segradius.evaluation.store import CLEAN, Kept, Store
 from segradius.evaluation.targets import make_target
 from segradius.evaluation.traces import image_traces
-from segradius.randomness import Randomness
 
 Progress = Callable[[AttackPlan, int], None]
 """Told of the work just done for a plan, in steps times images."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from segradius.certification import Certificate, Hierarchy, boundary, certified_counts, information_gain
-from segradius.counts import Counts, count
 from segradius.evaluation.store import Pixels
+from segradius.metrics.counts import Counts, count
 
 #: Rows and columns from another class within which a pixel is at a boundary.
 WIDTH = 3

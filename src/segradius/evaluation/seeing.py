@@ -7,8 +7,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from segradius.core.prediction import predict
 from segradius.models import Segmenter
-from segradius.prediction import predict
 from segradius.targets import Local, Target, layers
 
 Seen: TypeAlias = Segmenter | Target

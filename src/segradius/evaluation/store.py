@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 from segradius.evaluation.traces import ImageTrace, pack, unpack
 
 CLEAN = "clean"

@@ -10,8 +10,8 @@ import torch
 
 from segradius.evaluation.experiment import AttackPlan, Experiment
 from segradius.evaluation.store import CLEAN, ImageResult, Pixels, Store
-from segradius.metrics import (
-    Counts,
+from segradius.metrics.counts import Counts
+from segradius.metrics.statistics import (
     Difference,
     Interval,
     interval,

@@ -9,10 +9,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from segradius.core.errors import InputError, unknown_name
+from segradius.core.randomness import Randomness
 from segradius.data import Classes
-from segradius.errors import InputError, unknown_name
-from segradius.goal import one_class, random_classes
-from segradius.randomness import Randomness
+from segradius.objectives.goal import one_class, random_classes
 
 
 def make_target(spec: str, labels: Tensor, classes: Classes, num_classes: int, randomness: Randomness) -> Tensor:

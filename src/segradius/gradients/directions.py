@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from segradius.errors import InputError
-from segradius.randomness import Randomness
-from segradius.registry import Registry
+from segradius.core.errors import InputError, unknown_name
+from segradius.core.randomness import Randomness
+from segradius.core.registry import Registry
 
 
 class Directions(Protocol):
@@ -225,3 +225,28 @@ def _cosines(length: int, count: int, dtype: torch.dtype, device: torch.device) 
     basis = (place * torch.arange(count, dtype=torch.float64) * (math.pi / length)).cos_() * math.sqrt(2 / length)
     basis[:, 0] = math.sqrt(1 / length)
     return basis.to(device=device, dtype=dtype)
+
+
+def parse_directions(text: str) -> Directions:
+    """Directions from ``"pixel"``, ``"tiles:16"``, ``"shifted_tiles:16"`` or ``"dct:0.125"``.
+
+    Raises:
+        InputError: For an unknown name or a number that does not fit.
+
+    Example:
+        >>> parse_directions("tiles:2"), parse_directions("dct:1/8")
+        (Tiles(side=2), Dct(fraction=0.125))
+    """
+    name, colon, number = text.partition(":")
+    if name not in DIRECTIONS:
+        raise unknown_name("set of directions", name, DIRECTIONS)
+    kind: Callable[..., Directions] = DIRECTIONS[name]
+    if not colon:
+        return kind()
+    numerator, slash, denominator = number.partition("/")
+    try:
+        value = float(numerator) / (float(denominator) if slash else 1.0)
+        return kind(int(value) if value.is_integer() and name != "dct" else value)
+    except (ValueError, ZeroDivisionError, TypeError) as error:
+        expected = "pixel, tiles:16, shifted_tiles:16 or dct:1/8"
+        raise InputError(f"directions {text!r}: {error}; expected {expected}") from error

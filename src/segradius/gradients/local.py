@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone knows)
 from torch import Tensor
 
-from segradius.errors import InputError
-from segradius.gradients.probe import ESTIMATORS, Draw, central_differences, check_positive, two_sided
+from segradius.core.errors import InputError
+from segradius.core.randomness import Randomness
+from segradius.gradients.estimator import ESTIMATORS, Draw, central_differences, check_positive, two_sided
 from segradius.gradients.sphere import Sphere
-from segradius.randomness import Randomness
 
 
 @ESTIMATORS.register("local")
@@ -48,7 +48,7 @@ class LocalTPGE:
         InputError: A number is not above zero, or the window is even.
 
     Example:
-        >>> from segradius.gradients.probe import estimate
+        >>> from segradius.gradients.estimator import estimate
         >>> own = lambda points: points.sum(2)  # each pixel's loss is its own business
         >>> keys = Randomness(0, tuple(map(str, range(500))))
         >>> one, all = (

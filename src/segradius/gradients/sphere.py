@@ -33,11 +33,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from segradius.errors import unknown_name
+from segradius.core.errors import unknown_name
+from segradius.core.randomness import Randomness
 from segradius.gradients.directions import Directions, Pixel
-from segradius.gradients.probe import Draw
-from segradius.randomness import Randomness
-from segradius.threats import L2, Norm
+from segradius.gradients.estimator import Draw
+from segradius.threats.threat import L2, Norm
 
 Form = Literal["dense", "exact", "paper"]
 

@@ -2,14 +2,11 @@
 
 from segradius.models import demo, published
 from segradius.models.cards import ModelCard, read_card
-from segradius.models.checkpoints import load_into, load_state
-from segradius.models.conversion import Conversion, convert
+from segradius.models.checkpoints import Conversion, convert, load_into, load_state
 from segradius.models.identity import fingerprint
 from segradius.models.loading import load_model
-from segradius.models.module import AsModule
-from segradius.models.normalisation import Normalisation
-from segradius.models.segmenter import Segmenter, wrap
-from segradius.models.sizes import SizeRule
+from segradius.models.preprocessing import Normalisation, SizeRule
+from segradius.models.segmenter import AsModule, Segmenter, wrap
 from segradius.models.sources import MODELS
 from segradius.models.tiling import Tiling, tiled
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segradius.errors import InputError, missing_extra, unknown_name
+from segradius.core.errors import InputError, missing_extra, unknown_name
 from segradius.models.checkpoints import load_state, strip_prefixes
 
 #: Names of trunks: ResNet's layers (hszhao/semseg), HRNet's stem, stages and transitions. ``conv3x3_ocr`` is a head.
@@ -73,7 +73,7 @@ def load_backbone(network: nn.Module | Callable[[Tensor], Any], source: str | Pa
 
     Example:
         >>> import tempfile
-        >>> from segradius.networks import PSPNet
+        >>> from segradius.models.networks import PSPNet
         >>> trained, fresh = PSPNet(21, layers=18, width=8), PSPNet(5, layers=18, width=8)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     torch.save(trained.state_dict(), Path(folder) / "voc.pth")

@@ -9,12 +9,11 @@ from typing import Any
 
 import yaml
 
-from segradius.errors import InputError, unknown_name
+from segradius.core.errors import InputError, unknown_name
+from segradius.core.storage import write_atomically
 from segradius.models.checkpoints import sha256_of
-from segradius.models.normalisation import Normalisation, as_normalisation
-from segradius.models.sizes import SizeRule, as_size_rule
+from segradius.models.preprocessing import Normalisation, SizeRule, as_normalisation, as_size_rule
 from segradius.models.tiling import Tiling, as_tiling
-from segradius.storage import write_atomically
 
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")

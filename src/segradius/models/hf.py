@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segradius.errors import InputError, missing_extra, unknown_name
-from segradius.models.normalisation import Normalisation
+from segradius.core.errors import InputError, missing_extra, unknown_name
+from segradius.models.preprocessing import Normalisation
 from segradius.models.sources import Origin, construct
 
 HUB_KEYS = ("local_files_only", "revision", "cache_dir", "token", "subfolder")

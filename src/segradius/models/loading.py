@@ -9,17 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
+from segradius.core.text import Spec, parse_spec
 from segradius.models import sources
 from segradius.models.cards import ModelCard, check_digest, is_card, read_card
 from segradius.models.checkpoints import load_into, load_state
 from segradius.models.hf import hf
-from segradius.models.normalisation import NormalisationLike
 from segradius.models.outputs import Decode
+from segradius.models.preprocessing import NormalisationLike, SizeLike
 from segradius.models.segmenter import Segmenter, wrap
-from segradius.models.sizes import SizeLike
 from segradius.models.sources import Origin
-from segradius.models.specs import Spec, parse_spec
 from segradius.models.tiling import TilingLike, with_tiling
 
 LIBRARIES: Mapping[str, Callable[[str, Mapping[str, Any]], Origin]] = {

@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import nn
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
+from segradius.models.networks import HRNetOCR, PSANet, PSPNet
+from segradius.models.networks.hrnet_ocr import LIGHT
 from segradius.models.segmenter import Segmenter, wrap
 from segradius.models.sources import MODELS
-from segradius.networks import HRNetOCR, PSANet, PSPNet
-from segradius.networks.hrnet_ocr import LIGHT
 
 PSANET_MASK, PSANET_COMPACT_MASK = (59, 59), (30, 30)
 LIGHT_WIDTH = 24

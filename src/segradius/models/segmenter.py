@@ -1,22 +1,99 @@
-"""One face for every segmentation network: images in [0, 1] in, logits at their size out."""
+"""`wrap`: any network behind one face, held frozen in evaluation mode and given back as it was found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from segradius.errors import InputError
-from segradius.models.checks import check_images, check_logits
-from segradius.models.freezing import frozen
-from segradius.models.normalisation import Normalisation, NormalisationLike, as_normalisation
-from segradius.models.outputs import Decode, as_decode, log_probabilities, main_output
-from segradius.models.sizes import SizeLike, SizeRule, as_size_rule
+from segradius.core.contracts import ALL
+from segradius.core.errors import InputError
+from segradius.models.outputs import Decode, as_decode, check_images, check_logits, log_probabilities, main_output
+from segradius.models.preprocessing import (
+    Normalisation,
+    NormalisationLike,
+    SizeLike,
+    SizeRule,
+    as_normalisation,
+    as_size_rule,
+)
+
+
+@dataclass
+class _Hold:
+    modules: list[tuple[nn.Module, bool]]
+    parameters: list[tuple[nn.Parameter, bool]]
+    depth: int = 0
+
+
+_HOLDS: WeakKeyDictionary[nn.Module, _Hold] = WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def frozen(network: Any) -> Iterator[None]:
+    """A context in which ``network`` is in evaluation mode and none of its parameters requires a gradient.
+
+    On the way out, also after an exception, every submodule's training flag and every parameter's ``requires_grad`` are
+    what they were; ``.grad`` and buffers are never touched. The context nests; an inner one costs next to nothing.
+    A network that recomputes activations in the backward pass needs the context around that pass too.
+
+    Args:
+        network: An `nn.Module`. For any other callable the context does nothing: it has no state to hold.
+
+    Example:
+        >>> network = nn.Dropout()
+        >>> with frozen(network):
+        ...     print(network.training)
+        False
+        >>> network.training
+        True
+    """
+    if not isinstance(network, nn.Module):
+        yield
+        return
+    _enter(network)
+    try:
+        yield
+    finally:
+        _leave(network)
+
+
+def _enter(network: nn.Module) -> None:
+    with _LOCK:
+        hold = _HOLDS.get(network)
+        if hold is None:
+            hold = _HOLDS[network] = _Hold(
+                [(module, module.training) for module in network.modules()],
+                [(parameter, parameter.requires_grad) for parameter in network.parameters()],
+            )
+            _set(hold, held=True)
+        hold.depth += 1
+
+
+def _leave(network: nn.Module) -> None:
+    with _LOCK:
+        hold = _HOLDS[network]
+        hold.depth -= 1
+        if hold.depth == 0:
+            del _HOLDS[network]
+            _set(hold, held=False)
+
+
+def _set(hold: _Hold, *, held: bool) -> None:
+    # Flag by flag, as some libraries override train() and eval() to skip parts or to fuse weights.
+    for module, training in hold.modules:
+        module.training = False if held else training
+    for parameter, requires_grad in hold.parameters:
+        parameter.requires_grad_(False if held else requires_grad)
+
 
 PROBE_SIZE = (128, 128)
 
@@ -89,9 +166,9 @@ class Segmenter:
         return frozen(self.network)
 
     @property
-    def labels_only(self) -> bool:
-        """False: `scores` gives probabilities, not labels alone as some targets of black-box attacks do."""
-        return False
+    def offers(self) -> frozenset[str]:
+        """Logits with gradients, and so scores and labels."""
+        return ALL
 
     @property
     def device(self) -> torch.device:
@@ -246,3 +323,27 @@ def _channels_last(x: Tensor) -> Tensor:
         # The gradient comes back in the layout of x, which other libraries' attacks take .view of.
         converted.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
     return converted
+
+
+class AsModule(nn.Module):
+    """A `Segmenter` as a module: images in [0, 1] in, logits (N, C, H, W) at their size out, differentiable.
+
+    The network stays a submodule, so that devices and parameters are found; it runs frozen in evaluation mode.
+
+    Args:
+        model: From `wrap` or `load_model`.
+
+    Example:
+        >>> import torch
+        >>> from segradius.models import wrap
+        >>> AsModule(wrap(nn.Conv2d(3, 4, 1), normalisation="imagenet"))(torch.rand(1, 3, 8, 8)).shape
+        torch.Size([1, 4, 8, 8])
+    """
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.model, self.network = model, model.network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, C, H, W) of images (N, 3, H, W) in [0, 1]."""
+        return self.model.logits(images)

@@ -14,11 +14,10 @@ from typing import Any
 
 from torch import nn
 
-from segradius.errors import InputError, missing_extra, unknown_name
-from segradius.models.normalisation import Normalisation
+from segradius.core.errors import InputError, missing_extra, unknown_name
+from segradius.core.registry import Registry
+from segradius.models.preprocessing import Normalisation, SizeRule
 from segradius.models.segmenter import Segmenter
-from segradius.models.sizes import SizeRule
-from segradius.registry import Registry
 
 MODELS: Registry[Callable[..., Segmenter]] = Registry("model")
 

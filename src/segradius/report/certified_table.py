@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from segradius.evaluation import Certification, CertifiedRow, CertifiedSummary, check_rows
-from segradius.metrics import Interval
+from segradius.metrics.statistics import Interval
 from segradius.report.table import Cells, percent, set_aside_note
 
 NAMES = {

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from segradius.core.randomness import Randomness
 from segradius.data import Sample
 from segradius.evaluation import CLEAN, ImageResult, Job, Run, Store, judge
 from segradius.models import Segmenter
-from segradius.radius import pixel_radius
-from segradius.randomness import Randomness
+from segradius.radius.smoothing import pixel_radius
 from segradius.report.curve import Curve
 from segradius.report.figure import Attacked, Shown
 

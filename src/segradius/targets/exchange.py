@@ -1,20 +1,197 @@
-"""From images to what a served network takes, and from what it gives to class probabilities."""
+"""Between the images of an attack and a served network's tensors: names, shapes, types and what the values promise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.errors import InputError, TargetError, unknown_name
+from segradius.core.contracts import ANSWERS, LABELS_ALONE
+from segradius.core.errors import InputError, TargetError, unknown_name
+from segradius.core.prediction import SIMPLEX_TOLERANCE
 from segradius.models import Normalisation
-from segradius.models.sizes import resize
-from segradius.targets.checks import check_values
-from segradius.targets.inputs import to_bytes
-from segradius.targets.signature import Signature
+from segradius.models.preprocessing import resize
+from segradius.targets.harsh import to_bytes
+
+
+def check_values(values: Tensor, kind: str) -> None:
+    """Raise `TargetError` unless values (N, C, h, w) can be of this kind; the message says what to do.
+
+    Args:
+        values: An answer.
+        kind: ``"probabilities"``, ``"logits"`` or ``"scores"``.
+
+    Example:
+        >>> import torch
+        >>> check_values(torch.full((1, 2, 1, 1), 3.0), "probabilities")
+        Traceback (most recent call last):
+        segradius.core.errors.TargetError: the answers lie in [3, 3]; expected [0, 1]: give outputs=logits if ...
+    """
+    if not values.isfinite().all():
+        raise TargetError("the first answer holds NaN or infinite values; expected finite ones")
+    low, high = float(values.amin()), float(values.amax())
+    inside = low >= -SIMPLEX_TOLERANCE and high <= 1 + SIMPLEX_TOLERANCE
+    off = float((values.sum(1) - 1).abs().amax())
+    if kind == "logits":
+        if inside and off < SIMPLEX_TOLERANCE:
+            raise TargetError(
+                "the answers are probabilities (in [0, 1], sum one over the classes) where logits were promised: leave "
+                "out outputs=logits"
+            )
+        return
+    if not inside:
+        raise TargetError(
+            f"the answers lie in [{low:.4g}, {high:.4g}]; expected [0, 1]: give outputs=logits if the model has no "
+            "softmax"
+        )
+    if kind == "probabilities" and off >= SIMPLEX_TOLERANCE:
+        raise TargetError(
+            f"the answers sum to one only within {off:.4g} over the classes: give outputs=logits if the model has no "
+            "softmax, outputs=scores if it gives its best classes only or was trained with sigmoids"
+        )
+
+
+LAYOUTS = ("nchw", "nhwc")
+CHANNELS = {"nchw": 1, "nhwc": 3}
+TAKEN = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8)
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A declared input or output.
+
+    Args:
+        name: Its name.
+        dtype: Type of its values.
+        shape: Its dimensions, None where they are free.
+    """
+
+    name: str
+    dtype: torch.dtype
+    shape: Shape
+
+    def __str__(self) -> str:
+        sides = ", ".join("?" if side is None else str(side) for side in self.shape)
+        return f"{self.name!r} {str(self.dtype).removeprefix('torch.')} ({sides})"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The input for images and the output for answers.
+
+    Args:
+        input: The input.
+        output: The output; its shape is empty where nothing is known of it.
+        layout: ``"nchw"`` or ``"nhwc"``, of the input.
+        output_layout: Of the output.
+        num_classes: C.
+    """
+
+    input: TensorSpec
+    output: TensorSpec
+    layout: str
+    output_layout: str
+    num_classes: int
+
+    @property
+    def batch(self) -> int | None:
+        """Images that a query must hold; None where that is free."""
+        return self.input.shape[0]
+
+    @property
+    def size(self) -> tuple[int | None, int | None]:
+        """Height and width that images must have; None where free."""
+        _, *sides, _ = self.input.shape if self.layout == "nhwc" else (*self.input.shape[:1], *self.input.shape[2:], 0)
+        return sides[0], sides[1]
+
+
+def find_signature(
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    *,
+    input_name: str | None = None,
+    output_name: str | None = None,
+    layout: str | None = None,
+    num_classes: int | None = None,
+) -> Signature:
+    """The signature of a network with these inputs and outputs.
+
+    Args:
+        inputs: All inputs.
+        outputs: All outputs.
+        input_name: The one for images, where there are several.
+        output_name: The one for answers, where there are several.
+        layout: Of the input, ``"nchw"`` or ``"nhwc"``, where its shape does not tell.
+        num_classes: C, where the output's shape does not tell.
+
+    Returns:
+        The signature.
+
+    Raises:
+        InputError: If it cannot be told, or does not fit what was given; the message says which option tells it.
+
+    Example:
+        >>> image = TensorSpec("image", torch.uint8, (None, 240, 320, 3))
+        >>> found = find_signature([image], [TensorSpec("p", torch.float32, (None, 60, 80, 11))])
+        >>> found.layout, found.size, found.num_classes
+        ('nhwc', (240, 320), 11)
+    """
+    taken, given = _pick("input", inputs, input_name), _pick("output", outputs, output_name)
+    layout = _layout(taken, layout)
+    if taken.dtype not in TAKEN:
+        raise InputError(f"the input {taken} cannot hold images; expected float32, float16, bfloat16, float64 or uint8")
+    output_layout, classes = _classes(given, layout, num_classes)
+    return Signature(taken, given, layout, output_layout, classes)
+
+
+def _pick(kind: str, tensors: Sequence[TensorSpec], name: str | None) -> TensorSpec:
+    if name is not None:
+        found = next((tensor for tensor in tensors if tensor.name == name), None)
+        if found is None:
+            raise unknown_name(kind, name, (tensor.name for tensor in tensors))
+        return found
+    if len(tensors) != 1:
+        listed = ", ".join(map(str, tensors)) or "none"
+        raise InputError(f"the model has {len(tensors)} {kind}s ({listed}): name one with {kind}_name=…")
+    return tensors[0]
+
+
+def _layout(image: TensorSpec, layout: str | None) -> str:
+    if layout is not None and layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
+    if len(image.shape) != 4:
+        raise InputError(f"the input {image} has {len(image.shape)} dimensions; expected 4, as (N, 3, H, W)")
+    fitting = [name for name in LAYOUTS if image.shape[CHANNELS[name]] in (3, None)]
+    exact = [name for name in fitting if image.shape[CHANNELS[name]] == 3]
+    if layout is not None:
+        if layout not in (exact or fitting):
+            raise InputError(f"the input {image} does not have 3 channels in layout {layout}")
+        return layout
+    if not fitting:
+        raise InputError(f"the input {image} does not take colour images; expected (N, 3, H, W) or (N, H, W, 3)")
+    return (exact or fitting)[0]
+
+
+def _classes(answer: TensorSpec, layout: str, num_classes: int | None) -> tuple[str, int]:
+    """Layout of the output, and C."""
+    if num_classes is None:
+        found = answer.shape[CHANNELS[layout]] if len(answer.shape) == 4 else None
+        if found is None:
+            raise InputError(f"the output {answer} does not tell the number of classes: give num_classes")
+        if found < 2:
+            raise InputError(f"the output {answer} has {found} channel; expected one for each of at least 2 classes")
+        return layout, found
+    if len(answer.shape) != 4:
+        return layout, num_classes
+    exact = [name for name in (layout, *LAYOUTS) if answer.shape[CHANNELS[name]] == num_classes]
+    if not exact and answer.shape[CHANNELS[layout]] not in (1, None):  # a map of labels may have one channel
+        raise InputError(f"the output {answer} has no dimension of num_classes={num_classes}: is the number right?")
+    return (exact or [layout])[0], num_classes
+
 
 KINDS = ("probabilities", "logits", "scores", "labels")
 
@@ -44,9 +221,9 @@ class Exchange:
             raise InputError(f"the input {self.signature.input} takes bytes, which cannot be normalised")
 
     @property
-    def labels_only(self) -> bool:
-        """Whether the network gives labels."""
-        return self.outputs == "labels"
+    def offers(self) -> frozenset[str]:
+        """Scores, or labels alone."""
+        return LABELS_ALONE if self.outputs == "labels" else ANSWERS
 
     def encode(self, images: Tensor) -> Tensor:
         """What the network is given for images (N, 3, H, W) in [0, 1]; bytes are rounded to the nearest of 255.
@@ -82,7 +259,7 @@ class Exchange:
         Raises:
             TargetError: If the output has another shape or type, or its values are not what ``outputs`` says.
         """
-        if self.labels_only:
+        if self.outputs == "labels":
             return self._one_hot(raw, images)
         coarse = self._formed(raw, images)
         if check:

@@ -1,19 +1,150 @@
-"""Targets as deployed ones are: rounded scores, the best classes only, labels only, images that are bytes or JPEG."""
+"""What deployed models leave of images and scores: 8-bit and JPEG images, rounded scores, the best classes, labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeAlias
+from io import BytesIO
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
-from segradius.errors import InputError
-from segradius.targets.answers import LabelsOnly, Rounded, TopK
-from segradius.targets.inputs import Jpeg, Uint8
+from segradius.core.contracts import LABELS_ALONE, LOGITS
+from segradius.core.errors import InputError
+from segradius.core.prediction import predict
 from segradius.targets.target import Target, layers
+
+MOST_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Scores rounded to so many digits after the point, to the nearest and halves to even, as printed numbers are.
+
+    Args:
+        digits: 1 to 8.
+
+    Example:
+        >>> Rounded(1)(torch.tensor([0.04, 0.06, 0.25]))
+        tensor([0.0000, 0.1000, 0.2000])
+    """
+
+    digits: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.digits <= MOST_DIGITS:
+            raise InputError(f"digits={self.digits}: expected 1 to {MOST_DIGITS}")
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Scores like ``scores``."""
+        # In double precision the product is exact, so that only true halves count as such.
+        scale = 10.0**self.digits
+        return scores.double().mul_(scale).round_().div_(scale).to(scores.dtype)
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k largest scores of each pixel, zero for the other classes; in a tie the first class goes before.
+
+    Args:
+        k: At least 1.
+
+    Example:
+        >>> TopK(2)(torch.tensor([0.2, 0.3, 0.3, 0.2]).view(1, 4, 1, 1)).flatten()
+        tensor([0.0000, 0.3000, 0.3000, 0.0000])
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InputError(f"top={self.k}: expected at least 1")
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Scores (N, C, H, W) like ``scores``."""
+        if self.k >= scores.shape[1]:
+            return scores
+        best = scores.sort(dim=1, descending=True, stable=True).indices[:, : self.k]
+        return torch.zeros_like(scores).scatter_(1, best, scores.gather(1, best))
+
+
+@dataclass(frozen=True)
+class LabelsOnly:
+    """One at the predicted class, zero elsewhere; the first class in a tie.
+
+    Example:
+        >>> LabelsOnly()(torch.tensor([0.2, 0.4, 0.4]).view(1, 3, 1, 1)).flatten()
+        tensor([0., 1., 0.])
+    """
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Ones and zeros (N, C, H, W) like ``scores``."""
+        labels = predict(scores)[1]
+        return functional.one_hot(labels, scores.shape[1]).permute(0, 3, 1, 2).to(scores.dtype).contiguous()
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1] as uint8, rounded to the nearest of 255, halves up.
+
+    Example:
+        >>> to_bytes(torch.tensor([0.0, 0.5, 1.0])).tolist()
+        [0, 128, 255]
+    """
+    exact = images.to(torch.promote_types(images.dtype, torch.float32))
+    return exact.mul(255).add(0.5).floor().clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Uint8:
+    """Images rounded to the nearest of 255 steps, halves up, as a PNG holds them.
+
+    Example:
+        >>> Uint8()(torch.tensor([0.5])).mul(255).item()
+        128.0
+    """
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images like ``images``."""
+        return to_bytes(images).to(images.dtype).div_(255)
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """Images as JPEG holds them, each by itself, colour at half the resolution as usual.
+
+    Args:
+        quality: 1 to 95.
+
+    Example:
+        >>> grey = torch.full((1, 3, 8, 8), 128 / 255)
+        >>> bool((Jpeg(90)(grey) == grey).all())
+        True
+    """
+
+    quality: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 95:
+            raise InputError(f"jpeg={self.quality}: expected a quality of 1 to 95")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) like ``images``; waits for the device."""
+        pixels = to_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
+        decoded = torch.from_numpy(np.stack([self._through(image) for image in pixels]))
+        return decoded.permute(0, 3, 1, 2).contiguous().to(images.device, images.dtype).div_(255)
+
+    def _through(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        file = BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=self.quality)
+        with Image.open(file) as image:
+            return np.array(image)
+
 
 Change: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -50,9 +181,9 @@ class Harsh:
         return self.target.num_classes
 
     @property
-    def labels_only(self) -> bool:
-        """Whether no scores are left."""
-        return self.target.labels_only or any(isinstance(change, LabelsOnly) for change in self.answers)
+    def offers(self) -> frozenset[str]:
+        """What is left of what the target offers."""
+        return LABELS_ALONE if LabelsOnly() in self.answers else self.target.offers - {LOGITS}
 
     @property
     def device(self) -> torch.device:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from segradius.errors import BudgetError, InputError
+from segradius.core.errors import BudgetError, InputError
 from segradius.targets.target import Target
 
 
@@ -36,7 +36,7 @@ class Metered:
         (2, 1)
         >>> target.scores(torch.rand(2, 3, 24, 32))
         Traceback (most recent call last):
-        segradius.errors.BudgetError: a query of 2 images would exceed the budget: 2 of 3 are used
+        segradius.core.errors.BudgetError: a query of 2 images would exceed the budget: 2 of 3 are used
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class Metered:
         return self.target.num_classes
 
     @property
-    def labels_only(self) -> bool:
-        """As of the target."""
-        return self.target.labels_only
+    def offers(self) -> frozenset[str]:
+        """As the target."""
+        return self.target.offers
 
     @property
     def device(self) -> torch.device:

@@ -1,23 +1,68 @@
-"""A model behind an Open Inference Protocol v2 endpoint (MLServer, Triton, OpenVINO, KServe) as a target."""
+"""A server that speaks the Open Inference Protocol v2 as a target: what it says of its model, and its answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from segradius.errors import InputError, TargetError, unknown_name
+from segradius.core.errors import InputError, TargetError, unknown_name
 from segradius.models import Normalisation
-from segradius.targets.exchange import Exchange, in_batches
-from segradius.targets.oip_http import Line, RejectedError, Reply
-from segradius.targets.oip_metadata import declared, read_metadata
-from segradius.targets.oip_policy import Policy
+from segradius.targets.exchange import Exchange, TensorSpec, find_signature, in_batches
+from segradius.targets.oip_http import Line, Policy, RejectedError, Reply, Traffic
 from segradius.targets.oip_wire import BINARY_ONLY, DTYPES, LENGTH_HEADER, read_response, request_id, write_request
-from segradius.targets.signature import find_signature
 from segradius.targets.target import TARGETS
-from segradius.targets.traffic import Traffic
+
+
+def read_metadata(line: Line) -> Mapping[str, Any]:
+    """What the server says of the model; raises `TargetError` where that is not a JSON object."""
+    body = line.get().body
+    try:
+        metadata = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise TargetError(
+            f"{line.url} answered with no JSON; expected the metadata of a model at http://HOST:PORT/v2/models/NAME"
+        ) from error
+    if not isinstance(metadata, Mapping):
+        raise TargetError(f"{line.url} answered with {type(metadata).__name__}; expected the metadata of a model")
+    return metadata
+
+
+def declared(
+    metadata: Mapping[str, Any], key: str, name: str | None, datatype: str | None, shape: tuple[None, ...]
+) -> Sequence[TensorSpec]:
+    """The inputs or outputs that the metadata declare, or else one tensor.
+
+    Args:
+        metadata: From `read_metadata`.
+        key: ``"inputs"`` or ``"outputs"``.
+        name: Of the tensor where nothing is declared; None for no such tensor.
+        datatype: Of all of them, in place of the declared.
+        shape: Of the tensor where nothing is declared.
+
+    Returns:
+        The tensors, float32 where no datatype is said.
+
+    Raises:
+        TargetError: If the metadata are malformed.
+    """
+    tensors = metadata.get(key) or ([] if name is None else [{"name": name, "shape": shape}])
+    try:
+        return [
+            TensorSpec(
+                tensor["name"],
+                DTYPES.get(datatype or tensor.get("datatype") or "FP32", torch.complex64),
+                tuple(side if isinstance(side, int) and side > 0 else None for side in tensor["shape"]),
+            )
+            for tensor in tensors
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TargetError(f"the server's metadata have malformed {key}: {error!r}") from error
+
 
 WIRES = ("auto", "binary", "json")
 BATCH = 8
@@ -70,9 +115,9 @@ class OipTarget:
         return self.exchange.signature.num_classes
 
     @property
-    def labels_only(self) -> bool:
-        """Whether the model gives labels instead of scores."""
-        return self.exchange.labels_only
+    def offers(self) -> frozenset[str]:
+        """Scores, or labels alone."""
+        return self.exchange.offers
 
     def scores(self, images: Tensor) -> Tensor:
         """Probabilities (N, C, H, W), float32, of images (N, 3, H, W) in [0, 1].

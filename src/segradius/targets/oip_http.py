@@ -1,19 +1,159 @@
-"""Requests to a server that are sent again where that can help, and told apart from new ones by their counters."""
+"""How a server is spoken to: time-outs, repetitions, pace, a token kept nowhere, a count of what was sent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from segradius.errors import InputError, TargetError, missing_extra
-from segradius.targets.oip_policy import Policy
-from segradius.targets.traffic import Clock, Pace, Traffic
+from segradius.core.errors import InputError, TargetError, missing_extra
 
 if TYPE_CHECKING:
     import urllib3
     from urllib3.response import BaseHTTPResponse
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a server is spoken to.
+
+    Args:
+        connect: Seconds to wait for a connection.
+        read: Seconds to wait for an answer, between two pieces of it.
+        retries: How often a request is sent again after a time-out, a broken connection or status 408, 425, 429, 502,
+            503, 504.
+        backoff: Seconds b: the k-th repetition waits b · 2^(k−1), the first not at all, at most two minutes; a
+            ``Retry-After`` goes before it.
+        rate: Images a second, repetitions counted; None for no limit.
+        token_env: Name of the environment variable that holds the token, or a whole ``Authorization`` header's value.
+        ca: File of the certificates to trust, in place of the system's.
+
+    Raises:
+        InputError: For a number outside its range.
+    """
+
+    connect: float = 5.0
+    read: float = 60.0
+    retries: int = 8
+    backoff: float = 0.5
+    rate: float | None = None
+    token_env: str | None = None
+    ca: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "read", "rate"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name}={value!r}: expected a positive number")
+        if self.retries < 0 or not (math.isfinite(self.backoff) and self.backoff >= 0):
+            raise InputError(f"retries={self.retries!r}, backoff={self.backoff!r}: expected none below zero")
+
+    def authorization(self) -> str | None:
+        """Value of the ``Authorization`` header, read anew each time and kept nowhere; None without ``token_env``.
+
+        Raises:
+            InputError: If the variable is not set or cannot be a header. The message holds its name only.
+        """
+        if self.token_env is None:
+            return None
+        token = os.environ.get(self.token_env, "").strip()
+        if not token:
+            raise InputError(
+                f"the environment variable {self.token_env} is not set; token_env says that it holds a token"
+            )
+        if not (token.isascii() and token.isprintable()):
+            raise InputError(f"the environment variable {self.token_env} holds characters that no header can have")
+        return token if " " in token else f"Bearer {token}"
+
+    def redacted(self, text: str) -> str:
+        """A text without the token."""
+        token = self.authorization()
+        secrets = [] if token is None else [token, token.split(" ", 1)[1]]
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+@dataclass
+class Traffic:
+    """Counters of one target, safe to add to from several threads.
+
+    Attributes:
+        answered: Images whose scores arrived, each counted once however often it was sent.
+        sent: Infer requests sent, each sending counted.
+        retried: Those among them that repeat an earlier one.
+        timed_out: Those without a connection or an answer in time.
+        rejected: Those answered with an error status.
+        dropped: Those whose connection was refused or broke.
+
+    Example:
+        >>> traffic = Traffic()
+        >>> traffic.add(sent=1, rejected=1)
+        >>> traffic.add(sent=1, retried=1)
+        >>> traffic.add(answered=8)
+        >>> traffic
+        Traffic(answered=8, sent=2, retried=1, timed_out=0, rejected=1, dropped=0)
+    """
+
+    answered: int = 0
+    sent: int = 0
+    retried: int = 0
+    timed_out: int = 0
+    rejected: int = 0
+    dropped: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, **more: int) -> None:
+        """Add to the counters named."""
+        with self._lock:
+            for name, count in more.items():
+                setattr(self, name, getattr(self, name) + count)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time in seconds, and how to wait; tests give their own."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Pace:
+    """Lets at most ``rate`` images a second pass, evenly spaced over any number of threads.
+
+    Args:
+        rate: Images a second; None for no limit.
+        clock: The time.
+
+    Example:
+        >>> waits = []
+        >>> pace = Pace(4.0, Clock(now=lambda: 0.0, sleep=waits.append))
+        >>> for _ in range(3):
+        ...     pace.wait(2)
+        >>> waits
+        [0.5, 1.0]
+    """
+
+    def __init__(self, rate: float | None, clock: Clock) -> None:
+        self.rate, self.clock = rate, clock
+        self._free, self._lock = float("-inf"), threading.Lock()
+
+    def wait(self, images: int) -> None:
+        """Wait until a request with so many images may go."""
+        if self.rate is None:
+            return
+        with self._lock:
+            now = self.clock.now()
+            start = max(now, self._free)
+            self._free = start + images / self.rate
+        if start > now:
+            self.clock.sleep(start - now)
+
 
 # What passes: slow, busy, restarting. A 500 is the model's own failure, which the same query meets again.
 PASSING = (408, 425, 429, 502, 503, 504)

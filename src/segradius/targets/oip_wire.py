@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segradius.errors import InputError, TargetError
+from segradius.core.errors import InputError, TargetError
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 DTYPES = {

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segradius.errors import InputError, TargetError, missing_extra, unknown_name
+from segradius.core.errors import InputError, TargetError, missing_extra, unknown_name
 from segradius.models import Normalisation
 from segradius.models.checkpoints import sha256_of
-from segradius.targets.exchange import Exchange, in_batches
-from segradius.targets.signature import TensorSpec, find_signature
+from segradius.targets.exchange import Exchange, TensorSpec, find_signature, in_batches
 from segradius.targets.target import TARGETS
 
 TYPES = {
@@ -57,9 +56,9 @@ class OnnxTarget:
         return self.exchange.signature.num_classes
 
     @property
-    def labels_only(self) -> bool:
-        """Whether the network gives labels instead of scores."""
-        return self.exchange.labels_only
+    def offers(self) -> frozenset[str]:
+        """Scores, or labels alone."""
+        return self.exchange.offers
 
     def scores(self, images: Tensor) -> Tensor:
         """Probabilities (N, C, H, W), float32, of images (N, 3, H, W) in [0, 1].

@@ -1,7 +1,8 @@
-"""`open_target`: from the text that a user writes to a counted target."""
+"""`open_target`: from the text that a user writes to a counted target, and what tells two targets apart."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,18 +10,19 @@ from typing import Any
 
 import torch
 
-from segradius.errors import InputError, unknown_name
+from segradius import models
+from segradius.core.errors import InputError, unknown_name
+from segradius.core.text import Spec, parse_spec
+from segradius.models import Segmenter
 from segradius.models.cards import is_card
 from segradius.models.loading import load_model, torch_device
-from segradius.models.normalisation import NormalisationLike, as_normalisation
-from segradius.models.specs import Spec, parse_spec
+from segradius.models.preprocessing import NormalisationLike, as_normalisation
 from segradius.targets import onnx as _onnx  # noqa: F401  registers itself
 from segradius.targets.harsh import Harsh, parse_answers, parse_inputs
-from segradius.targets.local import Local
 from segradius.targets.metered import Metered
 from segradius.targets.oip import OipTarget
-from segradius.targets.target import TARGETS, Target, layers
-from segradius.targets.traffic import Traffic
+from segradius.targets.oip_http import Traffic
+from segradius.targets.target import TARGETS, Local, Target, layers
 
 
 def open_target(
@@ -109,3 +111,60 @@ def _served(spec: Spec, device: torch.device, given: Mapping[str, Any]) -> Targe
     except TypeError as error:
         shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise InputError(f"{spec.source}: an option is of the wrong type in ({shown}): {error}") from error
+
+
+def fingerprint(target: Target) -> str:
+    """A hash of what determines a target's answers, "" where that cannot be known.
+
+    Of a network its parameters and input rules (`segradius.models.fingerprint`), of an ONNX file its content, of a
+    server the URL and the model's versions by its metadata; and the options that change a number. Budget, batch size,
+    retries and rate are not among them.
+
+    Example:
+        >>> from segradius.models import load_model
+        >>> from segradius.targets import Harsh, Metered, Rounded
+        >>> demo = load_model("demo")
+        >>> rounded = Harsh(demo, answers=(Rounded(3),))
+        >>> fingerprint(Metered(demo)) == fingerprint(demo), fingerprint(rounded) == fingerprint(demo)
+        (True, False)
+    """
+    *_, innermost = every = list(layers(target))
+    parts = [f"{layer.answers} {layer.inputs}" for layer in every if isinstance(layer, Harsh)]
+    base = _of(innermost)
+    return _digest([*parts, base]) if parts and base else base
+
+
+def _of(target: Target) -> str:
+    if isinstance(target, Segmenter):
+        return models.fingerprint(target)
+    if isinstance(target, Local):
+        network = models.fingerprint(target.model)
+        return _digest([target.precision, network]) if network else ""
+    identity = getattr(target, "identity", "")
+    return _digest([identity]) if identity else ""
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+#: How a target is asked, not what it answers.
+PASSING = frozenset(
+    {"backoff", "batch", "ca", "connect", "prefix", "rate", "read", "retries", "threads", "token_env", "wire"}
+)
+
+
+def lasting(text: str) -> str:
+    """A target's text without options that change no answer, so that a run can go on at another rate.
+
+    Example:
+        >>> lasting("oip:http://localhost/v2/models/roads,rate=5,outputs=logits,batch=2")
+        'oip:http://localhost/v2/models/roads,outputs=logits'
+    """
+    if is_card(text):
+        return text
+    spec = parse_spec(text)
+    kept = {name: value for name, value in spec.arguments.items() if name not in PASSING}
+    if spec.source not in TARGETS or len(kept) == len(spec.arguments):
+        return text
+    return ",".join([str(spec), *(f"{name}={value}" for name, value in kept.items())])

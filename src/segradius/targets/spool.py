@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segradius.storage import replacing
+from segradius.core.storage import replacing
 from segradius.targets.target import Target, layers
 
 #: Bytes of answers beyond which `Spooled.full` asks for a standing to be saved.
@@ -62,9 +62,9 @@ class Spooled:
         return self.target.num_classes
 
     @property
-    def labels_only(self) -> bool:
-        """As of the target."""
-        return self.target.labels_only
+    def offers(self) -> frozenset[str]:
+        """As the target."""
+        return self.target.offers
 
     @property
     def device(self) -> torch.device:

@@ -5,11 +5,11 @@ from segradius.training.augment import Augmentation
 from segradius.training.averaging import WeightAverage
 from segradius.training.engine import Engine
 from segradius.training.fit import Job, fit, judge
-from segradius.training.journal import Evaluation
-from segradius.training.objective import Ohem, SegmentationLoss
+from segradius.training.logs import Evaluation
+from segradius.training.loss import Ohem, SegmentationLoss
 from segradius.training.recipe import Optimiser, Recipe
-from segradius.training.robustness import Robustness, Watch
 from segradius.training.schedules import SCHEDULES
+from segradius.training.watch import Robustness, Watch
 
 __all__ = [
     "ADVERSARIES",

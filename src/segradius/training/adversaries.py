@@ -9,14 +9,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from segradius.attacks.base import Task
 from segradius.attacks.loop import Iterative
-from segradius.attacks.making import make_attack
-from segradius.attacks.task import Model, Task
-from segradius.errors import InputError
-from segradius.goal import Goal
-from segradius.randomness import Randomness
-from segradius.registry import Registry
-from segradius.threats import make_threat
+from segradius.attacks.make import make_attack
+from segradius.core.contracts import Model
+from segradius.core.errors import InputError
+from segradius.core.randomness import Randomness
+from segradius.core.registry import Registry
+from segradius.objectives.goal import Goal
+from segradius.threats.threat import make_threat
 
 #: Step of FastADT in units of ε (Wong, Rice and Kolter, ICLR 2020); Algorithm 4 leaves α open.
 FAST_ALPHA = 1.25

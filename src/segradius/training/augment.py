@@ -1,9 +1,4 @@
-"""Random changes of a training image and its label: scale, rotation, blur, flip and crop, in that order.
-
-The recipe, its order and its defaults are those of the public ``semseg`` code (github.com/hszhao/semseg) for PSPNet and
-PSANet; colour is an extra. Every image takes the same count of random numbers, drawn before any pixel is moved, so that
-only the part of the image that the crop keeps need be rotated and blurred.
-"""
+"""Random scale, rotation, blur, crop, mirroring and colour, keyed by image and epoch."""
 
 from __future__ import annotations
 
@@ -16,10 +11,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2.functional import resize
+from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation, resize
 
-from segradius.errors import InputError
-from segradius.training.colour import coloured
+from segradius.core.errors import InputError
+
+
+def coloured(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """An image after factors of brightness, contrast and saturation, each uniform in 1 ± ``strength``.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        strength: In [0, 1]; 0 leaves the image as it is and draws nothing.
+        generator: A generator on the CPU; three numbers are drawn.
+
+    Returns:
+        The image (3, H, W) in [0, 1].
+
+    Example:
+        >>> image = torch.full((3, 2, 2), 0.5)
+        >>> changed = coloured(image, 0.4, torch.Generator().manual_seed(0))
+        >>> bool((changed == changed[0, 0, 0]).all())  # grey stays grey, and flat
+        True
+    """
+    if not strength:
+        return image
+    factors = (1 + strength * (2 * torch.rand(3, generator=generator, dtype=torch.float64) - 1)).tolist()
+    for adjust, factor in zip((adjust_brightness, adjust_contrast, adjust_saturation), factors, strict=True):
+        image = adjust(image, factor)
+    return image.clamp(0, 1)
+
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 BLUR_RADIUS = 2

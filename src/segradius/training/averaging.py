@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from segradius.errors import InputError
+from segradius.core.errors import InputError
 
 State = dict[str, Tensor]
 

@@ -1,4 +1,4 @@
-"""The training loop: one step is an adversary's images, one forward and backward pass, and an optimiser's step."""
+"""The training loop: lessons, an adversary, a loss, an optimiser, snapshots; and the module that is trained."""
 
 from __future__ import annotations
 
@@ -16,26 +16,64 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from segradius.counts import Counts, count
+from segradius.core.errors import InputError
+from segradius.core.prediction import predict
+from segradius.core.randomness import Randomness
+from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
-from segradius.errors import InputError
-from segradius.metrics import miou, miou_image, pooled_accuracy
+from segradius.metrics.counts import Counts, count
+from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
 from segradius.models.cards import write_card
 from segradius.models.identity import fingerprint
 from segradius.models.segmenter import Segmenter
-from segradius.prediction import predict
-from segradius.randomness import Randomness
-from segradius.storage import replacing
+from segradius.models.tiling import TiledNetwork
 from segradius.training.adversaries import Lesson
-from segradius.training.engine import Engine, launched
-from segradius.training.feeding import InMemory, Share, even, lessons
-from segradius.training.journal import EVALUATION_LOG, TRAIN_LOG, Evaluation, Journal
-from segradius.training.learner import Learner
-from segradius.training.objective import combine
+from segradius.training.engine import Engine, launched, synchronise
+from segradius.training.lessons import InMemory, Share, even, lessons
+from segradius.training.logs import EVALUATION_LOG, TRAIN_LOG, Evaluation, Journal
+from segradius.training.loss import combine
 from segradius.training.recipe import PRECISIONS, Recipe, flat, split
-from segradius.training.robustness import Watch
-from segradius.training.state import CHECKPOINT, Position, Snapshot, sweep
-from segradius.training.synchronising import synchronise
+from segradius.training.snapshot import CHECKPOINT, Position, Snapshot, sweep
+from segradius.training.watch import Watch
+
+
+class Learner(nn.Module):
+    """The network of a segmenter with its normalisation and size rule, in whatever mode it is in.
+
+    The segmenter keeps the same network, so that attacks on it always meet the weights as they are.
+
+    Args:
+        model: From `segradius.wrap` or `segradius.load_model`; its network must be an `nn.Module`.
+        auxiliary: Whether auxiliary heads are given too. What is in no loss must not be given in several processes,
+            each of which would wait for its gradient.
+
+    Raises:
+        InputError: If there is nothing to train.
+
+    Example:
+        >>> import torch, segradius
+        >>> learner = Learner(segradius.wrap(nn.Conv2d(3, 4, 1), normalisation="imagenet"))
+        >>> {name: tuple(logits.shape) for name, logits in learner(torch.rand(2, 3, 8, 8)).items()}
+        {'out': (2, 4, 8, 8)}
+    """
+
+    def __init__(self, model: Segmenter, *, auxiliary: bool = True) -> None:
+        super().__init__()
+        if not isinstance(model.network, nn.Module) or not any(p.requires_grad for p in model.network.parameters()):
+            raise InputError(f"model {model.name!r} cannot be trained: no nn.Module with free parameters")
+        if isinstance(model.network, TiledNetwork):
+            raise InputError(f"model {model.name!r} looks through windows: train the plain network, without inference:")
+        self.model, self.network, self.auxiliary = model, model.network, auxiliary
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits (N, C, H, W) of the main head under ``out``, and of others under their own names (``aux``)."""
+        raw = self.network(self.model.prepare(images))
+        heads = {"out": self.model.decode(raw)}
+        if self.auxiliary and isinstance(raw, Mapping):
+            heads |= {name: logits for name, logits in raw.items() if name.startswith("aux")}
+        height, width = images.shape[-2:]
+        return {name: self.model.size.undo(logits, height, width) for name, logits in heads.items()}
+
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 

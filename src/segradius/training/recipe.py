@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from segradius.errors import InputError, unknown_name
+from segradius.core.errors import InputError, unknown_name
 from segradius.models.backbones import TRUNK
 from segradius.training.adversaries import Adversary, Clean
 from segradius.training.augment import Augmentation
 from segradius.training.averaging import WeightAverage
-from segradius.training.objective import SegmentationLoss
+from segradius.training.loss import SegmentationLoss
 from segradius.training.schedules import Poly, Schedule
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -78,7 +78,7 @@ def split(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         InputError: If no parameter has such a name.
 
     Example:
-        >>> from segradius.networks import PSPNet
+        >>> from segradius.models.networks import PSPNet
         >>> trunk, heads = split(PSPNet(3, layers=18, width=4))
         >>> len(trunk) > len(heads) > 0
         True

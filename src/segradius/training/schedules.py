@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from segradius.errors import InputError
-from segradius.registry import Registry
+from segradius.core.errors import InputError
+from segradius.core.registry import Registry
 
 
 class Schedule(Protocol):

@@ -1,0 +1,271 @@
+"""What an attack is given and what it returns; every input is checked here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from segradius.core.contracts import LABELS_ALONE, LOGITS, Journal, Model, ScoreModel
+from segradius.core.errors import InputError
+from segradius.core.ledger import Ledger
+from segradius.core.randomness import Randomness
+from segradius.objectives.goal import Goal, one_class
+from segradius.objectives.objective import Objective
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How a black-box attack went, in rows of growing query counts.
+
+    Attributes:
+        queries: (P,) int64, queries so far, those for the radius and for judging included.
+        judged: (P,) bool: the row is the verdict on an iterate; the others show the points that were queried anyway.
+        loss: (P, N) mean loss over the counted pixels; NaN for an image that was finished before.
+        pixacc: (P, N) share of the counted pixels that the attack does not have where it wants them.
+        best: (P, N) the same for the best point so far that lies inside the threat model; NaN before the first.
+    """
+
+    queries: Tensor
+    judged: Tensor
+    loss: Tensor
+    pixacc: Tensor
+    best: Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """One batch to attack.
+
+    Attributes:
+        model: The attacked model.
+        images: (N, 3, H, W) in [0, 1].
+        goal: What each pixel should become.
+        randomness: Keys of the N images.
+        changeable: (N, 1, H, W) 0/1 in the images' dtype: where the perturbation may be non-zero; None for everywhere.
+        warm: (N, 3, H, W) perturbation to start from, or None for the attack's own start.
+        progress: Called with the number of steps just done.
+        journal: Keeps the standing of a black-box attack; None for nowhere.
+    """
+
+    model: Model
+    images: Tensor
+    goal: Goal
+    randomness: Randomness
+    changeable: Tensor | None = None
+    warm: Tensor | None = None
+    progress: Callable[[int], None] | None = None
+    journal: Journal | None = None
+
+    def confine(self, delta: Tensor) -> Tensor:
+        """Zero outside the changeable pixels."""
+        return delta if self.changeable is None else delta * self.changeable
+
+    def done(self, steps: int) -> None:
+        """Report steps."""
+        if self.progress is not None:
+            self.progress(steps)
+
+    def spawn(self, key: str) -> Task:
+        """The same task with independent random numbers."""
+        return replace(self, randomness=self.randomness.spawn(key))
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outcome of an attack on a batch of N images.
+
+    Attributes:
+        adversarial: (N, 3, H, W) in [0, 1].
+        delta: (N, 3, H, W) perturbation inside the threat model; ``adversarial`` is images + delta, clamped to [0, 1]
+            against rounding.
+        prediction: (N, H, W) int64, the model's classes on ``adversarial``.
+        fooled: (N,) int64, counted pixels where the attack has them.
+        valid: (N,) bool; False where the logits were not finite at some iterate: such an image is never called robust.
+        ledger: Passes over each image.
+        members: Results of the members of an ensemble, by name; empty otherwise.
+        trace: How a black-box attack went; None otherwise.
+    """
+
+    adversarial: Tensor
+    delta: Tensor
+    prediction: Tensor
+    fooled: Tensor
+    valid: Tensor
+    ledger: Ledger
+    members: Mapping[str, Result] = field(default_factory=dict)
+    trace: Trace | None = None
+
+
+class Method(Protocol):
+    """How an attack works, apart from its inputs; a frozen dataclass."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the model must offer: ``logits`` with gradients, ``scores``, or both."""
+        ...
+
+    @property
+    def total_steps(self) -> int:
+        """Steps, or queries of a black-box attack, that one run reports to ``progress``."""
+        ...
+
+    def run(self, task: Task) -> Result:
+        """Attack a checked batch inside ``task.model.frozen()``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A named attack, ready to be called on batches.
+
+    Attributes:
+        name: Its name, ``cr_pgd`` say.
+        method: How it works.
+    """
+
+    name: str
+    method: Method
+
+    @property
+    def total_steps(self) -> int:
+        """Steps that one call reports to ``progress``."""
+        return self.method.total_steps
+
+    def check_model(self, model: object) -> None:
+        """Raise `InputError` unless a model, or a target, offers what this attack needs."""
+        offers = getattr(model, "offers", None)
+        if offers is None:
+            raise InputError(f"a {type(model).__name__} must be wrapped first: attack(segradius.wrap(network), …)")
+        if not self.method.needs <= offers:
+            raise _lacking(self.name, self.method, model, offers)
+
+    def __call__(
+        self,
+        model: Model | ScoreModel,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        ids: Sequence[str] | None = None,
+        seed: int = 0,
+        target: Tensor | int | None = None,
+        changeable: Tensor | None = None,
+        victims: Tensor | None = None,
+        ignore_index: int = 255,
+        progress: Callable[[int], None] | None = None,
+        journal: Journal | None = None,
+    ) -> Result:
+        """Attack a batch of images; no result depends on what else is in the batch.
+
+        Args:
+            model: From `segradius.wrap`; for a black-box attack also from `segradius.targets.open_target`.
+            images: (N, 3, H, W) float in [0, 1], not normalised.
+            labels: (N, H, W) int64 in [0, C), or ``ignore_index`` for void.
+            ids: A name for each image, which keys its random numbers; default "0", "1", …
+            seed: Seed of the run.
+            target: (N, H, W) int64: the class that each pixel should get (``ignore_index``: any), or one class for
+                all; None: untargeted.
+            changeable: (N, H, W) bool: only these pixels may be changed.
+            victims: (N, H, W) bool: only these pixels must be fooled.
+            ignore_index: Value of void pixels.
+            progress: Called with the number of steps just done.
+            journal: Keeps the standing of a black-box attack, so that a killed one goes on.
+
+        Returns:
+            Adversarial images, predictions, counts of fooled pixels and the ledger.
+
+        Raises:
+            InputError: Naming the value and image for input that is not as said above.
+        """
+        self.check_model(model)
+        check_batch(images, labels, model.num_classes, ignore_index)
+        for name, mask in (("changeable", changeable), ("victims", victims)):
+            _check_mask(name, mask, labels)
+        if isinstance(target, int):
+            target = one_class(labels, target, model.num_classes, ignore_index=ignore_index)
+        if target is not None:
+            check_labels(target, model.num_classes, ignore_index, name="target", like=labels)
+            goal = Goal.reach(target, labels, ignore_index=ignore_index, victims=victims)
+        else:
+            goal = Goal.leave(labels, ignore_index=ignore_index, victims=victims)
+        names = tuple(ids) if ids is not None else tuple(map(str, range(len(images))))
+        if len(names) != len(images):
+            raise InputError(f"{len(names)} ids for {len(images)} images")
+        room = None if changeable is None else changeable.unsqueeze(1).to(images.dtype)
+        keys, offered = Randomness(seed, names), cast(Model, model)
+        task = Task(offered, images.detach(), goal, keys, room, progress=progress, journal=journal)
+        with model.frozen():
+            return self.method.run(task)
+
+
+def _lacking(name: str, method: Method, model: object, offers: frozenset[str]) -> InputError:
+    if offers == LABELS_ALONE and LOGITS not in method.needs:
+        return InputError(
+            f"{name} looks at scores, and the target returns labels only: give simba, square or local_search "
+            "the loss wrong (--options loss=wrong)"
+        )
+    return InputError(
+        f"{name} needs the gradients of the model, and {getattr(model, 'name', type(model).__name__)} gives scores "
+        "only: choose a black-box attack, local_pbgd say"
+    )
+
+
+def check_batch(images: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> None:
+    """Raise `InputError` unless images are (N, 3, H, W) floats in [0, 1] and labels (N, H, W) int64 classes or void."""
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name} must be a torch tensor, got a {type(value).__name__}")
+    if not images.is_floating_point():
+        raise InputError(f"images must be floating point in [0, 1], got {images.dtype}: divide 8-bit images by 255")
+    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+        raise InputError(f"images must be (N, 3, H, W) with N ≥ 1, got {tuple(images.shape)}")
+    if not torch.isfinite(images).all():
+        raise InputError(f"image {_first(~torch.isfinite(images))} holds NaN or infinity")
+    low, high = images.amin().item(), images.amax().item()
+    if low < 0 or high > 1:
+        raise InputError(
+            f"images must lie in [0, 1], got [{low:.4g}, {high:.4g}]: pass them before normalisation (the "
+            "model wrapper normalises) and divide 8-bit images by 255"
+        )
+    if labels.shape != (len(images), *images.shape[2:]):
+        raise InputError(f"labels {tuple(labels.shape)} do not fit images {tuple(images.shape)}: expected (N, H, W)")
+    if labels.device != images.device:
+        raise InputError(f"labels are on {labels.device}, images on {images.device}")
+    check_labels(labels, num_classes, ignore_index)
+
+
+def check_labels(
+    labels: Tensor, num_classes: int, ignore_index: int, *, name: str = "labels", like: Tensor | None = None
+) -> None:
+    """Raise `InputError`, naming the first bad pixel, unless labels are int64 in [0, C) or ``ignore_index``."""
+    if labels.dtype != torch.int64:
+        raise InputError(f"{name} must be int64, got {labels.dtype}: use .long()")
+    if like is not None and labels.shape != like.shape:
+        raise InputError(f"{name} must be {tuple(like.shape)}, got {tuple(labels.shape)}")
+    wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
+    if wrong.any():
+        image, row, column = (int(i) for i in wrong.nonzero()[0])
+        raise InputError(
+            f"{name}: value {labels[image, row, column].item()} in image {image} at row {row}, column {column}; "
+            f"expected 0 to {num_classes - 1}, or {ignore_index} for void"
+        )
+
+
+def _check_mask(name: str, mask: Tensor | None, labels: Tensor) -> None:
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != labels.shape):
+        raise InputError(f"{name} must be bool {tuple(labels.shape)}, got {mask.dtype} {tuple(mask.shape)}")
+
+
+def _first(where: Tensor) -> int:
+    return int(where.flatten(1).any(1).nonzero()[0])
+
+
+class Guided(Method, Protocol):
+    """A method whose objective, or objectives, can be changed."""
+
+    def map_objective(self, change: Callable[[Objective], Objective]) -> Guided:
+        """The same method on changed objectives."""
+        ...

@@ -1,0 +1,146 @@
+"""Bandit descent on per-pixel feedback (ours): every part of an image listens to the loss around it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from segradius.attacks.bandit import Averaged, Bandit
+from segradius.attacks.footprint import check_spacing, measured, probe, tallied
+from segradius.attacks.loop import Room, StepSize
+from segradius.attacks.queries import Queried
+from segradius.attacks.settings import BLACK_BOX, QuerySettings, in_norm
+from segradius.attacks.strategy import Question, Turn
+from segradius.core.errors import InputError
+from segradius.gradients import LocalTPGE, Sphere, parse_directions
+from segradius.gradients.local import listen
+from segradius.threats.threat import Threat
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A `Bandit` on `LocalTPGE` whose window is the footprint of the target at the image, found with four queries.
+
+    Two rounds ask about the unchanged image and about three patterns of tiles that are far apart; the effect by
+    distance gives the window. Then the bandit begins.
+
+    Attributes:
+        bandit: Its estimator must be a `LocalTPGE` with one sample; the estimator's own window is not used.
+        share: Part of the effect that the window must hold, in (0, 1).
+        tile: Side of the tiles that are changed.
+        spacing: Their distance.
+        size: How much they are changed.
+    """
+
+    bandit: Bandit
+    share: float = 0.8
+    tile: int = 16
+    spacing: int = 112
+    size: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bandit.estimator, LocalTPGE) or self.bandit.estimator.samples != 1:
+            raise InputError("window=auto is for per-pixel feedback with one sample a round")
+
+    @property
+    def feasible(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def remembers(self) -> bool:
+        """No, but for the first two."""
+        return False
+
+    @property
+    def per_round(self) -> int:
+        """Two."""
+        return 2
+
+    def begin(self, room: Room) -> dict[str, Any]:
+        """The bandit's state, and nothing known of the footprint."""
+        images = room.task.images
+        spacing, tile = self._layout(images)
+        check_spacing(spacing, tile, images.shape)
+        tally = images.new_zeros(len(images), 2, spacing // 2)
+        return {**self.bandit.begin(room), "clean": None, "tally": tally}
+
+    def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
+        """Patterns of tiles in the first two rounds."""
+        if turn.round > 1:
+            return self.bandit.ask(state, room, turn)
+        images, keys = room.task.images, room.task.randomness
+        spacing, tile = self._layout(images)
+        patterns = range(1) if turn.round == 0 else range(1, 3)
+        found = [probe(images, keys, n, tile, spacing, self.size) for n in patterns]
+        points = [room.task.confine(change) for change, _ in found]
+        if turn.round == 0:
+            points.insert(0, torch.zeros_like(images))
+        return Question(torch.stack(points), [distance for _, distance in found])
+
+    def tell(
+        self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
+    ) -> dict[str, Any]:
+        """Add up effects; then estimate with the window that they give, and step."""
+        if turn.round > 1:
+            estimator = self.bandit.estimator
+            assert isinstance(estimator, LocalTPGE)
+            reach = measured(state["tally"]).reach(self.share)
+            gradient = listen(losses * weights, asked.memo, estimator.gamma, reach)
+            return {**state, **self.bandit.move(state, room, turn, gradient, losses)}
+        clean = losses[0] if turn.round == 0 else state["clean"]
+        changed = losses[1:] if turn.round == 0 else losses
+        tally = state["tally"]
+        for found, distance in zip(changed, asked.memo, strict=True):
+            tally = tally + tallied((found - clean).abs(), distance, room.task.goal.counted, tally.shape[-1])
+        return {**state, "clean": clean if turn.round == 0 else None, "tally": tally}
+
+    def _layout(self, images: Tensor) -> tuple[int, int]:
+        """Spacing and tile, smaller in images that are too small for them."""
+        spacing = min(self.spacing, 2 * min(images.shape[2:]))
+        return spacing, max(1, min(self.tile, spacing // 4))
+
+
+@BLACK_BOX.register("local_pbgd")
+def local_pbgd(
+    threat: Threat,
+    settings: QuerySettings,
+    *,
+    gamma: float | None = None,
+    alpha: float | None = None,
+    alpha_end: float = 0.1,
+    momentum: float = 0.8,
+    restart: float | None = None,
+    directions: str | None = None,
+    window: int | Literal["auto"] = 33,
+    samples_per_round: int = 1,
+    loss: str = "flips",
+    weighting: str = "uniform",
+) -> Queried:
+    """Bandit descent on per-pixel feedback: each part of the image listens to the loss around it alone (ours).
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        gamma: Radius γ of the sphere, in the norm of the threat; None is 20 % of ε (l∞: 50 %).
+        alpha: Step length at the start; None is 8 % of ε (l∞: 20 %).
+        alpha_end: Part of it that is left at the end; it falls linearly.
+        momentum: Decay of the running mean of the estimates.
+        restart: Part of the budget after which that mean is forgotten and α falls a second time; None for never.
+        directions: As for ``pbgd``; None is ``dct:1/16`` for l2, else ``shifted_tiles:16``.
+        window: Side of the window in pixels, odd, or ``auto`` to measure it for each image with the first four queries.
+        samples_per_round: Pairs of queries of a round.
+        loss: Name of the loss; ``flips``, a smooth count of flipped pixels, is annealed over the budget.
+        weighting: Name of the weighting.
+    """
+    far, fast = (0.5, 0.2) if threat.norm.name == "linf" else (0.2, 0.08)
+    own = "dct:1/16" if threat.norm.name == "l2" else "shifted_tiles:16"
+    sphere = Sphere(threat.norm, parse_directions(own if directions is None else directions))
+    estimator = LocalTPGE(in_norm(gamma, threat, far), 1 if window == "auto" else window, sphere, samples_per_round)
+    bandit = Bandit(estimator, Averaged(StepSize(in_norm(alpha, threat, fast)), momentum, alpha_end, restart))
+    strategy = Listening(bandit) if window == "auto" else bandit
+    return settings.queried(threat, strategy, loss, weighting, 1000)

@@ -1,0 +1,148 @@
+"""Local search: every region of an image proposes, and keeps its proposal if the loss around it rose (ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segradius.attacks.loop import Room
+from segradius.attacks.queries import Queried
+from segradius.attacks.settings import BLACK_BOX, QuerySettings
+from segradius.attacks.strategy import Question, Turn
+from segradius.core.errors import InputError
+from segradius.gradients.local import window_sum
+from segradius.threats.threat import Threat
+
+
+@dataclass(frozen=True)
+class LocalSearch:
+    """Random search that decides region by region: one query tries as many proposals as there are regions.
+
+    The perturbation has one value ±a a channel on each tile, with a the largest that keeps ‖δ‖ ≤ ε on all pixels: ε for
+    l∞, ε/√n for l2, ε/n for l1. In each round a random part of the tiles draws new signs. A tile keeps them if the sum
+    of the loss over the window around it rose; the loss that the next round is compared with is put together from the
+    answers that were kept. No gradient, no step size, and one query a round.
+
+    Attributes:
+        tile: Side of a tile in pixels.
+        window: Side of the window in pixels that decides, odd.
+        share: Part of the tiles that propose in a round, in (0, 1].
+        refresh: Rounds between queries of the iterate itself, as the loss that was put together drifts from its own; 0
+            for never.
+    """
+
+    tile: int = 16
+    window: int = 49
+    share: float = 0.3
+    refresh: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tile < 1 or self.window < 1 or self.window % 2 == 0:
+            raise InputError(f"tile and window must be at least 1, window odd, got {self.tile} and {self.window}")
+        if not 0 < self.share <= 1:
+            raise InputError(f"share must be in (0, 1], got {self.share}")
+
+    @property
+    def feasible(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def remembers(self) -> bool:
+        """Yes: the loss that is put together is of many rounds."""
+        return True
+
+    @property
+    def per_round(self) -> int:
+        """One."""
+        return 1
+
+    def begin(self, room: Room) -> dict[str, Any]:
+        """No perturbation, and no loss known."""
+        return {"delta": torch.zeros_like(room.task.images), "losses": None, "amplitude": amplitude(room)}
+
+    def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
+        """The iterate itself where its loss is not known well enough; else with new signs on some tiles."""
+        if self._asks_itself(state, turn):
+            return Question(state["delta"].unsqueeze(0))
+        task = room.task
+        height, width = (-(-side // self.tile) for side in task.images.shape[2:])
+        drawn = task.randomness.uniform(
+            (4, height, width), "regions", turn.round, device=task.images.device, dtype=task.images.dtype
+        )
+        chosen = self._on_pixels(drawn[:, 3:] < self.share, task.images)
+        signs = (drawn[:, :3] < 0.5).to(drawn) * 2 - 1
+        values = self._on_pixels(signs * state["amplitude"], task.images)
+        proposed = room.project(task.confine(torch.where(chosen, values, state["delta"])))
+        return Question(proposed.unsqueeze(0))
+
+    def tell(
+        self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
+    ) -> dict[str, Any]:
+        """Keep, region by region, what raised the loss around it."""
+        (proposed,), (found,) = asked.points, losses
+        if self._asks_itself(state, turn):
+            return {**state, "delta": proposed, "losses": found}
+        gain = window_sum((found - state["losses"]) * weights, self.window // 2)
+        kept = self._on_pixels(self._at_tiles(gain).unsqueeze(1) > 0, proposed)
+        return {
+            **state,
+            "delta": torch.where(kept, proposed, state["delta"]),
+            "losses": torch.where(kept.squeeze(1), found, state["losses"]),
+        }
+
+    def _asks_itself(self, state: Mapping[str, Any], turn: Turn) -> bool:
+        return state["losses"] is None or (self.refresh > 0 and turn.round % self.refresh == 0)
+
+    def _at_tiles(self, maps: Tensor) -> Tensor:
+        """Values at the middle of each tile, (N, H, W) → (N, h, w)."""
+        middles = [
+            torch.arange(self.tile // 2, side + self.tile // 2, self.tile, device=maps.device).clamp_(max=side - 1)
+            for side in maps.shape[1:]
+        ]
+        return maps.index_select(1, middles[0]).index_select(2, middles[1])
+
+    def _on_pixels(self, values: Tensor, like: Tensor) -> Tensor:
+        """Each tile's value on its pixels, (N, c, h, w) → (N, c, H, W).
+
+        Columns first: whole rows are then copied at a stretch, which is eight times as fast.
+        """
+        rows, columns = (torch.arange(side, device=values.device) // self.tile for side in like.shape[2:])
+        return values.index_select(3, columns).index_select(2, rows)
+
+
+def amplitude(room: Room) -> Tensor:
+    """The value that may stand everywhere in the ball: ε over the norm of an image of ones; (N, 1, 1, 1)."""
+    ones = torch.ones_like(room.task.images)
+    return (room.eps / room.threat.norm.length(ones)).view(-1, 1, 1, 1)
+
+
+@BLACK_BOX.register("local_search")
+def local_search(
+    threat: Threat,
+    settings: QuerySettings,
+    *,
+    tile: int = 16,
+    window: int = 49,
+    share: float = 0.1,
+    refresh: int = 0,
+    loss: str = "margin",
+    weighting: str = "uniform",
+) -> Queried:
+    """Random search that decides region by region, by the loss around each (ours); one query a round, no step size.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        tile: Side of a tile in pixels.
+        window: Side of the window in pixels that decides, odd.
+        share: Part of the tiles that propose in a round.
+        refresh: Rounds between queries of the iterate itself; 0 for never.
+        loss: Name of the loss; ``wrong`` serves a target that returns labels only.
+        weighting: Name of the weighting.
+    """
+    return settings.queried(threat, LocalSearch(tile, window, share, refresh), loss, weighting, 1000)

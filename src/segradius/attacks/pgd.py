@@ -1,0 +1,127 @@
+"""Projected gradient descent and its kin: steepest steps, with or without momentum, on any objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segradius.attacks.base import Guided
+from segradius.attacks.loop import Observation, Room, StepSize
+from segradius.attacks.settings import ATTACKS, Settings
+from segradius.objectives.losses import CrossEntropy, ExpectedFlips
+from segradius.objectives.objective import Objective, objective
+from segradius.objectives.weightings import (
+    CosPGD,
+    SegPGD,
+)
+from segradius.threats.threat import Threat, sparse_steepest
+
+
+@dataclass(frozen=True)
+class Steepest:
+    """Projected steepest ascent, δ ← Proj(δ + α·d) with d the unit step that raises the loss most (Eq. 11, 22–24).
+
+    Args:
+        size: α.
+        sparse: For l1: share of the values that a step moves, by equal amounts; None moves along g/‖g‖₁ as Eq. 22.
+    """
+
+    size: StepSize
+    sparse: float | None = None
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Step and project."""
+        if self.sparse is None:
+            direction = room.threat.norm.steepest(seen.gradient)
+        else:
+            direction = sparse_steepest(seen.gradient, self.sparse)
+        return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), None
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """MI-FGSM (Dong et al. 2018): steepest ascent along m ← μ·m + g/‖g‖₁.
+
+    Args:
+        size: α.
+        decay: μ ≥ 0.
+    """
+
+    size: StepSize
+    decay: float = 1.0
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Accumulate, step and project."""
+        length = seen.gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(seen.gradient.dtype).tiny)
+        momentum = seen.gradient / length.view(-1, 1, 1, 1)
+        momentum = momentum if state is None else momentum + self.decay * state
+        direction = room.threat.norm.steepest(momentum)
+        return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), momentum
+
+
+@ATTACKS.register("pgd")
+def pgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
+    """Projected gradient descent (Madry et al. 2018), the paper's base attack (Eq. 21).
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        loss: Name of the loss.
+        weighting: Name of the weighting, or a product such as ``cr*still_correct``.
+    """
+    step = Steepest(settings.size(threat.norm.name), settings.sparse)
+    return settings.iterate(objective(loss, weighting), threat, step)
+
+
+@ATTACKS.register("fgsm")
+def fgsm(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
+    """Fast gradient sign method (Goodfellow et al. 2015) for any norm: one step of length ε."""
+    step = Steepest(settings.size(threat.norm.name, 1.0), settings.sparse)
+    return settings.iterate(objective(loss, weighting), threat, step, steps=1)
+
+
+@ATTACKS.register("mi_fgsm")
+def mi_fgsm(
+    threat: Threat, settings: Settings, *, decay: float = 1.0, loss: str = "ce", weighting: str = "uniform"
+) -> Guided:
+    """Momentum iterative FGSM (Dong et al. 2018), α = ε/T.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        decay: Momentum μ.
+        loss: Name of the loss.
+        weighting: Name of the weighting.
+    """
+    return settings.iterate(objective(loss, weighting), threat, Momentum(settings.size(threat.norm.name, 1.0), decay))
+
+
+@ATTACKS.register("segpgd")
+def segpgd(threat: Threat, settings: Settings) -> Guided:
+    """SegPGD (Gu et al. 2022): PGD that moves weight from correct to fooled pixels as it runs."""
+    step = Steepest(settings.size(threat.norm.name), settings.sparse)
+    return settings.iterate(Objective(CrossEntropy(), SegPGD()), threat, step)
+
+
+@ATTACKS.register("cospgd")
+def cospgd(threat: Threat, settings: Settings) -> Guided:
+    """CosPGD (Agnihotri et al. 2024): PGD weighted by the cosine of softmax and one-hot label."""
+    step = Steepest(settings.size(threat.norm.name), settings.sparse)
+    return settings.iterate(Objective(CrossEntropy(), CosPGD()), threat, step)
+
+
+@ATTACKS.register("flip_pgd")
+def flip_pgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Guided:
+    """PGD on expected flips Φ(−r/τ), r the signed radius, τ annealed: a smooth count of flipped pixels (ours).
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        tau: τ at the start.
+        tau_end: τ at the end.
+    """
+    step = Steepest(settings.size(threat.norm.name), settings.sparse)
+    return settings.iterate(Objective(ExpectedFlips(tau, tau_end)), threat, step)

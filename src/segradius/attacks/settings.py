@@ -1,0 +1,121 @@
+"""What attacks of a family share: their registry, the paper's budgets, steps and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from segradius.attacks.base import Guided
+from segradius.attacks.loop import Iterative, Step, StepSize
+from segradius.attacks.queries import Queried
+from segradius.attacks.strategy import Strategy
+from segradius.core.registry import Registry
+from segradius.objectives.objective import Objective, objective
+from segradius.threats.threat import Threat
+
+#: The paper's T and α (in units of ε/T) by norm (Section 5.1).
+PAPER_STEPS: Mapping[str, int] = {"l1": 50, "l2": 50, "linf": 20}
+PAPER_ALPHA: Mapping[str, float] = {"l1": 2.5, "l2": 2.5, "linf": 1.0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every recipe understands.
+
+    Args:
+        steps: T; None is the recipe's own, the paper's 50, 50, 20 for l1, l2, l∞ unless the recipe says otherwise.
+        alpha: Step length in the threat's norm; None is the recipe's own, the paper's 2.5ε/T, 2.5ε/T, ε/T.
+        start: ``zero`` or ``uniform``; None is the recipe's own.
+        restarts: Runs; those after the first start uniformly in the ball.
+        keep: ``best`` iterate by fooled pixels, or the ``last``, as the paper.
+        sparse: For l1: share of values that a step moves; None is the dense step of Eq. 22.
+    """
+
+    steps: int | None = None
+    alpha: float | None = None
+    start: Literal["zero", "uniform"] | None = None
+    restarts: int = 1
+    keep: Literal["best", "last"] = "best"
+    sparse: float | None = None
+
+    def size(self, norm: str, per_eps: float | None = None) -> StepSize:
+        """Step length, ``per_eps``·ε/T unless ``alpha`` was given."""
+        return StepSize(self.alpha, PAPER_ALPHA[norm] if per_eps is None else per_eps)
+
+    def iterate(self, objective: Objective, threat: Threat, step: Step, *, steps: int | None = None) -> Iterative:
+        """An iterative attack with these settings; ``steps`` is the recipe's own default T."""
+        own = PAPER_STEPS[threat.norm.name] if steps is None else steps
+        count = own if self.steps is None else self.steps
+        return Iterative(objective, threat, step, count, self.start or "zero", self.keep)
+
+
+#: Settings that an attack determines by itself.
+FIXED: Mapping[str, frozenset[str]] = {
+    "fgsm": frozenset({"steps"}),
+    "apgd": frozenset({"alpha", "sparse"}),
+    "flip_apgd": frozenset({"alpha", "sparse"}),
+    "sea": frozenset({"alpha", "sparse"}),
+    "dag": frozenset({"sparse"}),
+    "dag_alg3": frozenset({"start", "keep", "sparse"}),
+    "mi_fgsm": frozenset({"sparse"}),
+}
+
+Recipe = Callable[..., Guided]
+ATTACKS: Registry[Recipe] = Registry("attack")
+
+
+#: The paper's budgets ε for black-box attacks by norm (Section 5.1).
+PAPER_EPS: Mapping[str, float] = {"l1": 10000.0, "l2": 10.0, "linf": 0.05}
+
+#: The paper's learning rate α, and T = 15,000 rounds of two queries (Section 5.1) with a last one that judges.
+PBGD_ALPHA = 5e-4
+PAPER_QUERIES = 30_001
+
+
+@dataclass(frozen=True)
+class QuerySettings:
+    """What every black-box recipe understands.
+
+    Args:
+        queries: Budget of each image, everything included; None is the recipe's own, the paper's 30,000 for pbgd.
+        keep: ``best`` iterate, or queried point inside the ball, by fooled pixels, or the ``last`` iterate.
+        judge_every: Rounds between verdicts on the iterate, one query each; 0 judges the last one only.
+        memory: What remains per round of the running mean of the scores behind still-correct and radius weights.
+        marks: Query counts within which the iterate is judged too, for a curve of accuracy against queries.
+    """
+
+    queries: int | None = None
+    keep: Literal["best", "last"] = "best"
+    judge_every: int = 0
+    memory: float = 0.7
+    marks: tuple[int, ...] = ()
+
+    def queried(self, threat: Threat, strategy: Strategy, loss: str, weighting: str, queries: int) -> Queried:
+        """A black-box attack with these settings; ``queries`` is the recipe's own default."""
+        count = queries if self.queries is None else self.queries
+        marks = tuple(self.marks)
+        return Queried(
+            objective(loss, weighting), threat, strategy, count, self.memory, self.keep, self.judge_every, marks
+        )
+
+
+BLACK_BOX: Registry[Callable[..., Queried]] = Registry("black-box attack")
+
+#: Settings that a black-box attack determines by itself.
+QUERY_FIXED: Mapping[str, frozenset[str]] = {}
+
+#: How ``cr_`` guides an attack where nothing else is said: the paper's attacks by M = 8 noisy queries every 2M rounds,
+#: ours by the running mean of the scores that were paid for anyway.
+GUIDANCE: Mapping[str, Mapping[str, Any]] = {
+    "local_pbgd": {"samples": 0},
+    "local_search": {"samples": 0},
+}
+
+
+def in_norm(given: float | None, threat: Threat, share: float) -> float:
+    """A length in the norm of the threat: as given, or a share of ε (of the paper's, for one ε an image or none)."""
+    if given is not None:
+        return given
+    single = isinstance(threat.eps, float) and threat.eps != float("inf")
+    return share * (threat.eps if single else PAPER_EPS[threat.norm.name])  # type: ignore[operator]

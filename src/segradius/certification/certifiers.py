@@ -1,0 +1,272 @@
+"""From votes to certificates: SegCertify's common radius, a radius of each pixel, and groups of classes.
+
+SegCertify is of Fischer, Baader & Vechev (ICML 2021); adaptive certification over a hierarchy of Anani et al. (2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from segradius.certification.bounds import clopper_pearson_lower, clopper_pearson_upper
+from segradius.certification.certificate import Certificate, rounded_down
+from segradius.certification.testing import CORRECTIONS, anytime_p_values, p_values, rejected
+from segradius.certification.votes import Votes
+from segradius.core.errors import InputError, unknown_name
+
+PROMISES = {"none": "pixel", "bonferroni": "image", "holm": "image", "by": "share"}
+
+
+@dataclass(frozen=True)
+class SegCertify:
+    """Certify pixels whose class is likelier than τ under noise, at the common radius σΦ⁻¹(τ).
+
+    Args:
+        tau: τ in [½, 1): larger certifies a larger radius for fewer pixels.
+        alpha: Error rate that is promised for the image, in the sense of the correction.
+        correction: For the number of pixels tested; see `segradius.certification.testing.rejected`.
+        k: Of the correction ``kfwer``.
+
+    Raises:
+        InputError: For a value out of range, or an unknown correction.
+
+    Example:
+        >>> import torch
+        >>> from segradius.certification import Noise, Sampling, vote
+        >>> from segradius.core.randomness import Randomness
+        >>> image = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1).expand(3, 4, 4)
+        >>> votes = vote(lambda x: x, image, 3, Sampling(Noise(0.25), 10, 100), Randomness(0, ("a",)))
+        >>> found = SegCertify()(votes)
+        >>> found.guess.unique().tolist(), round(found.radius.max().item(), 4)
+        ([0], 0.1686)
+    """
+
+    tau: float = 0.75
+    alpha: float = 0.001
+    correction: str = "holm"
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.tau < 1:
+            raise InputError(f"tau is {self.tau}; expected at least 0.5 and below 1")
+        if not 0 < self.alpha < 1:
+            raise InputError(f"alpha is {self.alpha}; expected a probability in (0, 1)")
+        if self.k < 1 or (self.k > 1 and self.correction != "kfwer"):
+            raise InputError(f"k is {self.k} with the correction {self.correction}; only kfwer takes k above 1")
+        CORRECTIONS[self.correction]
+
+    def radius(self, sigma: float) -> float:
+        """σΦ⁻¹(τ), in pixel units."""
+        return sigma * NormalDist().inv_cdf(self.tau)
+
+    @property
+    def promise(self) -> str:
+        """What the error rate refers to."""
+        return PROMISES.get(self.correction, f"fewer than {self.k} pixels")
+
+    def __call__(self, votes: Votes, family: Tensor | None = None) -> Certificate:
+        """The certificate that follows from votes.
+
+        Args:
+            votes: Of one image.
+            family: (H, W) bool, the pixels that are tested; None for all. It must not depend on the votes.
+        """
+        return self.certify(votes, votes.guess, votes.successes, family)
+
+    def certify(
+        self, votes: Votes, guess: Tensor, successes: Tensor, family: Tensor | None = None, level: Tensor | None = None
+    ) -> Certificate:
+        """As above, for any guess (H, W) made from the first votes and its number of later votes (H, W)."""
+        test = anytime_p_values if votes.looks else p_values
+        p = test(successes, votes.n, self.tau)
+        passed = rejected(p, self.alpha, self.correction, self.k, family) & votes.finite
+        radius = rounded_down(self.radius(votes.sigma) * passed.double())
+        return Certificate(guess, passed, radius, votes.sigma, self.alpha, self.promise, level)
+
+    def decided(self, most: int, undecided: float = 0.0, family: Tensor | None = None) -> Callable[[Votes], bool]:
+        """A rule for `Sampling.enough`: stop once nearly every pixel is certified or beyond hope.
+
+        Beyond hope is a pixel that would not be certified though all copies still to come voted for it. Stopping is
+        free, as the p-values of votes that were looked at hold at any time.
+
+        Args:
+            most: n, the copies that may be drawn.
+            undecided: Share of the tested pixels that may be left undecided.
+            family: As above.
+        """
+
+        def enough(votes: Votes) -> bool:
+            hope = votes.successes + (most - votes.n)
+            later = anytime_p_values(hope, most, self.tau)
+            open_ = rejected(later, self.alpha, self.correction, self.k, family) & ~self(votes, family).certified
+            return int(open_.sum()) <= undecided * (open_.numel() if family is None else int(family.sum()))
+
+        return enough
+
+
+@dataclass(frozen=True)
+class PixelRadii:
+    """Certify each pixel at its own radius: σΦ⁻¹(p̲), or ½σ(Φ⁻¹(p̲) − Φ⁻¹(p̄)) with a bound on the runner-up.
+
+    p̲ is the exact (Clopper–Pearson) lower bound of the probability of the guess. The error rate is split evenly over
+    the pixels tested, so that all radii of an image hold together.
+
+    Args:
+        alpha: Error rate that is promised for the image.
+        form: ``"one"`` bounds the guess alone (Eq. 8 with a bound); ``"two"`` bounds every other class too, with half
+            of the error rate (Eq. 3), which certifies pixels whose class has less than half of the votes.
+        simultaneous: Whether the radii hold together; otherwise each holds for itself, with probability 1 − α.
+
+    Raises:
+        InputError: For a value out of range.
+    """
+
+    alpha: float = 0.001
+    form: Literal["one", "two"] = "one"
+    simultaneous: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise InputError(f"alpha is {self.alpha}; expected a probability in (0, 1)")
+        if self.form not in ("one", "two"):
+            raise InputError(f"form must be 'one' or 'two', got {self.form!r}")
+
+    def __call__(self, votes: Votes, family: Tensor | None = None) -> Certificate:
+        """The certificate that follows from votes.
+
+        Args:
+            votes: Of one image, all copies drawn without looking.
+            family: (H, W) bool, the pixels that are tested; None for all.
+        """
+        if votes.looks:
+            raise InputError("radii of pixels need a number of copies that was fixed before; leave out early stopping")
+        tested = torch.ones_like(votes.guess, dtype=torch.bool) if family is None else family
+        share = self.alpha / max(int(tested.sum()), 1) if self.simultaneous else self.alpha
+        normalised = (self._one if self.form == "one" else self._two)(votes, share)
+        sound = (normalised > 0) & tested & votes.finite
+        radius = rounded_down(torch.where(sound, votes.sigma * normalised, 0.0))
+        promise = "image" if self.simultaneous else "pixel"
+        return Certificate(votes.guess, radius > 0, radius, votes.sigma, self.alpha, promise)
+
+    def _one(self, votes: Votes, alpha: float) -> Tensor:
+        return quantile(clopper_pearson_lower(votes.successes, votes.n, alpha))
+
+    def _two(self, votes: Votes, alpha: float) -> Tensor:
+        low = clopper_pearson_lower(votes.successes, votes.n, alpha / 2)
+        rivals = votes.counts.scatter(0, votes.guess.unsqueeze(0), -1)
+        others = max(len(rivals) - 1, 1)
+        # The bound grows with the count, so that of the strongest rival bounds them all.
+        high = clopper_pearson_upper(rivals.amax(0).long(), votes.n, alpha / 2 / others)
+        return 0.5 * (quantile(low) - quantile(torch.minimum(high, 1 - low)))
+
+
+def quantile(p: Tensor) -> Tensor:
+    """Φ⁻¹(p) in float64."""
+    found: Tensor = torch.special.ndtri(p.double())
+    return found
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Ever coarser groupings of the classes.
+
+    Args:
+        levels: For each level from the finest, the group of every class. Level 0 has each class alone.
+        names: For each level, names of its groups.
+
+    Example:
+        >>> grouped = Hierarchy.of(("road", "pavement", "car"), [{"ground": ["road", "pavement"]}])
+        >>> grouped.levels, grouped.names[1]
+        (((0, 1, 2), (0, 0, 1)), ('ground', 'car'))
+    """
+
+    levels: tuple[tuple[int, ...], ...]
+    names: tuple[tuple[str, ...], ...]
+
+    @staticmethod
+    def of(classes: Sequence[str], groupings: Sequence[Mapping[str, Sequence[str]]]) -> Hierarchy:
+        """From names: each grouping lists the classes of its groups; a class in none keeps to itself.
+
+        Raises:
+            InputError: For an unknown class, one that is in two groups, or a grouping that does not coarsen the last.
+        """
+        levels, names = [tuple(range(len(classes)))], [tuple(classes)]
+        for grouping in groupings:
+            level, named = _numbered(classes, grouping)
+            if len(set(zip(levels[-1], level, strict=True))) > len(set(levels[-1])):
+                raise InputError(f"the grouping {', '.join(grouping)} splits a group of the finer one before it")
+            levels.append(level)
+            names.append(named)
+        return Hierarchy(tuple(levels), tuple(names))
+
+    def sizes(self) -> Tensor:
+        """(L, C) int64: of how many classes the group of each class consists, level by level."""
+        return torch.stack([_same(torch.tensor(level)).sum(1) for level in self.levels])
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """SegCertify on the finest level of a hierarchy at which a pixel seems settled.
+
+    Args:
+        test: The test.
+        hierarchy: Levels of groups.
+        gap: A level is settled where the two strongest groups differ by this share of the first copies at least; where
+            none is, the finest is tested.
+
+    Raises:
+        InputError: For a gap outside [0, 1].
+    """
+
+    test: SegCertify
+    hierarchy: Hierarchy
+    gap: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gap <= 1:
+            raise InputError(f"gap is {self.gap}; expected a share in [0, 1]")
+
+    def __call__(self, votes: Votes, family: Tensor | None = None) -> Certificate:
+        """The certificate; its ``guess`` stays a class, its ``level`` says of which groups the promise speaks."""
+        chosen = torch.zeros_like(votes.guess)
+        settled = torch.zeros_like(votes.guess, dtype=torch.bool)
+        successes = votes.successes
+        for level, groups in enumerate(self.hierarchy.levels):
+            same = _same(torch.tensor(groups, device=votes.counts.device))
+            mine = same[votes.guess].movedim(-1, 0)  # (C, H, W): the classes in the group of the guess
+            share = (votes.first * mine).sum(0)
+            rival = _strongest_other(votes.first, groups, votes.guess)
+            now = ~settled & (share - rival >= self.gap * votes.n0)
+            chosen = torch.where(now, level, chosen)
+            successes = torch.where(now, (votes.counts * mine).sum(0), successes)
+            settled |= now
+        return self.test.certify(votes, votes.guess, successes, family, chosen)
+
+
+def _same(groups: Tensor) -> Tensor:
+    return groups.unsqueeze(0) == groups.unsqueeze(1)
+
+
+def _strongest_other(first: Tensor, groups: Sequence[int], guess: Tensor) -> Tensor:
+    """First votes of the strongest group but that of the guess, (H, W)."""
+    index = torch.tensor(groups, device=first.device)
+    summed = first.new_zeros((max(groups) + 1, *first.shape[1:])).index_add_(0, index, first)
+    return summed.scatter_(0, index[guess].unsqueeze(0), -1).amax(0)
+
+
+def _numbered(classes: Sequence[str], grouping: Mapping[str, Sequence[str]]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    group_of: dict[str, str] = {}
+    for group, members in grouping.items():
+        for member in members:
+            if member not in classes:
+                raise unknown_name("class", member, classes)
+            if member in group_of:
+                raise InputError(f"the class {member} is in two groups, {group_of[member]} and {group}")
+            group_of[member] = group
+    names = list(dict.fromkeys(group_of.get(name, name) for name in classes))
+    return tuple(names.index(group_of.get(name, name)) for name in classes), tuple(names)

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, names, random numbers, passes counted, files written whole."""

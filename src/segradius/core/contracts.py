@@ -1,0 +1,85 @@
+"""What rooms ask of one another: a model, a target, a journal. Whoever has these members will do; nothing is inherited.
+
+What can be asked is said in words (`LOGITS`, `SCORES`, `LABELS`): a model *offers* some of them, and a loss, a
+weighting, a strategy or an attack *needs* one or more. What does not fit is refused before any pass or query is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+#: Logits of every class, differentiable in the images.
+LOGITS = "logits"
+#: Probabilities of the classes, without gradient.
+SCORES = "scores"
+#: The predicted class of each pixel and nothing of its rivals; as one-hot scores.
+LABELS = "labels"
+
+#: What a network here offers, a target that answers with scores, and one that answers with labels alone.
+ALL = frozenset({LOGITS, SCORES, LABELS})
+ANSWERS = frozenset({SCORES, LABELS})
+LABELS_ALONE = frozenset({LABELS})
+
+
+class Offering(Protocol):
+    """Whatever says what can be asked of it."""
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """Of `LOGITS`, `SCORES` and `LABELS`."""
+        ...
+
+
+class LogitModel(Protocol):
+    """What the radius needs of a model: logits at the input's size."""
+
+    def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
+        """Logits (N, C, H, W) of images (N, 3, H, W) in [0, 1], differentiable in the images."""
+        ...
+
+
+class Model(LogitModel, Offering, Protocol):
+    """What a white-box attack needs of a model; `segradius.wrap` gives it."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        ...
+
+    def frozen(self) -> AbstractContextManager[object]:
+        """Context in which the network is in evaluation mode with frozen parameters, and left as found."""
+        ...
+
+
+class ScoreModel(Offering, Protocol):
+    """What a black-box attack needs of a model; see `segradius.targets`."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        ...
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Class probabilities (N, C, H, W) of images (N, 3, H, W) in [0, 1], without gradient."""
+        ...
+
+    def frozen(self) -> AbstractContextManager[object]:
+        """Context in which the target answers as it always does."""
+        ...
+
+
+class Journal(Protocol):
+    """Where long work keeps how far it is, so that a killed run goes on."""
+
+    def load(self) -> Mapping[str, Any] | None:
+        """The snapshot kept last; None where there is none."""
+        ...
+
+    def save(self, snapshot: Callable[[], Mapping[str, Any]]) -> None:
+        """Keep a snapshot, made of tensors, numbers, texts, lists, tuples and dicts, if it is time to."""
+        ...

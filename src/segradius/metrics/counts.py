@@ -1,0 +1,109 @@
+"""Integer counts of each image by class, from which every metric follows without looking at a pixel again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from segradius.core.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Pixels of each image by class; only labelled pixels count, ignored ones enter nowhere.
+
+    Args:
+        intersection: Pixels of a class that are predicted as it, (N, C) int64.
+        predicted: Pixels predicted as the class, (N, C) int64.
+        labelled: Pixels of the class, (N, C) int64.
+
+    Example:
+        >>> counts = count(torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 255]]]), num_classes=2)
+        >>> counts.intersection.tolist(), counts.predicted.tolist(), counts.labelled.tolist()
+        ([[1, 0]], [[1, 1]], [[2, 0]])
+    """
+
+    intersection: Tensor
+    predicted: Tensor
+    labelled: Tensor
+
+    def __len__(self) -> int:
+        return len(self.intersection)
+
+    @property
+    def union(self) -> Tensor:
+        """Pixels of a class or predicted as it, (N, C) int64."""
+        return self.predicted + self.labelled - self.intersection
+
+    def select(self, rows: Tensor | Sequence[int]) -> Counts:
+        """Counts of some images, by index; an image may be taken more than once."""
+        rows = torch.as_tensor(rows, dtype=torch.int64)
+        return Counts(self.intersection[rows], self.predicted[rows], self.labelled[rows])
+
+    @staticmethod
+    def joined(parts: Iterable[Counts]) -> Counts:
+        """One table for the images of several, in order."""
+        parts = list(parts)
+        return Counts(
+            torch.cat([part.intersection for part in parts]),
+            torch.cat([part.predicted for part in parts]),
+            torch.cat([part.labelled for part in parts]),
+        )
+
+
+def count(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Counts:
+    """Count the pixels of each image by class.
+
+    Args:
+        prediction: Predicted classes in [0, C), (N, H, W) integer.
+        labels: Classes in [0, C) or ``ignore_index``, (N, H, W) integer.
+        num_classes: C.
+        ignore_index: Label of pixels that do not count.
+
+    Returns:
+        The counts, on the CPU.
+
+    Raises:
+        InputError: Shapes differ, or a class is out of range.
+
+    Example:
+        >>> count(torch.tensor([[[0, 5]]]), torch.tensor([[[0, 1]]]), num_classes=2)
+        Traceback (most recent call last):
+        segradius.core.errors.InputError: the prediction of image 0 holds class 5; expected classes from 0 to 1
+    """
+    if prediction.shape != labels.shape:
+        raise InputError(f"prediction has shape {tuple(prediction.shape)} and labels {tuple(labels.shape)}")
+    counted = labels != ignore_index
+    _check_classes("the prediction", prediction, num_classes)
+    _check_classes("the label", labels.masked_fill(~counted, 0), num_classes)
+    right = counted & (prediction == labels)
+    return Counts(
+        _histogram(labels, right, num_classes),
+        _histogram(prediction, counted, num_classes),
+        _histogram(labels, counted, num_classes),
+    )
+
+
+def _check_classes(what: str, classes: Tensor, num_classes: int) -> None:
+    """Raise `InputError` naming the first image with a class outside [0, C)."""
+    if classes.is_floating_point():
+        raise InputError(f"{what} has type {classes.dtype}; expected integer classes of shape (N, H, W)")
+    if not classes.numel() or (int(classes.min()) >= 0 and int(classes.max()) < num_classes):
+        return
+    outside = (classes < 0) | (classes >= num_classes)
+    image = int(outside.flatten(1).any(1).nonzero()[0])
+    found = int(classes[image][outside[image]][0])
+    raise InputError(f"{what} of image {image} holds class {found}; expected classes from 0 to {num_classes - 1}")
+
+
+def _histogram(classes: Tensor, counted: Tensor, num_classes: int) -> Tensor:
+    """How often each class occurs in each image among the pixels ``counted``; (N, C) int64 on the CPU."""
+    images = len(classes)
+    # One bincount for the batch: image n owns the bins from n·C, and pixels that do not count share the last one.
+    offset = num_classes * torch.arange(images, device=classes.device).view(-1, *[1] * (classes.dim() - 1))
+    bins = torch.where(counted, classes + offset, images * num_classes)
+    totals = torch.bincount(bins.flatten(), minlength=images * num_classes + 1)[:-1]
+    return totals.view(images, num_classes).cpu()

@@ -1,0 +1,268 @@
+"""What a network wants done to an image in [0, 1], colours and sizes, inside the differentiable path."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from segradius.core.errors import InputError, unknown_name
+
+NormalisationLike: TypeAlias = "Normalisation | str | Mapping[str, Any] | Sequence[Sequence[float]] | None"
+RGB = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Channel order, then ``(x - mean) / std`` for each channel.
+
+    Args:
+        mean: Three numbers in pixel units of [0, 1], in the network's channel order.
+        std: Three positive numbers, likewise.
+        order: Which channel of the RGB image each channel of the network is; (2, 1, 0) for a network that takes BGR.
+
+    Raises:
+        InputError: If there are not three finite numbers each, or a ``std`` is not positive.
+
+    Example:
+        >>> Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).apply(torch.ones(1, 3, 1, 1)).flatten().tolist()
+        [2.0, 2.0, 2.0]
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    order: tuple[int, int, int] = RGB
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
+        if min(self.std) <= 0:
+            raise InputError(f"normalisation std {self.std} must be positive")
+        object.__setattr__(self, "order", tuple(self.order))
+        if sorted(self.order) != [0, 1, 2]:
+            raise InputError(f"normalisation order {self.order} must be a permutation of (0, 1, 2)")
+
+    @classmethod
+    def imagenet(cls) -> Normalisation:
+        """Mean and standard deviation of ImageNet, as torchvision's and smp's encoders were trained with."""
+        return cls((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+    @classmethod
+    def none(cls) -> Normalisation:
+        """The identity: the network takes [0, 1] as it is."""
+        return cls((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Normalised images.
+
+        Args:
+            x: Images (N, 3, H, W) in [0, 1].
+
+        Returns:
+            A tensor like ``x``, differentiable in ``x``.
+        """
+        if self.order != RGB:
+            x = torch.stack([x[:, channel] for channel in self.order], dim=1)
+        if self == Normalisation.none():
+            return x
+        return (x - _column(self.mean, x.dtype, x.device)) / _column(self.std, x.dtype, x.device)
+
+
+def as_normalisation(value: NormalisationLike) -> Normalisation | None:
+    """A `Normalisation` from what users write.
+
+    Args:
+        value: A `Normalisation`, ``"imagenet"``, ``"none"``, a pair (mean, std), a mapping with ``mean``, ``std`` and
+            perhaps ``order``, or None.
+
+    Returns:
+        The normalisation; None for None.
+
+    Raises:
+        InputError: If it is none of these.
+
+    Example:
+        >>> as_normalisation("imagenet") == as_normalisation(((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        True
+    """
+    named = {"imagenet": Normalisation.imagenet, "none": Normalisation.none}
+    if value is None or isinstance(value, Normalisation):
+        return value
+    if isinstance(value, str):
+        if value not in named:
+            raise unknown_name("normalisation", value, named)
+        return named[value]()
+    if isinstance(value, Mapping) and {"mean", "std"} <= set(value) <= {"mean", "std", "order"}:
+        return Normalisation(**value)
+    if isinstance(value, Sequence) and len(value) == 2:
+        return Normalisation(*value)
+    raise InputError(f"normalisation {value!r}: expected imagenet, none, (mean, std) or {{mean: [r, g, b], std: […]}}")
+
+
+def _three_numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise InputError(f"normalisation {name} {values!r}: expected three finite numbers, one a channel")
+    return numbers
+
+
+@functools.lru_cache(maxsize=32)
+def _column(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Cached, as a copy to a GPU at every step would wait for it; never an inference tensor, which autograd refuses.
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device).view(1, 3, 1, 1)
+
+
+SizeLike: TypeAlias = "SizeRule | Mapping[str, Any] | None"
+MODES = ("pad", "resize")
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """The sizes that a network takes, and how an image of another size gets there.
+
+    A side s becomes the smallest S ≥ s with S ≡ ``plus`` (mod ``multiple_of``), or both become ``exact``. ``pad``
+    repeats the last row and column at the bottom and right, and crops the logits back: no pixel is resampled, the grid
+    stays aligned with the strides, and, unlike a constant border, no edge appears that is not in the image. ``resize``
+    is bilinear (pixel centres aligned, no antialiasing), and so is the way back.
+
+    Args:
+        multiple_of: k ≥ 1; 32 for a network of stride 32.
+        plus: r in [0, k); PSPNet's 8k + 1 is ``multiple_of=8, plus=1``.
+        exact: (height, width), for a network of one size.
+        mode: ``"pad"`` or ``"resize"``.
+
+    Raises:
+        InputError: If a value is outside its range, or ``exact`` and ``multiple_of`` are both given.
+
+    Example:
+        >>> SizeRule(multiple_of=8, plus=1).target(240, 473)
+        (241, 473)
+    """
+
+    multiple_of: int = 1
+    plus: int = 0
+    exact: tuple[int, int] | None = None
+    mode: str = "pad"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise unknown_name("size mode", str(self.mode), MODES)
+        if not (_whole(self.multiple_of) and _whole(self.plus) and 0 <= self.plus < self.multiple_of):
+            raise InputError(
+                f"size multiple_of={self.multiple_of!r}, plus={self.plus!r}: expected whole numbers, "
+                "0 <= plus < multiple_of"
+            )
+        if self.exact is not None:
+            object.__setattr__(self, "exact", self._checked_exact(self.exact))
+
+    def _checked_exact(self, exact: Sequence[int]) -> tuple[int, int]:
+        if self.multiple_of != 1:
+            raise InputError(f"size exact={exact!r} and multiple_of={self.multiple_of}: expected only one of them")
+        if not isinstance(exact, Sequence) or len(exact) != 2 or not all(_whole(side) and side > 0 for side in exact):
+            raise InputError(f"size exact={exact!r}: expected (height, width) in pixels")
+        return exact[0], exact[1]
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """The size that an image of this height and width is given to the network in.
+
+        Raises:
+            InputError: If the image is larger than ``exact`` and the mode is ``pad``.
+        """
+        if self.exact is None:
+            return self._side(height), self._side(width)
+        if self.mode == "pad" and (height > self.exact[0] or width > self.exact[1]):
+            raise InputError(
+                f"an image of {height}x{width} cannot be padded to {self.exact[0]}x{self.exact[1]} (height x width): "
+                "use mode='resize' or smaller images"
+            )
+        return self.exact
+
+    def _side(self, side: int) -> int:
+        return side + (self.plus - side) % self.multiple_of
+
+    def fit(self, x: Tensor) -> Tensor:
+        """Images at the size that the network takes.
+
+        Args:
+            x: Images (N, C, H, W).
+
+        Returns:
+            Images (N, C, H', W'), differentiable in ``x``; ``x`` itself where it fits already.
+        """
+        target = self.target(x.shape[-2], x.shape[-1])
+        return _pad(x, target) if self.mode == "pad" else resize(x, target)
+
+    def undo(self, logits: Tensor, height: int, width: int) -> Tensor:
+        """Logits at the size that the image had before `fit`.
+
+        Args:
+            logits: (N, C, h, w), at the network's output size.
+            height: Height of the image before `fit`, in pixels.
+            width: Its width.
+
+        Returns:
+            Logits (N, C, height, width).
+        """
+        if self.mode == "resize":
+            return resize(logits, (height, width))
+        return resize(logits, self.target(height, width))[..., :height, :width]
+
+
+def as_size_rule(value: SizeLike) -> SizeRule:
+    """A `SizeRule` from what users write.
+
+    Args:
+        value: A `SizeRule`, a mapping of its arguments, or None for no rule.
+
+    Returns:
+        The rule.
+
+    Raises:
+        InputError: On an unknown key or a bad value.
+
+    Example:
+        >>> as_size_rule({"multiple_of": 32})
+        SizeRule(multiple_of=32, plus=0, exact=None, mode='pad')
+    """
+    if value is None:
+        return SizeRule()
+    if isinstance(value, SizeRule):
+        return value
+    if not isinstance(value, Mapping):
+        raise InputError(f"size {value!r}: expected a mapping such as {{multiple_of: 32}}")
+    known = [field.name for field in fields(SizeRule)]
+    for key in value:
+        if key not in known:
+            raise unknown_name("size key", str(key), known)
+    return SizeRule(**value)
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resizing of (N, C, h, w), pixel centres aligned, no antialiasing; ``x`` itself if it has the size."""
+    if x.shape[-2:] == size:
+        return x
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=False)
+
+
+def _pad(x: Tensor, size: tuple[int, int]) -> Tensor:
+    # Joined from views, not functional.pad: the backward pass of its "replicate" is not deterministic on CUDA.
+    down, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
+    if down:
+        x = torch.cat([x, x[..., -1:, :].expand(*x.shape[:-2], down, x.shape[-1])], dim=-2)
+    if right:
+        x = torch.cat([x, x[..., -1:].expand(*x.shape[:-1], right)], dim=-1)
+    return x
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

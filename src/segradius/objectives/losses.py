@@ -1,0 +1,253 @@
+"""Per-pixel attack losses: logits (N, C, H, W), labels (N, H, W) → (N, H, W), larger is worse for the model.
+
+Each is a small frozen dataclass called as ``loss(logits, labels, progress)``, where ``progress`` in [0, 1] is how far
+the attack has run; only annealed losses look at it. Labels must lie in [0, C): void pixels are masked by the caller,
+which also turns the sign for a targeted attack. All are finite, with finite gradients, for finite logits.
+
+Those that depend on the probability of the label and of the strongest other class alone have a second form,
+``of_scores(own, rival, progress)``, for attacks that see nothing but scores.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name everyone knows)
+from torch import Tensor
+
+from segradius.core.errors import InputError
+from segradius.core.registry import Registry
+from segradius.radius.gaussian import signed_radius
+
+
+class Loss(Protocol):
+    """A per-pixel loss."""
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        """Loss of each pixel, (N, H, W)."""
+        ...
+
+
+class ScoreLoss(Loss, Protocol):
+    """A loss that can be computed from two scores of each pixel."""
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        """Loss from the probability of the label and the largest of the others, any one shape."""
+        ...
+
+
+LOSSES: Registry[type[Loss]] = Registry("loss")
+
+#: Losses that white-box attacks cannot use.
+WITHOUT_GRADIENT = frozenset({"wrong"})
+
+#: Scores below it count as this much: rounded or left-out scores are 0, and log 0 is no loss.
+SCORE_FLOOR = 1e-6
+
+
+@LOSSES.register("ce")
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy −log p_y, the paper's attack loss (Eq. 1).
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.zeros(1, 4, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> round(CrossEntropy()(logits, labels).item(), 4)  # log 4
+        1.3863
+    """
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return -own.clamp_min(SCORE_FLOOR).log()
+
+
+@LOSSES.register("js")
+@dataclass(frozen=True)
+class JensenShannon:
+    """Jensen–Shannon divergence of the softmax from the one-hot label (Croce et al. 2024, SEA), in [0, log 2].
+
+    With q one-hot it depends on p_y alone: log 2 + ½(p log p − (1 + p) log(1 + p)). That form has no log of a vanishing
+    mixture. Its gradient fades both for p_y → 0 and p_y → 1: pixels that are lost, or safe, stop pulling.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.tensor([0.0, 60.0]).view(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> round(JensenShannon()(logits, labels).item(), 4)  # log 2
+        0.6931
+    """
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        return _divergence(-F.cross_entropy(logits, labels, reduction="none"))
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return _divergence(own.clamp_min(SCORE_FLOOR).log())
+
+
+@LOSSES.register("margin")
+@dataclass(frozen=True)
+class Margin:
+    """Difference of logits: max_{c≠y} z_c − z_y; positive exactly where the pixel is misclassified.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.tensor([3.0, 1.0, 2.0]).view(1, 3, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> Margin()(logits, labels).item()
+        -1.0
+    """
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        return _margin(logits, labels)
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return _log_ratio(own, rival)
+
+
+@LOSSES.register("hinge")
+@dataclass(frozen=True)
+class Hinge:
+    """Margin capped at ``kappa``: a pixel misclassified by that margin stops pulling (Carlini and Wagner's hinge).
+
+    Args:
+        kappa: Confidence at which a pixel is done, in logits, ≥ 0.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.tensor([0.0, 5.0]).view(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> Hinge(kappa=1.0)(logits, labels).item()
+        1.0
+    """
+
+    kappa: float = 0.0
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        return _margin(logits, labels).clamp_max(self.kappa)
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return _log_ratio(own, rival).clamp_max(self.kappa)
+
+
+@LOSSES.register("dlr")
+@dataclass(frozen=True)
+class DifferenceOfLogitsRatio:
+    """Difference of logits ratio (Croce and Hein 2020): margin / (largest − third largest logit); needs C ≥ 3.
+
+    Invariant to shift and scale of the logits.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.tensor([3.0, 1.0, 2.0]).view(1, 3, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> DifferenceOfLogitsRatio()(logits, labels).item(), DifferenceOfLogitsRatio()(9 * logits, labels).item()
+        (-0.5, -0.5)
+    """
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        if logits.shape[1] < 3:
+            raise InputError(f"the loss 'dlr' needs at least 3 classes, the model has {logits.shape[1]}: use 'margin'")
+        top = logits.topk(3, dim=1).values
+        return _margin(logits, labels) / (top[:, 0] - top[:, 2]).clamp_min(1e-12)
+
+
+@LOSSES.register("spherical")
+@dataclass(frozen=True)
+class Spherical:
+    """Negative cosine of the logits with the one-hot label, −z_y / ‖z‖ (Halmosi et al. 2024), in [−1, 1].
+
+    ``masked_spherical`` is this loss times the still-correct weighting, as every ``masked_…`` name is.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> round(Spherical()(logits, labels).item(), 4)
+        -0.6
+    """
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+        return -own / logits.square().sum(1).clamp_min(1e-24).sqrt()
+
+
+@LOSSES.register("flips")
+@dataclass(frozen=True)
+class ExpectedFlips:
+    """Expected flips Φ(−r/τ), r the signed normalised radius; its sum is a smooth count of flipped pixels (Eq. 5).
+
+    Φ(−r/τ) is the chance that a Gaussian step of scale τ towards the boundary is longer than the pixel's radius. The
+    gradient is largest where the radius is small, on either side of the boundary. τ falls linearly from ``tau`` to
+    ``tau_end`` over the run: at first every pixel pulls a little, at the end only those that can still be turned.
+
+    Args:
+        tau: Scale at the start, in units of the normalised radius, > 0.
+        tau_end: Scale at the end, > 0.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> ExpectedFlips()(logits, labels).item()  # on the boundary, at any τ
+        0.5
+    """
+
+    tau: float = 4.0
+    tau_end: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.tau > 0 and self.tau_end > 0):
+            raise InputError(f"tau and tau_end must be positive, got {self.tau} and {self.tau_end}")
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        return self._flips(signed_radius(logits, labels), progress)
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return self._flips(0.5 * (_quantile(own) - _quantile(rival)), progress)
+
+    def _flips(self, radius: Tensor, progress: float) -> Tensor:
+        tau = self.tau + (self.tau_end - self.tau) * progress
+        flips: Tensor = torch.special.ndtr(-radius / tau)
+        return flips
+
+
+@LOSSES.register("wrong")
+@dataclass(frozen=True)
+class Wrong:
+    """1 where the label does not win, 0 where it does: the count of Eq. 5 itself, which has no gradient.
+
+    For black-box attacks, on targets that return nothing but labels above all.
+
+    Example:
+        >>> import torch
+        >>> Wrong().of_scores(torch.tensor([0.2, 0.6]), torch.tensor([0.7, 0.3])).tolist()
+        [1.0, 0.0]
+    """
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        raise InputError("the loss 'wrong' has no gradient: it is for black-box attacks")
+
+    def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
+        return (rival > own).to(own.dtype)
+
+
+def _divergence(log_p: Tensor) -> Tensor:
+    p = log_p.exp()
+    return math.log(2) + 0.5 * (p * log_p - (1 + p) * torch.log1p(p))
+
+
+def _quantile(score: Tensor) -> Tensor:
+    """Φ⁻¹ of a score; six times as fast as ndtri, and as exact as float32 tells scores from 1."""
+    clamped = score.clamp(SCORE_FLOOR, 1 - SCORE_FLOOR)
+    return torch.erfinv(clamped.mul_(2).sub_(1)).mul_(math.sqrt(2))
+
+
+def _log_ratio(own: Tensor, rival: Tensor) -> Tensor:
+    """log(rival / own), which is the difference of the logits."""
+    return (rival.clamp_min(SCORE_FLOOR) / own.clamp_min(SCORE_FLOOR)).log()
+
+
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+    at = labels.unsqueeze(1)
+    rival = logits.scatter(1, at, -math.inf).amax(1)
+    return rival - logits.gather(1, at).squeeze(1)

@@ -1,0 +1,312 @@
+"""Pixel weights of an attack's loss: what it should look at (Eq. 9), each (N, H, W), and products of them.
+
+A weighting is a frozen dataclass with a pure ``weigh(view, state) -> (weights, state)``: most keep no state; the
+certified radius keeps its weights between refreshes. Weights carry no gradient.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from segradius.core.errors import InputError, unknown_name
+from segradius.core.registry import Registry
+from segradius.objectives.goal import Goal
+from segradius.objectives.view import Smoothing, View
+from segradius.radius.clever import Ball
+from segradius.radius.smoothing import normalised_radius
+
+
+class Weighting(Protocol):
+    """Weights of the pixels in one step."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Weights (N, H, W) and the state of the next step; ``state`` is None in the first."""
+        ...
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.I).fullmatch
+
+WEIGHTINGS: Registry[type[Weighting]] = Registry("weighting")
+
+
+@WEIGHTINGS.register("uniform")
+@dataclass(frozen=True)
+class Uniform:
+    """Weight 1 for every pixel: plain PGD."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Ones."""
+        return view.number(torch.ones_like(view.goal.reference)), None
+
+
+@WEIGHTINGS.register("cr")
+@dataclass(frozen=True)
+class CertifiedRadius:
+    """Certified radius (Eq. 10): w = 1 / (1 + exp(a·cr + b)), small radius, large weight.
+
+    Args:
+        a: Slope.
+        b: Offset.
+        sigma: Standard deviation σ of the smoothing noise, in pixel units.
+        samples: Noisy passes M per refresh; 0 takes the confidences of the attack's own forward pass, in every step.
+        every: Refresh interval INT in steps; None is the paper's INT = M.
+        radius_unit: ``"normalised"`` weighs by cr/σ = Φ⁻¹(p), as the published code does; ``"pixel"`` by cr itself, the
+            paper's letter, under which every weight is 0.982 at σ = 0.001 and the attack is the unguided one.
+        precision: ``"bfloat16"`` makes the noisy passes about twice as fast. It ranks pixels as float32 does, but its
+            rounding turns differences in the last place, as another batch size brings, into ones of about 1e-3·ε in δ.
+        clamp: Whether noisy images are clamped to [0, 1].
+
+    Example:
+        >>> import torch
+        >>> CertifiedRadius().of_probability(torch.tensor([0.5, 1.0])).tolist()
+        [0.982..., 0.0054...]
+    """
+
+    a: float = 2.0
+    b: float = -4.0
+    sigma: float = 0.001
+    samples: int = 8
+    every: int | None = None
+    radius_unit: Literal["normalised", "pixel"] = "normalised"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    clamp: bool = True
+
+    def __post_init__(self) -> None:
+        if self.radius_unit not in ("normalised", "pixel"):
+            raise InputError(f"radius_unit must be 'normalised' or 'pixel', got {self.radius_unit!r}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+        if not self.sigma > 0:
+            raise InputError(f"sigma must be positive, got {self.sigma}")
+        if self.samples < 0 or (self.every is not None and self.every < 1):
+            raise InputError(f"samples must be ≥ 0 and every ≥ 1, got samples={self.samples}, every={self.every}")
+
+    @property
+    def interval(self) -> int:
+        """Steps between refreshes, INT."""
+        return self.every or max(self.samples, 1)
+
+    def of_probability(self, probability: Tensor) -> Tensor:
+        """Weights of pixels whose smoothed top probability is given, any shape."""
+        scale = 1.0 if self.radius_unit == "normalised" else self.sigma
+        return torch.sigmoid(-(self.a * scale * normalised_radius(probability) + self.b))
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Weights from noisy passes every ``interval`` steps, kept in between."""
+        if state is None or view.step % self.interval == 0:
+            state = self.of_probability(self._confidence(view))
+        return state, state
+
+    def _confidence(self, view: View) -> Tensor:
+        if self.samples == 0:
+            return view.confidence()
+        precision = torch.bfloat16 if self.precision == "bfloat16" else None
+        return view.number(view.smoothed_confidence(Smoothing(self.sigma, self.samples, self.clamp, precision)))
+
+
+@WEIGHTINGS.register("clever")
+@dataclass(frozen=True)
+class CleverRadius:
+    """CLEVER's radius (Weng et al. 2018) in the place of the certified one: w = 1 / (1 + exp(a·z + b)).
+
+    z is the radius in units of half its mean over an image's counted pixels, so that a pixel of mean radius weighs ½
+    with the a and b of Eq. 10, and weights spread whatever the network's scale is.
+
+    Args:
+        a: Slope.
+        b: Offset.
+        radius: R of the ball, in pixel units.
+        batches: N_b.
+        samples: N_s.
+        probes: K, random directions at a sample; 0 for exact gradients, for tiny images only.
+        every: Refresh interval INT in steps.
+
+    Example:
+        >>> CleverRadius(samples=1).of_radius(torch.tensor([0.0, 0.3, 9.0]), torch.tensor(0.3)).tolist()
+        [0.982..., 0.5, 0.0]
+    """
+
+    a: float = 2.0
+    b: float = -4.0
+    radius: float = 1.5
+    batches: int = 10
+    samples: int = 32
+    probes: int = 4
+    every: int = 8
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"every must be at least 1, got {self.every}")
+        _ = self.ball
+
+    @property
+    def ball(self) -> Ball:
+        """Where gradients are sampled."""
+        return Ball(self.radius, self.batches, self.samples, self.probes)
+
+    def of_radius(self, radius: Tensor, mean: Tensor) -> Tensor:
+        """Weights of pixels with these radii, any shape, where their mean is given."""
+        unit = mean.clamp_min(torch.finfo(radius.dtype).tiny) / 2
+        return torch.sigmoid(-(self.a * (radius / unit) + self.b))
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Weights from sampled gradients every ``every`` steps, kept in between."""
+        if state is None or view.step % self.every == 0:
+            radius = view.number(view.clever(self.ball))
+            state = self.of_radius(radius, view.goal.mean(radius).view(-1, 1, 1))
+        return state, state
+
+
+@WEIGHTINGS.register("still_correct")
+@dataclass(frozen=True)
+class StillCorrect:
+    """Still-correct mask: 1 for pixels that are not fooled yet, 0 for the others (SEA's masked cross-entropy)."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """The mask as numbers."""
+        return view.number(view.pending()), None
+
+
+@WEIGHTINGS.register("segpgd")
+@dataclass(frozen=True)
+class SegPGD:
+    """SegPGD's schedule (Gu et al. 2022): 1 − λ for pixels not fooled yet, λ for fooled ones, λ = t / 2T."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """λ or 1 − λ."""
+        share = view.progress / 2
+        return (1 - share) + (2 * share - 1) * view.number(view.fooled()), None
+
+
+@WEIGHTINGS.register("cospgd")
+@dataclass(frozen=True)
+class CosPGD:
+    """CosPGD's alignment (Agnihotri et al. 2024): cosine of softmax and one-hot label; 1 − cosine if targeted."""
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Cosine similarity, in [0, 1]."""
+        cosine = view.alignment()
+        return (1 - cosine if view.goal.targeted else cosine), None
+
+
+@WEIGHTINGS.register("balanced")
+@dataclass(frozen=True)
+class ClassBalanced:
+    """Class balance: a weight for each true class, so that rare classes pull as hard as common ones.
+
+    Args:
+        weights: One weight for each class, as `balanced_weights` computes from the class counts of a data set; None
+            balances each image by its own class frequencies.
+    """
+
+    weights: tuple[float, ...] | None = None
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """The weight of each pixel's true class."""
+        classes = view.num_classes
+        if self.weights is None:
+            return view.number(_balance_each(view.goal, classes)), None
+        if len(self.weights) != classes:
+            raise InputError(f"class weights: {len(self.weights)} given, the model has {classes} classes")
+        table = torch.tensor(self.weights, device=view.goal.labels.device) if state is None else state
+        return view.number(table)[view.goal.labels], table
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of several weightings.
+
+    Example:
+        >>> parse_weighting("cr*still_correct", samples=0)
+        Product(factors=(CertifiedRadius(...samples=0...), StillCorrect()))
+    """
+
+    factors: tuple[Weighting, ...]
+
+    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
+        """Product of the factors' weights."""
+        found = [
+            factor.weigh(view, s) for factor, s in zip(self.factors, state or (None,) * len(self.factors), strict=True)
+        ]
+        weights = found[0][0]
+        for other, _ in found[1:]:
+            weights = weights * other
+        return weights, tuple(s for _, s in found)
+
+
+def factors(weighting: Weighting) -> tuple[Weighting, ...]:
+    """What a weighting is the product of: its factors, or itself."""
+    return weighting.factors if isinstance(weighting, Product) else (weighting,)
+
+
+def times(one: Weighting, other: Weighting) -> Weighting:
+    """The product of two weightings, flat; `Uniform` is the unit."""
+    kept = tuple(f for f in (*factors(one), *factors(other)) if not isinstance(f, Uniform))
+    return Uniform() if not kept else kept[0] if len(kept) == 1 else Product(kept)
+
+
+def parse_weighting(text: str, **cr_options: Any) -> Weighting:
+    """A weighting by name, or a product such as ``"cr*still_correct"``; ``cr_options`` go to the certified radius.
+
+    Options of any one are written behind its name, with semicolons between them.
+
+    Raises:
+        InputError: For an unknown name or option, with the nearest.
+
+    Example:
+        >>> parse_weighting("clever(batches=10;samples=1)").ball
+        Ball(radius=1.5, batches=10, samples=1, probes=4)
+    """
+    found: Weighting = Uniform()
+    for factor in text.split("*"):
+        name, _, options = factor.strip().removesuffix(")").partition("(")
+        kind = WEIGHTINGS[name.strip()]
+        given = _options(kind, options) if options else {}
+        found = times(found, kind(**({**cr_options, **given} if kind is CertifiedRadius else given)))
+    return found
+
+
+def _options(kind: type[Weighting], text: str) -> dict[str, Any]:
+    """Values of a weighting's fields from ``"batches=10;radius=0.5"``: numbers where they look like it, else words."""
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    found: dict[str, Any] = {}
+    for part in text.split(";"):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name not in known:
+            raise unknown_name("option of a weighting", name, known)
+        found[name] = int(value) if re.fullmatch(r"[+-]?\d+", value) else float(value) if _NUMBER(value) else value
+    return found
+
+
+def top_probability(logits: Tensor) -> Tensor:
+    """Largest softmax probability of each pixel, (N, C, H, W) → (N, H, W)."""
+    return logits.softmax(1).amax(1)
+
+
+def balanced_weights(counts: Tensor) -> tuple[float, ...]:
+    """Weights n / (K·n_c) from labelled-pixel counts (C,): a mean over pixels then weighs the K present classes alike.
+
+    Example:
+        >>> import torch
+        >>> balanced_weights(torch.tensor([30, 10, 0]))
+        (0.666..., 2.0, 0.0)
+    """
+    counts = counts.double()
+    present = counts > 0
+    weights = counts.sum() / (present.sum() * counts.clamp_min(1)) * present
+    return tuple(weights.tolist())
+
+
+def _balance_each(goal: Goal, classes: int) -> Tensor:
+    """Per-image class balance, (N, H, W)."""
+    flat = goal.labels.flatten(1)
+    counted = goal.counted.flatten(1).double()
+    counts = counted.new_zeros(len(flat), classes).scatter_add_(1, flat, counted)
+    present = (counts > 0).sum(1, keepdim=True).clamp_min(1)
+    weights = counts.sum(1, keepdim=True) / (present * counts.clamp_min(1))
+    return weights.gather(1, flat).view_as(goal.labels)

@@ -1,0 +1,165 @@
+"""From a data set to batches: order, augmentation and sharding, all of them functions of (seed, epoch, image id)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from segradius.core.randomness import Randomness
+from segradius.data.sample import Classes, Sample, SegmentationData, collate
+from segradius.training.adversaries import Lesson
+from segradius.training.augment import Augmentation
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch is this process's.
+
+    Args:
+        rank: Number of the process.
+        world: Number of processes.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, batch: Sequence[int]) -> list[int]:
+        """Every ``world``-th entry.
+
+        Example:
+            >>> Share(1, 2).of([7, 8, 9])
+            [8]
+        """
+        return list(batch[self.rank :: self.world])
+
+
+@dataclass(frozen=True)
+class Epoch(Dataset[Sample]):
+    """The samples of one epoch, augmented; sample i is the same in whatever order and process it is asked for."""
+
+    data: SegmentationData
+    augmentation: Augmentation
+    seed: int
+    number: int
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.data[index]
+        key = f"{self.number}/{sample.id}"
+        generator = torch.Generator().manual_seed(int(Randomness(self.seed, (key,)).integers(2**62, "augmentation")))
+        image, label = self.augmentation(sample.image, sample.label, generator, self.data.classes.ignore_index)
+        return Sample(key, image, label)
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A data set whose samples were all read once.
+
+    Args:
+        samples: All of them.
+        source: Where they come from.
+    """
+
+    samples: Sequence[Sample]
+    source: SegmentationData
+
+    @classmethod
+    def read(cls, source: SegmentationData) -> InMemory:
+        """Read every sample of ``source``."""
+        return cls([source[i] for i in range(len(source))], source)
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.source.name
+
+    @property
+    def classes(self) -> Classes:
+        """The source's classes."""
+        return self.source.classes
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The source's ids."""
+        return self.source.ids
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+def order(images: int, seed: int, epoch: int) -> list[int]:
+    """A permutation of the images for one epoch.
+
+    Example:
+        >>> sorted(order(5, seed=0, epoch=3)) == list(range(5)) and order(50, 0, 1) != order(50, 0, 2)
+        True
+    """
+    generator = torch.Generator().manual_seed(int(Randomness(seed, (str(epoch),)).integers(2**62, "order")))
+    return torch.randperm(images, generator=generator).tolist()
+
+
+def lessons(
+    data: SegmentationData,
+    augmentation: Augmentation,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    *,
+    share: Share = Share(),
+    skip: int = 0,
+    workers: int = 0,
+) -> Iterator[Lesson]:
+    """The batches of an epoch, from batch number ``skip`` on.
+
+    Args:
+        data: The training set.
+        augmentation: Change of every image.
+        seed: Of the run.
+        epoch: Its number, from 0.
+        batch_size: Images in a batch over all processes; what does not fill one is left out in this epoch.
+        share: Which part of every batch is wanted.
+        skip: Batches that were learnt already.
+        workers: Processes that read and augment; 0 for this one.
+
+    Yields:
+        Lessons on the CPU; ids are ``EPOCH/ID``.
+    """
+    shuffled = order(len(data), seed, epoch)
+    last = len(data) - len(data) % batch_size
+    batches = [share.of(shuffled[at : at + batch_size]) for at in range(skip * batch_size, last, batch_size)]
+    loader = DataLoader(
+        Epoch(data, augmentation, seed, epoch),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+    make = partial(Lesson, seed=seed, ignore_index=data.classes.ignore_index)
+    for images, labels, ids in loader:
+        yield make(images, labels, ids)
+
+
+def even(samples: Iterable[Sample]) -> Iterator[tuple[Tensor, Tensor, tuple[str, ...]]]:
+    """Batches of the neighbours that have one size, in order: images and labels at their own sizes mix.
+
+    Yields:
+        What `collate` gives.
+
+    Example:
+        >>> samples = [Sample(str(w), torch.zeros(3, 2, w), torch.zeros(2, w, dtype=torch.int64)) for w in (4, 4, 5)]
+        >>> [tuple(images.shape) for images, _, _ in even(samples)]
+        [(2, 3, 2, 4), (1, 3, 2, 5)]
+    """
+    for _, neighbours in groupby(samples, key=lambda sample: sample.label.shape):
+        yield collate(list(neighbours))

@@ -1,0 +1,136 @@
+"""The logs of a training run: CSV, TensorBoard, and a line or a progress bar with the time left on the screen."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from segradius.training.snapshot import Table
+from segradius.training.watch import Robustness
+
+TRAIN_LOG, EVALUATION_LOG = "train.csv", "evaluations.csv"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the network is on held-out images after an epoch.
+
+    Attributes:
+        epoch: Counted from 1.
+        step: Steps done.
+        pixacc: Pixel accuracy, pooled over the images.
+        miou: Mean IoU over the data set.
+        miou_image: Mean of the images' IoUs, as the paper has it.
+        robustness: PixAcc under FGSM and PGD, where it is watched.
+    """
+
+    epoch: int
+    step: int
+    pixacc: float
+    miou: float
+    miou_image: float
+    robustness: Robustness | None = None
+
+    @property
+    def score(self) -> float:
+        """What the best epoch is chosen by: PixAcc under PGD where it is watched, clean PixAcc elsewhere."""
+        return self.pixacc if self.robustness is None else self.robustness.pgd
+
+    def figures(self) -> dict[str, float]:
+        """The measured numbers by name."""
+        found = {"pixacc": self.pixacc, "miou": self.miou, "miou_image": self.miou_image}
+        if self.robustness is not None:
+            found |= {"pixacc_fgsm": self.robustness.fgsm, "pixacc_pgd": self.robustness.pgd}
+        return found
+
+
+class Journal:
+    """Writes what happens in a run; the logs of a resumed run go on from its step.
+
+    Args:
+        folder: Where the logs go.
+        step: Steps done before.
+        total: Steps of the run.
+        quiet: Whether nothing is shown on the screen.
+    """
+
+    def __init__(self, folder: Path, step: int, total: int, *, quiet: bool = False) -> None:
+        self._steps = Table(folder / TRAIN_LOG, ("step", "epoch", "lr", "loss"))
+        names = ("epoch", "pixacc", "miou", "miou_image", "pixacc_fgsm", "pixacc_pgd")
+        self._evaluations = Table(folder / EVALUATION_LOG, ("step", *names))
+        for table in (self._steps, self._evaluations):
+            table.cut(step)
+        self._board = _tensorboard(folder, step)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self._console = Console(stderr=True, quiet=quiet)
+        self._bar = Progress(*columns, *times, console=self._console, transient=True, disable=quiet)
+        self._total, self._last = total, dict[str, Any]()
+        self._task = self._bar.add_task("training", total=total, completed=step)
+
+    def __enter__(self) -> Journal:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+        if self._board is not None:
+            self._board.close()
+
+    def steps(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Log steps: each with ``step``, ``epoch``, ``lr`` and ``loss``."""
+        self._steps.add(rows)
+        self._last = rows[-1] if rows else self._last
+        for row in rows if self._board is not None else ():
+            self._board.add_scalar("train/loss", row["loss"], row["step"])
+            self._board.add_scalar("train/lr", row["lr"], row["step"])
+        if rows:
+            self._bar.update(
+                self._task, completed=rows[-1]["step"], description=f"epoch {rows[-1]['epoch']}, {rows[-1]['loss']:.3f}"
+            )
+
+    def epoch(self, number: int) -> None:
+        """Show a line for an epoch that is done, where there is no progress bar to be seen."""
+        if self._last and not self._console.is_terminal:
+            self.say(f"epoch {number}: step {self._last['step']} of {self._total}, loss {self._last['loss']:.4f}")
+
+    def evaluation(self, found: Evaluation) -> None:
+        """Log an evaluation."""
+        figures = found.figures()
+        self._evaluations.add([{"step": found.step, "epoch": found.epoch} | figures])
+        for name, value in figures.items() if self._board is not None else ():
+            self._board.add_scalar(f"held out/{name}", value, found.step)
+        text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self.say(f"epoch {found.epoch}: {text}")
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        return None  # the CSV files have all of it
+    return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
+
+
+def outcome(folder: Path) -> dict[str, dict[str, str]]:
+    """The logged rows of the ``best`` and of the ``last`` evaluation in a folder; empty if there are none."""
+    path = folder / EVALUATION_LOG
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return {}
+    best = max(rows, key=lambda row: float(row["pixacc_pgd"] or row["pixacc"]))
+    return {"best": best, "last": rows[-1]}
