@@ -121,7 +121,7 @@ class BadSampleError(InputError):
         return BadSampleError, (self.sample_id, self.path, self.reason)
 
 
-DATA: Registry[Callable[[str, str | None], SegmentationData]] = Registry("data set")
+DATA: Registry[Callable[[str, str | None], SegmentationData]] = Registry("data set", "segradius.data")
 """Data sets by name; each is a function of (path, split)."""
 
 

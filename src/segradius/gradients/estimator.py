@@ -62,7 +62,7 @@ class Estimator(Protocol):
         ...
 
 
-ESTIMATORS: Registry[type[Estimator]] = Registry("gradient estimator")
+ESTIMATORS: Registry[type[Estimator]] = Registry("gradient estimator", "segradius.gradients")
 
 
 def estimate(estimator: Estimator, probe: Probe, delta: Tensor, randomness: Randomness, step: int = 0) -> Tensor:

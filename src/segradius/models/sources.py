@@ -19,7 +19,7 @@ from segradius.core.registry import Registry
 from segradius.models.preprocessing import Normalisation, SizeRule
 from segradius.models.segmenter import Segmenter
 
-MODELS: Registry[Callable[..., Segmenter]] = Registry("model")
+MODELS: Registry[Callable[..., Segmenter]] = Registry("model", "segradius.models")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from segradius.core.contracts import LOGITS
 from segradius.core.errors import BudgetError, InputError
 from segradius.targets.target import Target
 
@@ -78,8 +79,8 @@ class Metered:
 
     @property
     def offers(self) -> frozenset[str]:
-        """As the target."""
-        return self.target.offers
+        """As the target, save that the answers bring no gradients."""
+        return self.target.offers - {LOGITS}
 
     @property
     def device(self) -> torch.device:

@@ -17,7 +17,6 @@ from segradius.models import Segmenter
 from segradius.models.cards import is_card
 from segradius.models.loading import load_model, torch_device
 from segradius.models.preprocessing import NormalisationLike, as_normalisation
-from segradius.targets import onnx as _onnx  # noqa: F401  registers itself
 from segradius.targets.harsh import Harsh, parse_answers, parse_inputs
 from segradius.targets.metered import Metered
 from segradius.targets.oip import OipTarget

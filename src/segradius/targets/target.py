@@ -67,7 +67,7 @@ def layers(target: Target) -> Iterator[Target]:
 
 
 #: Served models by the word before the colon: a function of the address, the device and keyword options.
-TARGETS: Registry[Callable[..., Target]] = Registry("target")
+TARGETS: Registry[Callable[..., Target]] = Registry("target", "segradius.targets")
 
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -1,7 +1,5 @@
 """The networks of the paper as plain modules: normalised images in, logits out, state-dict names as published."""
 
-from segradius.models.networks.hrnet_ocr import HRNetOCR
-from segradius.models.networks.psanet import PSANet
-from segradius.models.networks.pspnet import PSPNet
+import lazy_loader
 
-__all__ = ["HRNetOCR", "PSANet", "PSPNet"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

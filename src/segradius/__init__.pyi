@@ -1,0 +1,30 @@
+from . import attacks as attacks
+from . import certification as certification
+from . import data as data
+from . import evaluation as evaluation
+from . import gradients as gradients
+from . import metrics as metrics
+from . import models as models
+from . import objectives as objectives
+from . import radius as radius
+from . import report as report
+from . import targets as targets
+from . import threats as threats
+from . import training as training
+from .attacks import Attack as Attack
+from .attacks import Result as Result
+from .attacks import attack_options as attack_options
+from .attacks import make_attack as make_attack
+from .core.errors import InputError as InputError
+from .core.errors import SegradiusError as SegradiusError
+from .core.randomness import Randomness as Randomness
+from .data import open_data as open_data
+from .models import AsModule as AsModule
+from .models import Segmenter as Segmenter
+from .models import load_model as load_model
+from .models import wrap as wrap
+from .objectives.criterion import CertifiedRadiusLoss as CertifiedRadiusLoss
+from .radius.smoothing import RadiusMap as RadiusMap
+from .radius.smoothing import pixel_radius as pixel_radius
+
+__version__: str

@@ -1,0 +1,16 @@
+from .cards import ModelCard as ModelCard
+from .cards import read_card as read_card
+from .checkpoints import Conversion as Conversion
+from .checkpoints import convert as convert
+from .checkpoints import load_into as load_into
+from .checkpoints import load_state as load_state
+from .identity import fingerprint as fingerprint
+from .loading import load_model as load_model
+from .preprocessing import Normalisation as Normalisation
+from .preprocessing import SizeRule as SizeRule
+from .segmenter import AsModule as AsModule
+from .segmenter import Segmenter as Segmenter
+from .segmenter import wrap as wrap
+from .sources import MODELS as MODELS
+from .tiling import Tiling as Tiling
+from .tiling import tiled as tiled

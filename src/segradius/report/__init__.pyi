@@ -1,0 +1,17 @@
+from .certified_figure import Certified as Certified
+from .certified_figure import draw_certified as draw_certified
+from .certified_figure import draw_radii as draw_radii
+from .certified_figure import map_png as map_png
+from .certified_table import certified_heading as certified_heading
+from .certified_table import certified_notes as certified_notes
+from .certified_table import certified_tables as certified_tables
+from .curve import Curve as Curve
+from .curve import draw_curves as draw_curves
+from .figure import Attacked as Attacked
+from .figure import Shown as Shown
+from .figure import draw as draw
+from .gather import curves as curves
+from .gather import shown_images as shown_images
+from .table import Cells as Cells
+from .table import notes as notes
+from .table import tables as tables
