@@ -31,7 +31,7 @@ from segradius.core.text import names
 from segradius.core.text import size as parse_size
 from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import Interval, interval, paired_difference, pooled_accuracy
-from segradius.report.table import percent
+from segradius.report.cells import percent
 
 MARKS = (12, 24, 50, 100, 200, 400, 800, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 30000)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")

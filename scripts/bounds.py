@@ -19,7 +19,7 @@ from torch import Tensor
 from segradius.certification.betting import Betting
 from segradius.certification.bounds import clopper_pearson_lower
 from segradius.certification.soft import SOFT_BOUNDS, SoftBound
-from segradius.report.table import Cells
+from segradius.report.cells import Cells
 
 BOUNDS = ("hoeffding", "bernstein", "betting")
 COIN = "Bernoulli(0.95)"

@@ -18,7 +18,7 @@ from jsonargparse import auto_cli
 from segradius.core.storage import write_atomically
 from segradius.core.text import names
 from segradius.metrics.statistics import Interval
-from segradius.report.table import Cells, percent
+from segradius.report.cells import Cells, percent
 
 COLUMNS = ("pixacc", "miou", "abstained", "boundary", "interior")
 HEADER = ("network", "σ", "n", "images", "answer", "PixAcc %", "MIoU %", "abstained %", "boundary %", "interior %")

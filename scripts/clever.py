@@ -49,7 +49,7 @@ from segradius.objectives.weightings import CertifiedRadius, CleverRadius
 from segradius.radius.clever import Ball, clever_radius
 from segradius.radius.jacobians import differences, gradient_norms, plane_distances
 from segradius.radius.smoothing import pixel_radius
-from segradius.report.table import Cells
+from segradius.report.cells import Cells
 
 SMOOTHING, FULL = "smoothing", (50, 1024)
 REFERENCES = ("smoothing", "slope", "PGD")

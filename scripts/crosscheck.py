@@ -45,7 +45,7 @@ from segradius.core.text import names
 from segradius.core.text import size as parse_size
 from segradius.data import SegmentationData, open_data
 from segradius.models import load_model
-from segradius.report.table import Cells
+from segradius.report.cells import Cells
 
 NAMES = SOUND, HALF, TWICE = "sound", "half the noise", "twice the radius"
 Drawn = Mapping[str, tuple[Votes, Certificate]]

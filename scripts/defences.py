@@ -32,7 +32,7 @@ from matplotlib.transforms import Bbox
 from segradius.core.errors import InputError
 from segradius.core.storage import write_atomically
 from segradius.metrics.statistics import paired_difference
-from segradius.report.table import Cells
+from segradius.report.cells import Cells
 
 Plan = tuple[str, str, float]  # attack, norm, ε; ("clean", "", 0) for the unattacked images
 CLEAN: Plan = ("clean", "", 0.0)

@@ -55,7 +55,7 @@ from segradius.gradients import (
 )
 from segradius.models import Segmenter, load_model
 from segradius.objectives.goal import Goal
-from segradius.report.table import Cells
+from segradius.report.cells import Cells
 from segradius.threats.threat import Linf
 
 REACHES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)

@@ -36,7 +36,7 @@ from segradius.data import Sample, SegmentationData, open_data
 from segradius.models import Segmenter, load_model
 from segradius.radius.gaussian import signed_radius
 from segradius.radius.smoothing import CEILING, normalised_radius, smoothed_probabilities
-from segradius.report.table import Cells
+from segradius.report.cells import Cells
 
 Key = tuple[str, int, int]  # kind of radius, the network that chose the pixels, the network they are measured under
 KINDS = ("radius", "signed")

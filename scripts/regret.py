@@ -35,7 +35,7 @@ from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
 from segradius.core.storage import write_atomically
 from segradius.gradients import TPGE, Probe, estimate
-from segradius.report.table import Cells
+from segradius.report.cells import Cells
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's
 

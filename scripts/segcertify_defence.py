@@ -34,7 +34,7 @@ from segradius.data import Classes, Sample, SegmentationData, open_data
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import Interval, interval, pooled_accuracy
 from segradius.models import Segmenter, load_model
-from segradius.report.table import Cells
+from segradius.report.cells import Cells
 
 ATTACKS = ("clean", "base", "smoothed")
 PREDICTIONS = ("network", "smoothed", "certified")

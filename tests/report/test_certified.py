@@ -16,7 +16,7 @@ from segradius.evaluation import CertifiedRow, CertifiedSummary
 from segradius.evaluation.certify_summary import Curve, PerClass
 from segradius.metrics.statistics import Interval
 from segradius.report import Certified, certified_notes, certified_tables, draw_certified, draw_radii, map_png
-from segradius.report.certified_figure import certified_colours, group_colours, steps, stripes
+from segradius.report.certify import certified_colours, group_colours, steps, stripes
 
 CLASSES = Classes(("sky", "road"), ((0, 0, 250), (128, 64, 128)))
 PALETTE = np.array(CLASSES.palette, dtype=np.uint8)

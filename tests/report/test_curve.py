@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -49,3 +50,16 @@ def test_one_line_of_ink_for_each_attack_in_colours_of_their_own_on_either_axis(
         pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)
         for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
             assert (pixels == colour).all(1).sum() > 100
+
+
+def test_the_traces_are_looked_through_once_for_a_picture_however_many_points_it_has():
+    walks = []
+
+    class Watched(tuple):
+        def __iter__(self):
+            walks.append(1)
+            return super().__iter__()
+
+    seen = replace(SEEN, best=Watched(SEEN.best))
+    Curve("a", 8, (0.9,) * 5, (seen,) * 5).values(range(9))
+    assert len(walks) == 5

@@ -18,7 +18,7 @@ from segradius.data import Classes
 from segradius.evaluation import Comparison, Row, Sanity, Summary
 from segradius.metrics.statistics import Difference, Interval
 from segradius.report import Attacked, Shown, draw, notes, tables
-from segradius.report.figure import magnification
+from segradius.report.attack import magnification
 from segradius.report.panels import VOID, colours, full_palette
 
 CLASSES = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ class Curve:
     before: tuple[float, ...]
     traces: tuple[ImageTrace, ...]
 
-    @property
+    @cached_property
     def verified(self) -> bool:
         """Whether points inside the threat model were judged before the budget was spent, so that there is a curve."""
         known = [len({value for value in trace.best if not math.isnan(value)}) for trace in self.traces]
@@ -49,15 +50,15 @@ class Curve:
 
     def values(self, grid: Sequence[int]) -> NDArray[np.float64]:
         """Each image's share after so many queries, (images, len(grid)): of the best point, or of those asked about."""
-        return np.array(
-            [
-                [
-                    trace.best_at(q, first) if self.verified or q >= trace.queries[-1] else trace.pixacc_at(q, first)
-                    for q in grid
-                ]
-                for first, trace in zip(self.before, self.traces, strict=True)
-            ]
-        )
+        return np.array([self._shares(*each, grid) for each in zip(self.before, self.traces, strict=True)])
+
+    def _shares(self, before: float, trace: ImageTrace, grid: Sequence[int]) -> list[float]:
+        """Those of one image."""
+        judged = [self.verified or queries >= trace.queries[-1] for queries in grid]
+        return [
+            trace.best_at(queries, before) if known else trace.pixacc_at(queries, before)
+            for queries, known in zip(grid, judged, strict=True)
+        ]
 
 
 def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, log: bool | None = None) -> bytes:

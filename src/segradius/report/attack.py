@@ -1,0 +1,237 @@
+"""What attacks did, for a reader: tables with what must be known beside them, and a picture of the first images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segradius.core.randomness import Randomness
+from segradius.data import Classes, Sample
+from segradius.evaluation import CLEAN, Comparison, ImageResult, Job, Row, Run, Store, Summary, judge
+from segradius.models import Segmenter
+from segradius.radius.smoothing import pixel_radius
+from segradius.report.cells import Cells, percent, set_aside_note
+from segradius.report.curve import Curve
+from segradius.report.panels import colour_bar, colours, full_palette, grid, height, legend, panel, photo, png
+
+
+def tables(summary: Summary) -> list[Cells]:
+    """The tables of a run: metrics of each attack, and paired differences where attacks can be compared."""
+    found = [metrics_table(summary)]
+    return [*found, differences_table(summary)] if summary.comparisons else found
+
+
+def metrics_table(summary: Summary) -> Cells:
+    """One line for each attack: accuracy left, with 95 % intervals over images, and what the attack cost."""
+    header = (
+        "attack",
+        "norm",
+        "ε",
+        "images",
+        "PixAcc %",
+        "MIoU %",
+        "MIoU/image %",
+        "success %",
+        "passes f+b",
+        "s/image",
+    )
+    title = "After attack, per cent [95 % interval over images]; passes and seconds per image"
+    return Cells(title, header, [_metrics(row) for row in summary.rows])
+
+
+def differences_table(summary: Summary) -> Cells:
+    """One line for each pair: the difference in per-image pixel accuracy."""
+    header = ("attack against other", "norm", "ε", "images", "PixAcc difference, points", "p")
+    title = "Paired over images: pixel accuracy after one attack minus after the other; below 0 the first is stronger"
+    return Cells(title, header, [_difference(comparison) for comparison in summary.comparisons])
+
+
+def notes(summary: Summary) -> list[str]:
+    """What a reader must know beside the tables: images set aside or invalid, and checks that failed."""
+    found = set_aside_note(summary.set_aside)
+    for row in summary.rows:
+        if row.invalid:
+            found.append(f"{row.name} ({row.norm}): {row.invalid} image(s) gave NaN or infinite logits, not counted")
+        found += _broken(row)
+    return found
+
+
+def _broken(row: Row) -> list[str]:
+    if row.sanity is None:
+        return []
+    where, found = f"{row.name} ({row.norm}, ε = {row.eps:g})", []
+    if row.sanity.length_over_eps > 1 + 1e-4:
+        found.append(f"{where}: a perturbation is {row.sanity.length_over_eps:.6g} times as long as ε")
+    if row.sanity.outside > 1e-6:
+        found.append(f"{where}: adversarial values lie up to {row.sanity.outside:g} outside [0, 1]")
+    if row.sanity.disagreement > 1e-3:
+        share = f"{row.sanity.disagreement:.2%}"
+        found.append(f"{where}: {share} of the predictions differ when the adversarial images are judged again")
+    return found
+
+
+def _metrics(row: Row) -> list[str]:
+    metrics = [percent(each.value, each) for each in (row.pixacc, row.miou, row.miou_image)]
+    threat = [row.norm or "", "" if row.eps is None else f"{row.eps:.4g}"]
+    success = "" if math.isnan(row.success) else f"{100 * row.success:.1f}"
+    cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
+    return [row.name, *threat, str(row.images), *metrics, success, *cost]
+
+
+def _difference(comparison: Comparison) -> list[str]:
+    found = comparison.difference
+    threat = [comparison.norm, f"{comparison.eps:.4g}", str(comparison.images)]
+    points = percent(found.mean, found, sign="+")
+    return [f"{comparison.attack} − {comparison.against}", *threat, points, f"{found.p_value:.2g}"]
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """One attack's work on an image: its title, the adversarial image (3, H, W) and the prediction (H, W) for it."""
+
+    title: str
+    adversarial: Tensor
+    prediction: Tensor
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image (3, H, W) with label, prediction and radius map or None, each (H, W), and what attacks did to it."""
+
+    name: str
+    image: Tensor
+    label: Tensor
+    prediction: Tensor
+    radius: Tensor | None
+    attacks: tuple[Attacked, ...]
+
+
+def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
+    """A PNG with three rows of panels for each image: images, where it is weak and what was added, predictions.
+
+    The left column is before any attack, then one column for each attack, and the label at the right.
+
+    Args:
+        shown: The images, all with the same attacks.
+        classes: Names and palette; more predicted classes than names get colours of their own.
+        title: Heading.
+    """
+    columns = len(shown[0].attacks) + 2
+    figure, axes = grid([height(image.image) for image in shown for _ in range(3)], columns, title)
+    predicted = [m for s in shown for m in (s.prediction, *(each.prediction for each in s.attacks))]
+    palette = full_palette(classes, predicted)
+    ceiling = max((image.radius.max().item() for image in shown if image.radius is not None), default=0.0)
+    for place, image in enumerate(shown):
+        _draw_image(axes[3 * place : 3 * place + 3], image, classes, palette, ceiling or 1.0)
+    legend(axes[0, -1], [*predicted, *(s.label for s in shown)], classes, palette)
+    if ceiling:
+        colour_bar(figure, axes[1, -1], ceiling, "radius / σ: small (dark) is easily turned")
+    return png(figure)
+
+
+def magnification(delta: Tensor) -> int:
+    """A round factor (1, 2, 5, 10, …) that brings the 99th percentile of |δ| near, and not beyond, one half.
+
+    Example:
+        >>> import torch
+        >>> magnification(torch.full((3, 4, 4), 0.004))
+        100
+    """
+    size = np.quantile(delta.abs().cpu().numpy(), 0.99).item()
+    if not size > 0:
+        return 1
+    wanted = max(1.0, 0.5 / size)
+    power: int = 10 ** math.floor(math.log10(wanted))
+    return max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
+
+
+def _draw_image(
+    axes: NDArray[np.object_], shown: Shown, classes: Classes, palette: NDArray[np.uint8], top: float
+) -> None:
+    ignore = classes.ignore_index
+    panel(axes[0, 0], photo(shown.image), f"image {shown.name}")
+    if shown.radius is not None:
+        panel(axes[1, 0], shown.radius.cpu().numpy(), "radius map (score)", top)
+    panel(
+        axes[2, 0], colours(shown.prediction, palette, ignore), f"prediction: {_right(shown, shown.prediction, ignore)}"
+    )
+    panel(axes[2, -1], colours(shown.label, palette, ignore), "label")
+    for column, attacked in enumerate(shown.attacks, start=1):
+        delta = attacked.adversarial - shown.image
+        factor = magnification(delta)
+        panel(axes[0, column], photo(attacked.adversarial), f"after {attacked.title}")
+        panel(axes[1, column], photo(0.5 + factor * delta), f"perturbation ×{factor}")
+        painted = colours(attacked.prediction, palette, ignore)
+        panel(axes[2, column], painted, f"prediction: {_right(shown, attacked.prediction, ignore)}")
+
+
+def _right(shown: Shown, prediction: Tensor, ignore_index: int) -> str:
+    labelled = shown.label != ignore_index
+    right = (prediction == shown.label)[labelled].double().mean().item()
+    return f"{100 * right:.1f} % right"
+
+
+def shown_images(run: Run, jobs: Sequence[Job], store: Store) -> list[Shown]:
+    """The images of ``run.shown`` for which every one of ``jobs`` kept its adversarial image.
+
+    The radius map is the normalised radius score Φ⁻¹(p) at the paper's σ = 0.001 and M = 8. A target, which counts
+    every query, is not asked for one.
+    """
+    kept = [store.kept(job.key) for job in jobs]
+    places = {image: place for place, image in enumerate(run.data.ids)}
+    wanted = [image for image in run.shown if all(image in each for each in kept)]
+    with run.model.frozen():
+        return [_shown(run, jobs, store, places[image]) for image in wanted]
+
+
+def curves(run: Run, jobs: Sequence[Job], store: Store) -> list[Curve]:
+    """How those of ``jobs`` went that are black-box attacks and have a trace, over all images with a valid result."""
+    return [curve for job in jobs if (curve := _curve(run, job, store)) is not None]
+
+
+def _curve(run: Run, job: Job, store: Store) -> Curve | None:
+    traces, results, clean = store.traces(job.key), store.results(job.key), store.results(CLEAN)
+    ids = [image for image in run.data.ids if image in traces and image in clean and results[image].valid]
+    if not ids:
+        return None
+    targeted = run.experiment.target is not None
+    before = tuple(_share_left(clean[image], targeted) for image in ids)
+    return Curve(job.plan.name, job.attack.total_steps, before, tuple(traces[image] for image in ids))
+
+
+def _share_left(clean: ImageResult, targeted: bool) -> float:
+    """Share of the pixels that an attack does not have where it wants them before it begins."""
+    if targeted:
+        return 1 - clean.hit / max(1, clean.eligible)
+    return sum(clean.pixels.intersection) / max(1, sum(clean.pixels.labelled))
+
+
+def _shown(run: Run, jobs: Sequence[Job], store: Store, place: int) -> Shown:
+    sample = run.data[place]
+    attacks = tuple(_attacked(run, job, store, sample.id) for job in jobs)
+    prediction = _seen(run, CLEAN, sample.id, sample.image, store)
+    return Shown(sample.id, sample.image, sample.label, prediction, _radius(run, sample), attacks)
+
+
+def _radius(run: Run, sample: Sample) -> Tensor | None:
+    if not isinstance(run.model, Segmenter):
+        return None
+    image = sample.image[None].to(run.model.device)
+    return pixel_radius(run.model, image, Randomness(run.experiment.seed, (sample.id,))).normalised[0].cpu()
+
+
+def _attacked(run: Run, job: Job, store: Store, image: str) -> Attacked:
+    adversarial = store.example(job.key, image)
+    assert adversarial is not None
+    return Attacked(job.plan.name, adversarial, _seen(run, job.key, image, adversarial, store))
+
+
+def _seen(run: Run, key: str, image: str, pixels: Tensor, store: Store) -> Tensor:
+    """What the model sees in an image (3, H, W): what was kept of that, or else by looking."""
+    kept = store.prediction(key, image)
+    return judge(run.model, pixels[None].to(run.model.device))[0][0].cpu() if kept is None else kept
