@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 import segradius as sr
-from segradius.cli.parsing import size as parse_size
+from segradius.core.text import size as parse_size
 from segradius.metrics.counts import count
 from segradius.metrics.statistics import pooled_accuracy
 

@@ -15,8 +15,10 @@ from .attacks import Attack as Attack
 from .attacks import Result as Result
 from .attacks import attack_options as attack_options
 from .attacks import make_attack as make_attack
+from .core.contracts import Model as Model
 from .core.errors import InputError as InputError
 from .core.errors import SegradiusError as SegradiusError
+from .core.ledger import Ledger as Ledger
 from .core.randomness import Randomness as Randomness
 from .data import open_data as open_data
 from .models import AsModule as AsModule

@@ -404,7 +404,7 @@ def test_a_server_is_asked_nothing_twice_when_a_budget_runs_out_on_the_way(place
 def test_an_onnx_file_votes_as_the_network(place):
     for library_ in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(library_)
-    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "studies"))
     try:
         from export_onnx import export
     finally:

@@ -21,7 +21,7 @@ from targets.oip_stub import Stub, serving
 
 __all__ = ["place"]
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "studies"
 CLOSE = {"rtol": 0, "atol": 1e-5}
 
 

@@ -10,12 +10,12 @@ import pytest
 import segradius as sr
 
 SIZE = (96, 128)
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "studies"
 
 
 @pytest.fixture(scope="session")
 def camvid_onnx(camvid_model: sr.Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The CamVid network for images of 96 × 128, as ``scripts/export_onnx.py`` writes it."""
+    """The CamVid network for images of 96 × 128, as ``studies/export_onnx.py`` writes it."""
     path = tmp_path_factory.mktemp("onnx") / "camvid.onnx"
     sys.path.insert(0, str(SCRIPTS))
     try:

@@ -13,7 +13,19 @@ from segradius.attacks import (  # noqa: F401 - they register their attacks
     square,
 )
 from segradius.attacks.base import Attack, Result, Trace
-from segradius.attacks.make import attack_options, default_eps, make_attack
+from segradius.attacks.footprint import footprint
+from segradius.attacks.make import attack_options, default_eps, guided_by, make_attack
 from segradius.attacks.settings import ATTACKS, BLACK_BOX
 
-__all__ = ["ATTACKS", "BLACK_BOX", "Attack", "Result", "Trace", "attack_options", "default_eps", "make_attack"]
+__all__ = [
+    "ATTACKS",
+    "BLACK_BOX",
+    "Attack",
+    "Result",
+    "Trace",
+    "attack_options",
+    "default_eps",
+    "footprint",
+    "guided_by",
+    "make_attack",
+]

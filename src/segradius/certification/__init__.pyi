@@ -1,3 +1,5 @@
+from .betting import Betting as Betting
+from .bounds import clopper_pearson_lower as clopper_pearson_lower
 from .certificate import ABSTAIN as ABSTAIN
 from .certificate import Certificate as Certificate
 from .certificate import boundary as boundary
@@ -20,6 +22,8 @@ from .sampling import Sampling as Sampling
 from .sampling import answers as answers
 from .selftest import self_test as self_test
 from .smoothed import Smoothed as Smoothed
+from .soft import SOFT_BOUNDS as SOFT_BOUNDS
+from .soft import SoftBound as SoftBound
 from .soft import SoftRadii as SoftRadii
 from .testing import CORRECTIONS as CORRECTIONS
 from .testing import anytime_p_values as anytime_p_values

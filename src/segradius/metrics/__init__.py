@@ -1,1 +1,5 @@
 """PixAcc, MIoU in both senses, intervals and paired tests, from integer counts an image."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,6 +20,7 @@ __all__ = [
     "Interval",
     "Statistic",
     "accuracy_image",
+    "bootstrap",
     "class_iou",
     "count",
     "interval",
@@ -148,16 +149,46 @@ def interval(
         >>> interval(pooled_accuracy, counts)
         Interval(value=0.75, low=0.5, high=1.0)
     """
+    if isinstance(statistic, Statistic):
+        return bootstrap(statistic.parts(counts), statistic.finish, level=level, resamples=resamples, seed=seed)
     if not len(counts):
         return Interval(float("nan"), float("nan"), float("nan"))
     if len(counts) == 1:
         return Interval(statistic(counts), float("nan"), float("nan"))
     rows = _resample(len(counts), resamples, seed)
-    if isinstance(statistic, Statistic):
-        values = statistic.finish(_multiplicity(rows) @ statistic.parts(counts))
-    else:
-        values = torch.tensor([statistic(counts.select(row)) for row in rows], dtype=torch.float64)
+    values = torch.tensor([statistic(counts.select(row)) for row in rows], dtype=torch.float64)
     return Interval(statistic(counts), *_quantiles(values, level))
+
+
+def bootstrap(
+    parts: Tensor,
+    finish: Callable[[Tensor], Tensor],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap over images of any number that follows from sums over them; see `interval`.
+
+    Args:
+        parts: What is summed, (N, K) float64.
+        finish: From sums, (…, K), to the number, (…).
+        level: Coverage aimed at, in (0, 1]; 1 for the least and the largest resample.
+        resamples: How often images are drawn anew, with replacement.
+        seed: Seed of the draws.
+
+    Example:
+        >>> parts = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double()
+        >>> bootstrap(parts, lambda sums: sums[..., 0] / sums[..., 1])
+        Interval(value=0.666..., low=0.5, high=0.75)
+    """
+    if not len(parts):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    value = float(finish(parts.sum(0)))
+    if len(parts) == 1:
+        return Interval(value, float("nan"), float("nan"))
+    sums = _multiplicity(_resample(len(parts), resamples, seed)) @ parts
+    return Interval(value, *_quantiles(finish(sums), level))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from .checkpoints import Conversion as Conversion
 from .checkpoints import convert as convert
 from .checkpoints import load_into as load_into
 from .checkpoints import load_state as load_state
+from .demo import DemoNetwork as DemoNetwork
 from .identity import fingerprint as fingerprint
 from .loading import load_model as load_model
 from .preprocessing import Normalisation as Normalisation

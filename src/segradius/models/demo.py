@@ -52,7 +52,7 @@ class DemoNetwork(nn.Module):
 def demo() -> Segmenter:
     """A small PSPNet for the drawn scenes (data set ``scenes``), weights included.
 
-    Trained by ``scripts/train_demo.py``; the weights are stored in half precision and run in single precision.
+    Trained by ``studies/train_demo.py``; the weights are stored in half precision and run in single precision.
 
     Example:
         >>> demo().logits(torch.rand(1, 3, 96, 128)).shape

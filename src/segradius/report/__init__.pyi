@@ -6,6 +6,7 @@ from .attack import notes as notes
 from .attack import shown_images as shown_images
 from .attack import tables as tables
 from .cells import Cells as Cells
+from .cells import percent as percent
 from .certify import Certified as Certified
 from .certify import certified_heading as certified_heading
 from .certify import certified_notes as certified_notes

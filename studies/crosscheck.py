@@ -1,6 +1,6 @@
 """Certificates put to the test by attacks inside their radius, and two broken certifiers that must be found out.
 
-    python scripts/crosscheck.py --model card.yaml --data camvid:PATH --size 240x320 --stride 8 --limit 20 --out out
+    python studies/crosscheck.py --model card.yaml --data camvid:PATH --size 240x320 --stride 8 --limit 20 --out out
 
 Certifiers, all of the model smoothed with σ: ``sound`` is SegCertify; ``half the noise`` votes under σ/2 and claims σ;
 ``twice the radius`` votes under σ and claims the radius of 2σ. Each is tested first on the self-test of the library,
@@ -21,6 +21,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from torch import Tensor
 
+import segradius as sr
 from segradius.attacks import make_attack
 from segradius.certification import (
     Certificate,
@@ -37,15 +38,10 @@ from segradius.certification import (
     summarise,
     vote,
 )
-from segradius.core.contracts import Model
-from segradius.core.errors import InputError, unknown_name
-from segradius.core.randomness import Randomness
-from segradius.core.storage import write_atomically
-from segradius.core.text import names
-from segradius.core.text import size as parse_size
+from segradius.core import text
 from segradius.data import SegmentationData, open_data
 from segradius.models import load_model
-from segradius.report.cells import Cells
+from segradius.report import Cells
 
 NAMES = SOUND, HALF, TWICE = "sound", "half the noise", "twice the radius"
 Drawn = Mapping[str, tuple[Votes, Certificate]]
@@ -69,12 +65,12 @@ class Certifiers:
     n: int
     names: Sequence[str] = NAMES
 
-    def votes(self, sigma: float, model: Model, image: Tensor, keys: Randomness) -> Votes:
+    def votes(self, sigma: float, model: sr.Model, image: Tensor, keys: sr.Randomness) -> Votes:
         """Votes under noise of any σ."""
         with model.frozen():
             return vote(model.logits, image, model.num_classes, Sampling(Noise(sigma), self.n0, self.n), keys)
 
-    def all(self, model: Model, image: Tensor, keys: Randomness) -> Drawn:
+    def all(self, model: sr.Model, image: Tensor, keys: sr.Randomness) -> Drawn:
         """Votes and certificates of an image by the names of the certifiers."""
         claimed = {}
         if set(self.names) - {HALF}:
@@ -107,7 +103,9 @@ def on_brightness(certifiers: Certifiers, images: int, copies: int) -> list[Row]
     return rows
 
 
-def _one(certifiers: Certifiers, name: str, model: Model, image: Tensor, keys: Randomness) -> tuple[Votes, Certificate]:
+def _one(
+    certifiers: Certifiers, name: str, model: sr.Model, image: Tensor, keys: sr.Randomness
+) -> tuple[Votes, Certificate]:
     return replace(certifiers, names=(name,)).all(model, image, keys)[name]
 
 
@@ -119,7 +117,7 @@ def on_images(
     abstained: dict[str, list[float]] = {name: [] for name in certifiers.names}
     for sample in (data[place] for place in range(len(data))):
         image = sample.image.to(model.device)
-        drawn = certifiers.all(model, image, Randomness(seed, (sample.id,)))
+        drawn = certifiers.all(model, image, sr.Randomness(seed, (sample.id,)))
         for name, pair in drawn.items():
             abstained[name].append(pair[1].abstained)
             for attack, found in check(model, image, pair, sample.id).items():
@@ -160,7 +158,7 @@ def table(rows: Sequence[Row]) -> Cells:
                 each.images_lost,
                 each.images_below,
             )
-            caught = [text.partition(",")[0] for text in row.refuted if text.endswith(f", {name}")]
+            caught = [fault.partition(",")[0] for fault in row.refuted if fault.endswith(f", {name}")]
             used = "–" if each.used is None else f"{each.used:.2f}"
             cells = (*map(str, counts), used, " and ".join(caught) or "no")
             lines.append((f"{row.subject}: {row.certifier}, {name}", *cells))
@@ -221,19 +219,17 @@ def main(
     """
     about = {name: value for name, value in locals().items() if name != "out"}
     about |= {"data": data.partition(":")[0], "weights": Path(weights or "").name}  # no path of a machine
-    asked = names(certifiers)
-    for name in asked:
-        if name not in NAMES:
-            raise unknown_name("certifier", name, NAMES)
+    asked = text.names(certifiers)
+    text.refuse_unknown("certifier", asked, NAMES)
     tested = Certifiers(SegCertify(tau, alpha), sigma, n0, n, asked)
 
-    def check(network: Model, image: Tensor, drawn: tuple[Votes, Certificate], name: str) -> dict[str, CrossCheck]:
+    def check(network: sr.Model, image: Tensor, drawn: tuple[Votes, Certificate], name: str) -> dict[str, CrossCheck]:
         votes, certificate = drawn
         within = aims(certificate, votes, weakest=weakest)
         settings = {"samples": samples, "copies": copies, "image_id": name, "seed": seed}
         return {
             each: crosscheck(network, Noise(sigma), image, certificate, within, attack=_maker(each, steps), **settings)
-            for each in names(attacks)
+            for each in text.names(attacks)
         }
 
     folder = Path(out)
@@ -244,9 +240,9 @@ def main(
         network = load_model(model, weights=weights or None, device=device)
         if bfloat16:
             if not isinstance(network.network, torch.nn.Module):
-                raise InputError(f"{network.name} is no torch network to turn to bfloat16")
+                raise sr.InputError(f"{network.name} is no torch network to turn to bfloat16")
             network.network.to(torch.bfloat16)
-        source = open_data(data, split=split, size=parse_size(size), stride=stride, limit=limit)
+        source = open_data(data, split=split, size=text.size(size), stride=stride, limit=limit)
         for found in on_images(network, source, tested, check, seed):
             rows = [*first, *found]
             _write(folder, about, rows)
@@ -260,10 +256,8 @@ def _maker(name: str, steps: int) -> Callable[..., Any]:
 
 def _write(folder: Path, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
     found = {**about, "rows": [asdict(row) for row in rows]}
-    write_atomically(
-        folder / "crosscheck.json", json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    )
-    write_atomically(folder / "crosscheck.md", table(rows).markdown() + "\n")
+    (folder / "crosscheck.json").write_text(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    (folder / "crosscheck.md").write_text(table(rows).markdown() + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Theorem 3 measured: regret of projected bandit ascent on a concave Lipschitz loss, against the number of rounds T.
 
-    python scripts/regret.py --out regret
+    python studies/regret.py --out regret
 
 An attacker maximises, so the guarantee is about a *concave* loss, and regret is Σ L(δ*) − L(δ⁽ᵗ⁾) ≥ 0. Both losses are
 1-Lipschitz in l2 (C = 1): a cone, −‖δ − a‖₂ with its top inside the ball, and a plane, ⟨a, δ⟩ with ‖a‖₂ = 1, whose best
@@ -31,11 +31,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor
 
-from segradius.core.errors import InputError
-from segradius.core.randomness import Randomness
-from segradius.core.storage import write_atomically
+import segradius as sr
 from segradius.gradients import TPGE, Probe, estimate
-from segradius.report.cells import Cells
+from segradius.report import Cells
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's
 
@@ -96,7 +94,7 @@ def losses(a: Tensor) -> dict[str, tuple[Callable[[Tensor], Tensor], float]]:
     }
 
 
-def ascend(loss: Callable[[Tensor], Tensor], best: float, setting: Setting, rounds: int, keys: Randomness) -> Tensor:
+def ascend(loss: Callable[[Tensor], Tensor], best: float, setting: Setting, rounds: int, keys: sr.Randomness) -> Tensor:
     """Regret after ``rounds`` rounds of δ ← Proj(δ + αĝ) from 0, an image for each key, (N,)."""
     shape = (len(keys.ids), 3, 2, 2)
     radius = math.sqrt(math.prod(shape[1:])) / 2
@@ -123,7 +121,7 @@ def as_probe(loss: Callable[[Tensor], Tensor]) -> Probe:
 def measure(rounds: Sequence[int], seeds: int) -> list[Regrets]:
     """Every loss under every setting."""
     a = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    keys = Randomness(0, tuple(f"seed {k}" for k in range(seeds)))
+    keys = sr.Randomness(0, tuple(f"seed {k}" for k in range(seeds)))
     found = []
     for name, (loss, best) in losses(a / a.norm()).items():
         for label, setting in settings(a.numel()).items():
@@ -187,15 +185,15 @@ def main(out: str = "regret", first: int = 6, last: int = 14, seeds: int = 8) ->
         seeds: Independent runs.
     """
     if not 0 <= first < last or seeds < 2:
-        raise InputError(f"expected 0 <= first < last and seeds >= 2, got {first}, {last} and {seeds}")
+        raise sr.InputError(f"expected 0 <= first < last and seeds >= 2, got {first}, {last} and {seeds}")
     found = measure([2**power for power in range(first, last + 1, 2)], seeds)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     lines = [{**asdict(each), "slope": each.slope} for each in found]
-    write_atomically(folder / "regret.json", json.dumps(lines, indent=2) + "\n")
-    write_atomically(folder / "regret.md", table(found).markdown() + "\n")
-    write_atomically(folder / "regret.csv", as_csv(found))
-    write_atomically(folder / "regret.png", draw(found))
+    (folder / "regret.json").write_text(json.dumps(lines, indent=2) + "\n")
+    (folder / "regret.md").write_text(table(found).markdown() + "\n")
+    (folder / "regret.csv").write_text(as_csv(found))
+    (folder / "regret.png").write_bytes(draw(found))
     Console(width=110).print(table(found).rich())
 
 

@@ -1,6 +1,6 @@
 """One table of several certifications, from the folders that ``segradius certify`` wrote.
 
-    python scripts/certified.py --folders plain-0.25-100,gaussian-0.25-100 --out docs/data/certification/camvid.json
+    python studies/certified.py --folders plain-0.25-100,gaussian-0.25-100 --out docs/data/certification/camvid.json
 
 The name of a folder up to its first hyphen names the network in the table.
 """

@@ -2,7 +2,7 @@
 
     segradius attack --model plain.yaml --data camvid:PATH --attack pgd,cr_pgd --eps l2=0.75,1.5,3 --out plain
     segradius attack --model hardened.yaml --data camvid:PATH --attack pgd,cr_pgd --eps l2=0.75,1.5,3 --out hardened
-    python scripts/defences.py plain hardened --labels undefended,FastADT --out defences
+    python studies/defences.py plain hardened --labels undefended,FastADT --out defences
 
 Reads results.json and per_image.csv of each folder, refuses to compare unlike runs, and writes table.md, defences.csv
 and defences.png. "Worst" takes for each image whichever of all the attacks did worst.

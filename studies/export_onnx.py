@@ -1,6 +1,6 @@
 """A model as an ONNX file that takes images in [0, 1] and gives class probabilities: a target for black-box attacks.
 
-    python scripts/export_onnx.py --model demo --size 96x128 --out demo.onnx
+    python studies/export_onnx.py --model demo --size 96x128 --out demo.onnx
 
 Normalisation, padding and softmax are inside; the batch is free, height and width are not. Needs the extra ``export``.
 """

@@ -1,4 +1,4 @@
-"""The scripts of the cross-check and of SegCertify as a defence: numbers that follow elsewhere, and refusals."""
+"""The studies of the cross-check and of SegCertify as a defence: numbers that follow elsewhere, and refusals."""
 
 import importlib
 import json
@@ -12,14 +12,14 @@ from segradius.metrics.counts import count
 from segradius.metrics.statistics import pooled_accuracy
 from segradius.models.demo import demo
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+STUDIES = Path(__file__).resolve().parents[2] / "studies"
 SCENES = "scenes:24x32"
 FEW = {"model": "demo", "data": SCENES, "limit": 1, "steps": 2, "samples": 2}
 
 
 @pytest.fixture
 def script(monkeypatch, request):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.syspath_prepend(str(STUDIES))
     return importlib.import_module(request.param)
 
 

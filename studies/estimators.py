@@ -1,6 +1,6 @@
 r"""Table 1 of the paper, measured: gradient estimators against autograd on a smooth loss, and on a network if given.
 
-    python scripts/estimators.py --out estimators --data camvid:PATH --split test --weights WEIGHTS.safetensors \
+    python studies/estimators.py --out estimators --data camvid:PATH --split test --weights WEIGHTS.safetensors \
         --model smp:PSPNet,encoder_name=resnet18,encoder_weights=null,encoder_depth=3,classes=11
 
 The columns "paper" repeat the claims of Table 1; the others are measured at an equal number of queries:
@@ -36,27 +36,14 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core.randomness import Randomness
-from segradius.core.storage import write_atomically
-from segradius.core.text import size as parse_size
+import segradius as sr
+from segradius.core import text
 from segradius.data import open_data
-from segradius.gradients import (
-    NES,
-    OPGE,
-    TPGE,
-    ZOO,
-    Directions,
-    Estimator,
-    Pixel,
-    Probe,
-    Sphere,
-    Tiles,
-    estimate,
-)
+from segradius.gradients import NES, OPGE, TPGE, ZOO, Directions, Estimator, Pixel, Probe, Sphere, Tiles, estimate
 from segradius.models import Segmenter, load_model
-from segradius.objectives.goal import Goal
-from segradius.report.cells import Cells
-from segradius.threats.threat import Linf
+from segradius.objectives import Goal
+from segradius.report import Cells
+from segradius.threats import Linf
 
 REACHES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 COLOURS = ("#000000", "#E69F00", "#D55E00", "#999999", "#009E73", "#0072B2", "#56B4E9", "#CC79A7", "#8B4513")
@@ -162,7 +149,7 @@ def attack_loss(model: Segmenter, images: Tensor, labels: Tensor, void: int) -> 
     )
 
 
-def projected(directions: Directions, gradient: Tensor, keys: Randomness) -> Tensor:
+def projected(directions: Directions, gradient: Tensor, keys: sr.Randomness) -> Tensor:
     """P∇L: the lift of the lift's transpose, which is its gradient."""
     shape = gradient.shape[1:]
     values = gradient.new_zeros(len(gradient), *directions.grid(shape)).requires_grad_()
@@ -170,7 +157,7 @@ def projected(directions: Directions, gradient: Tensor, keys: Randomness) -> Ten
     return directions.lift(coordinates, shape, 0.5, keys)
 
 
-def measure(row: Candidate, on: Subject, keys: Randomness) -> Measured:
+def measure(row: Candidate, on: Subject, keys: sr.Randomness) -> Measured:
     """One estimator on one loss."""
     n = on.delta[0].numel()
     estimator, target = row.make(on.reach, n), projected(row.directions, on.gradient, keys).flatten(1)
@@ -189,7 +176,7 @@ def measure(row: Candidate, on: Subject, keys: Randomness) -> Measured:
     )  # fmt: skip
 
 
-def norms(row: Candidate, on: Subject, keys: Randomness) -> tuple[float, ...]:
+def norms(row: Candidate, on: Subject, keys: sr.Randomness) -> tuple[float, ...]:
     """Largest ‖ĝ‖/‖∇L‖ at each reach, of one round, or three where they are cheap."""
     n, length, found = on.delta[0].numel(), on.gradient.flatten(1).norm(dim=1), []
     for reach in REACHES:
@@ -200,14 +187,14 @@ def norms(row: Candidate, on: Subject, keys: Randomness) -> tuple[float, ...]:
     return tuple(found)
 
 
-def kink(estimator: Estimator, on: Subject, keys: Randomness) -> tuple[float, float]:
+def kink(estimator: Estimator, on: Subject, keys: sr.Randomness) -> tuple[float, float]:
     """Sum of the estimate for max δ_i at δ = 0, mean and standard error over images and rounds; whole sweeps of ZOO."""
     at, loss = torch.zeros_like(on.delta), subject("", largest, on.delta[:1], 1.0, 1).probe
     rounds = max(2, on.queries // estimator.queries)
     return mean([estimate(estimator, loss, at, keys, step).flatten(1).sum(1) for step in range(rounds)])
 
 
-def simba(on: Subject, keys: Randomness) -> Measured:
+def simba(on: Subject, keys: sr.Randomness) -> Measured:
     """SimBA (Guo et al. 2019): try + and − along one value after the other, keep what raises the loss."""
     n, size = on.delta[0].numel(), on.reach / math.sqrt(on.delta[0].numel())
     order = keys.rows(lambda g: torch.randperm(n, generator=g), "simba", 0, torch.device("cpu"))
@@ -306,7 +293,7 @@ def subjects(
     found = [subject(name, smooth, delta, 0.01, queries[0])]
     if model:
         network = load_model(model, weights=weights or None)
-        source = open_data(data, split=split, size=parse_size(size), limit=images)
+        source = open_data(data, split=split, size=text.size(size), limit=images)
         samples = [source[i] for i in range(len(source))]
         x, labels = (torch.stack([getattr(each, part) for each in samples]) for part in ("image", "label"))
         maps = attack_loss(network, x, labels, source.classes.ignore_index)
@@ -342,17 +329,17 @@ def main(
     found: list[Measured] = []
     all_subjects = subjects(model, weights, data, split, size, images, (queries, network_queries))
     for on in all_subjects:
-        keys = Randomness(0, tuple(f"image {k}" for k in range(len(on.delta))))
+        keys = sr.Randomness(0, tuple(f"image {k}" for k in range(len(on.delta))))
         found += [*(measure(row, on, keys) for row in ROWS[:3]), simba(on, keys)]
         found += [measure(row, on, keys) for row in ROWS[3:]]
     tables = [table([each for each in found if each.subject == on.name]) for on in all_subjects]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     lines = json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False)
-    write_atomically(folder / "estimators.json", lines + "\n")
-    write_atomically(folder / "estimators.csv", as_csv(found))
-    write_atomically(folder / "estimators.md", "\n\n".join(each.markdown() for each in tables) + "\n")
-    write_atomically(folder / "estimators.png", draw(all_subjects, found))
+    (folder / "estimators.json").write_text(lines + "\n")
+    (folder / "estimators.csv").write_text(as_csv(found))
+    (folder / "estimators.md").write_text("\n\n".join(each.markdown() for each in tables) + "\n")
+    (folder / "estimators.png").write_bytes(draw(all_subjects, found))
     for each in tables:
         Console(width=150).print(each.rich())
 

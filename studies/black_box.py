@@ -1,8 +1,8 @@
 r"""Black-box attacks beside one another: accuracy against queries, with intervals, paired tests and query factors.
 
-    python scripts/black_box.py run --plan scripts/plans/camvid_l2.yaml --model SPEC --weights FILE \
+    python studies/black_box.py run --plan studies/plans/camvid_l2.yaml --model SPEC --weights FILE \
         --data camvid:PATH --attacks pbgd,local_800 --queries 800 --out results
-    python scripts/black_box.py show --folder results --out docs/figures/black-box-l2.png
+    python studies/black_box.py show --folder results --out docs/figures/black-box-l2.png
 
 An attack that was stopped, or whose budget is raised, goes on where it stood. ``run`` writes a JSON file for each
 attack with what every image's curve was; ``show`` makes the table, the paired differences and the picture of them.

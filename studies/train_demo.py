@@ -1,21 +1,24 @@
 """Train the demo network from nothing on drawn scenes and store it in the package.
 
-    python scripts/train_demo.py
+    python studies/train_demo.py
 
 Takes a few minutes on two CPU cores. Prints PixAcc on the test scenes, which ``tests/models/test_demo.py`` pins.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from jsonargparse import auto_cli
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from segradius.data import collate, open_data
-from segradius.models import Normalisation
-from segradius.models.demo import WEIGHTS, DemoNetwork, demo
+from segradius.models import DemoNetwork, Normalisation, load_model
 
+WEIGHTS = Path(__file__).parents[1] / "src" / "segradius" / "models" / "demo.safetensors"
 SEED = 0
 SCENES = "scenes:96x128,400"
 STEPS = 400
@@ -56,24 +59,28 @@ def train(network: DemoNetwork, images: Tensor, labels: Tensor) -> None:
             print(f"step {step}: loss {loss.item():.3f}", flush=True)
 
 
-def store(network: DemoNetwork) -> None:
+def store(network: DemoNetwork, path: Path) -> None:
     """Write the weights in half precision, batch counters as they are."""
     state = network.state_dict()
-    save_file({name: v.half() if v.is_floating_point() else v for name, v in state.items()}, WEIGHTS)
+    save_file({name: v.half() if v.is_floating_point() else v for name, v in state.items()}, path)
 
 
-def main() -> None:
-    """Train, store, and judge what was stored."""
+def main(out: Path = WEIGHTS) -> None:
+    """Train, store, and judge what was stored.
+
+    Args:
+        out: File of the weights; the package's own by default.
+    """
     torch.manual_seed(SEED)
     network = DemoNetwork()
     train(network, *scenes("train", 400))
-    store(network)
+    store(network, out)
     images, labels = scenes("test", 64)
     with torch.no_grad():
-        right = (demo().logits(images).argmax(1) == labels)[labels != IGNORE]
+        right = (load_model("demo", weights=str(out)).logits(images).argmax(1) == labels)[labels != IGNORE]
     print(f"PixAcc on {len(images)} test scenes: {right.double().mean():.3f}")
-    print(f"{WEIGHTS.name}: {WEIGHTS.stat().st_size:,} bytes")
+    print(f"{out.name}: {out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    auto_cli(main, as_positional=False)

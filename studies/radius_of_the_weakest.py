@@ -1,6 +1,6 @@
 r"""What a defence does to the radius of the pixels that are easiest to perturb (Section 6 of the paper).
 
-    python scripts/radius_of_the_weakest.py --before plain/last.yaml --after hardened/last.yaml \
+    python studies/radius_of_the_weakest.py --before plain/last.yaml --after hardened/last.yaml \
         --control longer/last.yaml --data camvid:PATH --split test --size 240x320 --stride 8 --limit 20 --out out.json
 
 The paper recalculates the radius of the 20 % of pixels with the least and finds it 11 % larger. But pixels chosen as
@@ -20,23 +20,20 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import combinations, product
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError
-from segradius.core.prediction import predict
-from segradius.core.randomness import Randomness
-from segradius.core.storage import write_atomically
-from segradius.core.text import size
+import segradius as sr
+from segradius.core import text
 from segradius.data import Sample, SegmentationData, open_data
+from segradius.metrics import Interval, bootstrap
 from segradius.models import Segmenter, load_model
-from segradius.radius.gaussian import signed_radius
-from segradius.radius.smoothing import CEILING, normalised_radius, smoothed_probabilities
-from segradius.report.cells import Cells
+from segradius.radius import CEILING, normalised_radius, signed_radius, smoothed_probabilities
+from segradius.report import Cells
 
 Key = tuple[str, int, int]  # kind of radius, the network that chose the pixels, the network they are measured under
 KINDS = ("radius", "signed")
@@ -74,9 +71,9 @@ class Change:
 def radii(model: Segmenter, sample: Sample, noise: Noise, void: int) -> Tensor:
     """Radius, signed radius and top probability of the K labelled pixels of an image; (3, K) float64."""
     known, label = sample.label != void, sample.label.masked_fill(sample.label == void, 0)
-    keys, images = Randomness(noise.seed, (sample.id,)), sample.image[None].to(model.device)
+    keys, images = sr.Randomness(noise.seed, (sample.id,)), sample.image[None].to(model.device)
     found = smoothed_probabilities(model, images, keys, sigma=noise.sigma, samples=noise.samples)
-    top = predict(found)[0]
+    top = found.amax(1)
     signed = signed_radius(found.clamp_min(_TINY).log(), label[None].to(model.device))
     return torch.stack([normalised_radius(top), signed, top])[:, 0].cpu()[:, known].double()
 
@@ -95,34 +92,38 @@ def sums(found: Sequence[Tensor], share: float) -> dict[Key, Tensor]:
     return summed
 
 
-def changes(images: Sequence[Mapping[Key, Tensor]], names: Sequence[str], resamples: int = 2000) -> list[Change]:
+def changes(images: Sequence[Mapping[Key, Tensor]], names: Sequence[str]) -> list[Change]:
     """Every comparison of two networks, from the `sums` of each image."""
     pooled = {key: torch.stack([image[key] for image in images]) for key in images[0]}
-    rows = torch.randint(len(images), (resamples, len(images)), generator=torch.Generator().manual_seed(0))
     found = []
     pairs = sorted(combinations(range(len(names)), 2), key=lambda pair: -pair[1])
     for kind, (i, j) in product(KINDS, pairs):
         choices = {f"weakest of {names[k]}": (k, k) for k in sorted({0, i, j})}
         for pixels, (who, whose) in (choices | {"weakest of each": (i, j), "all": (ALL, ALL)}).items():
             pair = pooled[kind, who, i], pooled[kind, whose, j]
-            found.append(_change(kind, pixels, (names[i], names[j]), pair, rows))
+            found.append(_change(kind, pixels, (names[i], names[j]), pair))
     return found
 
 
-def _change(kind: str, pixels: str, names: tuple[str, str], pair: tuple[Tensor, Tensor], rows: Tensor) -> Change:
+def _change(kind: str, pixels: str, names: tuple[str, str], pair: tuple[Tensor, Tensor]) -> Change:
     first, second = (each.sum(0) / each[:, -1].sum() for each in pair)
-    again = [sampled[:, 0] / sampled[:, -1] for sampled in (each[rows].sum(1) for each in pair)]
-    means = torch.stack([torch.cat([each[:1], more]) for each, more in zip((first, second), again, strict=True)])
-    difference = means[1] - means[0]
-    percent = 100 * difference / means[0] if (means[0] > 0).all() else difference * math.nan
+    parts = torch.cat([each[:, [0, -1]] for each in pair], 1)
+    least = bootstrap(parts, lambda sums: _means(sums)[0], level=1.0)
+    percent = Interval(math.nan, math.nan, math.nan)
+    if not min(least.value, least.low) <= 0:
+        percent = bootstrap(parts, lambda sums: 100 * _gain(sums) / _means(sums)[0])
+    difference = bootstrap(parts, _gain)
     both = [(float(first[k]), float(second[k])) for k in range(3)]
-    return Change(kind, pixels, names, both[0], _interval(difference), _interval(percent), both[1], both[2])
+    return Change(kind, pixels, names, both[0], astuple(difference), astuple(percent), both[1], both[2])
 
 
-def _interval(values: Tensor) -> tuple[float, float, float]:
-    """The value, which comes first, and the ends of its interval from the resamples behind it."""
-    low, high = torch.quantile(values[1:], torch.tensor([0.025, 0.975], dtype=values.dtype)).tolist()
-    return float(values[0]), low, high
+def _means(sums: Tensor) -> tuple[Tensor, Tensor]:
+    return sums[..., 0] / sums[..., 1], sums[..., 2] / sums[..., 3]
+
+
+def _gain(sums: Tensor) -> Tensor:
+    first, second = _means(sums)
+    return second - first
 
 
 def table(found: Sequence[Change]) -> Cells:
@@ -141,17 +142,17 @@ def table(found: Sequence[Change]) -> Cells:
 def measure(models: Sequence[Segmenter], data: SegmentationData, noise: Noise, share: float) -> list[dict[Key, Tensor]]:
     """`sums` of each image that has a labelled pixel."""
     if not 0 < share <= 1:
-        raise InputError(f"share {share}; expected a number in (0, 1]")
+        raise sr.InputError(f"share {share}; expected a number in (0, 1]")
     for model in models:
         if model.num_classes < len(data.classes):
-            raise InputError(f"{model.name} predicts {model.num_classes} classes; the data has {len(data.classes)}")
+            raise sr.InputError(f"{model.name} predicts {model.num_classes} classes; the data has {len(data.classes)}")
     void, found = data.classes.ignore_index, []
     for sample in (data[place] for place in range(len(data))):
         if (sample.label != void).any():
             each = [radii(model, sample, noise, void) for model in models]
             found.append(sums(each, share))
     if not found:
-        raise InputError(f"{data.name}: none of {len(data)} images has a labelled pixel")
+        raise sr.InputError(f"{data.name}: none of {len(data)} images has a labelled pixel")
     return found
 
 
@@ -159,7 +160,8 @@ def report(found: Sequence[Change], about: Mapping[str, object], sigma: float) -
     """JSON of the comparisons, means in both units; NaN as null."""
     lines = [asdict(each) | {"means_in_pixel_units": [sigma * mean for mean in each.means]} for each in found]
     for line in lines:
-        line["percent"] = None if math.isnan(line["percent"][0]) else line["percent"]
+        for name in ("difference", "percent"):
+            line[name] = None if math.isnan(line[name][0]) else [None if math.isnan(end) else end for end in line[name]]
     return json.dumps({**about, "changes": lines}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -179,10 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     noise = Noise(given.sigma, given.samples, given.seed)
     try:
         part = {name: getattr(given, name) for name in ("split", "stride", "limit")}
-        data = open_data(given.data, size=size(given.size), **part)
+        data = open_data(given.data, size=text.size(given.size), **part)
         models = [load_model(getattr(given, name)) for name in names]
         images = measure(models, data, noise, given.share)
-    except InputError as error:
+    except sr.InputError as error:
         parser.error(str(error))
     found = changes(images, names)
     print(f"{len(images)} images of {data.name}, the weakest {given.share:.0%} of each, σ = {given.sigma:g}\n")
@@ -190,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.out:
         about = {name: value for name, value in vars(given).items() if name != "out"} | {"images": len(images)}
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(given.out, report(found, about, given.sigma))
+        given.out.write_text(report(found, about, given.sigma))
     return 0
 
 

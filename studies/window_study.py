@@ -1,6 +1,6 @@
 """How wide a position should listen: bias and variance of the local estimator against its window, on a real network.
 
-    python scripts/window_study.py --model SPEC --weights FILE --data camvid:PATH --out docs/figures/window.png
+    python studies/window_study.py --model SPEC --weights FILE --data camvid:PATH --out docs/figures/window.png
 
 For each window the same draws are used. *Alone* is the cosine of one round's estimate with the exact gradient,
 projected on the directions' tiles; *mean of R* that of the mean over R rounds, which only bias keeps below 1 in the
@@ -23,13 +23,10 @@ from rich.table import Table
 from torch import Tensor
 
 import segradius as sr
-from segradius.attacks.footprint import footprint
-from segradius.core.storage import replacing
-from segradius.core.text import size as parse_size
+from segradius.attacks import footprint
+from segradius.core import text
 from segradius.gradients import LocalTPGE, Sphere, Tiles
-from segradius.objectives.goal import Goal
-from segradius.objectives.losses import ExpectedFlips
-from segradius.objectives.view import look
+from segradius.objectives import ExpectedFlips, Goal, look
 
 WINDOWS = (1, 17, 33, 49, 65, 97, 145, 241, 641)
 
@@ -62,7 +59,7 @@ def study(
         tau: Scale of the loss, expected flips.
         out: Picture to write.
     """
-    opened = sr.open_data(data, split=split, size=parse_size(size))
+    opened = sr.open_data(data, split=split, size=text.size(size))
     samples = [opened[int((i + 0.5) * len(opened) / images)] for i in range(images)]
     stack, labels = (torch.stack(part) for part in zip(*((s.image, s.label) for s in samples), strict=True))
     network, loss = sr.load_model(model, weights=weights), ExpectedFlips(tau, tau)
@@ -153,8 +150,7 @@ def _draw(alone: Tensor, curve: dict[int, Tensor], marked: int, out: Path) -> No
         xlim=(-0.3, len(WINDOWS) + 1.3),
     )
     axes.spines[["top", "right"]].set_visible(False)
-    with replacing(out) as new:
-        figure.savefig(new, dpi=130)
+    figure.savefig(out, dpi=130)
 
 
 if __name__ == "__main__":

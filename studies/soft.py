@@ -1,6 +1,6 @@
 """Votes against mean confidences: certified accuracy and radii of the same images under every bound.
 
-    python scripts/soft.py --model card.yaml --data camvid:PATH --size 240x320 --stride 16 --out soft.json
+    python studies/soft.py --model card.yaml --data camvid:PATH --size 240x320 --stride 16 --out soft.json
 
 All certificates of an image come from noisy copies of the same keys, and promise the same: all radii of the image hold
 together with probability 1 − α.
@@ -18,11 +18,18 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 import segradius as sr
-from segradius.certification import Certificate, Noise, PixelRadii, Sampling, SegCertify, SoftRadii, Votes, vote
-from segradius.certification.soft import SOFT_BOUNDS
-from segradius.core.randomness import Randomness
-from segradius.core.storage import write_atomically
-from segradius.core.text import size as parse_size
+from segradius.certification import (
+    SOFT_BOUNDS,
+    Certificate,
+    Noise,
+    PixelRadii,
+    Sampling,
+    SegCertify,
+    SoftRadii,
+    Votes,
+    vote,
+)
+from segradius.core import text
 
 
 @dataclass
@@ -81,7 +88,7 @@ def main(
         seed: Seed.
     """
     torch.set_num_threads(threads)
-    opened = sr.open_data(data, split=split, size=parse_size(size), stride=stride, limit=limit)
+    opened = sr.open_data(data, split=split, size=text.size(size), stride=stride, limit=limit)
     network = sr.load_model(model, weights=weights)
     network.network.to(getattr(torch, precision))
     sampling, classes = Sampling(Noise(sigma), n0, n), network.num_classes
@@ -89,7 +96,7 @@ def main(
     with network.frozen():
         for place in range(len(opened)):
             sample = opened[place]
-            keys = Randomness(seed, (sample.id,))
+            keys = sr.Randomness(seed, (sample.id,))
             votes = vote(network.logits, sample.image, classes, sampling, keys)
             for name, found in _hard(votes, alpha).items():
                 sums.setdefault(name, Sums()).add(found, sample.label)
@@ -101,7 +108,7 @@ def main(
     rows = {name: vars(each) for name, each in sums.items()}
     facts = {"model": model, "data": data.partition(":")[0], "split": split, "size": size, "images": len(opened)}
     options = {"sigma": sigma, "n0": n0, "n": n, "alpha": alpha, "precision": precision, "seed": seed}
-    write_atomically(out, json.dumps(facts | options | {"rows": rows}, indent=1) + "\n")
+    out.write_text(json.dumps(facts | options | {"rows": rows}, indent=1) + "\n")
     print("| certificate | certified % | certified and right % | their mean radius |\n|:--|--:|--:|--:|")
     for name, each in sums.items():
         shares = [100 * part / each.pixels for part in (each.certified, each.right)]

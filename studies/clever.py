@@ -1,6 +1,6 @@
 r"""CLEVER's radius beside that of randomized smoothing: price, ranking, and what either is worth to PGD (Section 6).
 
-    python scripts/clever.py --out clever --data camvid:PATH --split test --size 240x320 --weights WEIGHTS.safetensors \
+    python studies/clever.py --out clever --data camvid:PATH --split test --size 240x320 --weights WEIGHTS.safetensors \
         --model smp:PSPNet,encoder_name=resnet18,encoder_weights=null,encoder_depth=3,classes=11
 
 Price: passes over an image and CPU seconds for one radius of all pixels, also as multiples of smoothing with M = 8. The
@@ -31,25 +31,17 @@ from typing import Any
 import torch
 from jsonargparse import auto_cli
 from rich.console import Console
+from scipy.stats import spearmanr
 from torch import Tensor
 
 import segradius as sr
-from segradius.attacks.make import guided_by
-from segradius.core.ledger import Ledger
-from segradius.core.prediction import predict
-from segradius.core.randomness import Randomness
-from segradius.core.storage import write_atomically
-from segradius.core.text import size as parse_size
+from segradius.attacks import guided_by
+from segradius.core import text
 from segradius.data import Sample
-from segradius.metrics.counts import Counts
-from segradius.metrics.statistics import interval, pooled_accuracy
-from segradius.objectives.goal import Goal
-from segradius.objectives.view import View
-from segradius.objectives.weightings import CertifiedRadius, CleverRadius
-from segradius.radius.clever import Ball, clever_radius
-from segradius.radius.jacobians import differences, gradient_norms, plane_distances
-from segradius.radius.smoothing import pixel_radius
-from segradius.report.cells import Cells
+from segradius.metrics import Counts, interval, pooled_accuracy
+from segradius.objectives import CertifiedRadius, CleverRadius, Goal, View
+from segradius.radius import Ball, clever_radius, differences, gradient_norms, pixel_radius, plane_distances
+from segradius.report import Cells
 
 SMOOTHING, FULL = "smoothing", (50, 1024)
 REFERENCES = ("smoothing", "slope", "PGD")
@@ -115,17 +107,17 @@ class Setting:
     seed: int
 
 
-def smoothing(on: Setting, images: Tensor, keys: Randomness) -> Radius:
+def smoothing(on: Setting, images: Tensor, keys: sr.Randomness) -> Radius:
     """M = 8 noisy copies at the paper's σ."""
-    weighting, book, start = CertifiedRadius(), Ledger(1), time.process_time()
+    weighting, book, start = CertifiedRadius(), sr.Ledger(1), time.process_time()
     found = pixel_radius(on.model, images, keys, sigma=weighting.sigma, samples=weighting.samples, ledger=book)
     seconds = time.process_time() - start
     return Radius(found.radius, weighting.of_probability(found.probability), int(book.forward[0]), seconds)
 
 
-def clever(on: Setting, ball: Ball, images: Tensor, keys: Randomness, goal: Goal) -> Radius:
+def clever(on: Setting, ball: Ball, images: Tensor, keys: sr.Randomness, goal: Goal) -> Radius:
     """CLEVER with some N_b, N_s and K."""
-    book, start = Ledger(1), time.process_time()
+    book, start = sr.Ledger(1), time.process_time()
     found = clever_radius(on.model, images, keys, ball, ledger=book).radius
     seconds = time.process_time() - start
     weights = guidance(ball).of_radius(found, goal.mean(found).view(-1, 1, 1))
@@ -141,7 +133,7 @@ def slopes(on: Setting, images: Tensor, places: Tensor) -> Tensor:
     """min_j g_ij / ‖∇g_ij‖ at x, of P pixels of one image; (P,)."""
     with torch.no_grad():
         logits = on.model.logits(images)
-    classes = predict(logits)[1]
+    classes = logits.argmax(1)
     norms = gradient_norms(on.model, images, classes, places)
     margins, own = differences(logits, classes).flatten(2)[..., places], classes.flatten(1)[:, places]
     return plane_distances(margins, norms, own).amin(1)[0]
@@ -157,17 +149,6 @@ def first_budget(on: Setting, images: Tensor, labels: Tensor, key: str) -> Tenso
     return least
 
 
-def ranks(values: Tensor) -> Tensor:
-    """Ranks from 1, equal values sharing their mean rank; (n,) float64."""
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - (counts - 1) / 2).double()[place]
-
-
-def spearman(one: Tensor, other: Tensor) -> float:
-    """Spearman's rank correlation of two (n,); NaN if all of either are equal."""
-    return float(torch.corrcoef(torch.stack([ranks(one), ranks(other)]))[0, 1])
-
-
 def attacked(on: Setting, images: Tensor, labels: Tensor, key: str, found: Mapping[str, Radius]) -> dict[str, int]:
     """Right pixels before, and after each attack."""
     plain, guided = (sr.make_attack(name, norm="l2", eps=on.eps, steps=on.steps) for name in ("pgd", "cr_pgd"))
@@ -178,7 +159,7 @@ def attacked(on: Setting, images: Tensor, labels: Tensor, key: str, found: Mappi
         if ball.batches * ball.samples <= on.refreshed:
             attacks[f"{name}, refreshed"] = replace(plain, method=guided_by(plain.method, guidance(ball)))
     known = labels != on.void
-    right = {"no attack": int(((predict(on.model.logits(images).detach())[1] == labels) & known).sum())}
+    right = {"no attack": int(((on.model.logits(images).detach().argmax(1) == labels) & known).sum())}
     for name, attack in attacks.items():
         result = attack(on.model, images, labels, ids=(key,), seed=on.seed, ignore_index=on.void)
         right[name] = int(known.sum() - result.fooled.sum())
@@ -187,12 +168,12 @@ def attacked(on: Setting, images: Tensor, labels: Tensor, key: str, found: Mappi
 
 def measure(on: Setting, sample: Sample) -> Scores:
     """Everything about one image."""
-    images, labels, keys = sample.image[None], sample.label[None], Randomness(on.seed, (sample.id,))
+    images, labels, keys = sample.image[None], sample.label[None], sr.Randomness(on.seed, (sample.id,))
     goal = Goal.leave(labels, ignore_index=on.void)
     found = {SMOOTHING: smoothing(on, images, keys)}
     found |= {name: clever(on, ball, images, keys, goal) for name, ball in on.balls.items()}
     with torch.no_grad():
-        kept = ((predict(on.model.logits(images))[1] == labels) & goal.counted).flatten().nonzero().squeeze(1)
+        kept = ((on.model.logits(images).argmax(1) == labels) & goal.counted).flatten().nonzero().squeeze(1)
     order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(on.seed))
     few = kept[order[: on.pixels]]
     fine = pixel_radius(on.model, images, keys.spawn("reference"), samples=on.reference).radius
@@ -201,11 +182,8 @@ def measure(on: Setting, sample: Sample) -> Scores:
     compared: dict[str, dict[str, float]] = {}
     for name, each in found.items():
         flat = each.radius.flatten()
-        values = (
-            spearman(flat[kept], fine.flatten()[kept]),
-            spearman(flat[few], exact),
-            spearman(flat[kept], budgets.flatten()[kept]),
-        )
+        pairs = ((flat[kept], fine.flatten()[kept]), (flat[few], exact), (flat[kept], budgets.flatten()[kept]))
+        values = [float(spearmanr(*pair).statistic) for pair in pairs]
         compared[name] = dict(zip(REFERENCES, values, strict=True))
     return Scores(
         sample.id,
@@ -305,10 +283,10 @@ def main(
     """
     torch.set_num_threads(threads)
     network = sr.load_model(model, weights=weights or None)
-    source = sr.open_data(data, split=split, size=parse_size(size) if size else None)
+    source = sr.open_data(data, split=split, size=text.size(size) if size else None)
     balls = {}
-    for text in settings.split(","):
-        batches, samples = map(int, text.split("x"))
+    for each in settings.split(","):
+        batches, samples = map(int, each.split("x"))
         balls[f"CLEVER ({batches}, {samples})"] = Ball(radius, batches, samples, probes)
     void = source.classes.ignore_index
     on = Setting(network, balls, void, eps, steps, pixels, reference, refreshed, seed)
@@ -324,9 +302,9 @@ def main(
         found.append(measure(on, source[place]))
         print(f"{found[-1].image}: {json.dumps(found[-1].right)}", flush=True)
         lines = {**about, "images": [asdict(each) for each in found]}
-        write_atomically(folder / "clever.json", json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
+        (folder / "clever.json").write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
     shown = tables(found, balls, network.num_classes)
-    write_atomically(folder / "clever.md", "\n\n".join(each.markdown() for each in shown) + "\n")
+    (folder / "clever.md").write_text("\n\n".join(each.markdown() for each in shown) + "\n")
     for each in shown:
         Console(width=130).print(each.rich())
 

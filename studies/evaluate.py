@@ -1,6 +1,6 @@
 """Clean accuracy of networks: one pass, and as public evaluation code has it, mirrored and at several scales.
 
-    python scripts/evaluate.py --models runs/pspnet_light_whole/last.yaml --data camvid:PATH --scales 0.75,1,1.25
+    python studies/evaluate.py --models runs/pspnet_light_whole/last.yaml --data camvid:PATH --scales 0.75,1,1.25
 
 Prints PixAcc and both MIoUs with 95 % bootstrap intervals over images.
 """

@@ -1,7 +1,7 @@
 r"""Do certificates hold? Images whose smoothed probabilities are known, and a linear model whose radii are.
 
-    python scripts/coverage.py simulate --out docs/data/certification/coverage.json
-    python scripts/coverage.py linear --out docs/data/certification/linear.json
+    python studies/coverage.py simulate --out docs/data/certification/coverage.json
+    python studies/coverage.py linear --out docs/data/certification/linear.json
 
 ``simulate`` draws votes of images with known probabilities, half of the pixels exactly at the threshold, which is the
 hardest case, and counts the images in which a certificate errs. ``linear`` certifies a linear pixel classifier of two
@@ -23,9 +23,7 @@ from torch import Tensor
 
 import segradius as sr
 from segradius.certification import Noise, PixelRadii, Sampling, SegCertify, Votes, vote
-from segradius.core.randomness import Randomness
-from segradius.core.storage import write_atomically
-from segradius.radius.exact import exact_radius
+from segradius.radius import exact_radius
 
 CORRECTIONS = (("none", 1), ("bonferroni", 1), ("holm", 1), ("kfwer", 10), ("by", 1))
 
@@ -98,7 +96,7 @@ def simulate(
             _image(book, p, first, second, tau, alpha)
         rows += [{"shared": rho, "certificate": name, **errors.row()} for name, errors in book.items()]
     facts = {"images": images, "pixels": pixels, "n0": n0, "n": n, "tau": tau, "alpha": alpha, "seed": seed}
-    write_atomically(out, json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
     print("| shared noise | certificate | error rate | 95 % | false share | power | copies |")
     print("|--:|:--|--:|:--|--:|--:|--:|")
     for row in rows:
@@ -135,7 +133,7 @@ def linear(
     image = (image + (slope / slope.norm()).view(3, 1) * radius * side_of_plane).view(3, side, side).float()
     exact = _tiles(model, image)
     rows = []
-    votes = vote(model.logits, image, 2, Sampling(Noise(sigma), n0, n, 256), Randomness(seed, ("linear",)))
+    votes = vote(model.logits, image, 2, Sampling(Noise(sigma), n0, n, 256), sr.Randomness(seed, ("linear",)))
     for name, certificate in (
         ("one class", PixelRadii(alpha)(votes)),
         ("two classes", PixelRadii(alpha, "two")(votes)),
@@ -154,7 +152,7 @@ def linear(
             "band": _band(ratio, exact[certificate.certified] / sigma),
         })  # fmt: skip
     facts = {"pixels": side * side, "n0": n0, "n": n, "sigma": sigma, "alpha": alpha, "seed": seed}
-    write_atomically(out, json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
     columns = "certificate", "certified", "above the exact", "certified/exact: least", "median", "largest"
     print("| " + " | ".join((*columns, "within 5 %", "all of them from, to (σ)")) + " |")
     print("|:--|--:|--:|--:|--:|--:|--:|--:|")

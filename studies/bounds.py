@@ -1,6 +1,6 @@
 """How tight the confidence bounds of certification are: mean lower bound for variables of known mean, as Markdown.
 
-    python scripts/bounds.py
+    python studies/bounds.py
 
 The first table compares the bounds at several numbers of draws n. Clopper-Pearson counts votes, so that its column has
 numbers for the coin alone. Betting names a point of its grid (Φ⁻¹ in steps of 0.05), which costs it half a step on
@@ -16,10 +16,8 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor
 
-from segradius.certification.betting import Betting
-from segradius.certification.bounds import clopper_pearson_lower
-from segradius.certification.soft import SOFT_BOUNDS, SoftBound
-from segradius.report.cells import Cells
+from segradius.certification import SOFT_BOUNDS, Betting, SoftBound, clopper_pearson_lower
+from segradius.report import Cells
 
 BOUNDS = ("hoeffding", "bernstein", "betting")
 COIN = "Bernoulli(0.95)"

@@ -1,6 +1,6 @@
 """SegCertify as a defence against CR-PGD, as in Section 5.4 of the paper: pixel accuracy at an l2 budget of 10.
 
-    python scripts/segcertify_defence.py --model card.yaml --data camvid:PATH --size 240x320 --limit 20 --out out
+    python studies/segcertify_defence.py --model card.yaml --data camvid:PATH --size 240x320 --limit 20 --out out
 
 Attacks: ``base`` climbs the network itself and is carried over to the smoothed model; ``smoothed`` climbs the smoothed
 model (mean over noisy copies). Predictions: of the network; of the smoothed model (majority of all votes, which never
@@ -23,18 +23,14 @@ import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 
+import segradius as sr
 from segradius.attacks import make_attack
 from segradius.certification import Noise, Sampling, SegCertify, Smoothed, certified_counts, vote
-from segradius.core.ledger import Ledger
-from segradius.core.prediction import predict
-from segradius.core.randomness import Randomness
-from segradius.core.storage import write_atomically
-from segradius.core.text import size as parse_size
+from segradius.core import text
 from segradius.data import Classes, Sample, SegmentationData, open_data
-from segradius.metrics.counts import Counts, count
-from segradius.metrics.statistics import Interval, interval, pooled_accuracy
+from segradius.metrics import Counts, Interval, count, interval, pooled_accuracy
 from segradius.models import Segmenter, load_model
-from segradius.report.cells import Cells
+from segradius.report import Cells
 
 ATTACKS = ("clean", "base", "smoothed")
 PREDICTIONS = ("network", "smoothed", "certified")
@@ -65,11 +61,11 @@ class Row:
     backward: int
 
 
-def attacked(model: Segmenter, sample: Sample, void: int, how: str, setting: Setting) -> tuple[torch.Tensor, Ledger]:
+def attacked(model: Segmenter, sample: Sample, void: int, how: str, setting: Setting) -> tuple[torch.Tensor, sr.Ledger]:
     """The image (3, H, W) under an attack, and passes over the network."""
     image = sample.image.to(model.device)
     if how == "clean":
-        return image, Ledger(1)
+        return image, sr.Ledger(1)
     options: dict[str, Any] = {"steps": setting.steps}
     smoothed = Smoothed(model, setting.sampling.noise, setting.samples, setting.seed)
     if how == "smoothed" and setting.attack.startswith("cr_"):
@@ -85,9 +81,9 @@ def judged(
     model: Segmenter, image: torch.Tensor, sample: Sample, void: int, setting: Setting
 ) -> tuple[dict[str, Counts], float]:
     """Counts of an image by prediction, and the share of its labelled pixels that are abstained from."""
-    keys, label = Randomness(setting.seed, (sample.id,)), sample.label
+    keys, label = sr.Randomness(setting.seed, (sample.id,)), sample.label
     with torch.no_grad(), model.frozen():
-        network = predict(model.logits(image[None]))[1][0].cpu()
+        network = model.logits(image[None]).argmax(1)[0].cpu()
         votes = vote(model.logits, image, model.num_classes, setting.sampling, keys)
     certificate = setting.test(votes)
     found = {
@@ -104,7 +100,7 @@ def measure(model: Segmenter, data: SegmentationData, setting: Setting) -> Itera
     classes: Classes = data.classes
     counts: dict[str, dict[str, list[Counts]]] = {how: {name: [] for name in PREDICTIONS} for how in ATTACKS}
     abstained: dict[str, list[float]] = {how: [] for how in ATTACKS}
-    passes: dict[str, Ledger] = {}
+    passes: dict[str, sr.Ledger] = {}
     for sample in (data[place] for place in range(len(data))):
         if not (sample.label != classes.ignore_index).any():
             continue
@@ -117,7 +113,7 @@ def measure(model: Segmenter, data: SegmentationData, setting: Setting) -> Itera
         yield [_row(how, counts[how], abstained[how], passes[how]) for how in ATTACKS]
 
 
-def _row(how: str, counts: Mapping[str, Sequence[Counts]], abstained: Sequence[float], passes: Ledger) -> Row:
+def _row(how: str, counts: Mapping[str, Sequence[Counts]], abstained: Sequence[float], passes: sr.Ledger) -> Row:
     pixacc = {name: interval(pooled_accuracy, Counts.joined(each)) for name, each in counts.items()}
     share, forward, backward = sum(abstained) / len(abstained), int(passes.forward[0]), int(passes.backward[0])
     return Row(how, pixacc, share, len(abstained), forward, backward)
@@ -190,15 +186,15 @@ def main(
     network = load_model(model, weights=weights or None, device=device)
     if bfloat16 and isinstance(network.network, torch.nn.Module):
         network.network.to(torch.bfloat16)
-    source = open_data(data, split=split, size=parse_size(size), stride=stride, limit=limit)
+    source = open_data(data, split=split, size=text.size(size), stride=stride, limit=limit)
     sampling = Sampling(Noise(sigma), n0, n)
     setting = Setting(attack, eps, steps, samples, sampling, SegCertify(tau, alpha), seed)
     folder, rows = Path(out), []
     folder.mkdir(parents=True, exist_ok=True)
     for rows in measure(network, source, setting):
-        text = json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2, ensure_ascii=False)
-        write_atomically(folder / "defence.json", text + "\n")
-        write_atomically(folder / "defence.md", table(rows, setting).markdown() + "\n")
+        lines = json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2, ensure_ascii=False)
+        (folder / "defence.json").write_text(lines + "\n")
+        (folder / "defence.md").write_text(table(rows, setting).markdown() + "\n")
     Console(width=150).print(table(rows, setting).rich())
 
 

@@ -1,0 +1,17 @@
+from .counts import Counts as Counts
+from .counts import count as count
+from .statistics import Difference as Difference
+from .statistics import Interval as Interval
+from .statistics import Statistic as Statistic
+from .statistics import accuracy_image as accuracy_image
+from .statistics import bootstrap as bootstrap
+from .statistics import class_iou as class_iou
+from .statistics import interval as interval
+from .statistics import miou as miou
+from .statistics import miou_image as miou_image
+from .statistics import paired_difference as paired_difference
+from .statistics import pixel_accuracy as pixel_accuracy
+from .statistics import pooled_accuracy as pooled_accuracy
+from .statistics import success as success
+from .statistics import worst_accuracy as worst_accuracy
+from .statistics import worst_miou as worst_miou

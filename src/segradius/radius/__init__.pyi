@@ -1,0 +1,16 @@
+from .clever import Ball as Ball
+from .clever import CleverMap as CleverMap
+from .clever import clever_radius as clever_radius
+from .exact import exact_radius as exact_radius
+from .gaussian import normal_quantile as normal_quantile
+from .gaussian import signed_radius as signed_radius
+from .jacobians import derivative as derivative
+from .jacobians import differences as differences
+from .jacobians import gradient_norms as gradient_norms
+from .jacobians import plane_distances as plane_distances
+from .smoothing import CEILING as CEILING
+from .smoothing import RadiusMap as RadiusMap
+from .smoothing import normalised_radius as normalised_radius
+from .smoothing import pixel_radius as pixel_radius
+from .smoothing import smoothed_probabilities as smoothed_probabilities
+from .smoothing import two_class_radius as two_class_radius

@@ -1,0 +1,11 @@
+from .projections import project_l1 as project_l1
+from .projections import project_l2 as project_l2
+from .projections import project_linf as project_linf
+from .threat import L1 as L1
+from .threat import L2 as L2
+from .threat import NORMS as NORMS
+from .threat import Linf as Linf
+from .threat import Norm as Norm
+from .threat import Threat as Threat
+from .threat import make_threat as make_threat
+from .threat import parse_eps as parse_eps
