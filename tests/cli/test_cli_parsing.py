@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segradius.cli import build_parser
+from segradius.cli.options import budgets
 from segradius.cli.parser import gather
-from segradius.cli.parsing import budgets
 from segradius.core.errors import InputError
 from segradius.core.text import options, size, value_of
 

@@ -5,7 +5,6 @@ Nothing heavy is imported before a command runs, so that ``--help`` is quick.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Sequence
 
@@ -16,7 +15,7 @@ from segradius.cli.certify import certify
 from segradius.cli.demo import demo
 from segradius.cli.list import list_names
 from segradius.cli.models import models
-from segradius.cli.parser import gather, make_parser
+from segradius.cli.parser import call, gather, make_parser
 from segradius.cli.train import train
 from segradius.core.errors import SegradiusError
 
@@ -75,9 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         2
     """
     given = build_parser().parse_args(gather(sys.argv[1:] if argv is None else argv))
-    command, options = COMMANDS[given.command], given[given.command]
     try:
-        return command(*(options[name] for name in inspect.signature(command).parameters))
+        return call(COMMANDS[given.command], given[given.command])
     except (SegradiusError, OSError, MemoryError) as error:
         print(f"segradius: error: {error}", file=sys.stderr)
         return 2

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import get_type_hints
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from segradius import __version__
+
+T = TypeVar("T")
 
 REPEATABLE = ("--attack", "--norm", "--eps", "--options")
 
@@ -31,7 +34,9 @@ def make_parser(
 ) -> ArgumentParser:
     """A parser with one subcommand for each function.
 
-    A parameter without default is required, one of type bool is a flag, one that is positional-only a positional.
+    A parameter without default is required, one of type bool is a flag, one that is positional-only a positional. One
+    whose type is a dataclass, a group of options, stands for the dataclass's fields, under a heading of their own; its
+    default, an instance, has theirs.
 
     Args:
         commands: Functions by name, with Google docstrings.
@@ -51,12 +56,24 @@ def make_parser(
         one = ArgumentParser(description=f"{text}\n\n{examples[name]}")
         if name in configurable:
             one.add_argument("--config", action="config", help="YAML file with any of these options.")
-        helps = {param.arg_name: (param.description or "").replace("\n", " ") for param in doc.params}
-        hints = get_type_hints(command)
-        for parameter in inspect.signature(command).parameters.values():
-            _add(one, parameter, hints[parameter.name], helps[parameter.name])
+        _add_all(one, command)
         subcommands.add_subcommand(name, one, help=doc.short_description)
     return parser
+
+
+def call(make: Callable[..., T], options: Mapping[str, Any]) -> T:
+    """``make`` with its arguments by name from flat ``options``, groups of options put together again.
+
+    Example:
+        >>> from segradius.cli.options import RunOptions
+        >>> def command(limit: int, run: RunOptions) -> str:
+        ...     return f"{limit} {run.out} {run.seed}"
+        >>> call(command, vars(RunOptions("folder", seed=3)) | {"limit": 7})
+        '7 folder 3'
+    """
+    kinds = get_type_hints(make)
+    names = inspect.signature(make).parameters
+    return make(*(call(kinds[name], options) if _is_group(kinds[name]) else options[name] for name in names))
 
 
 def gather(argv: Sequence[str]) -> list[str]:
@@ -83,14 +100,44 @@ def gather(argv: Sequence[str]) -> list[str]:
     return found
 
 
-def _add(parser: ArgumentParser, parameter: inspect.Parameter, kind: object, text: str) -> None:
+def _add_all(place: Any, make: Callable[..., Any], given: object = None) -> None:
+    """Add a flag for each parameter of a command or group of options, and of the groups in it.
+
+    Args:
+        place: Parser, or a section of it.
+        make: The command, or the group's dataclass.
+        given: A group with the defaults; None for the group's own.
+    """
+    docs = docstring_parser.parse(make.__doc__ or "").params
+    helps = {param.arg_name: (param.description or "").replace("\n", " ") for param in docs}
+    kinds = get_type_hints(make)
+    for name, parameter in inspect.signature(make).parameters.items():
+        kind = kinds[name]
+        default = parameter.default if given is None else getattr(given, name)
+        if _is_group(kind):
+            section = place.add_argument_group(_title(kind)) if isinstance(place, ArgumentParser) else place
+            _add_all(section, kind, default if is_dataclass(default) else None)
+        else:
+            _add(place, parameter.replace(default=default), kind, helps[name])
+
+
+def _is_group(kind: object) -> bool:
+    return isinstance(kind, type) and is_dataclass(kind)
+
+
+def _title(group: type) -> str:
+    first = (group.__doc__ or group.__name__).strip().splitlines()[0]
+    return first.rstrip(".").lower()
+
+
+def _add(place: Any, parameter: inspect.Parameter, kind: object, text: str) -> None:
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-        parser.add_argument(parameter.name, type=kind, help=text)
+        place.add_argument(parameter.name, type=kind, help=text)
         return
     flag = f"--{parameter.name.replace('_', '-')}"
     if kind is bool:
-        parser.add_argument(flag, action="store_true", help=text)
+        place.add_argument(flag, action="store_true", help=text)
     elif parameter.default is inspect.Parameter.empty:
-        parser.add_argument(flag, type=kind, required=True, help=text)
+        place.add_argument(flag, type=kind, required=True, help=text)
     else:
-        parser.add_argument(flag, type=kind, default=parameter.default, help=text)
+        place.add_argument(flag, type=kind, default=parameter.default, help=text)

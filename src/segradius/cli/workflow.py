@@ -20,7 +20,6 @@ from segradius.cli.running import (
 )
 from segradius.core.errors import InputError
 from segradius.core.storage import write_atomically
-from segradius.core.text import parse_spec
 from segradius.data import SegmentationData
 from segradius.evaluation import (
     AttackPlan,
@@ -95,24 +94,6 @@ def carry_out(experiment: Experiment, model: Seen, data: SegmentationData, at: W
         checkpoints.tidy()
     _print(summary, reused, len(jobs) * len(data), at.folder)
     return summary
-
-
-def doubts(model: str, weights: str | None, num_classes: int, data_classes: int) -> list[str]:
-    """What is probably a mistake though nothing forbids it: a library's network without weights, classes without data.
-
-    Example:
-        >>> doubts("smp:Unet,encoder_weights=null,classes=3", None, 3, 3)
-        ['smp:Unet has no weights: give --weights FILE, or every figure is that of a random network']
-    """
-    found = []
-    spec = parse_spec(model) if not model.endswith((".yaml", ".yml")) else None
-    if spec and spec.source in ("torchvision", "smp") and weights is None and not spec.arguments.get("weights"):
-        found.append(f"{spec} has no weights: give --weights FILE, or every figure is that of a random network")
-    if num_classes > data_classes:
-        found.append(
-            f"the model predicts {num_classes} classes and the data set has {data_classes}: are these its classes?"
-        )
-    return found
 
 
 def _opened(experiment: Experiment, at: Workplace) -> Store:

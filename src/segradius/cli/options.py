@@ -1,0 +1,276 @@
+"""Options that commands share: what is asked, of which images, where the results go; and the grammar of budgets.
+
+A command takes a group of options as one argument, and `segradius.cli.parser` makes a flag of each of its fields: the
+docstring of a group is the text of ``--help``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from segradius.core import text
+from segradius.core.errors import InputError, at_least, unknown_name
+from segradius.core.text import Keyed, Listed
+
+if TYPE_CHECKING:
+    from segradius.data import SegmentationData
+    from segradius.evaluation import DataChoice, ModelChoice, Seen
+
+MASKS = (".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network.
+
+    Args:
+        weights: File with the network's weights, .safetensors or a checkpoint that holds tensors only; of a training
+            the first ones, random (by seed) without.
+        num_classes: Number of classes, where the model does not tell.
+        normalisation: imagenet, none, or a mapping of mean and std; inside the model, never done to the data. A network
+            of your own has none unless you say so.
+        outputs: What the network returns, where it is not logits, or a served target, where it is not probabilities.
+    """
+
+    weights: str | None = None
+    num_classes: int | None = None
+    normalisation: str | dict[str, Any] | None = None
+    outputs: Literal["logits", "probabilities", "scores", "labels"] | None = None
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model or target.
+
+    Args:
+        model: Network: demo, torchvision:NAME, smp:NAME, hf:NAME, package.module:callable, each with ,key=value
+            arguments, or the path of a YAML card. See segradius list models.
+        target: In place of a model, what is asked for scores only: onnx:FILE, oip:http://HOST:PORT/v2/models/NAME, each
+            with ,key=value options, or anything that model takes. See segradius list targets.
+        network: See `NetworkOptions`.
+        answers: Make the target's answers as a deployed one's: digits=3 (rounded), top=2 (only the two best classes),
+            labels, or several with commas.
+        input: Make of the images what a deployed target would: uint8, jpeg=90.
+        budget: Images that a target may answer in all, earlier runs in the folder included. Default: no limit.
+    """
+
+    model: str | None = None
+    target: str | None = None
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    answers: str | None = None
+    input: str | None = None
+    budget: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The model or the target."""
+        return self.model or self.target or ""
+
+    def check(self, classes: Collection[str]) -> None:
+        """Raise `InputError` unless it is a model or a target, with options that are for it.
+
+        Args:
+            classes: Names of the data's classes; a target of such a name is something to aim at.
+        """
+        if self.target is not None and _is_aim(self.target, classes):
+            raise InputError(
+                f"--target {self.target!r}: a target is what is attacked, as onnx:FILE or oip:URL; to aim at a class, "
+                f"use --aim {self.target}"
+            )
+        if (self.model is None) == (self.target is None):
+            given = "both were given" if self.model else "neither was given"
+            raise InputError(
+                f"give --model (a network, with its gradients) or --target (asked for scores only): {given}"
+            )
+        for name in ("answers", "input", "budget"):
+            if self.model is not None and getattr(self, name) is not None:
+                raise InputError(f"{name} is for --target, which is asked for scores only; --model was given")
+
+    def open(self, data: SegmentationData, device: str, seed: int) -> tuple[Seen, ModelChoice]:
+        """What is asked, and how an experiment describes it; what is probably a mistake is told.
+
+        Args:
+            data: The images it will be asked about.
+            device: As `RunOptions` takes it.
+            seed: Of a network without weights.
+
+        Raises:
+            InputError: See `check`; or it cannot be opened.
+        """
+        import torch
+
+        from segradius.cli.running import warn
+
+        self.check(data.classes.names)
+        torch.manual_seed(seed)  # a network without weights is at least the same one each time
+        seen, chosen = self._opened(device)
+        for doubt in doubts(self.text, self.network.weights, seen.num_classes, len(data.classes)):
+            warn(doubt)
+        return seen, chosen
+
+    def _opened(self, device: str) -> tuple[Seen, ModelChoice]:
+        from segradius import models, targets
+        from segradius.evaluation import ModelChoice
+
+        it = self.network
+        options: dict[str, Any] = vars(it) | {"device": device_name(device)}
+        colours = None if it.normalisation is None else str(it.normalisation)
+        described = (it.weights, it.num_classes, colours, it.outputs)
+        if self.target is None:
+            network = models.load_model(self.text, **options)
+            return network, ModelChoice(self.text, *described, models.fingerprint(network))
+        target = targets.open_target(self.text, **options, answers=self.answers, input=self.input, budget=self.budget)
+        mark = targets.fingerprint(target)
+        return target, ModelChoice(targets.lasting(self.text), *described, mark, True, self.answers, self.input)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The images.
+
+    Args:
+        data: Images: scenes, voc:PATH, cityscapes:PATH, ade20k:PATH, camvid:PATH or folder:PATH. See segradius list
+            data.
+        split: Part of the data set; its evaluation part by default.
+        limit: Only the first so many images.
+        stride: Only every stride-th image, as neighbouring frames of a video look alike.
+        size: Resize to height x width, as in 240x320.
+        protocol: Named preparation of images, instead of size.
+    """
+
+    data: str
+    split: str | None = None
+    limit: int | None = None
+    stride: int = 1
+    size: str | None = None
+    protocol: str | None = None
+
+    @property
+    def choice(self) -> DataChoice:
+        """How an experiment describes them."""
+        from segradius.evaluation import DataChoice
+
+        return DataChoice(self.data, self.split, text.size(self.size), self.protocol, self.limit, self.stride)
+
+    def open(self) -> SegmentationData:
+        """The images; raises `InputError` where there are none of that name."""
+        from segradius.data import open_data
+
+        return open_data(
+            self.data,
+            split=self.split,
+            size=text.size(self.size),
+            protocol=self.protocol,
+            limit=self.limit,
+            stride=self.stride,
+        )
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The run.
+
+    But for the seed, nothing here changes a number.
+
+    Args:
+        out: Folder of the report.
+        seed: Seed of all random numbers, which are drawn for each image by its id.
+        device: auto, cpu, cuda or cuda:N.
+        batch_size: Images at a time, or noisy copies of one; changes no result. Default: 8 images; 4 copies on a CPU,
+            32 elsewhere.
+        checkpoint_seconds: Seconds between checkpoints of a black-box attack or of an image's votes; 0 for one every
+            round or pass.
+        figures: Number of images in the picture.
+        overwrite: Replace what another experiment left in the folder.
+
+    Raises:
+        InputError: For a number out of range.
+    """
+
+    out: str
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int | None = None
+    checkpoint_seconds: float = 30.0
+    figures: int = 2
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            at_least(1, batch_size=self.batch_size)
+        at_least(0, figures=self.figures)
+
+    @property
+    def folder(self) -> Path:
+        """Of the report."""
+        return Path(self.out)
+
+
+def device_name(asked: str) -> str:
+    """``asked``, save that ``"auto"`` is a GPU where there is one."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+def doubts(model: str, weights: str | None, num_classes: int, data_classes: int) -> list[str]:
+    """What is probably a mistake though nothing forbids it: a library's network without weights, classes without data.
+
+    Example:
+        >>> doubts("smp:Unet,encoder_weights=null,classes=3", None, 3, 3)
+        ['smp:Unet has no weights: give --weights FILE, or every figure is that of a random network']
+    """
+    found = []
+    spec = text.parse_spec(model) if not model.endswith((".yaml", ".yml")) else None
+    if spec and spec.source in ("torchvision", "smp") and weights is None and not spec.arguments.get("weights"):
+        found.append(f"{spec} has no weights: give --weights FILE, or every figure is that of a random network")
+    if num_classes > data_classes:
+        found.append(
+            f"the model predicts {num_classes} classes and the data set has {data_classes}: are these its classes?"
+        )
+    return found
+
+
+def budgets(
+    norm: Listed | None, eps: Keyed | None, default: Mapping[str, float] | None = None
+) -> list[tuple[str, float]]:
+    """Pairs of norm and ε, the paper's ε where none is given.
+
+    Args:
+        norm: Norms; None for those that ``eps`` names, or else l2.
+        eps: ``"1.5"`` for a single norm; ``"l2=0.5,1.0,linf=4/255"`` for several norms or budgets.
+        default: ε by norm where none is given; None for the paper's in white-box attacks.
+
+    Raises:
+        InputError: ε ≤ 0 or no number, an unknown norm, or a budget whose norm cannot be told.
+
+    Example:
+        >>> budgets("l2,linf", "l2=0.5,1.5")
+        [('l2', 0.5), ('l2', 1.5), ('linf', 0.006)]
+        >>> budgets(None, "linf=4/255")[0][0]
+        'linf'
+    """
+    from segradius.threats.threat import NORMS, parse_eps
+
+    given = text.pairs(eps) if eps is not None else []
+    named = list(dict.fromkeys(key for key, _ in given if key))
+    norms = list(dict.fromkeys(text.names(norm))) if norm is not None else named or ["l2"]
+    for name in [*norms, *named]:
+        if name not in NORMS:
+            raise unknown_name("norm", name, NORMS)
+        if name not in norms:
+            raise InputError(f"eps is given for {name}, but norm is {','.join(norms)}")
+    if len(norms) > 1 and any(not key for key, _ in given):
+        raise InputError(f"with the norms {','.join(norms)} say which eps is whose, as in l2=1.5,linf=4/255")
+    found = [(key or norms[0], parse_eps(value)) for key, values in given for value in values.split(",")]
+    usual = {name: norm.default_eps for name, norm in NORMS.items()} if default is None else default
+    return [budget for name in norms for budget in ([f for f in found if f[0] == name] or [(name, usual[name])])]
+
+
+def _is_aim(asked: str, classes: Collection[str]) -> bool:
+    """Whether a text was probably meant for ``--aim``: random, a class by name or number, or a mask image."""
+    named = asked.casefold() in {"random", *(name.casefold() for name in classes)}
+    return named or asked.lstrip("-").isdigit() or Path(asked).suffix.lower() in MASKS
