@@ -14,14 +14,17 @@ with the nearest known one (`refuse_unknown`).
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from segradius.core.errors import InputError, unknown_name
+
+T = TypeVar("T")
 
 Listed = str | Sequence[str]
 """Names with commas between them, or a list from a YAML file."""
@@ -106,6 +109,32 @@ def refuse_unknown(kind: str, given: Iterable[str], known: Iterable[str]) -> Non
     for name in given:
         if name not in names:
             raise unknown_name(kind, name, names)
+
+
+def from_mapping(make: Callable[..., T], given: object, kind: str) -> T:
+    """What ``make`` makes of a mapping of its arguments, as a YAML file or an option gives it.
+
+    Args:
+        make: A dataclass, or a function.
+        given: The mapping.
+        kind: What one of its keys is, for error messages: "size key".
+
+    Raises:
+        InputError: It is no mapping, a key is unknown, or one is missing; and whatever ``make`` says of a bad value.
+
+    Example:
+        >>> from_mapping(Spec, {"source": "", "nam": "demo"}, "model key")
+        Traceback (most recent call last):
+        segradius.core.errors.InputError: unknown model key 'nam'; did you mean 'name'? Known: arguments, name, source
+    """
+    known = inspect.signature(make).parameters
+    if not isinstance(given, Mapping):
+        raise InputError(f"{given!r} is no mapping; expected a {kind} and its value, of {', '.join(known)}")
+    refuse_unknown(kind, map(str, given), known)
+    try:
+        return make(**given)
+    except TypeError as error:
+        raise InputError(f"{kind}s {', '.join(map(repr, given)) or 'missing'}: {error}") from error
 
 
 def value_of(text: str) -> Any:
