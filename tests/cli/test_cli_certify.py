@@ -404,12 +404,7 @@ def test_a_server_is_asked_nothing_twice_when_a_budget_runs_out_on_the_way(place
 def test_an_onnx_file_votes_as_the_network(place):
     for library_ in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(library_)
-    sys.path.insert(0, str(Path(__file__).parents[2] / "studies"))
-    try:
-        from export_onnx import export
-    finally:
-        sys.path.pop(0)
-    export(sr.wrap(loaded(place), num_classes=3), place / "net.onnx", 8, 10)
+    sr.models.export_onnx(sr.wrap(loaded(place), num_classes=3), place / "net.onnx", 8, 10)
     assert certify("model") == 0
     assert certify("file", "--target", "onnx:net.onnx") == 0
     for image in IDS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from targets.oip_stub import Stub, serving
 
 __all__ = ["place"]
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "studies"
 CLOSE = {"rtol": 0, "atol": 1e-5}
 
 
@@ -30,12 +28,7 @@ def lines(folder: str, name: str) -> list[dict[str, str]]:
 
 
 def exported(folder: Path) -> Path:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        from export_onnx import export
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    export(sr.wrap(loaded(folder), num_classes=3), folder / "net.onnx", 8, 10)
+    sr.models.export_onnx(sr.wrap(loaded(folder), num_classes=3), folder / "net.onnx", 8, 10)
     return folder / "net.onnx"
 
 
@@ -280,12 +273,7 @@ def test_the_camvid_network_and_its_file_and_server_give_the_same_perturbation(
     sums of many, keep that; local_pbgd steps by signs in l∞, which amplify it where a gain is zero up to rounding.
     """
     monkeypatch.chdir(tmp_path)
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        from export_onnx import export
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    export(camvid_model, tmp_path / "net.onnx", 120, 160)
+    sr.models.export_onnx(camvid_model, tmp_path / "net.onnx", 120, 160)
 
     def scores(images: np.ndarray) -> np.ndarray:
         torch.set_num_threads(1)

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 from segradius.cli.attack import attack
 from segradius.cli.certify import certify
 from segradius.cli.demo import demo
+from segradius.cli.export import export
 from segradius.cli.list import list_names
 from segradius.cli.models import models
 from segradius.cli.parser import call, gather, make_parser
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "attack": attack,
     "certify": certify,
     "demo": demo,
+    "export": export,
     "list": list_names,
     "models": models,
     "train": train,
@@ -45,6 +47,7 @@ EXAMPLES = {
   segradius certify --model demo --data scenes:48x64 --sigma 0.1 --n 200 --limit 4 --attack cr_pgd,sea --out checked
   segradius certify --config certify.yaml --early-stop 0.01""",
     "demo": "example:\n  segradius demo --out my-demo",
+    "export": "example:\n  segradius export --model card.yaml --size 240x320 --out model.onnx",
     "list": "example:\n  segradius list attacks",
     "models": "example:\n  segradius models convert train_epoch_50.pth pspnet50_voc.safetensors",
     "train": """examples:

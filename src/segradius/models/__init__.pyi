@@ -5,6 +5,7 @@ from .checkpoints import convert as convert
 from .checkpoints import load_into as load_into
 from .checkpoints import load_state as load_state
 from .demo import DemoNetwork as DemoNetwork
+from .export import export_onnx as export_onnx
 from .identity import fingerprint as fingerprint
 from .loading import load_model as load_model
 from .preprocessing import Normalisation as Normalisation

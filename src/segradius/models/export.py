@@ -1,0 +1,53 @@
+"""A model as an ONNX file that takes images in [0, 1] and gives class probabilities: a target for black-box attacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from segradius.core.errors import missing_extra
+from segradius.models.segmenter import AsModule, Segmenter
+
+
+def export_onnx(model: Segmenter, path: str | Path, height: int, width: int) -> None:
+    """Write ``model`` to ``path``, weights included; normalisation, padding and softmax are inside.
+
+    The file's input ``images`` is (N, 3, height, width) in [0, 1] for any N ≥ 1, its output ``probabilities`` is
+    (N, C, height, width), as `Segmenter.scores` has it. The model is left as it was found.
+
+    Args:
+        model: From `wrap` or `load_model`.
+        path: File to write.
+        height: Of the images.
+        width: Of the images.
+
+    Raises:
+        InputError: The model does not take such images.
+        MissingExtraError: The extra ``export`` is not installed.
+
+    Example:
+        >>> from segradius.models import load_model
+        >>> export_onnx(load_model("demo"), "demo.onnx", 96, 128)  # doctest: +SKIP
+    """
+    try:
+        import onnxscript  # noqa: F401  what the exporter needs
+    except ModuleNotFoundError as error:
+        raise missing_extra("onnxscript", "export") from error
+    # Two images: a batch of one would be taken for a constant.
+    images = torch.rand(2, 3, height, width, device=model.device)
+    model.check(images)  # also makes what the model caches, which must not be made while it is traced
+    with model.frozen(), torch.no_grad():
+        program = torch.onnx.export(
+            nn.Sequential(AsModule(model), nn.Softmax(1)).eval(),
+            (images,),
+            dynamo=True,  # the older exporter has no adaptive pooling to sizes that do not divide
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            input_names=["images"],
+            output_names=["probabilities"],
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path))
