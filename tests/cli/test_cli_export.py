@@ -17,7 +17,7 @@ def test_the_file_answers_as_the_network_does(tmp_path: Path, capsys: pytest.Cap
     pytest.importorskip("onnxscript")
     path = tmp_path / "demo.onnx"
     assert main(["export", "--model", "demo", "--size", "48x64", "--out", str(path)]) == 0
-    assert f"demo.onnx: 8 classes, 48 x 64, {path.stat().st_size:,} bytes" in capsys.readouterr().out
+    assert f"demo.onnx: 8 classes, 48x64, {path.stat().st_size:,} bytes" in capsys.readouterr().out
     images = torch.rand(3, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     answered = open_target(f"onnx:{path}").scores(images)
     torch.testing.assert_close(answered, sr.load_model("demo").scores(images), atol=1e-5, rtol=0)
