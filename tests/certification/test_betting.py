@@ -164,12 +164,12 @@ def test_the_default_grid_is_the_radius_in_steps_of_a_twentieth_of_sigma() -> No
 
 @pytest.mark.parametrize("grid", [(), (0.5, 0.5), (0.6, 0.5), (0.0, 0.5), (0.5, 1.0)])
 def test_grids_that_are_none(grid: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match="grid must ascend"):
+    with pytest.raises(InputError, match="grid is .*ascending"):
         Betting(0.1, 10, grid)
 
 
 def test_other_errors() -> None:
-    with pytest.raises(InputError, match="group must be ≥ 1, got 0"):
+    with pytest.raises(InputError, match="group is 0; expected at least 1"):
         Betting(0.1, 10, group=0)
     with pytest.raises(InputError, match="at least 1e-30"):
         Betting(1e-31, 10)

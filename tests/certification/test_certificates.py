@@ -90,14 +90,17 @@ def test_with_two_classes_in_all_the_forms_agree_but_for_the_split_error():
     )
 
 
-def test_a_family_is_tested_alone_and_at_its_own_size():
-    votes = votes_of([[1, 0]] * 50, [[60, 40]] + [[98, 2]] * 49)
-    family = torch.zeros(1, 50, dtype=torch.bool)
-    family[0, :2] = True
-    for certify in (SegCertify(tau=0.5), PixelRadii()):
-        found = certify(votes, family)
-        assert not found.certified[~family].any()
-    assert PixelRadii(0.001)(votes, family).radius[0, 1] > PixelRadii(0.001)(votes).radius[0, 1]
+def test_the_error_rate_is_split_over_the_pixels_of_the_image():
+    few, many = ([[60, 40]] + [[98, 2]] * others for others in (1, 49))
+    for test in (PixelRadii(0.001), PixelRadii(0.001, "two")):
+        small, large = (test(votes_of([[1, 0]] * len(counts), counts)) for counts in (few, many))
+        assert small.radius[0, 1] > large.radius[0, 1] > 0
+    needed = []
+    for pixels in (2, 50):
+        tried = [[[s, 100 - s]] + [[50, 50]] * (pixels - 1) for s in range(101)]
+        test = SegCertify(0.5, correction="bonferroni")
+        needed.append([bool(test(votes_of([[1, 0]] * pixels, counts)).certified[0, 0]) for counts in tried].index(True))
+    assert needed[0] < needed[1]
 
 
 def test_radii_refuse_votes_that_were_looked_at():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import segradius as sr
 from segradius.core.errors import InputError
-from segradius.radius.exact import check_affine, exact_radius, pointwise_radius
+from segradius.radius.exact import check_affine, exact_radius
 from tiny import CLASSES, batch, linear, network
 
 
@@ -30,7 +30,6 @@ def test_a_pointwise_convolution_has_the_closed_form() -> None:
         z, c = logits[n, :, y, x], int(logits[n, :, y, x].argmax())
         expected[n, y, x] = min((z[c] - z[j]) / (weight[c] - weight[j]).norm() for j in range(CLASSES) if j != c)
     torch.testing.assert_close(exact_radius(model, images), expected)
-    torch.testing.assert_close(pointwise_radius(weight, logits), expected)
 
 
 def test_two_classes_whose_margin_is_one_plane() -> None:

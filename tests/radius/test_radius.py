@@ -80,10 +80,18 @@ def test_noise_is_clamped_to_the_box_unless_switched_off() -> None:
     assert seen[1].max() > 1
 
 
-@pytest.mark.parametrize(("sigma", "samples"), [(0.0, 8), (-1.0, 8), (0.1, 0), (float("nan"), 8)])
-def test_bad_sigma_or_samples_is_named(sigma: float, samples: int) -> None:
+@pytest.mark.parametrize(
+    ("sigma", "samples", "message"),
+    [
+        (0.0, 8, "sigma is 0.0; expected more than 0"),
+        (-1.0, 8, "sigma is -1.0; expected more than 0"),
+        (0.1, 0, "samples is 0; expected at least 1"),
+        (float("nan"), 8, "sigma is nan; expected more than 0"),
+    ],
+)
+def test_bad_sigma_or_samples_is_named(sigma: float, samples: int, message: str) -> None:
     images, _ = batch()
-    with pytest.raises(InputError, match="sigma must be positive and samples at least 1"):
+    with pytest.raises(InputError, match=message):
         smoothed_probabilities(sr.wrap(network(), num_classes=CLASSES), images, KEYS, sigma=sigma, samples=samples)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from segradius.certification.bounds import check, checked_mean
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, at_least, must
 
 #: Candidates m = Φ(z), z = 0, 0.05 … 4: the radius is σ·z, and there is none at p ≤ ½.
 RADIUS_GRID: tuple[float, ...] = tuple(torch.special.ndtr(torch.linspace(0, 4, 81, dtype=torch.float64)).tolist())
@@ -81,13 +81,11 @@ class Betting:
 
     def __post_init__(self) -> None:
         check(self.trials, self.alpha)
-        if self.alpha < _SMALLEST_ALPHA:
-            raise InputError(f"alpha must be at least {_SMALLEST_ALPHA}, got {self.alpha}")
-        if self.group < 1:
-            raise InputError(f"group must be ≥ 1, got {self.group}")
+        at_least(_SMALLEST_ALPHA, alpha=self.alpha)
+        at_least(1, group=self.group)
         ends = (0.0, *self.grid, 1.0)
-        if not self.grid or any(low >= high for low, high in pairwise(ends)):
-            raise InputError(f"grid must ascend within (0, 1) and not be empty, got {tuple(self.grid)}")
+        ascending = all(low < high for low, high in pairwise(ends))
+        must(len(self.grid) > 0 and ascending, "grid", tuple(self.grid), "ascending numbers in (0, 1), one or more")
 
     def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Bets:
         """Capital 1 for every candidate and pixel of ``shape``, before any draw."""

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, at_least, within
 
 # Sums of float32 softmax outputs may exceed the number of draws by their rounding, and by no more.
 _ROUNDING = 1e-5
@@ -114,10 +114,8 @@ def bernstein_lower(total: Tensor, squares: Tensor, trials: int, alpha: float) -
 
 def check(trials: int, alpha: float) -> None:
     """Raise `InputError` unless ``trials`` ≥ 1 and ``alpha`` lies in (0, 1)."""
-    if trials < 1:
-        raise InputError(f"trials must be ≥ 1, got {trials}")
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha must lie in (0, 1), got {alpha}")
+    at_least(1, trials=trials)
+    within("(0, 1)", alpha=alpha)
 
 
 def checked_mean(total: Tensor, trials: int) -> Tensor:

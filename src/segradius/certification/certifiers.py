@@ -17,7 +17,7 @@ from segradius.certification.bounds import clopper_pearson_lower, clopper_pearso
 from segradius.certification.certificate import Certificate, rounded_down
 from segradius.certification.testing import CORRECTIONS, anytime_p_values, p_values, rejected
 from segradius.certification.votes import Votes
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.errors import InputError, one_of, unknown_name, within
 
 PROMISES = {"none": "pixel", "bonferroni": "image", "holm": "image", "by": "share"}
 
@@ -52,10 +52,8 @@ class SegCertify:
     k: int = 1
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.tau < 1:
-            raise InputError(f"tau is {self.tau}; expected at least 0.5 and below 1")
-        if not 0 < self.alpha < 1:
-            raise InputError(f"alpha is {self.alpha}; expected a probability in (0, 1)")
+        within("[0.5, 1)", tau=self.tau)
+        within("(0, 1)", alpha=self.alpha)
         if self.k < 1 or (self.k > 1 and self.correction != "kfwer"):
             raise InputError(f"k is {self.k} with the correction {self.correction}; only kfwer takes k above 1")
         CORRECTIONS[self.correction]
@@ -69,26 +67,19 @@ class SegCertify:
         """What the error rate refers to."""
         return PROMISES.get(self.correction, f"fewer than {self.k} pixels")
 
-    def __call__(self, votes: Votes, family: Tensor | None = None) -> Certificate:
-        """The certificate that follows from votes.
+    def __call__(self, votes: Votes) -> Certificate:
+        """The certificate of an image that follows from its votes."""
+        return self.certify(votes, votes.successes)
 
-        Args:
-            votes: Of one image.
-            family: (H, W) bool, the pixels that are tested; None for all. It must not depend on the votes.
-        """
-        return self.certify(votes, votes.guess, votes.successes, family)
-
-    def certify(
-        self, votes: Votes, guess: Tensor, successes: Tensor, family: Tensor | None = None, level: Tensor | None = None
-    ) -> Certificate:
-        """As above, for any guess (H, W) made from the first votes and its number of later votes (H, W)."""
+    def certify(self, votes: Votes, successes: Tensor, level: Tensor | None = None) -> Certificate:
+        """As above, for the later votes (H, W) that count for the guess, which may be those of its group."""
         test = anytime_p_values if votes.looks else p_values
         p = test(successes, votes.n, self.tau)
-        passed = rejected(p, self.alpha, self.correction, self.k, family) & votes.finite
+        passed = rejected(p, self.alpha, self.correction, self.k) & votes.finite
         radius = rounded_down(self.radius(votes.sigma) * passed.double())
-        return Certificate(guess, passed, radius, votes.sigma, self.alpha, self.promise, level)
+        return Certificate(votes.guess, passed, radius, votes.sigma, self.alpha, self.promise, level)
 
-    def decided(self, most: int, undecided: float = 0.0, family: Tensor | None = None) -> Callable[[Votes], bool]:
+    def decided(self, most: int, undecided: float = 0.0) -> Callable[[Votes], bool]:
         """A rule for `Sampling.enough`: stop once nearly every pixel is certified or beyond hope.
 
         Beyond hope is a pixel that would not be certified though all copies still to come voted for it. Stopping is
@@ -96,15 +87,14 @@ class SegCertify:
 
         Args:
             most: n, the copies that may be drawn.
-            undecided: Share of the tested pixels that may be left undecided.
-            family: As above.
+            undecided: Share of the pixels that may be left undecided.
         """
 
         def enough(votes: Votes) -> bool:
             hope = votes.successes + (most - votes.n)
             later = anytime_p_values(hope, most, self.tau)
-            open_ = rejected(later, self.alpha, self.correction, self.k, family) & ~self(votes, family).certified
-            return int(open_.sum()) <= undecided * (open_.numel() if family is None else int(family.sum()))
+            open_ = rejected(later, self.alpha, self.correction, self.k) & ~self(votes).certified
+            return int(open_.sum()) <= undecided * open_.numel()
 
         return enough
 
@@ -131,24 +121,16 @@ class PixelRadii:
     simultaneous: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
-            raise InputError(f"alpha is {self.alpha}; expected a probability in (0, 1)")
-        if self.form not in ("one", "two"):
-            raise InputError(f"form must be 'one' or 'two', got {self.form!r}")
+        within("(0, 1)", alpha=self.alpha)
+        one_of(("one", "two"), form=self.form)
 
-    def __call__(self, votes: Votes, family: Tensor | None = None) -> Certificate:
-        """The certificate that follows from votes.
-
-        Args:
-            votes: Of one image, all copies drawn without looking.
-            family: (H, W) bool, the pixels that are tested; None for all.
-        """
+    def __call__(self, votes: Votes) -> Certificate:
+        """The certificate of an image that follows from its votes, all drawn without looking."""
         if votes.looks:
             raise InputError("radii of pixels need a number of copies that was fixed before; leave out early stopping")
-        tested = torch.ones_like(votes.guess, dtype=torch.bool) if family is None else family
-        share = self.alpha / max(int(tested.sum()), 1) if self.simultaneous else self.alpha
+        share = self.alpha / max(votes.guess.numel(), 1) if self.simultaneous else self.alpha
         normalised = (self._one if self.form == "one" else self._two)(votes, share)
-        sound = (normalised > 0) & tested & votes.finite
+        sound = (normalised > 0) & votes.finite
         radius = rounded_down(torch.where(sound, votes.sigma * normalised, 0.0))
         promise = "image" if self.simultaneous else "pixel"
         return Certificate(votes.guess, radius > 0, radius, votes.sigma, self.alpha, promise)
@@ -228,10 +210,9 @@ class Adaptive:
     gap: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gap <= 1:
-            raise InputError(f"gap is {self.gap}; expected a share in [0, 1]")
+        within("[0, 1]", gap=self.gap)
 
-    def __call__(self, votes: Votes, family: Tensor | None = None) -> Certificate:
+    def __call__(self, votes: Votes) -> Certificate:
         """The certificate; its ``guess`` stays a class, its ``level`` says of which groups the promise speaks."""
         chosen = torch.zeros_like(votes.guess)
         settled = torch.zeros_like(votes.guess, dtype=torch.bool)
@@ -245,7 +226,7 @@ class Adaptive:
             chosen = torch.where(now, level, chosen)
             successes = torch.where(now, (votes.counts * mine).sum(0), successes)
             settled |= now
-        return self.test.certify(votes, votes.guess, successes, family, chosen)
+        return self.test.certify(votes, successes, chosen)
 
 
 def _same(groups: Tensor) -> Tensor:

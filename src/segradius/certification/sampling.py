@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from segradius.core.contracts import Journal
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, at_least, within
 from segradius.core.randomness import Randomness
-
-#: Copies in one pass where none is asked for: more are slower for the cache of a CPU, fewer idle an accelerator.
-COPIES = {"cpu": 4}
-COPIES_ELSEWHERE = 32
+from segradius.radius.smoothing import passes
 
 #: From noisy copies (k, 3, H, W) to logits, scores or probabilities (k, C, H, W).
 Answer = Callable[[Tensor], Tensor]
@@ -45,8 +42,7 @@ class Noise:
     where: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < float("inf"):
-            raise InputError(f"sigma is {self.sigma}; expected a positive number, images being in [0, 1]")
+        within("(0, inf)", sigma=self.sigma)
         if self.where is not None and (self.where.dtype != torch.bool or self.where.ndim != 2):
             raise InputError(f"where is {self.where.dtype} {tuple(self.where.shape)}; expected bool (H, W)")
 
@@ -89,9 +85,8 @@ def answers(
     Yields:
         (k, C, H, W), in the order of the copies.
     """
-    size = together or COPIES.get(image.device.type, COPIES_ELSEWHERE)
-    for start in range(first, first + count, size):
-        yield answer(noise.copies(image, randomness, start, min(size, first + count - start)))
+    for start, some in passes(first, first + count, image.device, together=together):
+        yield answer(noise.copies(image, randomness, start, some))
 
 
 @dataclass(frozen=True)
@@ -119,11 +114,9 @@ class Sampling:
     every: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("n0", "n", "every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.together is not None and self.together < 1:
-            raise InputError(f"together is {self.together}; expected at least 1")
+        at_least(1, n0=self.n0, n=self.n, every=self.every)
+        if self.together is not None:
+            at_least(1, together=self.together)
 
     @property
     def copies(self) -> int:

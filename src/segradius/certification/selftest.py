@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -70,17 +69,12 @@ def self_test(
     return summarise(checks, alpha)
 
 
-@dataclass(frozen=True)
 class Brightness:
     """Two classes, the second where the mean of the three colours is above ½; each pixel for itself."""
 
-    num_classes: int = 2
-    name: str = "brightness"
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """Logits with gradients."""
-        return frozenset({LOGITS})
+    num_classes = 2
+    name = "brightness"
+    offers = frozenset({LOGITS})
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, 2, H, W) of images (N, 3, H, W)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from segradius.certification.sampling import COPIES, COPIES_ELSEWHERE, Noise
+from segradius.certification.sampling import Noise
 from segradius.core.contracts import LOGITS, Model
-from segradius.core.errors import InputError
+from segradius.core.errors import at_least
 from segradius.core.ledger import Ledger
 from segradius.core.randomness import Randomness
+from segradius.radius.smoothing import passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +54,11 @@ class Smoothed:
     seed: int = 0
     keep: int = 8
 
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise InputError(f"samples is {self.samples}; expected at least 1 noisy copy")
-        if self.keep < 0:
-            raise InputError(f"keep is {self.keep}; expected a number of noisy copies")
+    offers = frozenset({LOGITS})
 
-    @property
-    def offers(self) -> frozenset[str]:
-        """Logits with gradients."""
-        return frozenset({LOGITS})
+    def __post_init__(self) -> None:
+        at_least(1, samples=self.samples)
+        at_least(0, keep=self.keep)
 
     @property
     def num_classes(self) -> int:
@@ -77,7 +72,12 @@ class Smoothed:
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Log-probabilities (N, C, H, W) of images (N, 3, H, W), differentiable in them; M passes over each image."""
-        parts = [part(images, precision) for part in self._parts(images)]
+        kept = min(self.keep, self.samples)
+        # The noise is keyed and the network frozen, so there is no random state to restore.
+        again = partial(checkpoint, self._part, use_reentrant=False, preserve_rng_state=False)
+        size = images.device, len(images)
+        parts = [self._part(*some, images, precision) for some in passes(0, kept, *size)]
+        parts += [again(*some, images, precision) for some in passes(kept, self.samples, *size)]
         return torch.stack(parts).logsumexp(0) - math.log(self.samples)
 
     def frozen(self) -> AbstractContextManager[object]:
@@ -94,18 +94,8 @@ class Smoothed:
             found.passes[purpose][1] = backward * self.samples
         return found
 
-    def _parts(self, images: Tensor) -> Iterator[partial[Tensor]]:
-        """Functions of images and precision: log of the summed softmax of a few copies each, (N, C, H, W)."""
-        size = max(1, COPIES.get(images.device.type, COPIES_ELSEWHERE) // len(images))
-        kept = min(self.keep, self.samples)
-        for first, end in ((0, kept), (kept, self.samples)):
-            for start in range(first, end, size):
-                part = partial(self._part, start, min(size, end - start))
-                # The noise is keyed and the network frozen, so there is no random state to restore.
-                again = partial(checkpoint, part, use_reentrant=False, preserve_rng_state=False)
-                yield part if start < kept else again
-
     def _part(self, first: int, count: int, images: Tensor, precision: torch.dtype | None) -> Tensor:
+        """Log of the summed softmax of a few copies, (N, C, H, W)."""
         keys = Randomness(self.seed, ("",)).spawn("smoothed model")
         # Copies of nothing are the noise alone: drawn once for all images, and the sum has a gradient.
         drawn = replace(self.noise, clamp=False).copies(torch.zeros_like(images[0]), keys, first, count)

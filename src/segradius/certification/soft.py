@@ -20,7 +20,7 @@ from segradius.certification.certificate import Certificate, rounded_down
 from segradius.certification.certifiers import quantile
 from segradius.certification.sampling import Answer, Sampling, draw
 from segradius.core.contracts import Journal
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, within
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
 
@@ -136,8 +136,7 @@ class SoftRadii:
     bound: str = DEFAULT
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
-            raise InputError(f"alpha is {self.alpha}; expected a probability in (0, 1)")
+        within("(0, 1)", alpha=self.alpha)
         SOFT_BOUNDS[self.bound]
 
     def __call__(

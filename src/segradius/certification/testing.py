@@ -14,7 +14,7 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from segradius.core.errors import InputError
+from segradius.core.errors import at_least, within
 from segradius.core.registry import Registry
 
 #: From p-values (N,), α and k to which hypotheses are rejected, (N,) bool.
@@ -72,7 +72,7 @@ def anytime_p_values(successes: Tensor, trials: int, tau: float) -> Tensor:
     return _look_up(np.exp(-log_e.clip(min=0)), successes)
 
 
-def rejected(p: Tensor, alpha: float, correction: str = "holm", k: int = 1, family: Tensor | None = None) -> Tensor:
+def rejected(p: Tensor, alpha: float, correction: str = "holm", k: int = 1) -> Tensor:
     """Which hypotheses are rejected, with the promise of a correction.
 
     Args:
@@ -82,7 +82,6 @@ def rejected(p: Tensor, alpha: float, correction: str = "holm", k: int = 1, fami
             1 − α), ``kfwer`` (fewer than k errors with that probability), ``by`` (α bounds the expected share of
             errors among what is certified).
         k: Of ``kfwer``.
-        family: Bool, the shape of p: only these are tested, and none of the others is rejected; None for all.
 
     Raises:
         InputError: For α, k or a name that is none.
@@ -93,15 +92,9 @@ def rejected(p: Tensor, alpha: float, correction: str = "holm", k: int = 1, fami
         >>> rejected(torch.tensor([0.010, 0.015, 0.5]), 0.03, "holm").tolist()
         [True, True, False]
     """
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha is {alpha}; expected a probability in (0, 1)")
-    if k < 1:
-        raise InputError(f"k is {k}; expected at least 1")
-    correct = CORRECTIONS[correction]
-    tested = torch.ones_like(p, dtype=torch.bool) if family is None else family
-    found = torch.zeros_like(tested)
-    found[tested] = correct(p[tested].double(), alpha, k)
-    return found
+    within("(0, 1)", alpha=alpha)
+    at_least(1, k=k)
+    return CORRECTIONS[correction](p.flatten().double(), alpha, k).view(p.shape)
 
 
 @CORRECTIONS.register("none")
@@ -153,7 +146,5 @@ def _look_up(table: np.ndarray, successes: Tensor) -> Tensor:
 
 
 def _check(trials: int, tau: float) -> None:
-    if trials < 1:
-        raise InputError(f"{trials} noisy copies; expected at least 1")
-    if not 0 < tau < 1:
-        raise InputError(f"tau is {tau}; expected a probability in (0, 1)")
+    at_least(1, trials=trials)
+    within("(0, 1)", tau=tau)

@@ -173,7 +173,7 @@ def _certify(run: CertifyRun, sample: Sample, certify: Mapping[str, Certify], re
         progress=tell,
         journal=journal,
     )
-    certificates = {name: test(votes, None) for name, test in certify.items()}
+    certificates = {name: test(votes) for name, test in certify.items()}
     records.put(_finished(run, Subject(sample, votes, certificates, where), record))
     journal.remove()
     run.progress(sample.id, smoothing.n0 + smoothing.n - told)  # sampling may stop early

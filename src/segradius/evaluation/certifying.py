@@ -15,8 +15,8 @@ from segradius.evaluation.crosschecking import CrossChecking
 from segradius.evaluation.experiment import TARGET_ONLY, DataChoice, ModelChoice
 from segradius.evaluation.identity import conflict, fingerprint_of, plain
 
-#: From votes and the tested pixels, (H, W) bool or None for all, to a certificate.
-Certify = Callable[[Votes, Tensor | None], Certificate]
+#: From the votes of an image to its certificate.
+Certify = Callable[[Votes], Certificate]
 
 Groupings = tuple[Mapping[str, Sequence[str]], ...]
 

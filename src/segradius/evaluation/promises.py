@@ -51,7 +51,7 @@ def least_copies(smoothing: Smoothing, pixels: int, most: int = 10**6) -> int | 
 
     def possible(n: int) -> bool:
         votes = _unanimous(pixels, n, smoothing)
-        return all(bool(each(votes, None).certified.any()) for each in certify)
+        return all(bool(each(votes).certified.any()) for each in certify)
 
     high = 1
     while not possible(high):

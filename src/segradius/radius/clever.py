@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segradius.core.contracts import LogitModel
-from segradius.core.errors import InputError
+from segradius.core.errors import at_least, within
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
@@ -129,11 +129,9 @@ class Ball:
     probes: int = 4
 
     def __post_init__(self) -> None:
-        if not 0 < self.radius < float("inf"):
-            raise InputError(f"radius must be positive and finite, got {self.radius}")
-        if self.batches < 1 or self.samples < 1 or self.probes < 0:
-            given = f"batches={self.batches}, samples={self.samples}, probes={self.probes}"
-            raise InputError(f"batches and samples must be at least 1 and probes 0 or more, got {given}")
+        within("(0, inf)", radius=self.radius)
+        at_least(1, batches=self.batches, samples=self.samples)
+        at_least(0, probes=self.probes)
 
     def point(self, images: Tensor, randomness: Randomness, place: str, step: int) -> Tensor:
         """One point of each image's ball, uniform, not clamped; (N, 3, H, W)."""

@@ -18,8 +18,7 @@ def exact_radius(model: LogitModel, images: Tensor) -> Tensor:
     """Distance (l2, over the image, without the box) to the nearest image where a pixel's prediction changes.
 
     For affine logits the margin z_ic − z_ij falls to zero on a plane at the distance (z_ic − z_ij) / ‖J_ic − J_ij‖; the
-    radius is the least over the classes j. It costs a backward pass for each pixel and class: images must be tiny. For
-    a 1×1 convolution `pointwise_radius` has no such limit.
+    radius is the least over the classes j. It costs a backward pass for each pixel and class: images must be tiny.
 
     Args:
         model: Anything with differentiable ``.logits(images)``, affine in the images.
@@ -42,27 +41,8 @@ def exact_radius(model: LogitModel, images: Tensor) -> Tensor:
     with torch.no_grad():
         logits = model.logits(images)
     classes = predict(logits)[1]
-    return _radius(logits, classes, gradient_norms(model, images, classes).view_as(logits))
-
-
-def pointwise_radius(weight: Tensor, logits: Tensor) -> Tensor:
-    """`exact_radius` of a 1×1 convolution in closed form: a pixel's logits depend on its own three values alone.
-
-    Args:
-        weight: (C, 3), with respect to images in [0, 1].
-        logits: (N, C, H, W).
-
-    Returns:
-        (N, H, W).
-
-    Example:
-        >>> weight = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
-        >>> pointwise_radius(weight, torch.tensor([7.0, 0.0]).view(1, 2, 1, 1))
-        tensor([[[1.4000]]])
-    """
-    classes = predict(logits)[1]
-    distances = (weight.unsqueeze(1) - weight).square().sum(2).sqrt()
-    return _radius(logits, classes, distances[classes].movedim(-1, 1))
+    slopes = gradient_norms(model, images, classes).view_as(logits)
+    return plane_distances(differences(logits, classes), slopes, classes).amin(1)
 
 
 def check_affine(model: LogitModel, images: Tensor, tries: int = 4) -> None:
@@ -80,8 +60,3 @@ def check_affine(model: LogitModel, images: Tensor, tries: int = 4) -> None:
                     f"the model is not affine: halfway between two images its logits, of size {size:.3g}, are off the "
                     f"line by {off:.3g}; exact radii need logits that are affine in the image"
                 )
-
-
-def _radius(logits: Tensor, classes: Tensor, slopes: Tensor) -> Tensor:
-    """min_j (z_c − z_j) / slope over the other classes, (N, H, W)."""
-    return plane_distances(differences(logits, classes), slopes, classes).amin(1)

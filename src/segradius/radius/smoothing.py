@@ -6,7 +6,7 @@ guides an attack; a radius that must *hold* needs a confidence bound and belongs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segradius.core.contracts import LogitModel
-from segradius.core.errors import InputError
+from segradius.core.errors import at_least, one_of, positive
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
@@ -22,9 +22,9 @@ from segradius.core.randomness import Randomness
 #: Largest probability that is told from 1: Φ⁻¹ then stays below 4.62, as in the paper's published code.
 CEILING = 0.999998
 
-# Noisy copies are grouped to about this many a pass: more are slower for the cache of a CPU, fewer idle an accelerator.
-_IMAGES_PER_PASS = {"cpu": 4}
-_IMAGES_PER_PASS_ELSEWHERE = 32
+# Images in a pass, about: more are slower for the cache of a CPU, fewer idle an accelerator.
+_TOGETHER = {"cpu": 4}
+_TOGETHER_ELSEWHERE = 32
 
 
 @dataclass(frozen=True)
@@ -143,18 +143,37 @@ def mean_over_noise(
     Raises:
         InputError: For σ ≤ 0 or M < 1.
     """
-    if not sigma > 0 or samples < 1:
-        raise InputError(f"sigma must be positive and samples at least 1, got sigma={sigma}, samples={samples}")
-    group = max(1, _IMAGES_PER_PASS.get(images.device.type, _IMAGES_PER_PASS_ELSEWHERE) // len(images))
+    positive(sigma=sigma)
+    at_least(1, samples=samples)
     total: Tensor | None = None
-    for first in range(0, samples, group):
-        count = min(group, samples - first)
+    for first, count in passes(0, samples, images.device, len(images)):
         noisy = torch.cat([images + sigma * _noise(images, randomness, step, first + j) for j in range(count)])
         found = probabilities(noisy.clamp_(0, 1) if clamp else noisy)
         found = found.view(count, len(images), *found.shape[1:]).sum(0)
         total = found if total is None else total.add_(found)
     assert total is not None
     return total.div_(samples)
+
+
+def passes(
+    first: int, end: int, device: torch.device, images: int = 1, together: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """Passes over noisy copies number ``first`` to ``end − 1``: the first copy of each, and how many.
+
+    Args:
+        first: Number of the first copy.
+        end: One more than that of the last.
+        device: On which the copies are.
+        images: How many images each copy is made of.
+        together: Copies in a pass; None for a number that suits the device. Changes no result but by rounding.
+
+    Example:
+        >>> list(passes(10, 19, torch.device("cpu")))
+        [(10, 4), (14, 4), (18, 1)]
+    """
+    size = together or max(1, _TOGETHER.get(device.type, _TOGETHER_ELSEWHERE) // images)
+    for start in range(first, end, size):
+        yield start, min(size, end - start)
 
 
 def pixel_radius(
@@ -187,6 +206,9 @@ def pixel_radius(
     Returns:
         Radius, top probability and its class, each (N, H, W).
 
+    Raises:
+        InputError: For σ ≤ 0, M < 1 or another form.
+
     Example:
         >>> import torch, segradius as sr
         >>> model = sr.wrap(torch.nn.Conv2d(3, 4, 1), num_classes=4)
@@ -194,6 +216,7 @@ def pixel_radius(
         >>> found.radius.shape, bool((found.radius >= 0).all())
         (torch.Size([2, 8, 8]), True)
     """
+    one_of(("one", "two"), form=form)
     probabilities = smoothed_probabilities(
         model,
         images,
@@ -208,10 +231,8 @@ def pixel_radius(
     if form == "one":
         top, prediction = predict(probabilities)
         return RadiusMap(sigma * normalised_radius(top), top, prediction, sigma)
-    if form == "two":
-        best, order = probabilities.topk(2, dim=1)
-        return RadiusMap(sigma * two_class_radius(best[:, 0], best[:, 1]), best[:, 0], order[:, 0], sigma)
-    raise InputError(f"form must be 'one' or 'two', got {form!r}")
+    best, order = probabilities.topk(2, dim=1)
+    return RadiusMap(sigma * two_class_radius(best[:, 0], best[:, 1]), best[:, 0], order[:, 0], sigma)
 
 
 def _noise(images: Tensor, randomness: Randomness, step: int, sample: int) -> Tensor:
