@@ -11,12 +11,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 
 import segradius as sr
-from segradius.cli import main as segradius
 from segradius.core.randomness import Randomness
 from segradius.models.demo import demo
 from segradius.radius.smoothing import pixel_radius
@@ -26,68 +22,9 @@ SCENES = "scenes:24x32"
 
 
 @pytest.fixture
-def defences(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(STUDIES))
-    return importlib.import_module("defences")
-
-
-@pytest.fixture
 def weakest(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(STUDIES))
     return importlib.import_module("radius_of_the_weakest")
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of the demo network: twice the same, and once with another number of steps and of images each."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name, steps, limit in (("one", 2, 3), ("same", 2, 3), ("steps", 3, 3), ("images", 2, 2)):
-        run = ["--model=demo", f"--data={SCENES}", "--attack=pgd,cr_pgd", "--eps=l2=0.5,1.5", "--figures=0"]
-        assert segradius(["attack", *run, f"--steps={steps}", f"--limit={limit}", f"--out={folder / name}"]) == 0
-    return folder
-
-
-def test_a_network_is_level_with_itself_and_figures_are_those_of_the_run(
-    defences: ModuleType, runs: Path, tmp_path: Path
-):
-    assert defences.main([str(runs / "one"), str(runs / "same"), "--labels=A,B", f"--out={tmp_path}"]) == 0
-    differences = (tmp_path / "table.md").read_text().split("Paired")[1]
-    assert differences.count("+0.0 [+0.0, +0.0] | 1 |") == 3  # clean and two budgets
-    with (tmp_path / "defences.csv").open(newline="") as lines:
-        found = [float(line["pixacc"]) for line in csv.DictReader(lines) if line["network"] == "B"]
-    rows = json.loads((runs / "same" / "results.json").read_text())["rows"]
-    assert found == [row["pixacc"]["value"] for row in rows]
-    assert (tmp_path / "defences.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(("other", "named"), [("steps", "steps of pgd (l2, ε = 0.5)"), ("images", "image val-00002")])
-def test_unlike_runs_are_refused_by_name(
-    defences: ModuleType, runs: Path, other: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    with pytest.raises(SystemExit, match="2"):
-        defences.main([str(runs / "one"), str(runs / other), f"--out={tmp_path / 'out'}"])
-    assert named in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_worst_of_an_image_is_its_least_accuracy(defences: ModuleType, runs: Path):
-    network = defences.read(runs / "one", "A")
-    each = [network.each_image(name, "l2", 1.5) for name in ("pgd", "cr_pgd")]
-    worst = network.each_image("worst", "l2", 1.5)
-    assert worst == [min(pair) for pair in zip(*each, strict=True)]
-    assert len(worst) == 3
-
-
-def test_names_of_points_that_coincide_do_not_overlap(defences: ModuleType):
-    figure = Figure(figsize=(5, 4))
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    for _ in range(4):
-        axis.errorbar(0.5, 0.5, 0.1, 0.1)
-    defences._name_points(axis, ["one network", "another", "a third", "a fourth"])
-    boxes = [text.get_window_extent() for text in axis.texts if isinstance(text, Annotation)]
-    assert len(boxes) == 4
-    assert all(not a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
 
 
 def test_a_network_does_not_change_against_itself(weakest: ModuleType, tmp_path: Path):

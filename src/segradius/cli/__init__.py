@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 
 from segradius.cli.attack import attack
 from segradius.cli.certify import certify
+from segradius.cli.compare import compare
 from segradius.cli.demo import demo
 from segradius.cli.export import export
 from segradius.cli.list import list_names
@@ -23,6 +24,7 @@ from segradius.core.errors import SegradiusError
 COMMANDS: dict[str, Callable[..., int]] = {
     "attack": attack,
     "certify": certify,
+    "compare": compare,
     "demo": demo,
     "export": export,
     "list": list_names,
@@ -46,6 +48,9 @@ EXAMPLES = {
       --hierarchy groups.yaml --out served
   segradius certify --model demo --data scenes:48x64 --sigma 0.1 --n 200 --limit 4 --attack cr_pgd,sea --out checked
   segradius certify --config certify.yaml --early-stop 0.01""",
+    "compare": """examples:
+  segradius compare plain hardened --labels undefended,FastADT --out compared
+  segradius compare certified-0.1 certified-0.25 --out certified""",
     "demo": "example:\n  segradius demo --out my-demo",
     "export": "example:\n  segradius export --model card.yaml --size 240x320 --out model.onnx",
     "list": "example:\n  segradius list attacks",

@@ -6,7 +6,7 @@ import argparse
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -34,9 +34,9 @@ def make_parser(
 ) -> ArgumentParser:
     """A parser with one subcommand for each function.
 
-    A parameter without default is required, one of type bool is a flag, one that is positional-only a positional. One
-    whose type is a dataclass, a group of options, stands for the dataclass's fields, under a heading of their own; its
-    default, an instance, has theirs.
+    A parameter without default is required, one of type bool is a flag, one that is positional-only a positional, which
+    takes one or more if its type is a list. One whose type is a dataclass, a group of options, stands for the
+    dataclass's fields, under a heading of their own; its default, an instance, has theirs.
 
     Args:
         commands: Functions by name, with Google docstrings.
@@ -132,7 +132,8 @@ def _title(group: type) -> str:
 
 def _add(place: Any, parameter: inspect.Parameter, kind: object, text: str) -> None:
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-        place.add_argument(parameter.name, type=kind, help=text)
+        several: dict[str, Any] = {"nargs": "+", "type": str} if get_origin(kind) is list else {"type": kind}
+        place.add_argument(parameter.name, help=text, **several)
         return
     flag = f"--{parameter.name.replace('_', '-')}"
     if kind is bool:

@@ -1,0 +1,62 @@
+"""``segradius compare``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segradius.core import text
+from segradius.core.errors import InputError
+from segradius.core.text import Listed
+
+if TYPE_CHECKING:
+    from segradius.report.compare import Network
+
+
+def compare(folders: list[str], /, labels: Listed | None = None, out: str | None = None) -> int:
+    """Put finished runs side by side, networks under the same attacks or certifications.
+
+    Prints tables. Of attacks: accuracy left, paired differences between networks, unattacked and under the worst attack
+    of each image; runs with other images, attacks, options, budgets or seeds are refused. Of certifications: what each
+    answers, whatever their settings. With out it writes table.md, compare.csv and compare.json, and of attacks
+    compare.png, accuracy against budget and clean against robust accuracy.
+
+    Args:
+        folders: Folders of finished runs of segradius attack, or of segradius certify.
+        labels: Names of the networks, commas between them; by default the folders'. Those of certifications
+            may be alike, as of one network with several settings.
+        out: Folder of the files; by default none are written.
+    """
+    from segradius.report.compare import certified_runs_table, network_tables, read_network, read_report
+
+    names = text.names(labels) if labels else [Path(folder).name for folder in folders]
+    if len(names) != len(folders):
+        raise InputError(f"labels are {', '.join(names)}; expected one for each of {len(folders)} folders")
+    reports = [(name, read_report(Path(folder))) for name, folder in zip(names, folders, strict=True)]
+    attacked = [name for name, report in reports if "attacks" in report["experiment"]]
+    if attacked and len(attacked) < len(names):
+        other = next(name for name in names if name not in attacked)
+        raise InputError(f"{attacked[0]} was attacked and {other} certified; expected runs of one command")
+    networks = [read_network(Path(folder), name) for name, folder in zip(attacked, folders, strict=False)]
+    tables = network_tables(networks) if networks else [certified_runs_table(reports)]
+    markdown = "\n\n".join(table.markdown() for table in tables) + "\n"
+    if out is not None:
+        _write(Path(out), reports, networks, markdown)
+    print(markdown)
+    return 0
+
+
+def _write(folder: Path, reports: Sequence[tuple[str, Any]], networks: Sequence[Network], markdown: str) -> None:
+    from segradius.core.storage import write_atomically
+    from segradius.report.compare import as_csv, facts
+    from segradius.report.trade_off import draw_trade_off
+
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = [facts(name, report) for name, report in reports]
+    write_atomically(folder / "table.md", markdown)
+    write_atomically(folder / "compare.csv", as_csv(runs))
+    write_atomically(folder / "compare.json", json.dumps(runs, indent=1, ensure_ascii=False) + "\n")
+    if networks:
+        write_atomically(folder / "compare.png", draw_trade_off(networks))

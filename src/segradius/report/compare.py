@@ -1,0 +1,198 @@
+"""Finished runs side by side, from the files in their folders: networks under the same attacks, or certifications."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+from segradius.core.errors import InputError
+from segradius.metrics.statistics import Interval, paired_difference
+from segradius.report.cells import Cells, percent
+
+Plan = tuple[str, str, float]
+"""Attack, norm and ε; ("clean", "", 0) for the unattacked images."""
+
+CLEAN: Plan = ("clean", "", 0.0)
+CERTIFIED = ("pixacc", "miou", "abstained", "boundary", "interior")
+CERTIFIED_HEADER = (
+    "network", "σ", "n", "images", "answer", "PixAcc %", "MIoU %", "abstained %", "boundary %", "interior %",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Network:
+    """What `segradius attack` found out about one network.
+
+    Args:
+        label: Its name in tables.
+        rows: Rows of results.json; ``"worst"`` is of all attacks at a norm and ε, be it only one.
+        setting: What must be the same for networks to be compared.
+        images: Accuracy of each image under each attack, NaN where it is invalid.
+    """
+
+    label: str
+    rows: Mapping[Plan, Mapping[str, Any]]
+    setting: Mapping[str, Any]
+    images: Mapping[Plan, Mapping[str, float]]
+
+    @property
+    def threats(self) -> list[tuple[str, float]]:
+        """Norms, each with its budgets ascending."""
+        return sorted({plan[1:] for plan in self.rows if plan != CLEAN})
+
+    def attacks(self, norm: str, eps: float) -> list[str]:
+        """Attacks at a budget, ``"worst"`` last."""
+        return [name for name, *threat in self.rows if threat == [norm, eps]]
+
+    def each_image(self, name: str, norm: str, eps: float) -> list[float]:
+        """Accuracy of every image, NaN where it is invalid; of ``"worst"`` under whichever attack did worst."""
+        names = self.attacks(norm, eps)[:-1] if name == "worst" else [name]
+        every = [[self.images[each, norm, eps].get(image, math.nan) for image in self.images[CLEAN]] for each in names]
+        return [math.nan if any(map(math.isnan, each)) else min(each) for each in zip(*every, strict=True)]
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The results.json of a finished run.
+
+    Raises:
+        InputError: There is none, or it is of neither an attack nor a certification.
+    """
+    file = folder / "results.json"
+    if not file.is_file():
+        raise InputError(f"{folder} has no results.json; expected the --out folder of a finished run")
+    report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if not {"attacks", "smoothing"} & report.get("experiment", {}).keys():
+        raise InputError(f"{file} is no report of segradius attack or certify")
+    return report
+
+
+def read_network(folder: Path, label: str) -> Network:
+    """The results in a folder of ``segradius attack``."""
+    report, rows = read_report(folder), {}
+    for row in report["rows"]:
+        name = "worst" if row["name"].startswith("worst of ") else row["name"]
+        rows[name, row["norm"] or "", row["eps"] or 0.0] = row
+    for (_, norm, eps), row in list(rows.items())[1:]:
+        rows.setdefault(("worst", norm, eps), row)
+    setting = _setting(report["experiment"])
+    images: dict[Plan, dict[str, float]] = {}
+    for line in csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()):
+        accuracies = images.setdefault((line["attack"], line["norm"], float(line["eps"] or 0)), {})
+        accuracies[line["image"]] = float(line["pixacc"]) if line["valid"] == "1" else math.nan
+        setting[f"labelled pixels of image {line['image']}"] = int(line["pixels"])
+    return Network(label, rows, setting, images)
+
+
+def network_tables(networks: Sequence[Network]) -> list[Cells]:
+    """Networks under the same attacks, and their paired differences where there are two.
+
+    Raises:
+        InputError: They did not have the same images, attacks, options, budgets, aim and seed, or share a label.
+    """
+    labels = [network.label for network in networks]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"labels are {', '.join(labels)}; expected no two alike")
+    must_be_alike(networks)
+    return [metrics_table(networks), *([differences_table(networks)] if len(networks) > 1 else [])]
+
+
+def must_be_alike(networks: Sequence[Network]) -> None:
+    """Raise `InputError` unless all networks had the same images, attacks, options, budgets, aim and seed."""
+    first, *others = networks
+    for other in others:
+        for name in [*first.setting, *other.setting]:
+            ours, theirs = (each.setting.get(name, "absent") for each in (first, other))
+            if ours != theirs:
+                what = f"{name} is {ours} for {first.label} and {theirs} for {other.label}"
+                raise InputError(f"not comparable: {what}; expected the same images, attacks and budgets")
+
+
+def metrics_table(networks: Sequence[Network]) -> Cells:
+    """A row for each norm, ε and network under attack."""
+    threats = networks[0].threats
+    columns = list(dict.fromkeys(name for threat in threats for name in networks[0].attacks(*threat)))
+    header = ("network", "norm", "ε", "clean", *columns, "images", "passes f+b")
+    lines = []
+    for (norm, eps), network in product(threats, networks):
+        found = [network.rows.get(plan) for plan in (CLEAN, *((name, norm, eps) for name in columns))]
+        rows = [row for row in found if row]
+        passes = ", ".join(f"{row['forward']:g}+{row['backward']:g}" for row in rows[1:-1])
+        shares = [share(row and row["pixacc"]) for row in found]
+        lines.append([network.label, norm, f"{eps:g}", *shares, str(min(row["images"] for row in rows)), passes])
+    return Cells("PixAcc, per cent [95 % interval over images]; passes an image, attack by attack", header, lines)
+
+
+def differences_table(networks: Sequence[Network]) -> Cells:
+    """A row for each two networks, unattacked and at each norm and ε."""
+    lines = []
+    plans = [CLEAN, *(("worst", *threat) for threat in networks[0].threats)]
+    for plan, (other, network) in product(plans, combinations(networks, 2)):
+        found = paired_difference(network.each_image(*plan), other.each_image(*plan))
+        threat = [plan[0], plan[1], f"{plan[2]:g}" if plan[1] else ""]
+        points = percent(found.mean, found, sign="+")
+        lines.append([f"{network.label} − {other.label}", *threat, points, f"{found.p_value:.2g}"])
+    title = "Paired over images: pixel accuracy of one network minus that of the other; above 0 the first is better"
+    return Cells(title, ("network against other", "attack", "norm", "ε", "PixAcc difference, points", "p"), lines)
+
+
+def certified_runs_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Cells:
+    """A row for each answer of each certification, from labels and reports."""
+    lines = []
+    for label, report in runs:
+        it, images = report["experiment"]["smoothing"], str(report["images"])
+        drawn = f"{it['n']}" if it["early_stop"] is None else f"{report['copies'] - it['n0']:.0f} of {it['n']}"
+        about = (label, f"{it['sigma']:g}", drawn, images)
+        lines += [(*about, row["name"], *(share(row[name], "") for name in CERTIFIED)) for row in report["rows"]]
+    return Cells("Per cent of labelled pixels [95 % over images]", CERTIFIED_HEADER, lines)
+
+
+def facts(label: str, report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was and its rows, without a path or an address."""
+    ran = report["experiment"]
+    about: dict[str, Any] = {"network": label}
+    if "smoothing" in ran:
+        about |= {**ran["smoothing"], "images": report["images"], "copies": report["copies"]}
+    return about | {"seed": ran["seed"], "rows": report["rows"]}
+
+
+def as_csv(runs: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each row of each run, from their `facts`: shares in [0, 1], and the ends of their intervals."""
+    lines = []
+    for run in runs:
+        for row in run["rows"]:
+            line: dict[str, Any] = {}
+            for name, value in (run | row).items():
+                if isinstance(value, Mapping) and "low" in value:
+                    line |= {name: value["value"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
+                elif value is not None and not isinstance(value, Mapping | list):
+                    line[name] = value
+            lines.append(line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, dict.fromkeys(name for line in lines for name in line), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def share(found: Mapping[str, float | None] | None, absent: str = "–") -> str:
+    """A share of results.json in per cent with its interval."""
+    if found is None or found["value"] is None:
+        return absent
+    ends = Interval(**{name: math.nan if end is None else end for name, end in found.items()})
+    return percent(ends.value, ends)
+
+
+def _setting(ran: Mapping[str, Any]) -> dict[str, Any]:
+    setting = {name: ran[name] for name in ("seed", "target")}
+    setting |= {f"data.{name}": ran["data"][name] for name in ("size", "protocol")}
+    for each in ran["attacks"]:
+        name = f"{each.get('label') or each['name']} ({each['norm']}, ε = {each['eps']:g})"
+        setting |= {f"{option} of {name}": value for option, value in each["options"].items()}
+    return setting
