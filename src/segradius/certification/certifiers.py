@@ -19,8 +19,6 @@ from segradius.certification.testing import CORRECTIONS, anytime_p_values, p_val
 from segradius.certification.votes import Votes
 from segradius.core.errors import InputError, one_of, unknown_name, within
 
-PROMISES = {"none": "pixel", "bonferroni": "image", "holm": "image", "by": "share"}
-
 
 @dataclass(frozen=True)
 class SegCertify:
@@ -65,7 +63,7 @@ class SegCertify:
     @property
     def promise(self) -> str:
         """What the error rate refers to."""
-        return PROMISES.get(self.correction, f"fewer than {self.k} pixels")
+        return str(CORRECTIONS.facts(self.correction)["promise"]).format(k=self.k)
 
     def __call__(self, votes: Votes) -> Certificate:
         """The certificate of an image that follows from its votes."""
@@ -136,7 +134,7 @@ class PixelRadii:
         return Certificate(votes.guess, radius > 0, radius, votes.sigma, self.alpha, promise)
 
     def _one(self, votes: Votes, alpha: float) -> Tensor:
-        return quantile(clopper_pearson_lower(votes.successes, votes.n, alpha))
+        return _quantile(clopper_pearson_lower(votes.successes, votes.n, alpha))
 
     def _two(self, votes: Votes, alpha: float) -> Tensor:
         low = clopper_pearson_lower(votes.successes, votes.n, alpha / 2)
@@ -144,51 +142,13 @@ class PixelRadii:
         others = max(len(rivals) - 1, 1)
         # The bound grows with the count, so that of the strongest rival bounds them all.
         high = clopper_pearson_upper(rivals.amax(0).long(), votes.n, alpha / 2 / others)
-        return 0.5 * (quantile(low) - quantile(torch.minimum(high, 1 - low)))
+        return 0.5 * (_quantile(low) - _quantile(torch.minimum(high, 1 - low)))
 
 
-def quantile(p: Tensor) -> Tensor:
+def _quantile(p: Tensor) -> Tensor:
     """Φ⁻¹(p) in float64."""
     found: Tensor = torch.special.ndtri(p.double())
     return found
-
-
-@dataclass(frozen=True)
-class Hierarchy:
-    """Ever coarser groupings of the classes.
-
-    Args:
-        levels: For each level from the finest, the group of every class. Level 0 has each class alone.
-        names: For each level, names of its groups.
-
-    Example:
-        >>> grouped = Hierarchy.of(("road", "pavement", "car"), [{"ground": ["road", "pavement"]}])
-        >>> grouped.levels, grouped.names[1]
-        (((0, 1, 2), (0, 0, 1)), ('ground', 'car'))
-    """
-
-    levels: tuple[tuple[int, ...], ...]
-    names: tuple[tuple[str, ...], ...]
-
-    @staticmethod
-    def of(classes: Sequence[str], groupings: Sequence[Mapping[str, Sequence[str]]]) -> Hierarchy:
-        """From names: each grouping lists the classes of its groups; a class in none keeps to itself.
-
-        Raises:
-            InputError: For an unknown class, one that is in two groups, or a grouping that does not coarsen the last.
-        """
-        levels, names = [tuple(range(len(classes)))], [tuple(classes)]
-        for grouping in groupings:
-            level, named = _numbered(classes, grouping)
-            if len(set(zip(levels[-1], level, strict=True))) > len(set(levels[-1])):
-                raise InputError(f"the grouping {', '.join(grouping)} splits a group of the finer one before it")
-            levels.append(level)
-            names.append(named)
-        return Hierarchy(tuple(levels), tuple(names))
-
-    def sizes(self) -> Tensor:
-        """(L, C) int64: of how many classes the group of each class consists, level by level."""
-        return torch.stack([_same(torch.tensor(level)).sum(1) for level in self.levels])
 
 
 @dataclass(frozen=True)
@@ -227,6 +187,44 @@ class Adaptive:
             successes = torch.where(now, (votes.counts * mine).sum(0), successes)
             settled |= now
         return self.test.certify(votes, successes, chosen)
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Ever coarser groupings of the classes.
+
+    Args:
+        levels: For each level from the finest, the group of every class. Level 0 has each class alone.
+        names: For each level, names of its groups.
+
+    Example:
+        >>> grouped = Hierarchy.of(("road", "pavement", "car"), [{"ground": ["road", "pavement"]}])
+        >>> grouped.levels, grouped.names[1]
+        (((0, 1, 2), (0, 0, 1)), ('ground', 'car'))
+    """
+
+    levels: tuple[tuple[int, ...], ...]
+    names: tuple[tuple[str, ...], ...]
+
+    @staticmethod
+    def of(classes: Sequence[str], groupings: Sequence[Mapping[str, Sequence[str]]]) -> Hierarchy:
+        """From names: each grouping lists the classes of its groups; a class in none keeps to itself.
+
+        Raises:
+            InputError: For an unknown class, one that is in two groups, or a grouping that does not coarsen the last.
+        """
+        levels, names = [tuple(range(len(classes)))], [tuple(classes)]
+        for grouping in groupings:
+            level, named = _numbered(classes, grouping)
+            if len(set(zip(levels[-1], level, strict=True))) > len(set(levels[-1])):
+                raise InputError(f"the grouping {', '.join(grouping)} splits a group of the finer one before it")
+            levels.append(level)
+            names.append(named)
+        return Hierarchy(tuple(levels), tuple(names))
+
+    def sizes(self) -> Tensor:
+        """(L, C) int64: of how many classes the group of each class consists, level by level."""
+        return torch.stack([_same(torch.tensor(level)).sum(1) for level in self.levels])
 
 
 def _same(groups: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ def self_test(
 
     A pixel of brightness ½ + σu/√3 is of class 1 with probability Φ(u) under noise of σ, and the best attack of length
     d on it leaves Φ(u − d/σ): the bound behind a certified radius. So a radius that is twice too large is
-    refuted; a tenth too much is not to be told from chance by so few certificates.
+    refuted; a tenth too much is not to be told from chance by so few certificates. It is for certifiers of your own,
+    from Python alone; `segradius certify --attack` cross-checks the built-in ones on a model.
 
     Args:
         certifier: What is tested.

@@ -17,7 +17,8 @@ from torch import Tensor
 from segradius.core.errors import at_least, within
 from segradius.core.registry import Registry
 
-#: From p-values (N,), α and k to which hypotheses are rejected, (N,) bool.
+#: From p-values (N,), α and k to which hypotheses are rejected, (N,) bool. Registered with its ``promise``, that is, to
+#: what the error rate refers; see `Certificate`.
 Correction: TypeAlias = Callable[[Tensor, float, int], Tensor]
 
 CORRECTIONS: Registry[Correction] = Registry("correction")
@@ -97,31 +98,31 @@ def rejected(p: Tensor, alpha: float, correction: str = "holm", k: int = 1) -> T
     return CORRECTIONS[correction](p.flatten().double(), alpha, k).view(p.shape)
 
 
-@CORRECTIONS.register("none")
+@CORRECTIONS.register("none", promise="pixel")
 def none(p: Tensor, alpha: float, k: int) -> Tensor:
     """Each pixel for itself, p ≤ α: wrong with probability at most α, so many in an image may be."""
     return p <= alpha
 
 
-@CORRECTIONS.register("bonferroni")
+@CORRECTIONS.register("bonferroni", promise="image")
 def bonferroni(p: Tensor, alpha: float, k: int) -> Tensor:
     """Bonferroni, p ≤ α/N: no error with probability 1 − α."""
     return p <= alpha / max(p.numel(), 1)
 
 
-@CORRECTIONS.register("holm")
+@CORRECTIONS.register("holm", promise="image")
 def holm(p: Tensor, alpha: float, k: int) -> Tensor:
     """Holm's step-down: no error with probability 1 − α, never weaker than Bonferroni."""
     return _step_down(p, alpha, 1)
 
 
-@CORRECTIONS.register("kfwer")
+@CORRECTIONS.register("kfwer", promise="fewer than {k} pixels")
 def kfwer(p: Tensor, alpha: float, k: int) -> Tensor:
     """Lehmann and Romano's step-down (2005): fewer than k errors with probability 1 − α."""
     return _step_down(p, alpha, k)
 
 
-@CORRECTIONS.register("by")
+@CORRECTIONS.register("by", promise="share")
 def benjamini_yekutieli(p: Tensor, alpha: float, k: int) -> Tensor:
     """Benjamini and Yekutieli (2001): among what is rejected, an expected share of at most α is wrong."""
     if not p.numel():

@@ -45,34 +45,63 @@ class RadiusMap:
         return self.radius / self.sigma
 
 
-def normalised_radius(probability: Tensor) -> Tensor:
-    """Φ⁻¹(p), clipped to [0, 4.61]: the radius of Eq. 8 in units of σ. A pixel with p ≤ ½ has radius 0.
-
-    Example:
-        >>> import torch
-        >>> normalised_radius(torch.tensor([0.3, 0.5, 0.841344746, 1.0])).tolist()
-        [0.0, 0.0, 1.0..., 4.608...]
-    """
-    radius: Tensor = torch.special.ndtri(probability.clamp(0.5, CEILING))
-    return radius
-
-
-def two_class_radius(top: Tensor, runner_up: Tensor) -> Tensor:
-    """½(Φ⁻¹(p_A) − Φ⁻¹(p_B)), the tight radius of Eq. 3 in units of σ, at least 0.
+def pixel_radius(
+    model: LogitModel,
+    images: Tensor,
+    randomness: Randomness,
+    *,
+    sigma: float = 0.001,
+    samples: int = 8,
+    form: Literal["one", "two"] = "one",
+    step: int = 0,
+    clamp: bool = True,
+    precision: torch.dtype | None = None,
+    ledger: Ledger | None = None,
+) -> RadiusMap:
+    """Pixel-wise radius of Theorem 1, cr(x_n) = σ·Φ⁻¹(max_c Ĝ(x)_{n,c}) (Eq. 8), from M noisy passes.
 
     Args:
-        top: Probability of the most likely class.
-        runner_up: Probability of the second.
+        model: Anything with ``.logits(images, precision)``.
+        images: (N, 3, H, W) in [0, 1].
+        randomness: Keys of the N images.
+        sigma: Standard deviation of the noise, in pixel units.
+        samples: Noisy copies M.
+        form: ``"one"`` for Eq. 8, ``"two"`` for ½σ(Φ⁻¹(p_A) − Φ⁻¹(p_B)) (Eq. 3).
+        step: Attack step, part of the noise's key.
+        clamp: Whether noisy images are clamped to [0, 1].
+        precision: Reduced precision of the noisy passes, or None.
+        ledger: Where the passes are entered.
+
+    Returns:
+        Radius, top probability and its class, each (N, H, W).
+
+    Raises:
+        InputError: For σ ≤ 0, M < 1 or another form.
 
     Example:
-        >>> import torch
-        >>> p = torch.tensor(0.9)
-        >>> bool(torch.isclose(two_class_radius(p, 1 - p), normalised_radius(p)))
-        True
+        >>> import torch, segradius as sr
+        >>> model = sr.wrap(torch.nn.Conv2d(3, 4, 1), num_classes=4)
+        >>> found = pixel_radius(model, torch.rand(2, 3, 8, 8), Randomness(0, ("a", "b")), sigma=0.1)
+        >>> found.radius.shape, bool((found.radius >= 0).all())
+        (torch.Size([2, 8, 8]), True)
     """
-    top, runner_up = top.clamp(1 - CEILING, CEILING), runner_up.clamp(1 - CEILING, CEILING)
-    difference: Tensor = torch.special.ndtri(top) - torch.special.ndtri(runner_up)
-    return (0.5 * difference).clamp_min(0)
+    one_of(("one", "two"), form=form)
+    probabilities = smoothed_probabilities(
+        model,
+        images,
+        randomness,
+        sigma=sigma,
+        samples=samples,
+        step=step,
+        clamp=clamp,
+        precision=precision,
+        ledger=ledger,
+    )
+    if form == "one":
+        top, prediction = predict(probabilities)
+        return RadiusMap(sigma * normalised_radius(top), top, prediction, sigma)
+    best, order = probabilities.topk(2, dim=1)
+    return RadiusMap(sigma * two_class_radius(best[:, 0], best[:, 1]), best[:, 0], order[:, 0], sigma)
 
 
 @torch.no_grad()
@@ -176,63 +205,34 @@ def passes(
         yield start, min(size, end - start)
 
 
-def pixel_radius(
-    model: LogitModel,
-    images: Tensor,
-    randomness: Randomness,
-    *,
-    sigma: float = 0.001,
-    samples: int = 8,
-    form: Literal["one", "two"] = "one",
-    step: int = 0,
-    clamp: bool = True,
-    precision: torch.dtype | None = None,
-    ledger: Ledger | None = None,
-) -> RadiusMap:
-    """Pixel-wise radius of Theorem 1, cr(x_n) = σ·Φ⁻¹(max_c Ĝ(x)_{n,c}) (Eq. 8), from M noisy passes.
-
-    Args:
-        model: Anything with ``.logits(images, precision)``.
-        images: (N, 3, H, W) in [0, 1].
-        randomness: Keys of the N images.
-        sigma: Standard deviation of the noise, in pixel units.
-        samples: Noisy copies M.
-        form: ``"one"`` for Eq. 8, ``"two"`` for ½σ(Φ⁻¹(p_A) − Φ⁻¹(p_B)) (Eq. 3).
-        step: Attack step, part of the noise's key.
-        clamp: Whether noisy images are clamped to [0, 1].
-        precision: Reduced precision of the noisy passes, or None.
-        ledger: Where the passes are entered.
-
-    Returns:
-        Radius, top probability and its class, each (N, H, W).
-
-    Raises:
-        InputError: For σ ≤ 0, M < 1 or another form.
+def normalised_radius(probability: Tensor) -> Tensor:
+    """Φ⁻¹(p), clipped to [0, 4.61]: the radius of Eq. 8 in units of σ. A pixel with p ≤ ½ has radius 0.
 
     Example:
-        >>> import torch, segradius as sr
-        >>> model = sr.wrap(torch.nn.Conv2d(3, 4, 1), num_classes=4)
-        >>> found = pixel_radius(model, torch.rand(2, 3, 8, 8), Randomness(0, ("a", "b")), sigma=0.1)
-        >>> found.radius.shape, bool((found.radius >= 0).all())
-        (torch.Size([2, 8, 8]), True)
+        >>> import torch
+        >>> normalised_radius(torch.tensor([0.3, 0.5, 0.841344746, 1.0])).tolist()
+        [0.0, 0.0, 1.0..., 4.608...]
     """
-    one_of(("one", "two"), form=form)
-    probabilities = smoothed_probabilities(
-        model,
-        images,
-        randomness,
-        sigma=sigma,
-        samples=samples,
-        step=step,
-        clamp=clamp,
-        precision=precision,
-        ledger=ledger,
-    )
-    if form == "one":
-        top, prediction = predict(probabilities)
-        return RadiusMap(sigma * normalised_radius(top), top, prediction, sigma)
-    best, order = probabilities.topk(2, dim=1)
-    return RadiusMap(sigma * two_class_radius(best[:, 0], best[:, 1]), best[:, 0], order[:, 0], sigma)
+    radius: Tensor = torch.special.ndtri(probability.clamp(0.5, CEILING))
+    return radius
+
+
+def two_class_radius(top: Tensor, runner_up: Tensor) -> Tensor:
+    """½(Φ⁻¹(p_A) − Φ⁻¹(p_B)), the tight radius of Eq. 3 in units of σ, at least 0.
+
+    Args:
+        top: Probability of the most likely class.
+        runner_up: Probability of the second.
+
+    Example:
+        >>> import torch
+        >>> p = torch.tensor(0.9)
+        >>> bool(torch.isclose(two_class_radius(p, 1 - p), normalised_radius(p)))
+        True
+    """
+    top, runner_up = top.clamp(1 - CEILING, CEILING), runner_up.clamp(1 - CEILING, CEILING)
+    difference: Tensor = torch.special.ndtri(top) - torch.special.ndtri(runner_up)
+    return (0.5 * difference).clamp_min(0)
 
 
 def _noise(images: Tensor, randomness: Randomness, step: int, sample: int) -> Tensor:
