@@ -26,6 +26,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Any
 
 import torch
@@ -195,16 +196,6 @@ def measure(on: Setting, sample: Sample) -> Scores:
     )
 
 
-def tables(found: Sequence[Scores], balls: Mapping[str, Ball], classes: int) -> list[Cells]:
-    """Price, ranking and attack."""
-    return [_prices(found, balls, classes), _rankings(found), _attacks(found)]
-
-
-def mean(values: Sequence[float]) -> float:
-    """Mean of numbers."""
-    return sum(values) / len(values)
-
-
 def _prices(found: Sequence[Scores], balls: Mapping[str, Ball], classes: int) -> Cells:
     base_passes = found[0].passes[SMOOTHING]
     seconds = {name: mean([each.seconds[name] for each in found]) for name in found[0].seconds}
@@ -281,9 +272,10 @@ def main(
         seed: Seed.
         out: Folder of clever.json and clever.md.
     """
+    given = dict(locals())
     torch.set_num_threads(threads)
     network = sr.load_model(model, weights=weights or None)
-    source = sr.open_data(data, split=split, size=text.size(size) if size else None)
+    source = sr.open_data(data, split=split, size=text.size(size))
     balls = {}
     for each in settings.split(","):
         batches, samples = map(int, each.split("x"))
@@ -291,11 +283,8 @@ def main(
     void = source.classes.ignore_index
     on = Setting(network, balls, void, eps, steps, pixels, reference, refreshed, seed)
     places = [int((k + 0.5) * len(source) / images) for k in range(images)]
-    about = {
-        "model": model, "data": data.partition(":")[0], "split": split, "size": size, "probes": probes,
-        "radius": radius, "eps": eps, "steps": steps, "pixels": pixels, "reference": reference, "threads": threads,
-        "seed": seed,
-    }  # fmt: skip
+    about = {name: value for name, value in given.items() if name not in ("weights", "images", "out")}
+    about["data"] = data.partition(":")[0]  # no path of a machine
     folder, found = Path(out), list[Scores]()
     folder.mkdir(parents=True, exist_ok=True)
     for place in places:
@@ -303,7 +292,7 @@ def main(
         print(f"{found[-1].image}: {json.dumps(found[-1].right)}", flush=True)
         lines = {**about, "images": [asdict(each) for each in found]}
         (folder / "clever.json").write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
-    shown = tables(found, balls, network.num_classes)
+    shown = [_prices(found, balls, network.num_classes), _rankings(found), _attacks(found)]
     (folder / "clever.md").write_text("\n\n".join(each.markdown() for each in shown) + "\n")
     for each in shown:
         Console(width=130).print(each.rich())

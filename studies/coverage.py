@@ -11,7 +11,6 @@ classes, whose smoothed radius is its distance to the plane, and compares.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 import segradius as sr
 from segradius.certification import Noise, PixelRadii, Sampling, SegCertify, Votes, vote
 from segradius.radius import exact_radius
+from segradius.report import Cells
 
 CORRECTIONS = (("none", 1), ("bonferroni", 1), ("holm", 1), ("kfwer", 10), ("by", 1))
 
@@ -97,13 +97,9 @@ def simulate(
         rows += [{"shared": rho, "certificate": name, **errors.row()} for name, errors in book.items()]
     facts = {"images": images, "pixels": pixels, "n0": n0, "n": n, "tau": tau, "alpha": alpha, "seed": seed}
     out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
-    print("| shared noise | certificate | error rate | 95 % | false share | power | copies |")
-    print("|--:|:--|--:|:--|--:|--:|--:|")
-    for row in rows:
-        print(
-            f"| {row['shared']:g} | {row['certificate']} | {row['error']:.4f} | [{row['low']:.4f}, {row['high']:.4f}] "
-            f"| {row['false_share']:.5f} | {row['power']:.3f} | {row['copies']:.0f} |"
-        )
+    line = "{shared:g}|{certificate}|{error:.4f}|[{low:.4f}, {high:.4f}]|{false_share:.5f}|{power:.3f}|{copies:.0f}"
+    header = ("shared noise", "certificate", "error rate", "95 %", "false share", "power", "copies")
+    print(Cells(f"{images} images", header, [line.format(**row).split("|") for row in rows]).markdown())
 
 
 def linear(
@@ -120,7 +116,6 @@ def linear(
         alpha: Error rate promised for the image.
         seed: Seed.
     """
-    started = time.perf_counter()
     weight = torch.tensor([[0.6, -0.3, 0.2], [-0.6, 0.3, -0.2]])
     network = torch.nn.Conv2d(3, 2, 1, bias=False)
     network.weight.data = weight.view(2, 3, 1, 1)
@@ -153,16 +148,11 @@ def linear(
         })  # fmt: skip
     facts = {"pixels": side * side, "n0": n0, "n": n, "sigma": sigma, "alpha": alpha, "seed": seed}
     out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    line = "{certificate}|{certified:.3f}|{above}|{least:.4f}|{median:.4f}|{largest:.4f}|{within_5_percent:.3f}"
+    bands = ["none" if row["band"] is None else "{:.2f}, {:.2f}".format(*row["band"]) for row in rows]
     columns = "certificate", "certified", "above the exact", "certified/exact: least", "median", "largest"
-    print("| " + " | ".join((*columns, "within 5 %", "all of them from, to (σ)")) + " |")
-    print("|:--|--:|--:|--:|--:|--:|--:|--:|")
-    for row in rows:
-        print(
-            f"| {row['certificate']} | {row['certified']:.3f} | {row['above']} | {row['least']:.4f} "
-            f"| {row['median']:.4f} | {row['largest']:.4f} | {row['within_5_percent']:.3f} "
-            f"| {'none' if row['band'] is None else '{:.2f}, {:.2f}'.format(*row['band'])} |"
-        )
-    print(f"{time.perf_counter() - started:.0f} s")
+    cells = [(*line.format(**row).split("|"), band) for row, band in zip(rows, bands, strict=True)]
+    print(Cells(f"{side * side} pixels", (*columns, "within 5 %", "all of them from, to (σ)"), cells).markdown())
 
 
 def _band(ratio: Tensor, exact: Tensor) -> tuple[float, float] | None:

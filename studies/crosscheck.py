@@ -44,6 +44,7 @@ from segradius.models import load_model
 from segradius.report import Cells
 
 NAMES = SOUND, HALF, TWICE = "sound", "half the noise", "twice the radius"
+COUNTS = ("images", "pixels", "flipped", "lost", "below", "images_lost", "images_below")
 Drawn = Mapping[str, tuple[Votes, Certificate]]
 
 
@@ -142,22 +143,12 @@ def _row(subject: str, name: str, abstained: Sequence[float], checks: Sequence[C
 
 def table(rows: Sequence[Row]) -> Cells:
     """A line for each subject, certifier and kind of verdict."""
-    header = (
-        "subject, certifier, verdict", "images", "pixels", "flipped", "lost", "below", "images lost", "images below",
-        "bound used", "refuted",
-    )  # fmt: skip
+    names = (count.replace("_", " ") for count in COUNTS)
+    header = ("subject, certifier, verdict", *names, "bound used", "refuted")
     lines = []
     for row in rows:
         for name, each in row.summaries.items():
-            counts = (
-                each.images,
-                each.pixels,
-                each.flipped,
-                each.lost,
-                each.below,
-                each.images_lost,
-                each.images_below,
-            )
+            counts = [getattr(each, count) for count in COUNTS]
             caught = [fault.partition(",")[0] for fault in row.refuted if fault.endswith(f", {name}")]
             used = "–" if each.used is None else f"{each.used:.2f}"
             cells = (*map(str, counts), used, " and ".join(caught) or "no")

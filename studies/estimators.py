@@ -30,7 +30,6 @@ from pathlib import Path
 import torch
 from jsonargparse import auto_cli
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor
@@ -242,18 +241,15 @@ def table(found: Sequence[Measured]) -> Cells:
     return Cells(found[0].subject, header, lines)
 
 
-def draw(subjects: Sequence[Subject], found: Sequence[Measured]) -> bytes:
+def draw(subjects: Sequence[Subject], found: Sequence[Measured], path: Path) -> None:
     """A PNG: for each subject the largest norm against the reach, and the cosine against queries."""
     figure = Figure(figsize=(10.5, 3.9 * len(subjects) + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(subjects), 2, squeeze=False)
     for pair, on in zip(axes, subjects, strict=True):
         _curves(pair, on, [each for each in found if each.subject == on.name])
     handles, labels = axes[0][1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
-    return picture.getvalue()
+    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def _curves(axes: Sequence[Axes], on: Subject, found: Sequence[Measured]) -> None:
@@ -339,7 +335,7 @@ def main(
     (folder / "estimators.json").write_text(lines + "\n")
     (folder / "estimators.csv").write_text(as_csv(found))
     (folder / "estimators.md").write_text("\n\n".join(each.markdown() for each in tables) + "\n")
-    (folder / "estimators.png").write_bytes(draw(all_subjects, found))
+    draw(all_subjects, found, folder / "estimators.png")
     for each in tables:
         Console(width=150).print(each.rich())
 

@@ -16,8 +16,6 @@ Writes regret.json, .csv, .md and .png; prints the slope of log regret against l
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +24,6 @@ from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor
@@ -141,11 +138,10 @@ def table(found: Sequence[Regrets]) -> Cells:
     return Cells(f"Regret against T, N = 12, {len(found[0].regret[0])} seeds", header, lines)
 
 
-def draw(found: Sequence[Regrets]) -> bytes:
+def draw(found: Sequence[Regrets], path: Path) -> None:
     """A PNG, one panel for each loss."""
     names = list(dict.fromkeys(each.loss for each in found))
     figure = Figure(figsize=(5 * len(names), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for axis, name in zip(panels, names, strict=True):
         for each, colour in zip((each for each in found if each.loss == name), COLOURS, strict=True):
@@ -159,20 +155,16 @@ def draw(found: Sequence[Regrets]) -> bytes:
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, loc="lower right")
     panels[0].set_ylabel("regret (mean, least and most of the seeds)")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130, metadata={"Software": None})
-    return picture.getvalue()
+    figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
 def as_csv(found: Sequence[Regrets]) -> str:
     """A line for each loss, setting, T and seed."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("loss", "setting", "rounds", "seed", "regret"))
+    lines = ["loss,setting,rounds,seed,regret"]
     for each in found:
         for rounds, regret in zip(each.rounds, each.regret, strict=True):
-            writer.writerows((each.loss, each.setting, rounds, k, value) for k, value in enumerate(regret))
-    return text.getvalue()
+            lines += [f"{each.loss},{each.setting},{rounds},{k},{value}" for k, value in enumerate(regret)]
+    return "\n".join(lines) + "\n"
 
 
 def main(out: str = "regret", first: int = 6, last: int = 14, seeds: int = 8) -> None:
@@ -193,7 +185,7 @@ def main(out: str = "regret", first: int = 6, last: int = 14, seeds: int = 8) ->
     (folder / "regret.json").write_text(json.dumps(lines, indent=2) + "\n")
     (folder / "regret.md").write_text(table(found).markdown() + "\n")
     (folder / "regret.csv").write_text(as_csv(found))
-    (folder / "regret.png").write_bytes(draw(found))
+    draw(found, folder / "regret.png")
     Console(width=110).print(table(found).rich())
 
 

@@ -30,7 +30,7 @@ from segradius.core import text
 from segradius.data import Classes, Sample, SegmentationData, open_data
 from segradius.metrics import Counts, Interval, count, interval, pooled_accuracy
 from segradius.models import Segmenter, load_model
-from segradius.report import Cells
+from segradius.report import Cells, percent
 
 ATTACKS = ("clean", "base", "smoothed")
 PREDICTIONS = ("network", "smoothed", "certified")
@@ -124,15 +124,11 @@ def table(rows: Sequence[Row], setting: Setting) -> Cells:
     header = ("attack", *(f"PixAcc %, {name}" for name in PREDICTIONS), "abstained %", "images", "passes f+b")
     lines = []
     for row in rows:
-        found = ["{value:.1f} [{low:.1f}, {high:.1f}]".format(**_percent(row.pixacc[name])) for name in PREDICTIONS]
+        found = [percent(row.pixacc[name].value, row.pixacc[name]) for name in PREDICTIONS]
         cells = (*found, f"{100 * row.abstained:.1f}", str(row.images), f"{row.forward}+{row.backward}")
         lines.append((row.attack, *cells))
     title = f"{setting.attack}, l2, ε = {setting.eps:g}, T = {setting.steps}, σ = {setting.sampling.noise.sigma:g}"
     return Cells(f"{title} [95 % interval over images]", header, lines)
-
-
-def _percent(found: Interval) -> dict[str, float]:
-    return {name: 100 * value for name, value in asdict(found).items()}
 
 
 def main(

@@ -30,6 +30,7 @@ from segradius.certification import (
     vote,
 )
 from segradius.core import text
+from segradius.report import Cells
 
 
 @dataclass
@@ -109,10 +110,12 @@ def main(
     facts = {"model": model, "data": data.partition(":")[0], "split": split, "size": size, "images": len(opened)}
     options = {"sigma": sigma, "n0": n0, "n": n, "alpha": alpha, "precision": precision, "seed": seed}
     out.write_text(json.dumps(facts | options | {"rows": rows}, indent=1) + "\n")
-    print("| certificate | certified % | certified and right % | their mean radius |\n|:--|--:|--:|--:|")
+    lines = []
     for name, each in sums.items():
-        shares = [100 * part / each.pixels for part in (each.certified, each.right)]
-        print(f"| {name} | {shares[0]:.1f} | {shares[1]:.1f} | {each.radius / max(each.right, 1):.4f} |")
+        shares = [f"{100 * part / each.pixels:.1f}" for part in (each.certified, each.right)]
+        lines.append((name, *shares, f"{each.radius / max(each.right, 1):.4f}"))
+    header = ("certificate", "certified %", "certified and right %", "their mean radius")
+    print(Cells(f"{len(opened)} images", header, lines).markdown())
 
 
 def _hard(votes: Votes, alpha: float) -> dict[str, Certificate]:

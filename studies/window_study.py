@@ -16,10 +16,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 import segradius as sr
@@ -27,6 +24,7 @@ from segradius.attacks import footprint
 from segradius.core import text
 from segradius.gradients import LocalTPGE, Sphere, Tiles
 from segradius.objectives import ExpectedFlips, Goal, look
+from segradius.report import Cells
 
 WINDOWS = (1, 17, 33, 49, 65, 97, 145, 241, 641)
 
@@ -110,18 +108,15 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _print(alone: Tensor, curve: dict[int, Tensor], marked: int, images: int) -> None:
-    table = Table("window", "alone", *(f"mean of {rounds}" for rounds in curve))
-    for row, window in enumerate(WINDOWS):
-        name = "image (TPGE)" if row == len(WINDOWS) - 1 else str(window)
-        table.add_row(name, f"{alone[row]:.3f}", *(f"{means[row]:.3f}" for means in curve.values()))
-    console = Console(width=100)
-    console.print(table)
-    console.print(f"cosine with the exact gradient on the tiles, mean over n = {images}; footprint (80 %): {marked} px")
+    title = f"Cosine with the exact gradient on the tiles, mean over n = {images}; footprint (80 %): {marked} px"
+    names = [*map(str, WINDOWS[:-1]), "image (TPGE)"]
+    columns = {"alone": alone} | {f"mean of {rounds}": means for rounds, means in curve.items()}
+    rows = [(name, *(f"{values[k]:.3f}" for values in columns.values())) for k, name in enumerate(names)]
+    print(Cells(title, ("window", *columns), rows).markdown())
 
 
 def _draw(alone: Tensor, curve: dict[int, Tensor], marked: int, out: Path) -> None:
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     lines: Sequence[tuple[str, Tensor]] = [
         ("one round", alone),
@@ -129,26 +124,16 @@ def _draw(alone: Tensor, curve: dict[int, Tensor], marked: int, out: Path) -> No
     ]
     for colour, (name, values) in zip(("#56B4E9", "#0072B2", "#009E73", "#D55E00"), lines, strict=False):
         axes.plot(range(len(WINDOWS)), values, "o-", color=colour, ms=4)
-        axes.annotate(
-            name, (len(WINDOWS) - 1, float(values[-1])), (8, 0), textcoords="offset points", color=colour, va="center"
-        )
+        end = (len(WINDOWS) - 1, float(values[-1]))
+        axes.annotate(name, end, (8, 0), textcoords="offset points", color=colour, va="center")
     place = sum(window < marked for window in WINDOWS)
     before, after = WINDOWS[place - 1], WINDOWS[place]
-    axes.axvline(place - 1 + (marked - before) / (after - before), color="#999999", lw=0.8, ls=":")
-    axes.annotate(
-        "footprint",
-        (place - 1 + (marked - before) / (after - before), 1.0),
-        (4, 0),
-        textcoords="offset points",
-        color="#777777",
-    )
+    at = place - 1 + (marked - before) / (after - before)
+    axes.axvline(at, color="#999999", lw=0.8, ls=":")
+    axes.annotate("footprint", (at, 1.0), (4, 0), textcoords="offset points", color="#777777")
     axes.set_xticks(range(len(WINDOWS)), [*map(str, WINDOWS[:-1]), "image"])
-    axes.set(
-        xlabel="side of the window (pixels)",
-        ylabel="cosine with the exact gradient",
-        ylim=(0, 1.05),
-        xlim=(-0.3, len(WINDOWS) + 1.3),
-    )
+    axes.set(xlabel="side of the window (pixels)", ylabel="cosine with the exact gradient")
+    axes.set(xlim=(-0.3, len(WINDOWS) + 1.3), ylim=(0, 1.05))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=130)
 
