@@ -12,7 +12,7 @@ from torch import nn
 
 import segradius as sr
 from segradius.certification import Hierarchy
-from segradius.cli.certify_files import read_hierarchy
+from segradius.cli.certify import read_hierarchy
 from segradius.data.camvid import CAMVID
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

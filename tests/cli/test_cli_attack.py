@@ -87,6 +87,10 @@ def test_the_report_has_the_numbers_of_the_closed_form(place, capsys):
     assert found["runtime"]["versions"]["torch"] == torch.__version__
     assert found["paired_differences"][0]["attack"] == "fgsm"
     assert found["set_aside"] == {}
+    assert fgsm["ledger"]["checking"] == {"forward": 3, "backward": 0}
+    assert fgsm["forward"] == sum(book["forward"] for name, book in fgsm["ledger"].items() if name != "checking") / 3
+    # Two images in the picture, each seen before and after two attacks, and 8 noisy copies for its radius map.
+    assert found["runtime"]["picture"] == {"picture": {"forward": 2 * (3 + 8), "backward": 0}}
     shown = capsys.readouterr().out
     assert "72.7" in shown
     assert "worst of 2" in shown

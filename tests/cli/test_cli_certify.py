@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from segradius.certification import Adaptive, Hierarchy, Noise, PixelRadii, Samp
 from segradius.cli import main
 from segradius.core.randomness import Randomness
 from segradius.data import open_data
+from segradius.evaluation import Store
 from targets import oip_stub
 
 __all__ = ["place"]
@@ -29,7 +31,8 @@ __all__ = ["place"]
 MODEL = ["--model", "small_net:network", "--num-classes", "3"]
 FEW = ["--sigma", "0.1", "--n0", "7", "--n", "60", "--device", "cpu"]
 FILES = {
-    "certificates", "experiment.json", "figure.png", "maps", "per_image.csv", "radius.png", "results.json", "table.md",
+    "certificates", "figure.png", "maps", "per_image.csv", "radius.png", "results.json", "results.sqlite",
+    "table.md",
 }  # fmt: skip
 PROGRAM = "import sys, torch; torch.set_num_threads(1); from segradius.cli import main; sys.exit(main())"
 
@@ -192,7 +195,7 @@ def test_attack_and_certify_leave_each_others_folders_alone(place, capsys):
     assert main(attack) == 2
     assert "out holds another experiment: that of segradius certify" in capsys.readouterr().err
     assert main([*attack, "--overwrite"]) == 0
-    assert not Path("out/experiment.json").exists()
+    assert not Path("out/radius.png").exists()
     assert certify("out") == 2
 
 
@@ -413,6 +416,14 @@ def test_an_onnx_file_votes_as_the_network(place):
             assert (mine["segcertify.class"] == its["segcertify.class"]).all()
 
 
+def stored() -> bool:
+    """Whether the store of the folder ``parts`` holds a certificate."""
+    if not Path("parts/results.sqlite").exists():
+        return False
+    with Store(Path("parts/results.sqlite")) as store:
+        return store.is_begun()
+
+
 @pytest.mark.parametrize("seconds", ["0", "1000"])
 def test_a_killed_run_goes_on_to_the_same_bytes(place, seconds: str):
     """Killed in the middle of an image's votes, with checkpoints of every pass and without any."""
@@ -429,8 +440,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(place, seconds: str):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    under_way = Path("parts/checkpoints") if seconds == "0" else Path("parts/certificates")
-    while process.poll() is None and not any(under_way.glob("[!.]*")):
+    while process.poll() is None and not (any(Path("parts/checkpoints").glob("[!.]*")) if seconds == "0" else stored()):
         time.sleep(0.01)
     process.kill()
     process.communicate()
@@ -439,6 +449,34 @@ def test_a_killed_run_goes_on_to_the_same_bytes(place, seconds: str):
     assert results("parts") == results("whole")
     assert report("parts") == report("whole")
     assert not Path("parts/checkpoints").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--attack", "pgd", "--steps", "1", "--check-copies", "9"]])
+def test_a_folder_of_an_earlier_version_which_has_no_store_is_gone_on_with(place, capsys, monkeypatch, words):
+    assert certify("whole", "--radii", "one", *words) == 0
+    before = results("whole")
+    shutil.copytree("whole", "old")
+    Path("old/results.sqlite").unlink()
+    Path("old/experiment.json").write_text(json.dumps(report("whole")["experiment"]))
+    assert certify("old", "--radii", "two", *words) == 2
+    assert 'smoothing.radii is "two"' in capsys.readouterr().err
+    unfinished = Path("old/certificates/c.npz")
+    with np.load(unfinished) as found:
+        numbers = json.loads(str(found["numbers"]))
+        numbers = {name: numbers[name] for name in ("image", "base")} | {"done": False}
+        numbers["passes"] = {"judging": {"forward": 1, "backward": 0}}
+        np.savez_compressed(unfinished, base=found["base"], numbers=np.array(json.dumps(numbers)))
+    with monkeypatch.context() as patch:
+        certified = []
+        patch.setattr(
+            "segradius.evaluation.certify.vote",
+            lambda *given, **named: certified.append(given[4].ids) or vote(*given, **named),
+        )
+        assert certify("old", "--radii", "one", *words) == 0
+    assert certified == [("c",)]
+    assert results("old") == before
+    assert report("old") == report("whole")
+    assert not Path("old/experiment.json").exists()
 
 
 def test_furnish_makes_images_with_void_pixels(tmp_path, monkeypatch):

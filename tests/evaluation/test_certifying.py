@@ -18,22 +18,19 @@ from segradius.core.errors import InputError
 from segradius.data import Classes, Sample
 from segradius.evaluation import (
     Certification,
-    CertifyRun,
     Checkpoints,
     DataChoice,
+    InProcess,
     ModelChoice,
     Record,
-    Records,
+    Run,
     Smoothing,
-    Subject,
-    certify_all,
+    Store,
+    execute,
     least_copies,
-    summarise_certified,
 )
-from segradius.evaluation.certify_runner import fit_region
-from segradius.evaluation.promises import promise
-from segradius.evaluation.records import Kind, file_name
-from segradius.evaluation.scoring import edges, score_answer, score_certificate
+from segradius.evaluation.certify import fit_region, promise
+from segradius.evaluation.record import Kind, edges, file_name, pack, score_answer, score_certificate, unpack
 from segradius.models import wrap
 
 CLASSES = Classes(("dark", "bright"), ((0, 0, 0), (255, 255, 255)))
@@ -59,11 +56,16 @@ class Images:
         return Sample(self.ids[index], brightness.expand(3, 2, 4).clone(), LABELS)
 
 
-def run(folder: Path, smoothing: Smoothing, **options) -> tuple[CertifyRun, Records]:
+def certified(folder: Path, smoothing: Smoothing, **options) -> dict[str, Record]:
+    """The record of each image."""
     experiment = Certification(ModelChoice("threshold"), DataChoice("images"), smoothing)
-    model = wrap(threshold, num_classes=2)
-    places = Checkpoints(folder / "checkpoints")
-    return CertifyRun(experiment, model, Images(), places, **options), Records(folder / "records")
+    model, places = wrap(threshold, num_classes=2), Checkpoints(folder / "checkpoints")
+    run = Run(experiment, model, Images(), 1, checkpoints=places, **options)
+    with Store(":memory:") as store:
+        execute(run, store, InProcess(model, Images(), places))
+        assert store.all_set_aside() == {}
+        assert not any((folder / "checkpoints").glob("*"))
+        return {image: unpack(store.record(experiment.key, image)) for image in Images.ids}
 
 
 def certificate(guess: Tensor, certified: Tensor, radius: float = 0.2, level: Tensor | None = None) -> Certificate:
@@ -75,10 +77,7 @@ def certificate(guess: Tensor, certified: Tensor, radius: float = 0.2, level: Te
 
 def test_pixels_are_certified_as_their_probability_under_noise_says(tmp_path):
     """Votes for class 1 have probability Φ(√3 (m − ½)/σ): 1 − 10⁻³ and beyond at |m − ½| ≥ 0.3, ½ at m = ½."""
-    one, records = run(tmp_path, Smoothing(sigma=0.1, n=200))
-    assert certify_all(one, records) == {}
-    for image in Images.ids:
-        kept = records.get(image)
+    for kept in certified(tmp_path, Smoothing(sigma=0.1, n=200)).values():
         classes = kept.kinds["segcertify"].classes
         assert classes.tolist()[0][::3] == [0, 1]
         assert classes[1].tolist() == [ABSTAIN, 0, 1, 1]
@@ -87,31 +86,13 @@ def test_pixels_are_certified_as_their_probability_under_noise_says(tmp_path):
         assert radius.unique().tolist() == pytest.approx([0, 0.1 * stats.norm.ppf(0.75)], rel=1e-6)
 
 
-def test_studies_see_each_certified_image_once_and_their_numbers_are_kept(tmp_path):
-    seen = []
-
-    def study(subject: Subject) -> dict[str, int]:
-        seen.append(subject.sample.id)
-        return {"certified": int(subject.certificates["segcertify"].certified.sum()), "n": subject.votes.n}
-
-    one, records = run(tmp_path, Smoothing(sigma=0.1, n=50), studies={"mine": study})
-    certify_all(one, records)
-    certify_all(one, records)
-    assert seen == list(Images.ids)
-    summary = summarise_certified(one.experiment, [records.get(i) for i in Images.ids], CLASSES.names, {})
-    assert summary.studies["b/c"]["mine"]["n"] == 50
-    certified = records.get("a").kinds["segcertify"].classes != ABSTAIN
-    assert summary.studies["a"]["mine"]["certified"] == int(certified.sum())
-
-
 def test_progress_counts_every_copy_also_where_sampling_stops_early(tmp_path):
     told = []
     smoothing = Smoothing(sigma=0.1, n0=10, n=5000, early_stop=0.5)
-    one, records = run(tmp_path, smoothing, progress=lambda image, copies: told.append(copies))
-    certify_all(one, records)
+    found = certified(tmp_path, smoothing, progress=lambda job, copies: told.append(copies))["a"]
     assert sum(told) == 2 * 5010
-    assert records.get("a").n < 5000
-    assert records.get("a").passes["certification"]["forward"] == 10 + records.get("a").n
+    assert found.n < 5000
+    assert found.passes["certification"] == [10 + found.n, 0]
 
 
 # Scores.
@@ -161,40 +142,33 @@ def test_no_radius_that_can_be_certified_lies_beyond_the_last_edge(sigma: float,
 # Records.
 
 
-def test_a_record_comes_back_as_it_was_put(tmp_path):
+def test_a_record_comes_back_as_it_was_put():
     hierarchy = Hierarchy.of(("a", "b"), [{"all": ["a", "b"]}])
     guess = torch.tensor([[0, 1, 0, 1]] * 2)
     found = certificate(guess, guess == 1, 0.1234567, level=1 - guess)
     score = score_certificate(found, LABELS, 2, 255, [0, 0.1, 0.2], hierarchy)
     answer = score_answer(guess, LABELS, 2, 255)
     kind = Kind(found.prediction, found.radius, found.level, "image", score)
-    before = Record("x/é y", guess, answer, passes={"judging": {"forward": 1, "backward": 0}})
-    after = replace(
-        before,
-        done=True,
-        guess=guess,
-        votes=guess + 3,
-        majority=1 - guess,
-        majority_score=answer,
-        kinds={"adaptive": kind},
-        n0=3,
-        n=5,
-    )
-    records = Records(tmp_path)
-    for record in (before, after):
-        records.put(record)
-        again = records.get("x/é y")
-        assert (again.image, again.base_score, again.done, again.passes) == (
-            record.image, record.base_score, record.done, record.passes
-        )  # fmt: skip
-        assert torch.equal(again.base, guess)
-    assert (again.majority_score, again.n0, again.n, again.finite) == (answer, 3, 5, True)
-    assert torch.equal(again.majority, 1 - guess)
-    assert torch.equal(again.votes, guess + 3)
-    kept = again.kinds["adaptive"]
-    assert kept.score == score
-    assert all(torch.equal(getattr(kept, part), getattr(kind, part)) for part in ("classes", "radius", "level"))
-    assert [file.name for file in tmp_path.iterdir()] == [f"{file_name('x/é y')}.npz"]
+    kinds = {"segcertify": kind, "adaptive": kind}
+    passes = {"judging": (1, 0), "certification": (8, 0)}
+    record = Record("x/é y", guess, answer, guess, guess + 3, 1 - guess, answer, kinds, 3, 5, passes=passes)
+    study = {"verdicts": {"pgd": {}}, "passes": {"crosscheck": {"forward": 7, "backward": 2}}}
+    for put in (record, record.checked(study)):
+        again = unpack(pack(put))
+        assert (again.image, again.base_score, again.majority_score) == ("x/é y", answer, answer)
+        assert (again.n0, again.n, again.finite, again.studies) == (3, 5, True, put.studies)
+        assert {purpose: tuple(book) for purpose, book in again.passes.items()} == {
+            purpose: tuple(book) for purpose, book in put.passes.items()
+        }
+        assert all(
+            torch.equal(getattr(again, part), getattr(put, part)) for part in ("base", "guess", "votes", "majority")
+        )
+        assert again.finest.score == score
+        assert all(
+            torch.equal(getattr(again.finest, part), getattr(kind, part)) for part in ("classes", "radius", "level")
+        )
+    assert pack(record) == pack(record)
+    assert again.passes["crosscheck"] == [7, 2]
 
 
 @given(st.lists(st.text(max_size=30), min_size=2, max_size=2, unique=True))

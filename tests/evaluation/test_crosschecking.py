@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,14 +69,35 @@ def test_its_passes_are_in_the_ledger(report):
     assert parts[0] == {"forward": 3 * 40 + 2 * 3 * 2, "backward": 2 * 2 * 2}
 
 
-def test_a_folder_without_attack_is_another_experiment(tmp_path, capsys):
-    assert main([*COMMAND, "--out", str(tmp_path)]) == 0
-    assert main([*COMMAND, *ATTACK, "--out", str(tmp_path)]) == 2
+def timeless(folder: Path) -> dict:
+    found = json.loads((folder / "results.json").read_text())
+    del found["runtime"]
+    return found
+
+
+def test_attacks_are_added_to_finished_certificates_and_nothing_is_certified_again(tmp_path, monkeypatch, capsys):
+    assert main([*COMMAND, "--radii", "one", *ATTACK, "--out", str(tmp_path / "whole")]) == 0
+    assert main([*COMMAND, "--radii", "one", "--out", str(tmp_path / "parts")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("segradius.evaluation.certify.vote", lambda *_, **__: pytest.fail("certified again"))
+        assert main([*COMMAND, "--radii", "one", *ATTACK, "--out", str(tmp_path / "parts")]) == 0
+        assert "2 of 2 images were there" in capsys.readouterr().out
+        patch.setattr("segradius.evaluation.crosscheck.crosscheck", lambda *_, **__: pytest.fail("attacked again"))
+        assert main([*COMMAND, "--radii", "one", *ATTACK, "--out", str(tmp_path / "parts")]) == 0
+    assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
+    for file in ("per_image.csv", "table.md", "certificates/val-00000.npz", "certificates/val-00001.npz"):
+        assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+@pytest.mark.parametrize("other", [[], [*ATTACK, "--share", "0.5"]])
+def test_attacks_that_were_made_are_not_left_out_or_changed(tmp_path, capsys, other):
+    assert main([*COMMAND, *ATTACK, "--out", str(tmp_path)]) == 0
+    assert main([*COMMAND, *other, "--out", str(tmp_path)]) == 2
     assert "crosscheck" in capsys.readouterr().err
 
 
 def test_bfloat16_is_attacked_in_bfloat16():
-    from segradius.evaluation.crosschecking import InPrecision
+    from segradius.evaluation.crosscheck import InPrecision
 
     model, image = sr.load_model("demo"), torch.rand(1, 3, 24, 32)
     reduced = InPrecision(model, torch.bfloat16)
@@ -111,7 +133,7 @@ def test_steps_are_checked():
 
 def test_more_images_with_lost_pixels_than_promised_are_told():
     from segradius.certification import Verdict
-    from segradius.evaluation.crosschecking import check_rows, summarise_checks
+    from segradius.evaluation.crosscheck import check_rows, summarise_checks
 
     def verdict(lost):
         return asdict(Verdict(0.1, 50, lost, lost, 0, 0.5, True))
@@ -128,7 +150,7 @@ def test_more_images_with_lost_pixels_than_promised_are_told():
 
 def test_few_images_can_refute_nothing_and_say_so():
     from segradius.certification import Verdict
-    from segradius.evaluation.crosschecking import check_rows, summarise_checks
+    from segradius.evaluation.crosscheck import check_rows, summarise_checks
 
     lost = asdict(Verdict(0.1, 50, 50, 50, 50, 0.5, True))
     (checked,) = summarise_checks({"a": {"verdicts": {"pgd": {"all": lost}}}}, 0.001)
@@ -140,7 +162,7 @@ def test_few_images_can_refute_nothing_and_say_so():
 
 def test_the_level_is_that_of_all_attacks_together_and_own_radii_of_two_classes_promise_no_probability():
     from segradius.certification import Verdict
-    from segradius.evaluation.crosschecking import summarise_checks
+    from segradius.evaluation.crosscheck import summarise_checks
 
     def study(i):
         below = asdict(Verdict(0.1, 50, 0, 0, int(i < 4), 0.5, True))

@@ -20,7 +20,7 @@ from segradius.evaluation import (
     make_plans,
     with_class_weights,
 )
-from segradius.evaluation.identity import plain
+from segradius.evaluation.job import plain
 from segradius.models import fingerprint, tiled, wrap
 
 PGD = AttackPlan("pgd", "l2", 1.5, {"steps": 3})

@@ -13,17 +13,17 @@ from segradius.evaluation import (
     CLEAN,
     DataChoice,
     Experiment,
+    InProcess,
     ModelChoice,
-    Pixels,
     Run,
     Store,
     execute,
     make_plans,
     per_image_csv,
-    prepare,
     summarise,
     work,
 )
+from segradius.metrics.counts import Pixels
 from segradius.models import Segmenter, wrap
 
 EXPERIMENT = Experiment(
@@ -50,7 +50,7 @@ def data() -> Memory:
 
 def run(data, model, store, experiment=EXPERIMENT, **more):
     given = Run(experiment, model, data, **more)
-    execute(given, prepare(experiment, store), store)
+    execute(given, store, InProcess(model, data))
     return given
 
 
@@ -69,6 +69,7 @@ def test_counts_lengths_and_passes_are_those_of_the_closed_form(data, model):
     assert fgsm["image 1"].l1 == pytest.approx(9 * 0.1, rel=1e-6)  # nothing is done to the void pixel
     assert all(result.outside == 0 and result.disagreement == 0 and result.valid for result in fgsm.values())
     assert {sum(b for _, b in result.passes.values()) for result in fgsm.values()} == {1}
+    assert {tuple(result.passes["checking"]) for result in fgsm.values()} == {(1, 0)}  # judged once more by itself
 
 
 def test_results_do_not_depend_on_the_batch_size(data, model):
@@ -82,7 +83,7 @@ def test_results_do_not_depend_on_the_batch_size(data, model):
 
 @pytest.mark.parametrize("after", range(1, 6))
 def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_results(data, model, after):
-    def stop(plan, steps):
+    def stop(job, steps):
         nonlocal after
         after -= 1
         if not after:
@@ -104,11 +105,11 @@ def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_results(data, model,
 def test_nothing_is_left_to_do_after_a_run_and_progress_adds_up_to_the_work_announced(data, model):
     told = []
     with Store(":memory:") as store:
-        given = Run(EXPERIMENT, model, data, 2, progress=lambda plan, steps: told.append(steps))
-        announced = work(prepare(EXPERIMENT, store), given)
-        execute(given, prepare(EXPERIMENT, store), store)
+        given = Run(EXPERIMENT, model, data, 2, progress=lambda job, steps: told.append(steps))
+        announced = work(given, store)
+        execute(given, store, InProcess(model, data))
         assert announced == sum(told) > 0
-        assert work(prepare(EXPERIMENT, store), given) == 0
+        assert work(given, store) == 0
 
 
 def test_adversarial_images_are_kept_for_pictures_and_made_again_when_more_are_wanted(data, model):

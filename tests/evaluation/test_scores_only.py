@@ -13,13 +13,13 @@ from segradius.evaluation import (
     CLEAN,
     DataChoice,
     Experiment,
+    InProcess,
     ModelChoice,
     Run,
     Store,
     execute,
     make_plans,
     per_image_csv,
-    prepare,
     summarise,
     traces_csv,
     work,
@@ -41,7 +41,7 @@ MODEL = wrap(lambda x: 9 * threshold(x), num_classes=2, name="threshold")
 
 def run(store: Store, model, experiment: Experiment = EXPERIMENT, **more) -> Run:
     given = Run(experiment, model, DATA, **more)
-    execute(given, prepare(experiment, store), store)
+    execute(given, store, InProcess(model, DATA))
     return given
 
 
@@ -88,11 +88,10 @@ def test_another_attack_and_another_picture_ask_no_more_than_they_must():
 def test_progress_is_counted_in_queries():
     told = []
     with Store(":memory:") as store:
-        given = Run(EXPERIMENT, Metered(MODEL), DATA, 2, progress=lambda plan, queries: told.append(queries))
-        jobs = prepare(EXPERIMENT, store)
-        assert work(jobs, given) == 2 * 9 * 3
-        assert all(job.asks for job in jobs)
-        execute(given, jobs, store)
+        given = Run(EXPERIMENT, Metered(MODEL), DATA, 2, progress=lambda job, queries: told.append(queries))
+        assert work(given, store) == 2 * 9 * 3
+        assert all(job.task.unit == "queries" for job in EXPERIMENT.jobs)
+        execute(given, store, InProcess(given.model, DATA))
     assert sum(told) == 2 * 9 * 3
 
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segradius.core.errors import InputError
-from segradius.evaluation import ImageResult, Kept, Pixels, Store
+from segradius.evaluation import ImageResult, Kept, Store
+from segradius.metrics.counts import Pixels
 
 integers = st.lists(st.integers(0, 2**40), min_size=1, max_size=4)
 pixels = st.builds(Pixels, integers, integers, integers)
@@ -82,7 +83,8 @@ def test_what_was_added_survives_a_kill_and_what_was_not_committed_is_gone(tmp_p
     path = tmp_path / "results.sqlite"
     program = """
 import os, signal, sys
-from segradius.evaluation import ImageResult, Kept, Pixels, Store
+from segradius.evaluation import ImageResult, Store
+from segradius.metrics.counts import Pixels
 store = Store(sys.argv[1])
 store.add("key", [ImageResult("a", Pixels([1], [2], [3]))])
 store._base.execute("INSERT INTO set_aside VALUES ('b', 'half-way')")

@@ -17,12 +17,12 @@ from segradius.evaluation import (
     Experiment,
     ImageResult,
     ModelChoice,
-    Pixels,
     Store,
     per_image_csv,
     results_json,
     summarise,
 )
+from segradius.metrics.counts import Pixels
 
 PGD, CR, SEA = (AttackPlan(name, "l2", 2.0) for name in ("pgd", "cr_pgd", "sea"))
 EXPERIMENT = Experiment(ModelChoice("m"), DataChoice("d"), (PGD, CR, SEA))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import segradius as sr
 from segradius.attacks import Result, Trace
 from segradius.core.ledger import Ledger
-from segradius.evaluation.traces import ImageTrace, image_traces, pack, trace_csv, unpack
+from segradius.evaluation.trace import ImageTrace, image_traces, pack, trace_csv, unpack
 
 values = st.floats(0, 1) | st.just(math.nan)
 rows = st.lists(st.tuples(st.integers(1, 10**6), st.booleans(), values, values, values), max_size=6)

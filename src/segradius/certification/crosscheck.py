@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from scipy import special, stats
@@ -160,9 +161,16 @@ def crosscheck(
     return CrossCheck(image_id, verdicts, alpha, ledger)
 
 
+class Tested(NamedTuple):
+    """What `aims` looks at in `Votes`: how many of the n copies voted for the guess, (H, W) int64."""
+
+    successes: Tensor
+    n: int
+
+
 def aims(
     certificate: Certificate,
-    votes: Votes,
+    votes: Votes | Tested,
     *,
     weakest: Sequence[int] = (),
     quantiles: Sequence[float] = (0.0,),

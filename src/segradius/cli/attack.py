@@ -102,13 +102,14 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     per_image.csv, table.md, figure.png and results.sqlite; of black-box attacks trace.csv and curve.png too. Started
     again, the same command goes on where it was stopped.
     """
-    from segradius.cli.workflow import Workplace, carry_out
-    from segradius.evaluation import Experiment, with_class_weights
+    from segradius.cli.folder import carry_out
+    from segradius.evaluation import Experiment, Run, with_class_weights
+    from segradius.report import report_attacks
 
-    at = Workplace(run.folder, run.overwrite, run.batch_size or 8, run.figures, run.checkpoint_seconds)
     plans = attack.plans("local_pbgd,local_search" if model.target else "pgd,cr_pgd")
     choice, opened = data.choice, data.open()
     seen, chosen = model.open(opened, run.device, run.seed)
     plans = with_class_weights(plans, opened, seen.num_classes)
-    carry_out(Experiment(chosen, choice, plans, attack.aim, run.seed), seen, opened, at)
+    experiment = Experiment(chosen, choice, plans, attack.aim, run.seed)
+    carry_out(Run(experiment, seen, opened, run.batch_size or 8, opened.ids[: run.figures]), run, report_attacks)
     return 0

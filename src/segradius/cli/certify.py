@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segradius.cli.options import DataOptions, ModelOptions, RunOptions
+import yaml
+
+from segradius.cli.options import DataOptions, ModelOptions, RunOptions, warn
 from segradius.core import text
 from segradius.core.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segradius.evaluation import CrossChecking, Smoothing
+    from segradius.evaluation import CrossChecking, Run, Smoothing, Store
 
 Number = float | str
 
@@ -69,7 +73,6 @@ class SmoothingOptions:
         Raises:
             InputError: For a value out of range, or a file that cannot be read.
         """
-        from segradius.cli.certify_files import read_hierarchy, read_region
         from segradius.evaluation import Smoothing, digest
 
         mask = read_region(self.region)
@@ -136,16 +139,103 @@ def certify(
     results.json, per_image.csv, table.md, figure.png, radius.png, maps/ with the certified classes of every image and
     certificates/ with all of them as arrays. Started again, the same command goes on where it was stopped.
     """
-    from segradius.cli.certifying import CertifyPlace, carry_out_certification
-    from segradius.cli.running import warn
-    from segradius.evaluation import Certification
+    from functools import partial
 
-    at = CertifyPlace(run.folder, run.overwrite, run.batch_size, run.figures, run.checkpoint_seconds)
+    from segradius.cli.folder import carry_out
+    from segradius.evaluation import Certification, Run
+    from segradius.report import report_certificates
+
     test, mask = smoothing.smoothing()
     choice, opened = data.choice, data.open()
     seen, chosen = model.open(opened, run.device, run.seed)
     checking = check.checking()
     if test.sigma > 1:
         warn(f"sigma is {test.sigma:g} for images in [0, 1]: was {test.sigma:g}/255 meant?")
-    carry_out_certification(Certification(chosen, choice, test, run.seed, checking), seen, opened, mask, at)
+    experiment = Certification(chosen, choice, test, run.seed, checking)
+    one = Run(experiment, seen, opened, 1, region=mask, together=run.batch_size)
+    carry_out(one, run, partial(report_certificates, figures=run.figures), doubt=_doubt)
     return 0
+
+
+def _doubt(run: Run, store: Store) -> None:
+    """Tell by the first image that is still to be certified where no count of votes can certify a pixel.
+
+    A region of another size than the image is told as well.
+    """
+    from segradius.data import Sample
+    from segradius.evaluation import Certification, least_copies, usable
+
+    assert isinstance(run.experiment, Certification)
+    left = set(run.missing(run.experiment.jobs[0], store))
+    places = (place for place, image in enumerate(run.data.ids) if image in left)
+    found = (usable(run.data, place, run.model.num_classes) for place in places)
+    sample = next((each for each in found if isinstance(each, Sample)), None)
+    if sample is None:
+        return
+    if run.region is not None and run.region.shape != sample.label.shape:
+        mask, image = ("×".join(map(str, tensor.shape)) for tensor in (run.region, sample.label))
+        warn(f"the region is {mask} and image {sample.id} is {image}: it is resized to each image (nearest neighbour)")
+    it = run.experiment.smoothing
+    least = least_copies(it, sample.label.numel())
+    if least is None or it.n < least:
+        needed = "no n below a million" if least is None else f"--n {least}"
+        told = (
+            f"n = {it.n} is too small: even a pixel with all votes is not certified at tau {it.tau:g}, alpha "
+            f"{it.alpha:g} and {sample.label.numel()} pixels ({it.correction}); {needed} is the least with which one "
+            "can be"
+        )
+        if it.radii == "none":
+            raise InputError(told)
+        warn(f"{told}. Radii of pixels need fewer")
+
+
+def read_hierarchy(given: str | Sequence[Any] | Mapping[str, Any] | None) -> tuple[dict[str, list[str]], ...]:
+    """Groupings of classes, from a YAML file or as such a file holds them.
+
+    Raises:
+        InputError: The file cannot be read, or is not as said.
+
+    Example:
+        >>> read_hierarchy({"ground": ["road", "pavement"]})
+        ({'ground': ['road', 'pavement']},)
+    """
+    if given is None:
+        return ()
+    where = "hierarchy"
+    if isinstance(given, str):
+        where = given
+        try:
+            given = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"the hierarchy {where} cannot be read: {error}") from error
+    levels: list[Any] = given if isinstance(given, list) else [given]
+    for level in levels:
+        if not isinstance(level, Mapping) or not all(isinstance(names, list) and names for names in level.values()):
+            raise InputError(
+                f"{where}: expected a mapping from each group to a list of its classes, or a list of such mappings "
+                f"from fine to coarse; found {level!r}"
+            )
+    return tuple({str(group): [str(name) for name in names] for group, names in level.items()} for level in levels)
+
+
+def read_region(path: str | None) -> Tensor | None:
+    """A mask (h, w) bool from an image file, true where a pixel is not 0.
+
+    Raises:
+        InputError: It cannot be read, or no pixel is true.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image, UnidentifiedImageError
+
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(image if image.mode in ("1", "L", "P", "I;16") else image.convert("L"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"the region {path} cannot be read: {error}") from error
+    mask = torch.from_numpy(pixels != 0)
+    if not bool(mask.any()):
+        raise InputError(f"the region {path} is empty: every pixel of it is 0")
+    return mask

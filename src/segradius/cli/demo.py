@@ -27,10 +27,12 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
     """
     from rich.console import Console
 
-    from segradius.cli.workflow import Workplace, carry_out
+    from segradius.cli.folder import carry_out
+    from segradius.cli.options import RunOptions
     from segradius.data import open_data
-    from segradius.evaluation import DataChoice, Experiment, ModelChoice, make_plans
+    from segradius.evaluation import DataChoice, Experiment, ModelChoice, Run, make_plans
     from segradius.models import fingerprint, load_model
+    from segradius.report import report_attacks
 
     console = Console()
     spec = "scenes:96x128"
@@ -41,8 +43,10 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
     plans = make_plans(["pgd", "cr_pgd"], [("l2", eps)], {"steps": steps})
     chosen = ModelChoice("demo", fingerprint=fingerprint(model))
     experiment = Experiment(chosen, DataChoice(spec, "test", limit=limit), plans)
+    run = Run(experiment, model, data, shown=data.ids[:2])
     with _one_thread():
-        clean, pgd, cr_pgd, *_ = carry_out(experiment, model, data, Workplace(Path(out), overwrite=True)).rows
+        found = carry_out(run, RunOptions(out, overwrite=True), report_attacks)
+    clean, pgd, cr_pgd, *_ = found.summary.rows
     console.print(
         f"\nThe network labels {_share(clean)} of the pixels right. A change of length {eps:g}, a faint grain in "
         "the picture's first row and magnified in its second, leaves "

@@ -6,18 +6,20 @@ docstring of a group is the text of ``--help``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from segradius.core import text
 from segradius.core.errors import InputError, at_least, unknown_name
 from segradius.core.text import Keyed, Listed
 
 if TYPE_CHECKING:
+    from segradius.core.contracts import Seen
     from segradius.data import SegmentationData
-    from segradius.evaluation import DataChoice, ModelChoice, Seen
+    from segradius.evaluation import DataChoice, ModelChoice
 
 MASKS = (".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg")
 
@@ -100,31 +102,19 @@ class ModelOptions:
         Raises:
             InputError: See `check`; or it cannot be opened.
         """
-        import torch
-
-        from segradius.cli.running import warn
+        from segradius import targets
+        from segradius.evaluation import ModelChoice, open_choice
 
         self.check(data.classes.names)
-        torch.manual_seed(seed)  # a network without weights is at least the same one each time
-        seen, chosen = self._opened(device)
-        for doubt in doubts(self.text, self.network.weights, seen.num_classes, len(data.classes)):
-            warn(doubt)
-        return seen, chosen
-
-    def _opened(self, device: str) -> tuple[Seen, ModelChoice]:
-        from segradius import models, targets
-        from segradius.evaluation import ModelChoice
-
-        it = self.network
-        options: dict[str, Any] = vars(it) | {"device": device_name(device)}
+        it, target = self.network, self.target is not None
         colours = None if it.normalisation is None else str(it.normalisation)
-        described = (it.weights, it.num_classes, colours, it.outputs)
-        if self.target is None:
-            network = models.load_model(self.text, **options)
-            return network, ModelChoice(self.text, *described, models.fingerprint(network))
-        target = targets.open_target(self.text, **options, answers=self.answers, input=self.input, budget=self.budget)
-        mark = targets.fingerprint(target)
-        return target, ModelChoice(targets.lasting(self.text), *described, mark, True, self.answers, self.input)
+        described = (it.weights, it.num_classes, colours, it.outputs, "", target, self.answers, self.input)
+        choice = ModelChoice(self.text, *described)
+        seen = open_choice(choice, device=device_name(device), seed=seed, budget=self.budget)
+        for doubt in doubts(self.text, it.weights, seen.num_classes, len(data.classes)):
+            warn(doubt)
+        spec = targets.lasting(self.text) if target else self.text
+        return seen, replace(choice, spec=spec, fingerprint=targets.fingerprint(cast(targets.Target, seen)))
 
 
 @dataclass(frozen=True)
@@ -157,16 +147,9 @@ class DataOptions:
 
     def open(self) -> SegmentationData:
         """The images; raises `InputError` where there are none of that name."""
-        from segradius.data import open_data
+        from segradius.evaluation import open_images
 
-        return open_data(
-            self.data,
-            split=self.split,
-            size=text.size(self.size),
-            protocol=self.protocol,
-            limit=self.limit,
-            stride=self.stride,
-        )
+        return open_images(self.choice)
 
 
 @dataclass(frozen=True)
@@ -207,6 +190,11 @@ class RunOptions:
     def folder(self) -> Path:
         """Of the report."""
         return Path(self.out)
+
+
+def warn(text: str) -> None:
+    """A warning on stderr."""
+    print(f"segradius: warning: {text}", file=sys.stderr)
 
 
 def device_name(asked: str) -> str:

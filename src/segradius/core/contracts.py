@@ -73,6 +73,34 @@ class ScoreModel(Offering, Protocol):
         ...
 
 
+class Seen(Protocol):
+    """What is evaluated: a network here, or a target; it has ``logits`` or ``scores``, as it ``offers``."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        ...
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """Of `LOGITS`, `SCORES` and `LABELS`."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where images are best held."""
+        ...
+
+    def frozen(self) -> AbstractContextManager[object]:
+        """Context in which it stays as it is; left as found."""
+        ...
+
+
 class Journal(Protocol):
     """Where long work keeps how far it is, so that a killed run goes on."""
 

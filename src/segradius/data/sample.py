@@ -153,10 +153,14 @@ def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, tuple[str, ...]]
     return torch.stack([s.image for s in samples]), torch.stack([s.label for s in samples]), ids
 
 
-def class_counts(data: SegmentationData) -> Tensor:
+def class_counts(data: SegmentationData, *, readable_only: bool = False) -> Tensor:
     """Labelled pixels of each class over the whole data set; shape (C,), int64.
 
     Reads every sample once; ignored pixels count nowhere.
+
+    Args:
+        data: The data set.
+        readable_only: Whether samples that cannot be read count nowhere.
 
     Raises:
         BadSampleError: A sample cannot be read.
@@ -166,13 +170,19 @@ def class_counts(data: SegmentationData) -> Tensor:
         >>> class_counts(Scenes((32, 48), length=2)).shape
         torch.Size([8])
     """
-    return sum(_counts(data), torch.zeros(len(data.classes), dtype=torch.int64))
+    return sum(_counts(data, readable_only), torch.zeros(len(data.classes), dtype=torch.int64))
 
 
-def _counts(data: SegmentationData) -> Iterable[Tensor]:
+def _counts(data: SegmentationData, readable_only: bool) -> Iterable[Tensor]:
     for index in range(len(data)):
-        label = data[index].label
-        yield torch.bincount(label[label != data.classes.ignore_index], minlength=len(data.classes))
+        try:
+            label = data[index].label
+        except BadSampleError:
+            if readable_only:
+                continue
+            raise
+        classes = len(data.classes)
+        yield torch.bincount(label[(label >= 0) & (label < classes)], minlength=classes)
 
 
 def _size(sample: Sample) -> str:

@@ -1,23 +1,31 @@
-"""From the records of certified images to the rows of a table: accuracies with intervals, abstention, radii."""
+"""What certificates came to: rows of accuracies with intervals, abstention, radii; and the files that say so."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from segradius.evaluation.certifying import Certification
-from segradius.evaluation.crosschecking import Checked, summarise_checks
-from segradius.evaluation.promises import promise
-from segradius.evaluation.records import Record
-from segradius.evaluation.scoring import Score, edges
+from segradius.evaluation.attack_summary import null
+from segradius.evaluation.certify import promise
+from segradius.evaluation.crosscheck import Checked, summarise_checks
+from segradius.evaluation.job import Certification
+from segradius.evaluation.record import Record, Score, edges, pack, unpack
+from segradius.evaluation.store import Store, ledger
 from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import Interval, class_iou, interval, miou, pooled_accuracy
+
+CERTIFIED_COLUMNS = (
+    "answer", "image", "valid", "pixels", "right", "pixacc", "abstained", "boundary", "boundary_right",
+    "mean_radius", "copies", "forward",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,21 @@ class CertifiedSummary:
     checked: tuple[Checked, ...] = ()
 
 
+def certificates(experiment: Certification, store: Store, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """What is kept of each certified image, packed, with what attacks on its certificates found.
+
+    Args:
+        experiment: What was run.
+        store: Its results.
+        ids: Images of the data set, in order.
+    """
+    certified, *checks = experiment.jobs
+    for image in ids:
+        if packed := store.record(certified.key, image):
+            studies = [json.loads(found) for job in checks if (found := store.record(job.key, image))]
+            yield image, pack(unpack(packed).checked(studies[0])) if studies else packed
+
+
 def summarise_certified(
     experiment: Certification, found: Sequence[Record], names: Sequence[str], set_aside: dict[str, str]
 ) -> CertifiedSummary:
@@ -117,7 +140,7 @@ def summarise_certified(
     valid = [record for record in found if record.finite]
     checks = {record.image: record.studies["crosscheck"] for record in valid if "crosscheck" in record.studies}
     rows = [_row("base", [record.base_score for record in valid], names)]
-    rows.append(_row("smoothed", [r.majority_score for r in valid if r.majority_score is not None], names))
+    rows.append(_row("smoothed", [record.majority_score for record in valid], names))
     for kind in valid[0].kinds if valid else ():
         rows.append(_certified(experiment, kind, valid, names))
     return CertifiedSummary(
@@ -125,7 +148,7 @@ def summarise_certified(
         len(valid),
         tuple(record.image for record in found if not record.finite),
         sum(record.n0 + record.n for record in valid) / max(1, len(valid)),
-        _ledger(found),
+        ledger(record.passes for record in found),
         set_aside,
         {record.image: dict(record.studies) for record in valid if record.studies},
         summarise_checks(checks, experiment.smoothing.alpha, experiment.smoothing.radii),
@@ -157,7 +180,7 @@ def _row(
     told: str | None = None,
     curve: Curve | None = None,
 ) -> CertifiedRow:
-    counts = _counts(scores, len(names))
+    counts = Counts.of([score.pixels for score in scores])
     nothing = Interval(math.nan, math.nan, math.nan)
     labelled = [score.labelled for score in scores]
     return CertifiedRow(
@@ -184,17 +207,6 @@ def _share(parts: Sequence[int], wholes: Sequence[int]) -> Interval:
     return interval(pooled_accuracy, Counts(torch.tensor(parts, dtype=torch.int64).view(-1, 1), whole, whole))
 
 
-def _counts(scores: Sequence[Score], classes: int) -> Counts:
-    def column(part: Callable[[Score], Sequence[int]]) -> Tensor:
-        return torch.tensor([part(score) for score in scores], dtype=torch.int64).view(-1, classes)
-
-    return Counts(
-        column(lambda score: score.pixels.intersection),
-        column(lambda score: score.pixels.predicted),
-        column(lambda score: score.pixels.labelled),
-    )
-
-
 def _per_class(counts: Counts, names: Sequence[str]) -> tuple[PerClass, ...]:
     """Pooled over the images; classes that are neither labelled nor predicted are left out."""
     right, labelled, iou = counts.intersection.sum(0), counts.labelled.sum(0), class_iou(counts)
@@ -210,11 +222,51 @@ def _added(parts: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(sum(column) for column in zip(*parts, strict=True))
 
 
-def _ledger(records: Sequence[Record]) -> dict[str, dict[str, int]]:
-    book: dict[str, dict[str, int]] = {}
-    for record in records:
-        for purpose, passes in record.passes.items():
-            entry = book.setdefault(purpose, {"forward": 0, "backward": 0})
-            for way in entry:
-                entry[way] += passes[way]
-    return book
+def certified_json(experiment: Certification, summary: CertifiedSummary, runtime: Mapping[str, Any]) -> str:
+    """The whole report as JSON. ``identity`` depends on the experiment only; NaN is written as null.
+
+    Args:
+        experiment: What was run, with every default spelt out.
+        summary: What came out.
+        runtime: What changes no result: versions, device, batch size.
+    """
+    described = {"identity": experiment.identity, "experiment": experiment.as_dict()}
+    told = "The certificates speak of all pixels, void ones too; metrics count labelled pixels only."
+    report = described | asdict(summary) | {"about": told, "runtime": dict(runtime)}
+    return json.dumps(null(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def certified_csv(found: Sequence[Record]) -> str:
+    """One line for each answer and image, in the order of the data."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CERTIFIED_COLUMNS)
+    writer.writerows(chain.from_iterable(zip(*map(_lines, found), strict=True)))  # answer by answer
+    return text.getvalue()
+
+
+def _lines(record: Record) -> Iterator[list[Any]]:
+    yield _line("base", record, record.base_score)
+    yield _line("smoothed", record, record.majority_score)
+    for name, kind in record.kinds.items():
+        yield _line(name, record, kind.score)
+
+
+def _line(name: str, record: Record, score: Score) -> list[Any]:
+    right, certified = sum(score.pixels.intersection), sum(score.certified)
+    radius = f"{score.radius / certified:.9g}" if certified else ""
+    spent = sum(forward for forward, _ in record.passes.values())
+    return [
+        name,
+        record.image,
+        int(record.finite),
+        score.labelled,
+        right,
+        f"{right / score.labelled:.9g}",
+        score.abstained,
+        score.boundary[1],
+        score.boundary[0],
+        radius,
+        record.n0 + record.n,
+        spent,
+    ]

@@ -1,4 +1,4 @@
-"""Checkpoints of long attacks: one file for each attack and batch, with which a killed run goes on."""
+"""The one journal: where unfinished work and paid answers are kept, so that a killed run goes on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segradius.core.contracts import Seen
 from segradius.core.errors import InputError
 from segradius.core.storage import replacing
+from segradius.evaluation.store import CLEAN, Store
+from segradius.targets.metered import Metered
+from segradius.targets.opening import traffic_of
 from segradius.targets.spool import Spooled
 
 #: Of what a file holds; one of another format is set aside.
@@ -50,6 +54,10 @@ class Checkpoints:
         if self.spool is not None:
             self.spool.begin(stage)
 
+    def remove(self, journal: str) -> None:
+        """Remove a journal, by name: the results are elsewhere now."""
+        FileJournal(self, self.folder / journal).remove()
+
     def journal(self, key: str, ids: Sequence[str], *tensors: Tensor) -> FileJournal:
         """Of the attack with this key on a batch of images, with these ids and contents."""
         return FileJournal(self, self.folder / f"{key}-{digest(ids, *tensors)}.pt", tuple(ids))
@@ -70,13 +78,9 @@ class Checkpoints:
         return any(self._files())
 
     def paid(self) -> int:
-        """Queries that the unfinished batches of attacks have paid for, summed over their images."""
-        return self.total(lambda standing: sum(int(book[0].sum()) for book in standing["ledger"].values()))
-
-    def total(self, paid: Callable[[Mapping[str, Any]], int]) -> int:
-        """What the unfinished batches have paid for in all, ``paid`` telling it of a standing."""
+        """Queries that the unfinished batches have paid for, summed over their images."""
         kept = (FileJournal(self, file).read() for file in self._files())
-        return sum(paid(each["standing"]) for each in kept if each)
+        return sum(_paid(each["standing"]) for each in kept if each)
 
     def tidy(self) -> None:
         """Remove what is left of a run that is finished."""
@@ -104,6 +108,11 @@ class FileJournal:
     def __init__(self, place: Checkpoints, path: Path, ids: tuple[str, ...] = ()) -> None:
         self.place, self.path, self.ids = place, path, ids
         self._saves, self._written = 0, time.monotonic()
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self.path.name
 
     def load(self) -> Mapping[str, Any] | None:
         """The standing kept last; None where there is none, or none that can be read."""
@@ -147,6 +156,37 @@ class FileJournal:
         return None
 
 
+def resumable(
+    model: Seen,
+    keys: Sequence[str],
+    store: Store,
+    folder: Path,
+    seconds: float = 30.0,
+    warn: Callable[[str], None] = print,
+) -> tuple[Seen, Checkpoints]:
+    """A model as a run needs it that may be killed at any time, and where it keeps its checkpoints.
+
+    A counted target goes on counting where the earlier run stopped. One behind a wire gets a spool, so that no answer
+    is asked for twice; a network or file in this process is asked again what came after the last checkpoint.
+
+    Args:
+        model: A network or a target.
+        keys: Of the jobs to be run.
+        store: Of the results so far.
+        folder: Of the checkpoints.
+        seconds: Between checkpoints.
+        warn: Told when a checkpoint cannot be used.
+    """
+    Checkpoints(folder, warn=warn).drop_finished(store.done)
+    if not isinstance(model, Metered):
+        return model, Checkpoints(folder, seconds, warn=warn)
+    spool = Spooled(model.target, folder / "spool") if traffic_of(model) is not None else None
+    checkpoints = Checkpoints(folder, seconds, spool, warn)
+    stored = (result.passes.values() for key in (CLEAN, *keys) for result in store.results(key).values())
+    paid = sum(forward for books in stored for forward, _ in books)
+    return Metered(spool or model.target, model.budget, used=paid + checkpoints.paid()), checkpoints
+
+
 def digest(ids: Sequence[str], *tensors: Tensor) -> str:
     """A short text that changes with the images of a batch, by id and content."""
     found = hashlib.sha256("\0".join(ids).encode())
@@ -154,6 +194,13 @@ def digest(ids: Sequence[str], *tensors: Tensor) -> str:
         found.update(str(tuple(tensor.shape)).encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
+
+
+def _paid(snapshot: Mapping[str, Any]) -> int:
+    """Queries behind a snapshot: of votes the copies, of an attack what its ledger says."""
+    if "ledger" not in snapshot:
+        return int(snapshot["done"])
+    return sum(int(book[0].sum()) for book in snapshot["ledger"].values())
 
 
 def _plain(value: Any) -> Any:

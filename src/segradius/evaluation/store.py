@@ -1,4 +1,4 @@
-"""Results of single images in SQLite: written as they come, kept through a kill, never written twice."""
+"""The one store: rows and arrays of images by job, in SQLite, written as they come, through a kill, never twice."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from segradius.core.errors import InputError
-from segradius.evaluation.traces import ImageTrace, pack, unpack
+from segradius.evaluation.trace import ImageTrace, pack, unpack
+from segradius.metrics.counts import Pixels
 
 CLEAN = "clean"
 """The key under which the judgement of the unattacked images is stored."""
@@ -35,24 +36,17 @@ CREATE TABLE IF NOT EXISTS examples (
 CREATE TABLE IF NOT EXISTS predictions (
     attack TEXT, image TEXT, shape TEXT, classes BLOB, PRIMARY KEY (attack, image));
 CREATE TABLE IF NOT EXISTS traces (attack TEXT, image TEXT, trace BLOB, PRIMARY KEY (attack, image));
+CREATE TABLE IF NOT EXISTS records (attack TEXT, image TEXT, record BLOB, PRIMARY KEY (attack, image));
 """
-
-
-class Pixels(NamedTuple):
-    """Labelled pixels of one image by class, C integers each: predicted as it and right, predicted as it, of it."""
-
-    intersection: Sequence[int]
-    predicted: Sequence[int]
-    labelled: Sequence[int]
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What one attack did to one image; all counts are over labelled pixels.
+    """What one job found of one image; all counts are over labelled pixels.
 
     Args:
         image: Id of the image.
-        pixels: Counts by class after the attack.
+        pixels: Counts by class after the attack, or of what is certified.
         members: For an ensemble, those of each member that stayed valid.
         hit: Eligible pixels that reached the goal.
         eligible: Pixels that could: right before the attack, or for a targeted attack all that have a target.
@@ -90,11 +84,48 @@ class Kept:
         adversarial: Adversarial images (3, H, W), float32.
         predictions: What the model saw in them, (H, W) int64.
         traces: How a black-box attack went.
+        records: What else there is to say of an image, packed by the job's task: certificates, verdicts on them.
     """
 
     adversarial: Mapping[str, Tensor] = field(default_factory=dict)
     predictions: Mapping[str, Tensor] = field(default_factory=dict)
     traces: Mapping[str, ImageTrace] = field(default_factory=dict)
+    records: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What came out of a job for a batch, by value.
+
+    Args:
+        key: `Job.key`.
+        results: One for each image.
+        kept: What to keep beside them.
+        set_aside: By id, why an image could not be used.
+        journal: Name of the journal that is no longer needed once this is stored.
+    """
+
+    key: str
+    results: Sequence[ImageResult] = ()
+    kept: Kept = Kept()
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    journal: str | None = None
+
+
+def ledger(passes: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, dict[str, int]]:
+    """``{purpose: {"forward": …, "backward": …}}`` summed over images, from the ``passes`` of each.
+
+    Example:
+        >>> ledger([{"judging": (1, 0)}, {"judging": (1, 0), "attack": (3, 2)}])
+        {'judging': {'forward': 2, 'backward': 0}, 'attack': {'forward': 3, 'backward': 2}}
+    """
+    book: dict[str, dict[str, int]] = {}
+    for each in passes:
+        for purpose, (forward, backward) in each.items():
+            entry = book.setdefault(purpose, {"forward": 0, "backward": 0})
+            entry["forward"] += forward
+            entry["backward"] += backward
+    return book
 
 
 class Store:
@@ -133,8 +164,8 @@ class Store:
         """Close the file."""
         self._base.close()
 
-    def holds_attacks(self) -> bool:
-        """Whether there is any result of an attack."""
+    def is_begun(self) -> bool:
+        """Whether there is any result beside the judgement of unattacked images."""
         return bool(self._rows("SELECT 1 FROM results WHERE attack != ? LIMIT 1", CLEAN))
 
     def note(self, name: str, value: Any) -> None:
@@ -151,7 +182,7 @@ class Store:
         """Store results under the key of their attack, all or none; what is there already stays as it is.
 
         Args:
-            attack: `Experiment.key` of the attack, or `CLEAN`.
+            attack: Key of the job, or `CLEAN`.
             results: One for each image of a batch.
             kept: What to keep beside them.
         """
@@ -160,8 +191,10 @@ class Store:
         images = [(attack, image, *_packed(x, "<f4")) for image, x in kept.adversarial.items()]
         maps = [(attack, image, *_packed(x, "<i2")) for image, x in kept.predictions.items()]
         traces = [(attack, image, pack(trace)) for image, trace in kept.traces.items()]
+        records = [(attack, image, record) for image, record in kept.records.items()]
+        tables = {"results": rows, "examples": images, "predictions": maps, "traces": traces, "records": records}
         with self._base:
-            for table, found in (("results", rows), ("examples", images), ("predictions", maps), ("traces", traces)):
+            for table, found in tables.items():
                 for row in found:
                     marks = ", ".join("?" * len(row))
                     self._base.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
@@ -193,6 +226,15 @@ class Store:
         """How ``attack`` went, by image id; of black-box attacks only."""
         rows = self._rows("SELECT image, trace FROM traces WHERE attack = ?", attack)
         return {image: unpack(trace) for image, trace in rows}
+
+    def records(self, attack: str) -> dict[str, bytes]:
+        """What else ``attack`` kept of images, packed, by id."""
+        return dict(self._rows("SELECT image, record FROM records WHERE attack = ?", attack))
+
+    def record(self, attack: str, image: str) -> bytes | None:
+        """The same of one image; None where there is none."""
+        rows = self._rows("SELECT record FROM records WHERE attack = ? AND image = ?", attack, image)
+        return bytes(rows[0][0]) if rows else None
 
     def set_aside(self, image: str, reason: str) -> None:
         """Record that an image could not be used, and why."""

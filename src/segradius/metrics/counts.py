@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from segradius.core.errors import InputError
+
+
+class Pixels(NamedTuple):
+    """A row of `Counts` as plain numbers, for a file: C integers each."""
+
+    intersection: Sequence[int]
+    predicted: Sequence[int]
+    labelled: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +51,24 @@ class Counts:
         """Counts of some images, by index; an image may be taken more than once."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
         return Counts(self.intersection[rows], self.predicted[rows], self.labelled[rows])
+
+    @property
+    def images(self) -> list[Pixels]:
+        """The rows as plain numbers."""
+        parts = (self.intersection, self.predicted, self.labelled)
+        return [Pixels(*row) for row in zip(*(part.tolist() for part in parts), strict=True)]
+
+    @staticmethod
+    def of(images: Sequence[Pixels]) -> Counts:
+        """The table with these rows.
+
+        Example:
+            >>> Counts.of([Pixels([1], [2], [3])]).images
+            [Pixels(intersection=[1], predicted=[2], labelled=[3])]
+        """
+        if not images:
+            return Counts(*(torch.zeros(0, 0, dtype=torch.int64) for _ in Pixels._fields))
+        return Counts(*(torch.tensor(part, dtype=torch.int64) for part in zip(*images, strict=True)))
 
     @staticmethod
     def joined(parts: Iterable[Counts]) -> Counts:

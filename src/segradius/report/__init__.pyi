@@ -3,9 +3,11 @@ from .attack import Shown as Shown
 from .attack import curves as curves
 from .attack import draw as draw
 from .attack import notes as notes
+from .attack import report_attacks as report_attacks
 from .attack import shown_images as shown_images
 from .attack import tables as tables
 from .cells import Cells as Cells
+from .cells import Report as Report
 from .cells import percent as percent
 from .certify import Certified as Certified
 from .certify import certified_heading as certified_heading
@@ -14,5 +16,6 @@ from .certify import certified_tables as certified_tables
 from .certify import draw_certified as draw_certified
 from .certify import draw_radii as draw_radii
 from .certify import map_png as map_png
+from .certify import report_certificates as report_certificates
 from .curve import Curve as Curve
 from .curve import draw_curves as draw_curves

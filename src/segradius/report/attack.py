@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segradius.core.contracts import LogitModel
+from segradius.core.ledger import Ledger
 from segradius.core.randomness import Randomness
-from segradius.data import Classes, Sample
-from segradius.evaluation import CLEAN, Comparison, ImageResult, Job, Row, Run, Store, Summary, judge
-from segradius.models import Segmenter
+from segradius.data.sample import Classes, Sample
+from segradius.evaluation.attack import Attacking
+from segradius.evaluation.attack_summary import (
+    Comparison,
+    Row,
+    Summary,
+    per_image_csv,
+    results_json,
+    summarise,
+    traces_csv,
+)
+from segradius.evaluation.batch import is_priced, judge
+from segradius.evaluation.job import Experiment, Job
+from segradius.evaluation.run import Run
+from segradius.evaluation.store import CLEAN, ImageResult, Store
 from segradius.radius.smoothing import pixel_radius
-from segradius.report.cells import Cells, percent, set_aside_note
-from segradius.report.curve import Curve
+from segradius.report.cells import Cells, Report, nothing_usable, percent, set_aside_note
+from segradius.report.curve import Curve, draw_curves
 from segradius.report.panels import colour_bar, colours, full_palette, grid, height, legend, panel, photo, png
 
 
@@ -176,17 +191,71 @@ def _right(shown: Shown, prediction: Tensor, ignore_index: int) -> str:
     return f"{100 * right:.1f} % right"
 
 
-def shown_images(run: Run, jobs: Sequence[Job], store: Store) -> list[Shown]:
+def report_attacks(run: Run, store: Store, facts: Mapping[str, Any]) -> Report:
+    """The report of finished attacks.
+
+    Args:
+        run: What was run.
+        store: Its results.
+        facts: What changes no result, for the record.
+
+    Raises:
+        InputError: No image could be used.
+    """
+    experiment = _attacks(run)
+    summary = summarise(experiment, store, run.data.ids)
+    if not summary.rows[0].images:
+        raise nothing_usable(summary.set_aside, "the data set is empty")
+    files = _files(run, store, summary, facts)
+    return Report(summary, tables(summary), notes(summary), files, "results", style="yellow")
+
+
+def _attacks(run: Run) -> Experiment:
+    assert isinstance(run.experiment, Experiment)
+    return run.experiment
+
+
+def _files(run: Run, store: Store, summary: Summary, facts: Mapping[str, Any]) -> Iterator[tuple[str, str | bytes]]:
+    experiment, ids, looks = _attacks(run), run.data.ids, Ledger(1)
+    threats = list(dict.fromkeys(plan.threat for plan in experiment.attacks))
+    for norm, eps in threats:
+        mine = [job for job in experiment.jobs if (norm, eps) == _attack(job).plan.threat]
+        name = "" if (norm, eps) == threats[0] else f"-{norm}-{eps:.4g}"
+        title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}"
+        if shown := shown_images(run, mine, store, looks):
+            yield f"figure{name}.png", draw(shown, run.data.classes, title)
+        if drawn := curves(run, mine, store):
+            heading = f"{title}, {len(drawn[0].traces)} images"
+            yield f"curve{name}.png", draw_curves(drawn, heading, targeted=experiment.target is not None)
+    yield "per_image.csv", per_image_csv(experiment, store, ids)
+    if (traces := traces_csv(experiment, store, ids)) is not None:
+        yield "trace.csv", traces
+    markdown = "\n\n".join(cells.markdown() for cells in tables(summary))
+    yield "table.md", "\n\n".join([markdown, *notes(summary)]) + "\n"
+    parts = {
+        f"{task.plan.name} {task.plan.norm} {task.plan.eps:g}": str(task.attack)
+        for task in map(_attack, experiment.jobs)
+    }
+    yield "results.json", results_json(experiment, summary, parts, {**facts, "picture": looks.by_purpose()})
+
+
+def _attack(job: Job) -> Attacking:
+    assert isinstance(job.task, Attacking)
+    return job.task
+
+
+def shown_images(run: Run, jobs: Sequence[Job], store: Store, looks: Ledger) -> list[Shown]:
     """The images of ``run.shown`` for which every one of ``jobs`` kept its adversarial image.
 
     The radius map is the normalised radius score Φ⁻¹(p) at the paper's σ = 0.001 and M = 8. A target, which counts
-    every query, is not asked for one.
+    every query, is not asked for one. Passes made for the picture are entered in ``looks``, of one image, as
+    ``picture``.
     """
     kept = [store.kept(job.key) for job in jobs]
     places = {image: place for place, image in enumerate(run.data.ids)}
     wanted = [image for image in run.shown if all(image in each for each in kept)]
     with run.model.frozen():
-        return [_shown(run, jobs, store, places[image]) for image in wanted]
+        return [_shown(run, jobs, store, run.data[places[image]], looks) for image in wanted]
 
 
 def curves(run: Run, jobs: Sequence[Job], store: Store) -> list[Curve]:
@@ -199,9 +268,10 @@ def _curve(run: Run, job: Job, store: Store) -> Curve | None:
     ids = [image for image in run.data.ids if image in traces and image in clean and results[image].valid]
     if not ids:
         return None
-    targeted = run.experiment.target is not None
+    targeted = _attacks(run).target is not None
     before = tuple(_share_left(clean[image], targeted) for image in ids)
-    return Curve(job.plan.name, job.attack.total_steps, before, tuple(traces[image] for image in ids))
+    task = _attack(job)
+    return Curve(task.plan.name, task.total_steps, before, tuple(traces[image] for image in ids))
 
 
 def _share_left(clean: ImageResult, targeted: bool) -> float:
@@ -211,27 +281,26 @@ def _share_left(clean: ImageResult, targeted: bool) -> float:
     return sum(clean.pixels.intersection) / max(1, sum(clean.pixels.labelled))
 
 
-def _shown(run: Run, jobs: Sequence[Job], store: Store, place: int) -> Shown:
-    sample = run.data[place]
-    attacks = tuple(_attacked(run, job, store, sample.id) for job in jobs)
-    prediction = _seen(run, CLEAN, sample.id, sample.image, store)
-    return Shown(sample.id, sample.image, sample.label, prediction, _radius(run, sample), attacks)
+def _shown(run: Run, jobs: Sequence[Job], store: Store, sample: Sample, looks: Ledger) -> Shown:
+    def seen(key: str, pixels: Tensor) -> Tensor:
+        """What the model sees in an image (3, H, W): what was kept of that, or else by looking."""
+        kept = store.prediction(key, sample.id)
+        if kept is None:
+            looks.enter("picture", forward=1)
+            return judge(run.model, pixels[None].to(run.model.device))[0][0].cpu()
+        return kept
+
+    prediction, attacks = seen(CLEAN, sample.image), []
+    for job in jobs:
+        adversarial = store.example(job.key, sample.id)
+        assert adversarial is not None
+        attacks.append(Attacked(_attack(job).plan.name, adversarial, seen(job.key, adversarial)))
+    return Shown(sample.id, sample.image, sample.label, prediction, _radius(run, sample, looks), tuple(attacks))
 
 
-def _radius(run: Run, sample: Sample) -> Tensor | None:
-    if not isinstance(run.model, Segmenter):
+def _radius(run: Run, sample: Sample, looks: Ledger) -> Tensor | None:
+    if is_priced(run.model):
         return None
-    image = sample.image[None].to(run.model.device)
-    return pixel_radius(run.model, image, Randomness(run.experiment.seed, (sample.id,))).normalised[0].cpu()
-
-
-def _attacked(run: Run, job: Job, store: Store, image: str) -> Attacked:
-    adversarial = store.example(job.key, image)
-    assert adversarial is not None
-    return Attacked(job.plan.name, adversarial, _seen(run, job.key, image, adversarial, store))
-
-
-def _seen(run: Run, key: str, image: str, pixels: Tensor, store: Store) -> Tensor:
-    """What the model sees in an image (3, H, W): what was kept of that, or else by looking."""
-    kept = store.prediction(key, image)
-    return judge(run.model, pixels[None].to(run.model.device))[0][0].cpu() if kept is None else kept
+    image, keys, samples = sample.image[None].to(run.model.device), Randomness(run.experiment.seed, (sample.id,)), 8
+    looks.enter("picture", forward=samples)
+    return pixel_radius(cast(LogitModel, run.model), image, keys, samples=samples).normalised[0].cpu()

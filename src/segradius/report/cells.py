@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.table import Table
+
+from segradius.core.errors import InputError
 
 
 class Estimate(Protocol):
@@ -54,6 +56,35 @@ class Cells:
         for row in self.rows:
             table.add_row(*row)
         return table
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run tells.
+
+    Attributes:
+        summary: In numbers.
+        tables: On screen.
+        notes: Under them.
+        files: Path in the folder and content of each; made one by one when asked for.
+        unit: What was run, in the plural.
+        heading: Above all.
+        style: Of the notes.
+    """
+
+    summary: Any
+    tables: Sequence[Cells]
+    notes: Sequence[str]
+    files: Iterator[tuple[str, str | bytes]]
+    unit: str
+    heading: str = ""
+    style: str = ""
+
+
+def nothing_usable(set_aside: Mapping[str, str], otherwise: str) -> InputError:
+    """An error for a run none of whose images could be used; ``otherwise`` where none was set aside."""
+    image, reason = next(iter(set_aside.items()), ("", otherwise))
+    return InputError(f"none of the images could be used; the first, {image}: {reason}")
 
 
 def percent(value: float, around: Estimate, sign: str = "") -> str:

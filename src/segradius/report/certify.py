@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +20,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segradius.certification import ABSTAIN, Hierarchy
-from segradius.data import Classes
-from segradius.evaluation import Certification, CertifiedRow, CertifiedSummary, check_rows
+from segradius.certification.certificate import ABSTAIN
+from segradius.certification.certifiers import Hierarchy
+from segradius.data.sample import Classes, Sample
+from segradius.evaluation.certify_summary import (
+    CertifiedRow,
+    CertifiedSummary,
+    certificates,
+    certified_csv,
+    certified_json,
+    summarise_certified,
+)
+from segradius.evaluation.crosscheck import check_rows
+from segradius.evaluation.job import Certification
+from segradius.evaluation.record import Record, file_name, unpack
+from segradius.evaluation.run import Run
+from segradius.evaluation.store import Store
 from segradius.metrics.statistics import Interval
-from segradius.report.cells import Cells, percent, set_aside_note
+from segradius.report.cells import Cells, Report, nothing_usable, percent, set_aside_note
 from segradius.report.panels import (
     VOID,
     colour_bar,
@@ -44,6 +59,73 @@ NAMES = {
     "adaptive": "certified, groups",
     "radii": "certified, own radii",
 }
+
+
+def report_certificates(run: Run, store: Store, facts: Mapping[str, Any], figures: int = 2) -> Report:
+    """The report of finished certificates.
+
+    Args:
+        run: What was run.
+        store: Its results.
+        facts: What changes no result, for the record.
+        figures: How many images the picture shows.
+
+    Raises:
+        InputError: No image could be used.
+    """
+    experiment, set_aside = _certification(run), store.all_set_aside()
+    packed = dict(certificates(experiment, store, run.data.ids))
+    found = [unpack(each) for each in packed.values()]
+    if not any(record.finite for record in found):
+        raise nothing_usable(set_aside, "answers to noisy copies are NaN or infinite")
+    summary = summarise_certified(experiment, found, run.names, set_aside)
+    heading, shown = certified_heading(experiment, run.model.name, run.data.name), certified_tables(summary)
+    files = chain(_certificate_files(packed), _files(run, found, summary, heading, facts, figures))
+    return Report(summary, shown[:-1], certified_notes(summary), files, "images", heading)  # that by class is long
+
+
+def _certification(run: Run) -> Certification:
+    assert isinstance(run.experiment, Certification)
+    return run.experiment
+
+
+def _certificate_files(packed: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    return ((f"certificates/{file_name(image)}.npz", content) for image, content in packed.items())
+
+
+def _files(
+    run: Run, found: Sequence[Record], summary: CertifiedSummary, heading: str, facts: Mapping[str, Any], figures: int
+) -> Iterator[tuple[str, str | bytes]]:
+    it, classes = _certification(run).smoothing, run.data.classes
+    groups, title = it.groups(run.names), f"σ = {it.sigma:g}, n = {it.n}, α = {it.alpha:g}"
+    title = f"{run.model.name} on {run.data.name}, {title}"
+    yield "per_image.csv", certified_csv(found)
+    markdown = "\n\n".join(cells.markdown() for cells in certified_tables(summary))
+    yield "table.md", "\n\n".join([heading, markdown, *certified_notes(summary)]) + "\n"
+    yield "radius.png", draw_radii(summary, title)
+    if shown := _shown(run, [record for record in found if record.finite][:figures]):
+        yield "figure.png", draw_certified(shown, classes, title, groups)
+    palette = full_palette(classes, [torch.tensor([run.model.num_classes - 1])])
+    for record in found:
+        kind = record.finest
+        yield f"maps/{file_name(record.image)}.png", map_png(kind.classes, palette, kind.level, groups)
+    yield "results.json", certified_json(_certification(run), summary, facts)
+
+
+def _shown(run: Run, found: Sequence[Record]) -> list[Certified]:
+    """Images for the picture, with the finest certificate there is."""
+    places = {image: place for place, image in enumerate(run.data.ids)}
+    return [_certified(record, run.data[places[record.image]]) for record in found]
+
+
+def _certified(record: Record, sample: Sample) -> Certified:
+    kind, own = record.finest, record.kinds.get("radii")
+    radius = kind.radius if own is None else own.radius
+    base, certified = (sum(score.pixels.intersection) / score.labelled for score in (record.base_score, kind.score))
+    return Certified(
+        record.image, sample.image, sample.label, record.base, kind.classes, kind.level, radius, (base, certified),
+        own is not None,
+    )  # fmt: skip
 
 
 def certified_heading(experiment: Certification, model: str, data: str) -> str:

@@ -1,23 +1,45 @@
-"""Attacks on every image's certificate, as a study of a certification, and their summary over the images."""
+"""The task `Checking`: attacks on every image's certificates, and what they found over the images."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
-from segradius.attacks import BLACK_BOX, Attack, make_attack
-from segradius.certification import Certificate, CrossCheck, Noise, Verdict, Votes, aims, crosscheck, refuted, summarise
-from segradius.certification import Summary as CheckSummary
-from segradius.certification.crosscheck import STATEMENTS, bar_of
+from segradius.attacks.base import Attack
+from segradius.attacks.make import make_attack
+from segradius.attacks.settings import BLACK_BOX
+from segradius.certification.certificate import Certificate
+from segradius.certification.crosscheck import (
+    STATEMENTS,
+    CrossCheck,
+    Tested,
+    Verdict,
+    aims,
+    bar_of,
+    crosscheck,
+    refuted,
+    summarise,
+)
+from segradius.certification.crosscheck import Summary as CheckSummary
+from segradius.core.contracts import Model, Seen
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
-from segradius.models import Segmenter
+from segradius.evaluation.batch import Batch, Bench, is_priced
+from segradius.evaluation.certify import PRECISIONS, Smoothing, noisy_pixels
+from segradius.evaluation.record import Record, unpack
+from segradius.evaluation.store import ImageResult, Kept, Rows
+from segradius.metrics.counts import Pixels
+
+#: What is counted of the pixels of an image whose certificates are attacked: that is in the verdicts.
+NOTHING = Pixels((), (), ())
 
 #: Behind the name of an attack on the radii of pixels.
 OWN = ", own radii"
@@ -72,39 +94,85 @@ class CrossChecking:
                 f"{correction} promises nothing: use holm or bonferroni"
             )
 
-    def study(
-        self, model: Segmenter, noise: Noise, votes: Votes, certificates: Mapping[str, Certificate], image: Tensor, *,
-        alpha: float, image_id: str, seed: int, precision: torch.dtype | None = None,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Plain numbers: verdicts by attack, and by `OWN` after its name; all passes under the purpose ``crosscheck``.
 
-        Args:
-            model: The network.
-            noise: Of the smoothed model.
-            votes: Behind the certificates.
-            certificates: ``segcertify`` and, where there are any, ``radii``, which are attacked at their least and at
-                their middle length.
-            image: (3, H, W).
-            alpha: Error rate that the certificates promise.
-            image_id: Keys the random numbers.
-            seed: The same.
-            precision: In which the certified model ran.
-        """
-        ledger, verdicts = Ledger(1), {}
+@dataclass(frozen=True)
+class Checking:
+    """Attacks on every image's certificates, which come from `segradius.evaluation.certify.Certifying`.
+
+    Args:
+        smoothing: How they were made.
+        checks: How they are attacked.
+
+    Raises:
+        InputError: They promise nothing that can be counted.
+    """
+
+    smoothing: Smoothing
+    checks: CrossChecking
+
+    one_by_one: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    title: ClassVar[str] = "under attack"
+    total_steps: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        self.checks.check_correction(self.smoothing.correction)
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """What determines its numbers, beside model, data and seed."""
+        return {"smoothing": asdict(self.smoothing), "crosscheck": asdict(self.checks)}
+
+    def check(self, model: Seen) -> None:
+        """Raise `InputError` unless the model has gradients."""
+        if is_priced(model):
+            raise InputError(
+                "--attack on a certificate needs the gradients of the model, and a target gives scores only"
+            )
+
+    def run(self, batch: Batch, bench: Bench) -> Rows:
+        """Attack the certificates of a batch of one image; where noise gave NaN there is nothing to attack."""
+        (image,) = batch.ids
+        record, started = unpack(bench.certificates[image]), time.perf_counter()
+        if not record.finite:
+            return Rows(bench.key, [ImageResult(image, NOTHING, valid=False)])
+        verdicts, book = {}, Ledger(1)
         for kind, after, quantiles in (("segcertify", "", (0.0,)), ("radii", OWN, (0.0, 0.5))):
-            if kind not in certificates:
-                continue
-            certificate = certificates[kind]
-            within = aims(certificate, votes, weakest=self.weakest, quantiles=quantiles, share=self.share)
-            for name in self.attacks:
-                found = crosscheck(
-                    InPrecision(model, precision), noise, image, certificate, within, attack=self.maker(name),
-                    samples=self.samples, copies=self.copies, alpha=alpha, image_id=image_id, seed=seed,
-                )  # fmt: skip
-                verdicts[f"{name}{after}"] = {aim: asdict(verdict) for aim, verdict in found.verdicts.items()}
-                ledger.add(found.ledger)
-        passes = {"forward": int(ledger.forward.sum()), "backward": int(ledger.backward.sum())}
-        return {"verdicts": verdicts, "passes": {"crosscheck": passes}}
+            if kind in record.kinds:
+                for name, found in self._attacked(record, kind, quantiles, batch, bench).items():
+                    verdicts[f"{name}{after}"] = {aim: asdict(verdict) for aim, verdict in found.verdicts.items()}
+                    book.add(found.ledger)
+        passes = int(book.forward.sum()), int(book.backward.sum())
+        counted = dict(zip(("forward", "backward"), passes, strict=True))
+        study = json.dumps({"verdicts": verdicts, "passes": {"crosscheck": counted}}).encode()
+        seconds = time.perf_counter() - started
+        result = ImageResult(image, NOTHING, passes={"crosscheck": passes}, seconds=seconds)
+        return Rows(bench.key, [result], Kept(records={image: study}))
+
+    def _attacked(
+        self, record: Record, kind: str, quantiles: Sequence[float], batch: Batch, bench: Bench
+    ) -> dict[str, CrossCheck]:
+        """What each attack found of a kind of certificate, at these quantiles of its radii."""
+        it, checks, device = self.smoothing, self.checks, batch.images.device
+        certificate = _certificate(record, kind, it, device)
+        votes = Tested(record.votes.to(device), record.n)
+        within = aims(certificate, votes, weakest=checks.weakest, quantiles=quantiles, share=checks.share)
+        noise = it.sampling(noisy_pixels(bench.region, batch)).noise
+        model = InPrecision(cast(Model, bench.model), PRECISIONS[it.precision])
+        return {
+            name: crosscheck(
+                model, noise, batch.images[0], certificate, within, attack=checks.maker(name), samples=checks.samples,
+                copies=checks.copies, alpha=it.alpha, image_id=record.image, seed=bench.seed,
+            )
+            for name in checks.attacks
+        }  # fmt: skip
+
+
+def _certificate(record: Record, kind: str, it: Smoothing, device: torch.device) -> Certificate:
+    """As it was before it was kept; a level is that of single classes, the only ones that are attacked."""
+    kept = record.kinds[kind]
+    certified, radius = (kept.classes >= 0).to(device), kept.radius.to(device)
+    return Certificate(record.guess.to(device), certified, radius, it.sigma, it.alpha, kept.promise)
 
 
 @dataclass(frozen=True)
@@ -127,7 +195,7 @@ class Checked:
 def summarise_checks(
     studies: Mapping[str, Mapping[str, Any]], alpha: float, form: str = "one", level: float = 0.001
 ) -> tuple[Checked, ...]:
-    """From `CrossChecking.study` of each image, by id, to what each attack found.
+    """From what `Checking` kept of each image, by id, to what each attack found.
 
     Args:
         studies: By image.
@@ -152,18 +220,13 @@ def summarise_checks(
 class InPrecision:
     """A network that always runs in one precision, as the certified one did."""
 
-    model: Segmenter
+    model: Model
     precision: torch.dtype | None = None
 
     @property
     def num_classes(self) -> int:
         """C."""
         return self.model.num_classes
-
-    @property
-    def name(self) -> str:
-        """Of the network."""
-        return self.model.name
 
     @property
     def offers(self) -> frozenset[str]:
@@ -174,7 +237,7 @@ class InPrecision:
         """Logits (N, C, H, W), in this precision whatever is asked for."""
         return self.model.logits(images, self.precision)
 
-    def frozen(self) -> AbstractContextManager[None]:
+    def frozen(self) -> AbstractContextManager[object]:
         """As the network's."""
         return self.model.frozen()
 

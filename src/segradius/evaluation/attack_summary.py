@@ -1,16 +1,22 @@
-"""From stored results to the rows of a table: metrics with intervals, costs, paired differences, sanity."""
+"""What attacks came to: rows of metrics with intervals, costs, paired differences, sanity; and the files for that."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
-from segradius.evaluation.experiment import AttackPlan, Experiment
-from segradius.evaluation.store import CLEAN, ImageResult, Pixels, Store
-from segradius.metrics.counts import Counts
+from segradius.evaluation.attack import AttackPlan
+from segradius.evaluation.job import Experiment
+from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
+from segradius.evaluation.trace import trace_csv
+from segradius.metrics.counts import Counts, Pixels
 from segradius.metrics.statistics import (
     Difference,
     Interval,
@@ -23,6 +29,13 @@ from segradius.metrics.statistics import (
     worst_accuracy,
     worst_miou,
 )
+
+ABOUT = ("attack", "norm", "eps", "image", "valid", "pixels", "right", "pixacc", "hit", "eligible")
+MEASURED = ("l1", "l2", "linf", "outside", "disagreement", "forward", "backward")
+COLUMNS = (*ABOUT, *MEASURED)
+
+#: Passes of the evaluation and not of the attack; in the ledger, and in no cost of an attack.
+CHECKING = "checking"
 
 
 @dataclass(frozen=True)
@@ -55,8 +68,8 @@ class Row:
         miou: Data-set MIoU, as the field reports it; for an ensemble with the choice of members that makes it least.
         miou_image: MIoU as the paper defines it (Section 5.1).
         success: Eligible pixels that reached the goal.
-        forward: Forward passes per image, all purposes.
-        backward: Backward passes per image.
+        forward: Forward passes per image for all purposes but ``checking``, which is no part of the attack.
+        backward: Backward passes per image, likewise.
         seconds: Wall time per image.
         ledger: ``{purpose: {"forward": …, "backward": …}}`` summed over the images.
         sanity: What must hold.
@@ -109,14 +122,14 @@ class Outcome:
 
     def counts(self, ids: Iterable[str]) -> Counts:
         """Counts over some images."""
-        return _counts([self.results[image].pixels for image in ids])
+        return Counts.of([self.results[image].pixels for image in ids])
 
     def alternatives(self, ids: Sequence[str]) -> list[Counts]:
         """The attack's own counts and each member's; an invalid member's are the attack's own."""
         chosen = [self.results[image] for image in ids]
         names = dict.fromkeys(name for result in chosen for name in result.members)
-        members = [_counts([result.members.get(name, result.pixels) for result in chosen]) for name in names]
-        return [_counts([result.pixels for result in chosen]), *members]
+        members = [Counts.of([result.members.get(name, result.pixels) for result in chosen]) for name in names]
+        return [Counts.of([result.pixels for result in chosen]), *members]
 
 
 def summarise(experiment: Experiment, store: Store, ids: Sequence[str]) -> Summary:
@@ -167,7 +180,7 @@ def _worst(outcomes: Sequence[Outcome]) -> list[Row]:
     every = [counts for outcome in outcomes for counts in outcome.alternatives(ids)]
     choice = worst_accuracy(each).tolist() if ids else []
     chosen = [outcomes[pick].results[image] for pick, image in zip(choice, ids, strict=True)]
-    worst = _counts([result.pixels for result in chosen])
+    worst = Counts.of([result.pixels for result in chosen])
     row = _filled(
         f"worst of {len(outcomes)}",
         outcomes[0].plan,
@@ -192,8 +205,8 @@ def _filled(
     hits: Sequence[ImageResult] | None = None,
 ) -> Row:
     """A row from the results whose cost it bears and the counts that its metrics come from."""
-    ledger = _ledger(results)
-    images = max(1, len(counts))
+    book, images = ledger(result.passes for result in results), max(1, len(counts))
+    own = [passes for purpose, passes in book.items() if purpose != CHECKING]
     return Row(
         name,
         plan.norm if plan else None,
@@ -204,10 +217,10 @@ def _filled(
         interval(miou, miou_counts),
         interval(miou_image, counts),
         _success(results if hits is None else hits),
-        sum(book["forward"] for book in ledger.values()) / images,
-        sum(book["backward"] for book in ledger.values()) / images,
+        sum(passes["forward"] for passes in own) / images,
+        sum(passes["backward"] for passes in own) / images,
         math.fsum(result.seconds for result in results) / images,
-        ledger,
+        book,
         sanity,
     )
 
@@ -249,17 +262,69 @@ def _sanity(plan: AttackPlan, results: Sequence[ImageResult]) -> Sanity:
     )
 
 
-def _ledger(results: Sequence[ImageResult]) -> dict[str, dict[str, int]]:
-    book: dict[str, dict[str, int]] = {}
-    for result in results:
-        for purpose, (forward, backward) in result.passes.items():
-            entry = book.setdefault(purpose, {"forward": 0, "backward": 0})
-            entry["forward"] += forward
-            entry["backward"] += backward
-    return book
+def results_json(
+    experiment: Experiment, summary: Summary, attacks: Mapping[str, str], runtime: Mapping[str, Any]
+) -> str:
+    """The whole report as JSON. ``identity`` depends on the experiment only; NaN is written as null.
+
+    Args:
+        experiment: What was run, with every default spelt out.
+        summary: What came out.
+        attacks: For each attack, the parts that it is made of.
+        runtime: What changes no result: versions, device, batch size.
+    """
+    report = {
+        "identity": experiment.identity,
+        "experiment": experiment.as_dict(),
+        "attacks": dict(attacks),
+        "rows": [asdict(row) for row in summary.rows],
+        "paired_differences": [asdict(comparison) for comparison in summary.comparisons],
+        "set_aside": summary.set_aside,
+        "runtime": dict(runtime),
+    }
+    return json.dumps(null(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _counts(images: Sequence[Pixels]) -> Counts:
-    if not images:
-        return Counts(*(torch.zeros(0, 0, dtype=torch.int64) for _ in Pixels._fields))
-    return Counts(*(torch.tensor(part, dtype=torch.int64) for part in zip(*images, strict=True)))
+def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str:
+    """One line for each attack and image, in the order of the experiment and the data; times are left to the store."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    clean = [(CLEAN, "", "", CLEAN)]
+    plans = [(plan.name, plan.norm, plan.eps, experiment.key(plan)) for plan in experiment.attacks]
+    for name, norm, eps, key in clean + plans:
+        stored = store.results(key)
+        writer.writerows([name, norm, eps, *_line(stored[image])] for image in ids if image in stored)
+    return text.getvalue()
+
+
+def traces_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str | None:
+    """The trace of every image under every black-box attack; None where there is none."""
+    found = [
+        ((plan.name, plan.norm, plan.eps, image), traces[image])
+        for plan in experiment.attacks
+        if (traces := store.traces(experiment.key(plan)))
+        for image in ids
+        if image in traces
+    ]
+    return trace_csv(found) if found else None
+
+
+def _line(result: ImageResult) -> list[Any]:
+    pixels, right = sum(result.pixels.labelled), sum(result.pixels.intersection)
+    lengths = [f"{value:.9g}" for value in (result.l1, result.l2, result.linf, result.outside)]
+    own = [book for purpose, book in result.passes.items() if purpose != CHECKING]
+    passes = [sum(each) for each in zip(*own, strict=True)] or [0, 0]
+    accuracy = f"{right / pixels:.9g}"
+    goal = [result.hit, result.eligible]
+    differing = "" if result.disagreement is None else result.disagreement
+    return [result.image, int(result.valid), pixels, right, accuracy, *goal, *lengths, differing, *passes]
+
+
+def null(value: Any) -> Any:
+    """``value`` for JSON, with None in place of what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {name: null(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [null(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,199 @@
+"""A run in a folder: what is there already, refuse or go on, a progress bar, the report, how to go on."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from segradius.cli.options import RunOptions, warn
+from segradius.core.contracts import Seen
+from segradius.core.errors import BudgetError, InputError, TargetError
+from segradius.core.storage import write_atomically
+from segradius.evaluation.executors import InProcess
+from segradius.evaluation.job import Certification, Experiment, Job
+from segradius.evaluation.journal import resumable
+from segradius.evaluation.record import take_over
+from segradius.evaluation.run import Run, execute, work
+from segradius.evaluation.store import Store
+from segradius.report.cells import Report
+from segradius.targets.metered import Metered
+from segradius.targets.opening import traffic_of
+
+DATABASE = "results.sqlite"
+CHECKPOINTS = "checkpoints"
+#: What a certification of an earlier version has in place of a store.
+OLD = "experiment.json"
+
+TABLES = ("results.json", "per_image.csv", "trace.csv", "table.md")
+#: What `attack` writes into a folder, and what `certify` does beside it.
+ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png")
+CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
+
+
+def carry_out(
+    run: Run,
+    at: RunOptions,
+    report: Callable[[Run, Store, Mapping[str, Any]], Report],
+    doubt: Callable[[Run, Store], None] = lambda run, store: None,
+) -> Report:
+    """Run what is missing, write every file of the report, and print it.
+
+    Args:
+        run: What to run, without checkpoints.
+        at: Where.
+        report: Given the run, its store, and what changes no result.
+        doubt: Asked before anything is run.
+
+    Raises:
+        InputError: Another experiment is in the folder, or no image could be used.
+        KeyboardInterrupt: With a message on how to go on.
+    """
+    at.folder.mkdir(parents=True, exist_ok=True)
+    jobs = run.experiment.jobs
+    with _opened(run.experiment, at) as store:
+        keys, places = [job.key for job in jobs], at.folder / CHECKPOINTS
+        model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
+        size = _batch_size(run.batch_size, store, waiting=checkpoints.waiting())
+        run = replace(run, model=model, checkpoints=checkpoints, batch_size=size)
+        reused = sum(len(run.data) - len(run.missing(job, store)) for job in run.experiment.main)
+        doubt(run, store)
+        _execute(run, store, at.folder)
+        found = report(run, store, _runtime(model, at.batch_size or size))
+        for name, content in found.files:
+            _write(at.folder / name, content)
+        checkpoints.tidy()
+    total = len(run.experiment.main) * len(run.data)
+    _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)
+    return found
+
+
+def _opened(experiment: Experiment | Certification, at: RunOptions) -> Store:
+    """The folder's store, for this experiment; one in which nothing was finished yet is begun anew."""
+    store, old = Store(at.folder / DATABASE), at.folder / OLD
+    try:
+        earlier = store.noted("experiment")
+        if earlier is None and old.exists():
+            earlier = json.loads(old.read_text(encoding="utf-8"))
+        conflict = None if earlier is None else experiment.extends(earlier)
+        begun = store.is_begun() or old.exists() or any((at.folder / CHECKPOINTS).glob("*"))
+        if conflict and begun and not at.overwrite:
+            raise InputError(
+                f"{at.folder} holds another experiment: {conflict}. Choose another --out, or add --overwrite to "
+                "replace it"
+            )
+        if conflict or at.overwrite:
+            store.close()
+            _clear(at.folder, CERTIFIED if "smoothing" in (earlier or {}) else ())
+            store = Store(at.folder / DATABASE)
+    except InputError:
+        store.close()
+        raise
+    store.note("experiment", experiment.as_dict())
+    if old.exists() and isinstance(experiment, Certification):
+        take_over(at.folder / "certificates", store, [job.key for job in experiment.jobs])
+        old.unlink()
+    return store
+
+
+def _clear(folder: Path, more: tuple[str, ...]) -> None:
+    """Remove what an earlier experiment wrote into a folder, and nothing else."""
+    for file in {file for pattern in ATTACKED + more for file in folder.glob(pattern)}:
+        file.unlink()
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _batch_size(asked: int, store: Store, *, waiting: bool) -> int:
+    """As asked, save that a batch which was begun is finished as it is."""
+    before = store.noted("batch_size")
+    if before and before != asked and waiting:
+        warn(f"a batch of {before} images was begun here: going on with --batch-size {before}")
+        return int(before)
+    store.note("batch_size", asked)
+    return asked
+
+
+def _execute(run: Run, store: Store, folder: Path) -> None:
+    """Execute under a progress bar with the time left, counted in the tasks' steps times images."""
+    unit = " and ".join(sorted({job.task.unit for job in run.experiment.jobs} - {""}, reverse=True))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    bar = Progress(*columns, *times, console=Console(stderr=True), transient=True)
+    with bar, _keeping(folder):
+        task = bar.add_task("reading", total=work(run, store))
+
+        def advance(job: Job, steps: int) -> None:
+            bar.update(task, advance=steps, description=job.task.title)
+
+        executor = InProcess(run.model, run.data, run.checkpoints)
+        execute(replace(run, progress=advance), store, executor)
+
+
+@contextmanager
+def _keeping(folder: Path) -> Iterator[None]:
+    """Where a run is cut short, say where its results are and how to go on."""
+    again = "run the same command again to go on"
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = folder / DATABASE
+        raise KeyboardInterrupt(f"stopped. What was finished is kept in {kept}; {again}") from None
+    except TargetError as error:
+        raise TargetError(f"{error}. What was answered is kept in {folder}; {again}") from error
+    except BudgetError as error:
+        told = f"{error}. What was answered is kept in {folder}; {again}, with a larger --budget"
+        raise TargetError(told) from error
+
+
+def _runtime(model: Seen, batch_size: int | None) -> Mapping[str, Any]:
+    """What changes no result, for the record."""
+    device = model.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
+    target = {"target": _asked(model)} if isinstance(model, Metered) else {}
+    return target | {
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        "batch_size": batch_size,
+    }
+
+
+def _asked(target: Metered) -> Mapping[str, Any]:
+    """Images answered over all runs in the folder; what went over the wire in this one."""
+    traffic = traffic_of(target)
+    wire = {} if traffic is None else {k: v for k, v in vars(traffic).items() if not k.startswith("_")}
+    return {"answered": target.answered, "budget": target.budget, "traffic": wire}
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    """Write a file whole, unless it is there already as it should be."""
+    path.parent.mkdir(exist_ok=True)
+    wanted = content.encode() if isinstance(content, str) else content
+    if not path.exists() or path.read_bytes() != wanted:
+        write_atomically(path, wanted)
+
+
+def _print(report: Report, reused: str, folder: Path) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # a log has no right edge
+    if report.heading:
+        console.print(report.heading, markup=False, highlight=False)
+    for cells in report.tables:
+        console.print(cells.rich())
+    if reused:
+        console.print(reused)
+    for note in report.notes:
+        console.print(note, style=report.style, markup=False, highlight=False)
+    console.print(f"Report: {folder}", markup=False, highlight=False)

@@ -1,0 +1,307 @@
+"""The tasks `Clean` and `Attacking`: what a model sees in a batch, what an attack changed in it, what it aims at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from segradius.attacks.base import Attack, Result
+from segradius.attacks.make import make_attack
+from segradius.core.contracts import Model, Seen
+from segradius.core.errors import InputError, unknown_name
+from segradius.core.randomness import Randomness
+from segradius.data.sample import Classes
+from segradius.evaluation.batch import Batch, Bench, is_priced, judge
+from segradius.evaluation.store import ImageResult, Kept, Rows
+from segradius.evaluation.trace import image_traces
+from segradius.metrics.counts import Counts, Pixels, count
+from segradius.objectives.goal import one_class, random_classes
+from segradius.threats.threat import NORMS
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """One attack in one threat model.
+
+    Args:
+        name: Registered name, with ``cr_`` in front to guide it by the certified radius.
+        norm: ``"l1"``, ``"l2"`` or ``"linf"``.
+        eps: Budget ε > 0, in the unit of images in [0, 1], over all 3·H·W values.
+        options: Options of the attack, defaults included where they are known.
+    """
+
+    name: str
+    norm: str
+    eps: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def threat(self) -> tuple[str, float]:
+        """The norm and the budget."""
+        return self.norm, self.eps
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Judging the images before anything is done to them; comes before every other task.
+
+    Args:
+        aim: What a targeted attack aims at, as `make_target` takes it; None for none.
+    """
+
+    aim: str | None = None
+
+    title: ClassVar[str] = "clean"
+    unit: ClassVar[str] = ""
+    total_steps: ClassVar[int] = 0
+    one_by_one: ClassVar[bool] = False
+    described: ClassVar[Mapping[str, Any]] = {}
+
+    def check(self, model: Seen) -> None:
+        """Any model will do."""
+
+    def run(self, batch: Batch, bench: Bench) -> Rows:
+        """The verdicts, and of a model with a price what was seen."""
+        found = clean_results(batch, bench.model.num_classes, _target(self.aim, batch, bench))
+        seen = dict(zip(batch.ids, batch.prediction, strict=True)) if is_priced(bench.model) else {}
+        return Rows(bench.key, found, Kept(predictions=seen))
+
+
+@dataclass(frozen=True)
+class Attacking:
+    """An attack on the images.
+
+    Args:
+        plan: Which.
+        aim: As `Clean` has it.
+    """
+
+    plan: AttackPlan
+    aim: str | None = None
+
+    one_by_one: ClassVar[bool] = False
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """What determines its numbers, beside model, data and seed."""
+        return {"attack": asdict(self.plan), "target": self.aim}
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.plan.name} {self.plan.norm} ε={self.plan.eps:.4g}"
+
+    @property
+    def attack(self) -> Attack:
+        """Ready to run; raises `InputError` for an unknown attack or norm, or an option out of range."""
+        return make_attack(self.plan.name, norm=self.plan.norm, eps=self.plan.eps, **self.plan.options)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps, or queries, over each image."""
+        return self.attack.total_steps
+
+    @property
+    def unit(self) -> str:
+        """What its steps are."""
+        return "queries" if self.asks else "steps"
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is a black-box attack, whose steps are queries."""
+        return "scores" in self.attack.method.needs
+
+    def check(self, model: Seen) -> None:
+        """Raise `InputError` unless the model offers what the attack needs."""
+        self.attack.check_model(model)
+
+    def run(self, batch: Batch, bench: Bench) -> Rows:
+        """Attack a batch. Of a model with a price all is kept, and nothing judged a second time."""
+        model, target = bench.model, _target(self.aim, batch, bench)
+        place = bench.checkpoints if self.asks else None
+        journal = place.journal(bench.key, batch.ids, batch.images, batch.labels) if place else None
+        started = time.perf_counter()
+        result = self.attack(
+            cast(Model, model),
+            batch.images,
+            batch.labels,
+            ids=batch.ids,
+            seed=bench.seed,
+            target=target,
+            ignore_index=batch.ignore_index,
+            progress=bench.progress,
+            journal=journal,
+        )
+        seconds = (time.perf_counter() - started) / len(batch.ids)
+        again = None if is_priced(model) else judge(model, result.adversarial)[0]
+        found = attack_results(result, batch, model.num_classes, target, again, seconds)
+        return Rows(bench.key, found, _kept(result, batch, bench), journal=journal.name if journal else None)
+
+
+def _kept(result: Result, batch: Batch, bench: Bench) -> Kept:
+    """What is shown; of a model with a price everything, as it was paid for."""
+    images = dict(zip(batch.ids, result.adversarial.float(), strict=True))
+    traces = dict(zip(batch.ids, image_traces(result), strict=True)) if result.trace is not None else {}
+    if is_priced(bench.model):
+        return Kept(images, dict(zip(batch.ids, result.prediction, strict=True)), traces)
+    return Kept({image: x for image, x in images.items() if image in bench.shown}, {}, traces)
+
+
+def _target(aim: str | None, batch: Batch, bench: Bench) -> Tensor | None:
+    if aim is None:
+        return None
+    randomness = Randomness(bench.seed, batch.ids)
+    return make_target(aim, batch.labels, bench.classes, bench.model.num_classes, randomness)
+
+
+def goal_counts(batch: Batch, prediction: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Pixels that reached the goal, and those that could; each (N,) int64.
+
+    Without a target: of the labelled pixels that were right before the attack, those that are wrong now. With one: of
+    the labelled pixels that have a target, those that are predicted as it.
+
+    Example:
+        >>> labels, before, after = (torch.tensor([[row]]) for row in ([0, 0, 1, 255], [0, 1, 1, 0], [1, 1, 1, 1]))
+        >>> batch = Batch(("a",), torch.zeros(1, 3, 1, 4), labels, before, 255)
+        >>> [part.item() for part in goal_counts(batch, after, None)]
+        [1, 2]
+    """
+    if target is None:
+        eligible = batch.labelled & (batch.prediction == batch.labels)
+        hit = eligible & (prediction != batch.labels)
+    else:
+        eligible = batch.labelled & (target != batch.ignore_index)
+        hit = eligible & (prediction == target)
+    return hit.flatten(1).sum(1), eligible.flatten(1).sum(1)
+
+
+def clean_results(batch: Batch, num_classes: int, target: Tensor | None = None) -> list[ImageResult]:
+    """The verdict on each unattacked image; with a target, also how much of it is reached without any attack."""
+    counts = _counts(batch.prediction, batch, num_classes).images
+    hit, eligible = goal_counts(batch, batch.prediction, target)
+    reached = hit.tolist(), eligible.tolist() if target is not None else [0] * len(batch.ids)
+    return [
+        ImageResult(image, pixels, hit=h, eligible=e, passes={"judging": (1, 0)}, seconds=batch.seconds)
+        for image, pixels, h, e in zip(batch.ids, counts, *reached, strict=True)
+    ]
+
+
+def attack_results(
+    result: Result, batch: Batch, num_classes: int, target: Tensor | None, again: Tensor | None, seconds: float
+) -> list[ImageResult]:
+    """What an attack did to each image of a batch.
+
+    Args:
+        result: The attack's own account.
+        batch: The images attacked.
+        num_classes: Classes of the model.
+        target: Target labels (N, H, W) of a targeted attack.
+        again: Prediction (N, H, W) for the adversarial images, judged once more by themselves; None: they were not.
+        seconds: Wall time per image.
+    """
+    hit, eligible = goal_counts(batch, result.prediction, target)
+    delta = (result.adversarial - batch.images).double()
+    outside = torch.maximum(-result.adversarial, result.adversarial - 1).flatten(1).amax(1).clamp_min(0)
+    differing = [None] * len(batch.ids) if again is None else _differing(again, result, batch)
+    columns = {
+        "image": batch.ids,
+        "pixels": _counts(result.prediction, batch, num_classes).images,
+        "members": _members(result, batch, num_classes),
+        "hit": hit.tolist(),
+        "eligible": eligible.tolist(),
+        **{name: NORMS[name].length(delta).tolist() for name in ("l1", "l2", "linf")},
+        "outside": outside.tolist(),
+        "disagreement": differing,
+        "passes": _passes(result, len(batch.ids), checked=again is not None),
+        "valid": result.valid.tolist(),
+        "seconds": [seconds] * len(batch.ids),
+    }
+    return [ImageResult(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _differing(again: Tensor, result: Result, batch: Batch) -> list[int]:
+    """For each image, labelled pixels whose prediction is another one now."""
+    found: list[int] = ((again != result.prediction) & batch.labelled).flatten(1).sum(1).tolist()
+    return found
+
+
+def _counts(prediction: Tensor, batch: Batch, num_classes: int) -> Counts:
+    return count(prediction, batch.labels, num_classes, batch.ignore_index)
+
+
+def _members(result: Result, batch: Batch, num_classes: int) -> list[dict[str, Pixels]]:
+    """For each image, the counts of every member of an ensemble that stayed valid."""
+    rows: list[dict[str, Pixels]] = [{} for _ in batch.ids]
+    for name, member in result.members.items():
+        counts = _counts(member.prediction, batch, num_classes).images
+        for row, pixels, valid in zip(rows, counts, member.valid.tolist(), strict=True):
+            if valid:
+                row[name] = pixels
+    return rows
+
+
+def _passes(result: Result, images: int, *, checked: bool) -> list[Mapping[str, Sequence[int]]]:
+    """Passes over each image by purpose, that of judging once more among them."""
+    more = {"checking": [1, 0]} if checked else {}
+    books = result.ledger.passes.items()
+    return [{purpose: book[:, row].tolist() for purpose, book in books} | more for row in range(images)]
+
+
+def make_target(spec: str, labels: Tensor, classes: Classes, num_classes: int, randomness: Randomness) -> Tensor:
+    """Target labels for a batch; void stays void.
+
+    Args:
+        spec: ``"random"`` (one class drawn for each image), a class name, a class index, or the path of a mask image
+            whose grey values or palette indices are classes, resized to the images by nearest neighbour.
+        labels: (N, H, W) int64.
+        classes: Names and ignore index.
+        num_classes: Classes of the model.
+        randomness: Keys of the N images.
+
+    Returns:
+        (N, H, W) int64.
+
+    Raises:
+        InputError: For an unknown word, an index that is no class, or a mask that cannot be read.
+
+    Example:
+        >>> classes = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
+        >>> make_target("road", torch.tensor([[[0, 255]]]), classes, 2, Randomness(0, ("a",))).tolist()
+        [[[1, 255]]]
+    """
+    void = classes.ignore_index
+    if spec == "random":
+        return random_classes(labels, num_classes, randomness, ignore_index=void)
+    names = [name.casefold() for name in classes.names]
+    if spec.casefold() in names:
+        return one_class(labels, names.index(spec.casefold()), num_classes, ignore_index=void)
+    if spec.lstrip("-").isdigit():
+        return one_class(labels, int(spec), num_classes, ignore_index=void)
+    if not Path(spec).is_file():
+        raise unknown_name("target", spec, ["random", *classes.names])
+    mask = _mask(Path(spec), labels, num_classes, void)
+    return torch.where(labels == void, labels, mask)
+
+
+def _mask(path: Path, labels: Tensor, num_classes: int, void: int) -> Tensor:
+    """The classes in an image file, at the size of ``labels`` and on their device."""
+    try:
+        with Image.open(path) as image:
+            resized = image.resize((labels.shape[2], labels.shape[1]), Image.Resampling.NEAREST)
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"the target mask {path} cannot be read: {error}") from error
+    mask = torch.from_numpy(np.array(resized).astype(np.int64)).to(labels.device)
+    if mask.ndim != 2:
+        raise InputError(f"the target mask {path} has {mask.shape[-1]} channels; expected one, or a palette")
+    wrong = mask[(mask != void) & (mask >= num_classes)]
+    if len(wrong):
+        raise InputError(f"the target mask {path} holds {int(wrong[0])}; classes are 0 to {num_classes - 1}")
+    return mask

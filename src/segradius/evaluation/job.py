@@ -1,0 +1,436 @@
+"""What is run: jobs, which are a task of a model over images, and what determines, and so identifies, their numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import PurePath
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from segradius.attacks.make import attack_options, make_attack
+from segradius.core.contracts import Seen
+from segradius.core.errors import InputError, unknown_name
+from segradius.data.sample import SegmentationData, class_counts
+from segradius.evaluation.attack import Attacking, AttackPlan, Clean
+from segradius.evaluation.batch import Batch, Bench
+from segradius.evaluation.certify import Certifying, Smoothing
+from segradius.evaluation.crosscheck import Checking, CrossChecking
+from segradius.evaluation.store import CLEAN, Rows
+from segradius.objectives.weightings import balanced_weights
+
+TARGET_ONLY = ("scores_only", "answers", "input")
+
+#: Options that every attack takes, which are the threat's and no recipe's.
+SHARED = {"projection": "euclidean"}
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which network is attacked, as it was asked for.
+
+    Args:
+        spec: The model as `segradius.models.load_model` takes it.
+        weights: File of its weights.
+        num_classes: Number of classes, where the spec does not tell.
+        normalisation: Normalisation, where the spec does not tell.
+        outputs: ``"logits"`` or ``"probabilities"``, where the spec does not tell.
+        fingerprint: `segradius.models.fingerprint` of the loaded network, so that retrained weights under an old name
+            are noticed; `segradius.targets.fingerprint` of a target.
+        scores_only: Whether it was a target, of which nothing but scores were used.
+        answers: How the target's answers were changed, as `segradius.targets.parse_answers` takes it.
+        input: How the images were, as `segradius.targets.parse_inputs` takes it.
+    """
+
+    spec: str
+    weights: str | None = None
+    num_classes: int | None = None
+    normalisation: str | None = None
+    outputs: str | None = None
+    fingerprint: str = ""
+    scores_only: bool = False
+    answers: str | None = None
+    input: str | None = None
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Which images are attacked, as `segradius.data.open_data` takes them.
+
+    Args:
+        spec: The data set, for example ``"voc:PATH"``.
+        split: Its split; the data set's own default where None.
+        size: Height and width to resize to.
+        protocol: Name of an evaluation protocol, instead of ``size``.
+        limit: Only the first so many images.
+        stride: Only every stride-th image.
+    """
+
+    spec: str
+    split: str | None = None
+    size: tuple[int, int] | None = None
+    protocol: str | None = None
+    limit: int | None = None
+    stride: int = 1
+
+
+class Task(Protocol):
+    """What can be done with images that were judged `Clean`; a frozen dataclass of plain data.
+
+    A new one is a file like `segradius.evaluation.attack`; the driver knows none by name.
+    """
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """What determines its numbers, beside model, data and seed."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What its steps are, in the plural."""
+        ...
+
+    @property
+    def total_steps(self) -> int:
+        """Over each image, at most."""
+        ...
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether it takes batches of one image only."""
+        ...
+
+    def check(self, model: Seen) -> None:
+        """Raise `InputError` unless the model offers what it needs."""
+        ...
+
+    def run(self, batch: Batch, bench: Bench) -> Rows:
+        """Do it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task of a model over images.
+
+    Attributes:
+        model: The model.
+        data: The images.
+        task: What is done.
+        seed: Of all random numbers.
+    """
+
+    model: ModelChoice
+    data: DataChoice
+    task: Task
+    seed: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of everything that determines the result on an image of a given id.
+
+        Which other jobs or images are run beside it does not matter, so those can be added later.
+        """
+        if not self.task.described:
+            return CLEAN
+        described = _described(self.model, self.data) | plain(self.task.described) | {"seed": self.seed}
+        del described["data"]["limit"], described["data"]["stride"]
+        if self.model.fingerprint:  # says more of the weights than the name of their file
+            del described["model"]["weights"]
+        return fingerprint_of(described)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Attacks on a model over images. Batch size, device and output folder are not part of it: they change no number.
+
+    Example:
+        >>> one = Experiment(ModelChoice("demo"), DataChoice("scenes"), (AttackPlan("pgd", "l2", 1.5),))
+        >>> more = Experiment(ModelChoice("demo"), DataChoice("scenes", limit=3), (AttackPlan("pgd", "l2", 1.5),))
+        >>> one.key(one.attacks[0]) == more.key(more.attacks[0])  # results of an image can be shared
+        True
+        >>> more.extends(one.as_dict())  # not without dropping images
+        'data.limit is 3, and null in the earlier run'
+    """
+
+    model: ModelChoice
+    data: DataChoice
+    attacks: tuple[AttackPlan, ...]
+    target: str | None = None
+    seed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The experiment as plain numbers, strings, lists and dicts."""
+        attacks = {"attacks": plain([asdict(plan) for plan in self.attacks])}
+        return _described(self.model, self.data) | attacks | {"target": self.target, "seed": self.seed}
+
+    @property
+    def identity(self) -> str:
+        """A hash of everything that determines the results as a whole, equal on every machine."""
+        return fingerprint_of(self.as_dict())
+
+    @property
+    def clean(self) -> Clean:
+        """What comes first."""
+        return Clean(self.target)
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """One for each attack."""
+        return tuple(Job(self.model, self.data, Attacking(plan, self.target), self.seed) for plan in self.attacks)
+
+    @property
+    def main(self) -> tuple[Job, ...]:
+        """Those whose results are counted for people: all."""
+        return self.jobs
+
+    def key(self, plan: AttackPlan) -> str:
+        """Of the job of an attack."""
+        return Job(self.model, self.data, Attacking(plan, self.target), self.seed).key
+
+    def extends(self, earlier: Mapping[str, Any]) -> str | None:
+        """What stands in the way of adding this experiment to an earlier one; None where nothing does.
+
+        Nothing may differ, save that there may be more attacks and more images.
+
+        Args:
+            earlier: `as_dict` of the earlier experiment.
+        """
+        mine, theirs = self.as_dict(), dict(earlier)
+        attacks, before = mine.pop("attacks"), theirs.pop("attacks", None)
+        if before is None:
+            return "that of segradius certify"
+        if differing := conflict(mine, theirs):
+            return differing
+        dropped = [attack for attack in before if attack not in attacks]
+        return f"the earlier run also has {_title(dropped[0])}" if dropped else None
+
+
+@dataclass(frozen=True)
+class Certification:
+    """Certificates of a model over images, and attacks on them. Batch size, device and folder are not part of it.
+
+    Example:
+        >>> one = Certification(ModelChoice("demo"), DataChoice("scenes", limit=3), Smoothing(0.25))
+        >>> other = Certification(ModelChoice("demo"), DataChoice("scenes"), Smoothing(0.5))
+        >>> other.extends(one.as_dict())
+        'smoothing.sigma is 0.5, and 0.25 in the earlier run'
+    """
+
+    model: ModelChoice
+    data: DataChoice
+    smoothing: Smoothing
+    seed: int = 0
+    crosscheck: CrossChecking | None = None
+
+    clean: ClassVar[Clean] = Clean()
+
+    def __post_init__(self) -> None:
+        _ = self.jobs  # checks that they go together
+
+    def as_dict(self) -> dict[str, Any]:
+        """The experiment as plain numbers, strings, lists and dicts."""
+        checks = None if self.crosscheck is None else plain(asdict(self.crosscheck))
+        smoothing = {"smoothing": plain(asdict(self.smoothing)), "seed": self.seed}
+        return _described(self.model, self.data) | smoothing | {"crosscheck": checks}
+
+    @property
+    def identity(self) -> str:
+        """A hash of everything that determines the results as a whole, equal on every machine."""
+        return fingerprint_of(self.as_dict())
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The certificates, and the attacks on them where there are any."""
+        certifying = Job(self.model, self.data, Certifying(self.smoothing), self.seed)
+        if self.crosscheck is None:
+            return (certifying,)
+        return certifying, replace(certifying, task=Checking(self.smoothing, self.crosscheck))
+
+    @property
+    def main(self) -> tuple[Job, ...]:
+        """Those whose results are counted for people: the certificates."""
+        return self.jobs[:1]
+
+    @property
+    def key(self) -> str:
+        """Of the certificates."""
+        return self.jobs[0].key
+
+    def extends(self, earlier: Mapping[str, Any]) -> str | None:
+        """What keeps this experiment from going on with an earlier one; None where nothing does.
+
+        Nothing may differ, save that there may be more images, and attacks on certificates where there were none.
+
+        Args:
+            earlier: `as_dict` of the earlier experiment.
+        """
+        if "smoothing" not in earlier:
+            return "that of segradius attack"
+        mine, theirs = self.as_dict(), dict(earlier)
+        if theirs.get("crosscheck") is None:
+            mine.pop("crosscheck"), theirs.pop("crosscheck", None)
+        return conflict(mine, theirs)
+
+
+def _described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
+    """Model and data as plain numbers, strings, lists and dicts."""
+    # Without what is for targets only, experiments of networks are described as those of earlier versions.
+    chosen = {name: value for name, value in plain(asdict(model)).items() if value or name not in TARGET_ONLY}
+    return {"model": chosen, "data": plain(asdict(data))}
+
+
+def _title(attack: Mapping[str, Any]) -> str:
+    return f"{attack['name']} ({attack['norm']}, ε = {attack['eps']:g})"
+
+
+def make_plans(
+    names: Sequence[str], budgets: Sequence[tuple[str, float]], options: Mapping[str, Any] | None = None
+) -> tuple[AttackPlan, ...]:
+    """Every attack in every threat model, each with those of ``options`` that it takes, and its defaults for the rest.
+
+    Args:
+        names: Attacks.
+        budgets: Pairs of norm and ε.
+        options: Options by name, or by attack and name as in ``sea.steps``: for that attack and its ``cr_`` form alone,
+            before those for all. None values are as if not given.
+
+    Raises:
+        InputError: For an unknown attack or norm, an option that none of the attacks takes, or a bad value.
+
+    Example:
+        >>> plain, guided = make_plans(["pgd", "cr_pgd"], [("l2", 1.5)], {"samples": 4, "steps": 10})
+        >>> plain.options["steps"], guided.options["samples"], "samples" in plain.options
+        (10, 4, False)
+        >>> [plan.options["steps"] for plan in make_plans(["pgd", "sea"], [("l2", 1.5)], {"steps": 9, "sea.steps": 99})]
+        [9, 99]
+    """
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    takes = {name: _defaults(name) for name in dict.fromkeys(names)}
+    _check_taken(given, takes)
+    plans = tuple(
+        AttackPlan(name, norm, eps, known | _for_attack(name, given, known))
+        for norm, eps in dict.fromkeys(budgets)
+        for name, known in takes.items()
+    )
+    for plan in plans:
+        make_attack(plan.name, norm=plan.norm, eps=plan.eps, **plan.options)
+    return plans
+
+
+def with_class_weights(plans: Sequence[AttackPlan], data: SegmentationData, num_classes: int) -> tuple[AttackPlan, ...]:
+    """The plans with class-balancing weights counted in ``data``, where an attack takes them and has none yet.
+
+    Args:
+        plans: Attacks.
+        data: The images; those that cannot be read count nowhere.
+        num_classes: Classes of the model.
+    """
+    lacking = [plan for plan in plans if plan.options.get("class_weights", ()) is None]
+    if not lacking:
+        return tuple(plans)
+    counts = class_counts(data, readable_only=True)
+    weights = balanced_weights(functional.pad(counts, (0, num_classes - len(counts))))
+    return tuple(
+        replace(plan, options={**plan.options, "class_weights": weights}) if plan in lacking else plan for plan in plans
+    )
+
+
+def _check_taken(given: Mapping[str, Any], takes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `InputError` for an option that no attack takes."""
+    for option in given:
+        if not any(_for_attack(name, {option: 0}, known) for name, known in takes.items()):
+            error = unknown_name("option", option, {known for each in takes.values() for known in each})
+            raise InputError(f"none of the attacks {', '.join(takes)} takes {option!r}: {error}")
+
+
+def _for_attack(name: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The given options that an attack takes; those for it alone go before those for all."""
+    found = {option: value for option, value in given.items() if option in known}
+    for prefix in dict.fromkeys((name.removeprefix("cr_"), name)):
+        own = {option.removeprefix(f"{prefix}."): value for option, value in given.items()}
+        found |= {o: v for o, v in own.items() if o in known and f"{prefix}.{o}" in given}
+    return found
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """Options that an attack takes, with their defaults."""
+    return SHARED | {o: p.default for o, p in attack_options(name).items() if p.default is not inspect.Parameter.empty}
+
+
+def plain(value: Any) -> Any:
+    """``value`` made of dicts, lists, strings, numbers, booleans and None only, as JSON holds it.
+
+    Functions become their qualified names. Raises `InputError` for what has no lasting description.
+
+    Example:
+        >>> plain({"weights": (1.0, 2.0), "loss": max})
+        {'weights': [1.0, 2.0], 'loss': 'builtins.max'}
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, torch.dtype | PurePath):
+        return str(value)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    raise InputError(f"{value!r} cannot be part of an experiment: give a number, a string, or a list or dict of those")
+
+
+def fingerprint_of(described: Mapping[str, Any]) -> str:
+    """A short hash of a description, equal on every machine."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def conflict(described: Mapping[str, Any], earlier: Mapping[str, Any]) -> str | None:
+    """What keeps an experiment from going on with an earlier one; None where nothing does.
+
+    Nothing may differ, save that there may be more images, and weights under another name that are the same.
+
+    Args:
+        described: The experiment, with ``model`` and ``data`` as `ModelChoice` and `DataChoice` have them.
+        earlier: The earlier one.
+
+    Example:
+        >>> conflict({"seed": 1, "data": {"limit": None}}, {"seed": 0, "data": {"limit": 3}})
+        'seed is 1, and 0 in the earlier run'
+        >>> conflict({"seed": 0, "data": {"limit": None}}, {"seed": 0, "data": {"limit": 3}})
+    """
+    mine, theirs = _flat(described), _flat(earlier)
+    if mine.get("model.fingerprint") and mine["model.fingerprint"] == theirs.get("model.fingerprint"):
+        mine.pop("model.weights", None), theirs.pop("model.weights", None)
+    limit, floor = mine.pop("data.limit", None), theirs.pop("data.limit", None)
+    for name in sorted(mine.keys() | theirs.keys()):
+        if mine.get(name) != theirs.get(name):
+            return f"{name} is {json.dumps(mine.get(name))}, and {json.dumps(theirs.get(name))} in the earlier run"
+    if limit is not None and (floor is None or limit < floor):
+        return f"data.limit is {json.dumps(limit)}, and {json.dumps(floor)} in the earlier run"
+    return None
+
+
+def _flat(described: Mapping[str, Any]) -> dict[str, Any]:
+    """One level: ``{"data": {"limit": 3}}`` becomes ``{"data.limit": 3}``."""
+    flat: dict[str, Any] = {}
+    for name, value in described.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": part for inner, part in value.items()}
+        else:
+            flat[name] = value
+    return flat

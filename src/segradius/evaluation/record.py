@@ -1,0 +1,282 @@
+"""What is kept of a certified image: its answers with what each is worth, packed as a compressed NumPy file."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segradius.certification.certificate import Certificate, boundary, certified_counts, information_gain
+from segradius.certification.certifiers import Hierarchy
+from segradius.evaluation.store import CLEAN, ImageResult, Kept, Store
+from segradius.metrics.counts import Pixels, count
+
+#: Rows and columns from another class within which a pixel is at a boundary.
+WIDTH = 3
+
+
+@dataclass(frozen=True)
+class Score:
+    """One answer in one image; only labelled pixels count, and an abstained one is wrong.
+
+    Attributes:
+        pixels: Of each class.
+        abstained: Labelled pixels about which nothing is said.
+        boundary: Labelled pixels near another class (`WIDTH`): right ones, all.
+        radius: Sum of the radii of the certified labelled pixels.
+        certified: Labelled pixels by radius, in the intervals of `edges`; empty for an answer without certificate.
+        right: The same of those that are right.
+        gain: Sum of `segradius.certification.information_gain`.
+    """
+
+    pixels: Pixels
+    abstained: int
+    boundary: tuple[int, int]
+    radius: float = 0.0
+    certified: tuple[int, ...] = ()
+    right: tuple[int, ...] = ()
+    gain: float = 0.0
+
+    @property
+    def labelled(self) -> int:
+        """Labelled pixels."""
+        return sum(self.pixels.labelled)
+
+
+def score_answer(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> Score:
+    """Of predicted classes (H, W) against labels (H, W)."""
+    counts = count(prediction[None], labels[None], num_classes, ignore_index)
+    return Score(counts.images[0], 0, _at_boundary(prediction == labels, labels, ignore_index))
+
+
+def score_certificate(
+    certificate: Certificate,
+    labels: Tensor,
+    num_classes: int,
+    ignore_index: int,
+    edges: Sequence[float],
+    hierarchy: Hierarchy | None = None,
+) -> Score:
+    """Of a certificate against labels (H, W); a group is right if the label is in it, and then counts as the label.
+
+    Args:
+        certificate: Of the image.
+        labels: (H, W) int64.
+        num_classes: C.
+        ignore_index: Label that does not count.
+        edges: Radii between which pixels are counted, growing from 0; see `edges`.
+        hierarchy: Groups of classes that were tested; None for single classes.
+    """
+    labelled = labels != ignore_index
+    known = labels.masked_fill(~labelled, 0)
+    right = labelled & certificate.certified & _agree(certificate, known, hierarchy)
+    meant = replace(certificate, guess=torch.where(right, known, certificate.guess))
+    sure = labelled & certificate.certified
+    sizes = torch.ones(1, num_classes) if hierarchy is None else hierarchy.sizes()
+    return Score(
+        certified_counts(meant, labels, num_classes, ignore_index, -1.0).images[0],
+        int((labelled & ~certificate.certified).sum()),
+        _at_boundary(right, labels, ignore_index),
+        float(certificate.radius[sure].double().sum()),
+        _histogram(certificate.radius[sure], edges),
+        _histogram(certificate.radius[right], edges),
+        float(information_gain(certificate, sizes, right).sum()),
+    )
+
+
+def edges(sigma: float, n: int, alpha: float, tau: float, bins: int = 64) -> list[float]:
+    """Radii from 0 to at least the largest that n votes can certify, for histograms that add up over images.
+
+    Example:
+        >>> edges(0.25, 1000, 0.001, 0.75)[-1] > 0.25 * 2.4
+        True
+    """
+    top = sigma * NormalDist().inv_cdf(max(alpha ** (1 / n), tau, 0.55))  # above ½, so that there are intervals
+    found: list[float] = torch.linspace(0, top, bins + 1, dtype=torch.float64).tolist()
+    return found
+
+
+def _agree(certificate: Certificate, labels: Tensor, hierarchy: Hierarchy | None) -> Tensor:
+    """(H, W) bool, whether the label is in the group of the guess at the level that was tested."""
+    if hierarchy is None or certificate.level is None:
+        return certificate.guess == labels
+    groups = torch.tensor(hierarchy.levels, device=labels.device)
+    return groups[certificate.level, certificate.guess] == groups[certificate.level, labels]
+
+
+def _at_boundary(right: Tensor, labels: Tensor, ignore_index: int) -> tuple[int, int]:
+    edge = boundary(labels, WIDTH, ignore_index)
+    return int((right & edge).sum()), int(edge.sum())
+
+
+def _histogram(radii: Tensor, edges: Sequence[float]) -> tuple[int, ...]:
+    """How many radii lie in each interval (a, b] between two edges; what rounding puts outside is in the end ones."""
+    bounds = torch.tensor(edges, dtype=torch.float64, device=radii.device)
+    place = torch.bucketize(radii.double(), bounds).sub_(1).clamp_(0, len(edges) - 2)
+    return tuple(torch.bincount(place, minlength=len(edges) - 1).tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """What is kept of a certificate: class or −1 (H, W), radius (H, W), level (H, W) or None, score."""
+
+    classes: Tensor
+    radius: Tensor
+    level: Tensor | None
+    promise: str
+    score: Score
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """All that is kept of an image.
+
+    Attributes:
+        image: Its id.
+        base: (H, W) the model's own prediction.
+        base_score: What that is worth.
+        guess: (H, W) the class that was tested.
+        votes: (H, W) how many of the n copies voted for it.
+        majority: (H, W) the class with most votes, the smoothed model's prediction.
+        majority_score: What that is worth.
+        kinds: The certificates by name.
+        n0: Copies that named classes.
+        n: Copies that tested them.
+        finite: Whether all answers were; if not, the image is in no figure.
+        passes: ``{purpose: [forward, backward]}``.
+        studies: What attacks on the certificates found, under ``crosscheck``.
+    """
+
+    image: str
+    base: Tensor
+    base_score: Score
+    guess: Tensor
+    votes: Tensor
+    majority: Tensor
+    majority_score: Score
+    kinds: Mapping[str, Kind]
+    n0: int
+    n: int
+    finite: bool = True
+    passes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    studies: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def finest(self) -> Kind:
+        """The certificate that says most of classes."""
+        return self.kinds.get("adaptive", self.kinds["segcertify"])
+
+    def checked(self, study: Mapping[str, Any]) -> Record:
+        """With what attacks on it found, and their passes."""
+        return replace(self, studies={"crosscheck": study}, passes={**self.passes, **_pairs(study["passes"])})
+
+
+def pack(record: Record) -> bytes:
+    """The content of ``certificates/ID.npz``: everything as arrays, numbers as one JSON text; `unpack` reads it."""
+    arrays: dict[str, Any] = {name: _small(getattr(record, name)) for name in ("base", "guess", "majority")}
+    arrays["votes"] = record.votes.cpu().numpy().astype(np.int32)
+    for name, kind in record.kinds.items():
+        arrays |= {f"{name}.class": _small(kind.classes), f"{name}.radius": kind.radius.cpu().float().numpy()}
+        if kind.level is not None:
+            arrays[f"{name}.level"] = _small(kind.level)
+    numbers: dict[str, Any] = {"image": record.image, "base": asdict(record.base_score), "done": True}
+    books = {purpose: dict(zip(("forward", "backward"), book, strict=True)) for purpose, book in record.passes.items()}
+    numbers |= {"passes": books, "majority": asdict(record.majority_score)}
+    numbers["kinds"] = {name: [kind.promise, asdict(kind.score)] for name, kind in record.kinds.items()}
+    numbers |= {name: getattr(record, name) for name in ("n0", "n", "finite", "studies")}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays, numbers=np.array(json.dumps(numbers)))
+    return file.getvalue()
+
+
+def unpack(packed: bytes) -> Record:
+    """The record that `pack` was given."""
+    with np.load(io.BytesIO(packed)) as found:
+        arrays = {name: found[name] for name in found.files}
+    numbers = json.loads(str(arrays["numbers"]))
+    return Record(
+        numbers["image"],
+        _classes(arrays["base"]),
+        _score(numbers["base"]),
+        _classes(arrays["guess"]),
+        torch.from_numpy(arrays["votes"].astype(np.int64)),
+        _classes(arrays["majority"]),
+        _score(numbers["majority"]),
+        {name: _kind(name, arrays, told, found) for name, (told, found) in numbers["kinds"].items()},
+        numbers["n0"],
+        numbers["n"],
+        numbers["finite"],
+        _pairs(numbers["passes"]),
+        numbers["studies"],
+    )
+
+
+def take_over(folder: Path, store: Store, keys: Sequence[str]) -> None:
+    """Put the files of a certification of an earlier version, which had no store, into one.
+
+    Args:
+        folder: Of the files.
+        store: Where they go.
+        keys: Of the certificates, and of attacks on them where there are any.
+    """
+    for file in sorted(folder.glob("[!.]*.npz")):
+        with np.load(file) as found:
+            numbers, base = json.loads(str(found["numbers"])), torch.from_numpy(found["base"])
+        image, passes = numbers["image"], _pairs(numbers["passes"])
+        clean = ImageResult(image, Pixels(*numbers["base"]["pixels"]), passes={"judging": passes["judging"]})
+        store.add(CLEAN, [clean], Kept(predictions={image: base}))
+        if not numbers["done"]:
+            continue
+        record, alone = unpack(file.read_bytes()), {p: passes[p] for p in ("judging", "certification")}
+        study, spent = json.dumps(record.studies.get("crosscheck")).encode(), passes.get("crosscheck", (0, 0))
+        kept = {image: pack(replace(record, studies={}, passes=alone))}, {image: study} if record.studies else {}
+        for key, each, purpose in zip(keys, kept, ("certification", "crosscheck"), strict=False):
+            if each or not record.finite:
+                passes_of = {purpose: alone.get(purpose, spent)}
+                result = ImageResult(image, clean.pixels, passes=passes_of, valid=record.finite)
+                store.add(key, [result], Kept(records=each))
+
+
+def file_name(image: str) -> str:
+    """An id as the name of a file.
+
+    Example:
+        >>> file_name("frankfurt/frankfurt_000000_000294")
+        'frankfurt%2Ffrankfurt_000000_000294'
+    """
+    return quote(image, safe=" ")
+
+
+def _pairs(passes: Mapping[str, Mapping[str, int]]) -> dict[str, Sequence[int]]:
+    return {purpose: [book["forward"], book["backward"]] for purpose, book in passes.items()}
+
+
+def _kind(name: str, arrays: Mapping[str, NDArray[Any]], promise: str, score: Mapping[str, Any]) -> Kind:
+    level = _classes(arrays[f"{name}.level"]) if f"{name}.level" in arrays else None
+    radius = torch.from_numpy(arrays[f"{name}.radius"])
+    return Kind(_classes(arrays[f"{name}.class"]), radius, level, promise, _score(score))
+
+
+def _score(found: Mapping[str, Any]) -> Score:
+    """From what JSON made of a `Score`: lists for tuples."""
+    parts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    parts["pixels"] = Pixels(*found["pixels"])
+    return Score(**parts)
+
+
+def _small(classes: Tensor) -> NDArray[np.int16]:
+    return classes.cpu().numpy().astype(np.int16)
+
+
+def _classes(values: NDArray[np.int16]) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64))

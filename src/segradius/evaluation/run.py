@@ -1,0 +1,235 @@
+"""The one driver: usable → clean → task → row, unit by unit, whatever the tasks and wherever units are worked on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from segradius.core.contracts import Seen
+from segradius.data.sample import Sample, SegmentationData, collate
+from segradius.evaluation.batch import Batch, Bench, check_classes, check_model, class_names, is_priced, judge, usable
+from segradius.evaluation.job import Certification, Experiment, Job
+from segradius.evaluation.journal import Checkpoints, digest
+from segradius.evaluation.store import CLEAN, Rows, Store
+
+#: Told of the work just done for a job, in steps times images.
+Progress = Callable[[Job, int], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A job, and the images that lack its result."""
+
+    job: Job
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Images of one batch and what is to be done with them, in plain data that can be sent anywhere.
+
+    Model and data are named by their description in ``clean``, which is judged first and once for all parts.
+
+    Attributes:
+        clean: The job `Clean`.
+        parts: What follows, in order.
+        places: Of the images in the data set. Batches are cut by place, so that a stopped run forms them again.
+        known: Clean predictions that were kept, by id: those are not asked for again.
+        certificates: Packed, of images that were certified before.
+        shown: Ids of images whose adversarial images are kept whole.
+        region: (h, w) bool, where noise falls; None for the whole image.
+        together: Noisy copies in a pass.
+    """
+
+    clean: Job
+    parts: tuple[Part, ...]
+    places: tuple[int, ...]
+    known: dict[str, Tensor]
+    certificates: dict[str, bytes]
+    shown: tuple[str, ...] = ()
+    region: Tensor | None = None
+    together: int | None = None
+
+
+class Executor(Protocol):
+    """Where units are worked on. It takes the next when it has room, and gives rows as they come, in any order."""
+
+    def run(self, units: Iterable[Unit], progress: Progress) -> Iterator[Rows]:
+        """The rows of all units; they were stored when the next are asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a run needs beside its store and its executor.
+
+    Args:
+        experiment: What to run.
+        model: The network, or a target. Of a target, which counts every query, all that was paid for is kept: every
+            adversarial image, and what was seen in it; nothing is judged a second time.
+        data: The images.
+        batch_size: Images at a time, ≥ 1; changes no result.
+        shown: Ids of images whose adversarial images are kept whole, for pictures.
+        progress: Called as steps are done.
+        checkpoints: Where unfinished work is kept; None for nowhere.
+        region: (h, w) bool mask that noise is confined to, resized to each image; None for the whole image.
+        together: Noisy copies in a pass; changes no result but by rounding. None for a number that suits the device.
+    """
+
+    experiment: Experiment | Certification
+    model: Seen
+    data: SegmentationData
+    batch_size: int = 8
+    shown: Sequence[str] = ()
+    progress: Progress = lambda job, steps: None
+    checkpoints: Checkpoints | None = None
+    region: Tensor | None = None
+    together: int | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the model's classes."""
+        return class_names(self.data.classes, self.model.num_classes)
+
+    def missing(self, job: Job, store: Store) -> list[str]:
+        """Ids of the images that lack a result of a job, or are to be shown and were not kept whole.
+
+        An image whose attack was paid for is not attacked again for a picture.
+        """
+        done, kept = store.done(job.key), store.kept(job.key)
+        shown = () if is_priced(self.model) else self.shown
+        return [image for image in self.data.ids if image not in done or (image in shown and image not in kept)]
+
+
+def work(run: Run, store: Store) -> int:
+    """Steps times images that are still to be done."""
+    return sum(job.task.total_steps * len(run.missing(job, store)) for job in run.experiment.jobs)
+
+
+def execute(run: Run, store: Store, executor: Executor) -> None:
+    """Do what is missing in ``store``. Images that cannot be used are set aside there with the reason.
+
+    Raises:
+        InputError: The model has too few classes for the data, does not give logits, or does not give what a task
+            needs.
+    """
+    check_classes(run.model.num_classes, len(run.data.classes))
+    for job in run.experiment.jobs:
+        job.task.check(run.model)
+    store.retry_set_aside()
+    for rows in executor.run(units(run, store), run.progress):
+        store.add(rows.key, rows.results, rows.kept)
+        for image, reason in rows.set_aside.items():
+            store.set_aside(image, reason)
+        if rows.journal is not None and run.checkpoints is not None:
+            run.checkpoints.remove(rows.journal)
+
+
+def units(run: Run, store: Store) -> Iterator[Unit]:
+    """What is missing, batch by batch of the data set."""
+    experiment = run.experiment
+    clean = Job(experiment.model, experiment.data, experiment.clean, experiment.seed)
+    lacking = [(job, set(run.missing(job, store))) for job in experiment.jobs]
+    judged = store.done(CLEAN)
+    for first in range(0, len(run.data), run.batch_size):
+        places = range(first, min(first + run.batch_size, len(run.data)))
+        ids = [run.data.ids[place] for place in places]
+        parts = [Part(job, tuple(image for image in ids if image in missing)) for job, missing in lacking]
+        if not judged.issuperset(ids) or any(part.images for part in parts):
+            known = {image: seen for image in ids if (seen := store.prediction(CLEAN, image)) is not None}
+            made = {image: kept for job, _ in lacking for image in ids if (kept := store.record(job.key, image))}
+            todo = tuple(part for part in parts if part.images)
+            yield Unit(clean, todo, tuple(places), known, made, tuple(run.shown), run.region, run.together)
+
+
+def perform(
+    unit: Unit,
+    model: Seen,
+    data: SegmentationData,
+    checkpoints: Checkpoints | None = None,
+    progress: Progress = lambda job, steps: None,
+    look: Callable[[Seen, Tensor], None] = check_model,
+) -> Iterator[Rows]:
+    """Work on a unit.
+
+    Args:
+        unit: What is to be done.
+        model: That it names, frozen.
+        data: The same.
+        checkpoints: Where unfinished work is kept; None for nowhere.
+        progress: Told of the work done.
+        look: Given the model and an image before anything is asked.
+
+    Yields:
+        Rows of what is clean, of those that had to be set aside, and of every part.
+    """
+    found = [usable(data, place, model.num_classes) for place in unit.places]
+    pairs = list(zip(unit.places, found, strict=True))
+    if bad := {data.ids[place]: reason for place, reason in pairs if isinstance(reason, str)}:
+        yield Rows(CLEAN, set_aside=bad)
+    good = sorted((sample for sample in found if isinstance(sample, Sample)), key=_shape)
+    for _, group in groupby(good, key=_shape):
+        samples = list(group)
+        look(model, samples[0].image)
+        bench = Bench(model, data.classes, CLEAN, unit.clean.seed, checkpoints, shown=unit.shown, region=unit.region,
+                      together=unit.together, certificates=dict(unit.certificates))  # fmt: skip
+        batch, bad = _judged(unit, samples, bench)
+        yield replace(unit.clean.task.run(batch, bench), set_aside=bad)
+        for part in unit.parts:
+            mine = batch.only(part.images)
+            for some in mine.one_by_one() if part.job.task.one_by_one else [mine] if mine.ids else []:
+                rows = yield from _worked(part.job, some, bench, progress)
+                bench = replace(bench, certificates={**bench.certificates, **rows.kept.records})
+
+
+def _worked(job: Job, batch: Batch, bench: Bench, progress: Progress) -> Generator[Rows, None, Rows]:
+    """The rows of a job, once yielded and once returned."""
+    told = 0
+
+    def tell(steps: int) -> None:
+        nonlocal told
+        told += steps
+        progress(job, steps * len(batch.ids))
+
+    rows = job.task.run(batch, replace(bench, key=job.key, seed=job.seed, progress=tell))
+    yield rows
+    progress(job, (job.task.total_steps - told) * len(batch.ids))  # it may finish early
+    return rows
+
+
+def _shape(sample: Sample) -> tuple[int, ...]:
+    return tuple(sample.image.shape)
+
+
+def _judged(unit: Unit, samples: Sequence[Sample], bench: Bench) -> tuple[Batch, dict[str, str]]:
+    """A batch with its clean prediction, and why images are not in it: their logits are not finite."""
+    images, labels, ids = collate(samples)
+    images, labels = images.to(bench.model.device), labels.to(bench.model.device)
+    started = time.perf_counter()
+    prediction, fine = _clean(unit, ids, images, bench)
+    seconds = (time.perf_counter() - started) / len(ids)
+    batch = Batch(ids, images, labels, prediction, bench.classes.ignore_index, seconds)
+    values = "scores" if is_priced(bench.model) else "logits"
+    told = f"the model's {values} are NaN or infinite on the clean image"
+    bad = {image: told for image, good in zip(ids, fine, strict=True) if not good}
+    return batch.select([row for row in range(len(ids)) if fine[row]]), bad
+
+
+def _clean(unit: Unit, ids: tuple[str, ...], images: Tensor, bench: Bench) -> tuple[Tensor, list[bool]]:
+    """Prediction (N, H, W) for unattacked images, and whether it is finite; what was kept is not asked again."""
+    rows = {row: unit.known[image] for row, image in enumerate(ids) if image in unit.known}
+    asked = [row for row in range(len(ids)) if row not in rows]
+    fine = [True] * len(ids)
+    if asked:
+        if bench.checkpoints is not None:
+            bench.checkpoints.begin(f"clean {digest(ids, images)}")
+        prediction, finite = judge(bench.model, images[asked])
+        for row, seen, good in zip(asked, prediction, finite.tolist(), strict=True):
+            rows[row], fine[row] = seen, good
+    return torch.stack([rows[row].to(images.device) for row in range(len(ids))]), fine
