@@ -67,10 +67,10 @@ def study(
     alone = torch.zeros(len(WINDOWS), images)
     curve: dict[int, Tensor] = {}
     keys = sr.Randomness(0, tuple(s.id for s in samples))
-    local = LocalTPGE(gamma, 1, Sphere(directions=Tiles(tile)))
+    local = LocalTPGE(gamma, Sphere(directions=Tiles(tile)), window=1)
     for step in range(rounds):
         draw = local.draw(torch.zeros_like(stack), keys, step)
-        points = local.points(torch.zeros_like(stack), draw)
+        points = local.points(torch.zeros_like(stack), draw)[:]
         losses = torch.stack([_losses(network, loss, (stack + p).clamp(0, 1), goal) for p in points])
         for row, window in enumerate(WINDOWS):
             found = _on_tiles(replace(local, window=window).gradient(losses, draw), tile)

@@ -258,3 +258,18 @@ def test_a_search_compares_losses_of_one_temperature(name: str) -> None:
     assert kept.trace is not None
     value = kept.trace.loss[:, 0]
     assert value[-1] > value[0]
+
+
+def test_what_an_earlier_file_of_simba_does_not_have_is_as_at_the_beginning() -> None:
+    """Files of the same format once kept neither start nor stride of the walk, which the keys give again."""
+    images, labels = batch(count=2)
+    attack, diary = made("simba"), Diary(lambda entry: entry == 10)
+    whole = attack(target(), images, labels, ids=("a", "b"))
+    with pytest.raises(KilledError):
+        attack(target(), images, labels, ids=("a", "b"), journal=diary)
+    kept = dict(diary.load() or {})
+    kept["state"] = {name: value for name, value in kept["state"].items() if name not in ("start", "stride")}
+    file = io.BytesIO()
+    torch.save(kept, file)
+    diary.kept = file.getvalue()
+    assert same(whole, attack(target(), images, labels, ids=("a", "b"), journal=diary))

@@ -333,9 +333,9 @@ def test_labels_only_needs_the_loss_wrong() -> None:
         ({"queries": 2}, "one round and a verdict take 3"),
         ({"loss": "dlr"}, "needs logits"),
         ({"directions": "rings"}, "unknown set of directions"),
-        ({"directions": "dct:2"}, "fraction must be in"),
-        ({"memory": 1.0}, "memory must be in"),
-        ({"gamma": -1.0}, "gamma must be above zero"),
+        ({"directions": "dct:2"}, "fraction is 2.0; expected a number in"),
+        ({"memory": 1.0}, "memory is 1.0; expected a number in"),
+        ({"gamma": -1.0}, "gamma is -1.0; expected more than 0"),
     ],
 )
 def test_bad_options_are_refused_by_name(options: dict[str, Any], message: str) -> None:

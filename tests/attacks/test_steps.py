@@ -46,5 +46,5 @@ def test_the_mean_and_the_length_begin_anew_at_a_restart(restart: float | None) 
 
 @pytest.mark.parametrize("restart", [0.0, 1.0, -0.5])
 def test_a_restart_is_inside_the_run(restart: float) -> None:
-    with pytest.raises(InputError, match="restart must be in"):
+    with pytest.raises(InputError, match=f"restart is {restart}; expected a number in"):
         Averaged(StepSize(ALPHA), restart=restart)

@@ -70,5 +70,5 @@ def test_pixels_are_not_copied():
 
 @pytest.mark.parametrize(("kind", "wrong"), [(Tiles, 0), (ShiftedTiles, -1), (Dct, 0.0), (Dct, 1.5)])
 def test_wrong_sizes_are_refused_by_name(kind, wrong):
-    with pytest.raises(InputError, match=f"got {wrong}"):
+    with pytest.raises(InputError, match=f"is {wrong}; expected"):
         kind(wrong)

@@ -55,8 +55,8 @@ UNBIASED = [
     *(OPGE(TINY, Sphere(norm, form=form)) for norm in NORMS.values() for form in ("dense", "exact")),
     OPGE(TINY, Sphere(directions=ShiftedTiles(2)), samples=2),
     # A window over the whole image: smaller ones are biased, as they should be on a loss that is not local.
-    *(LocalTPGE(TINY, 7, Sphere(directions=each)) for each in SUBSPACES),
-    LocalTPGE(TINY, 7, samples=3),
+    *(LocalTPGE(TINY, Sphere(directions=each), window=7) for each in SUBSPACES),
+    LocalTPGE(TINY, samples=3, window=7),
     *(NES(TINY, 4, directions=each) for each in SUBSPACES),
     NES(TINY, 5, antithetic=False),
     *(ZOO(TINY, 2, unbiased=True, directions=each) for each in (Pixel(), Tiles(2), Dct(0.5))),
@@ -102,19 +102,19 @@ def test_the_answer_of_an_image_uses_its_own_losses_alone_and_equals_its_lone_an
     delta, randomness = normal(8, *SHAPE, seed=4), keys(8)
     losses = normal(estimator.queries, 8, *SHAPE[1:], seed=5)
     draw = estimator.draw(delta, randomness, 5)
-    points, together = estimator.points(delta, draw), estimator.gradient(losses, draw)
+    points, together = estimator.points(delta, draw)[:], estimator.gradient(losses, draw)
     assert points.shape == (estimator.queries, 8, *SHAPE)
     for i in range(8):
         one = type(randomness)(0, randomness.ids[i : i + 1])
         again = estimator.draw(delta[i : i + 1], one, 5)
-        assert torch.equal(estimator.points(delta[i : i + 1], again)[:, 0], points[:, i])
+        assert torch.equal(estimator.points(delta[i : i + 1], again)[:][:, 0], points[:, i])
         assert torch.equal(estimator.gradient(losses[:, i : i + 1], again)[0], together[i])
 
 
 @pytest.mark.parametrize("estimator", EVERY, ids=str)
 def test_rounds_differ_and_the_same_round_repeats(estimator):
     delta = torch.zeros(1, *SHAPE, dtype=DOUBLE)
-    first, again, other = (estimator.draw(delta, keys(1), step).along for step in (0, 0, 1))
+    first, again, other = (estimator.points(delta, estimator.draw(delta, keys(1), step))[:] for step in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -313,7 +313,7 @@ def test_second_moment_of_two_points_is_bounded_far_below_theorem_2(gamma: float
 @pytest.mark.parametrize("k", [1, 4, 5, 18])
 def test_a_sweep_of_zoo_visits_every_coordinate_once_in_an_order_of_the_images_own(k: int):
     delta, zoo = torch.zeros(2, *SHAPE, dtype=DOUBLE), ZOO(0.1, k)
-    visited = [zoo.draw(delta, keys(2), step).along.flatten(2).argmax(2) for step in range(2 * N)]
+    visited = [zoo.draw(delta, keys(2), step)[:].flatten(2).argmax(2) for step in range(2 * N)]
     orders = torch.cat(visited)[: 2 * N].T
     for order in orders.tolist():
         assert sorted(order[:N]) == list(range(N))
@@ -364,13 +364,16 @@ def test_queries_of_table_1(estimator, queries: int):
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: TPGE(0.0), "gamma must be above zero, got 0"),
-        (lambda: OPGE(-1.0), "gamma must be above zero, got -1"),
-        (lambda: TPGE(1.0, samples=0), "samples must be above zero, got 0"),
-        (lambda: NES(math.nan), "sigma must be above zero, got nan"),
-        (lambda: NES(1.0, 7), "population must be even for pairs, got 7"),
-        (lambda: ZOO(1.0, 0), "coordinates must be above zero, got 0"),
-        (lambda: ZOO(1.0, 19).draw(torch.zeros(1, *SHAPE), keys(1)), "at most 18, the dimension"),
+        (lambda: TPGE(0.0), "gamma is 0.0; expected more than 0"),
+        (lambda: OPGE(-1.0), "gamma is -1.0; expected more than 0"),
+        (lambda: TPGE(1.0, samples=0), "samples is 0; expected more than 0"),
+        (lambda: NES(math.nan), "sigma is nan; expected more than 0"),
+        (lambda: NES(1.0, 7), "population is 7; expected an even number"),
+        (lambda: ZOO(1.0, 0), "coordinates is 0; expected more than 0"),
+        (
+            lambda: ZOO(1.0, 19).draw(torch.zeros(1, *SHAPE), keys(1)),
+            "coordinates is 19; expected at most 18, the dimension",
+        ),
         (lambda: Sphere(form="denser"), "did you mean 'dense'"),
         (lambda: ESTIMATORS["tpeg"], "did you mean 'tpge'"),
     ],

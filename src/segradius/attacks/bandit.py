@@ -13,8 +13,11 @@ from segradius.attacks.loop import Observation, Room, Step, StepSize
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import BLACK_BOX, PAPER_QUERIES, PBGD_ALPHA, QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
-from segradius.core.errors import InputError, unknown_name
-from segradius.gradients import NES, OPGE, TPGE, ZOO, Estimator, Sphere, parse_directions
+from segradius.core.errors import positive, unknown_name, within
+from segradius.gradients.directions import parse_directions
+from segradius.gradients.estimator import Estimator
+from segradius.gradients.estimators import NES, OPGE, TPGE, ZOO
+from segradius.gradients.sphere import Sphere
 from segradius.threats.threat import Threat
 
 
@@ -25,22 +28,13 @@ class Bandit:
     Attributes:
         estimator: How the gradient is estimated; it determines the queries of a round.
         step: How the iterate moves.
-        start: ``"zero"``, or ``"uniform"`` in the ball.
     """
+
+    feasible = False  # the points around an iterate on the border of the ball lie outside
+    remembers = False
 
     estimator: Estimator
     step: Step
-    start: Literal["zero", "uniform"] = "zero"
-
-    @property
-    def feasible(self) -> bool:
-        """No: the points around an iterate on the border of the ball lie outside."""
-        return False
-
-    @property
-    def remembers(self) -> bool:
-        """No."""
-        return False
 
     @property
     def per_round(self) -> int:
@@ -49,13 +43,13 @@ class Bandit:
 
     def begin(self, room: Room) -> dict[str, Any]:
         """The first iterate; no state of the step yet."""
-        return {"delta": first_iterate(room, self.start), "step": None}
+        return {"delta": first_iterate(room), "step": None}
 
     def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
         """The estimator's points around the iterate."""
         delta = state["delta"]
         draw = self.estimator.draw(delta, room.task.randomness, turn.round)
-        return Question(room.task.confine(self.estimator.points(delta, draw)), draw)
+        return Question(self.estimator.points(delta, draw), draw)
 
     def tell(
         self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
@@ -73,14 +67,10 @@ class Bandit:
         return {"delta": moved, "step": step}
 
 
-def first_iterate(room: Room, start: str) -> Tensor:
-    """Where an attack begins, inside the threat; a warm start goes before its own."""
+def first_iterate(room: Room) -> Tensor:
+    """Where an attack begins, inside the threat: zero, or a warm start."""
     task = room.task
-    if task.warm is not None:
-        return room.project(task.confine(task.warm))
-    if start == "zero":
-        return torch.zeros_like(task.images)
-    return room.project(task.confine(room.threat.start(task.images, task.randomness)))
+    return torch.zeros_like(task.images) if task.warm is None else room.project(task.confine(task.warm))
 
 
 @dataclass(frozen=True)
@@ -94,8 +84,7 @@ class Ascent:
     alpha: float
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
-            raise InputError(f"alpha must be positive, got {self.alpha}")
+        positive(alpha=self.alpha)
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Step and project."""
@@ -120,12 +109,10 @@ class Averaged:
     restart: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise InputError(f"momentum must be in [0, 1), got {self.decay}")
-        if not 0 < self.end <= 1:
-            raise InputError(f"alpha_end must be in (0, 1], got {self.end}")
-        if self.restart is not None and not 0 < self.restart < 1:
-            raise InputError(f"restart must be in (0, 1), got {self.restart}")
+        within("[0, 1)", momentum=self.decay)
+        within("(0, 1]", alpha_end=self.end)
+        if self.restart is not None:
+            within("(0, 1)", restart=self.restart)
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Average, step and project."""

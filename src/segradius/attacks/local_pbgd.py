@@ -16,8 +16,9 @@ from segradius.attacks.queries import Queried
 from segradius.attacks.settings import BLACK_BOX, QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
 from segradius.core.errors import InputError
-from segradius.gradients import LocalTPGE, Sphere, parse_directions
-from segradius.gradients.local import listen
+from segradius.gradients.directions import parse_directions
+from segradius.gradients.local import LocalTPGE, listen
+from segradius.gradients.sphere import Sphere
 from segradius.threats.threat import Threat
 
 
@@ -36,6 +37,10 @@ class Listening:
         size: How much they are changed.
     """
 
+    feasible = False
+    remembers = False
+    per_round = 2
+
     bandit: Bandit
     share: float = 0.8
     tile: int = 16
@@ -45,21 +50,6 @@ class Listening:
     def __post_init__(self) -> None:
         if not isinstance(self.bandit.estimator, LocalTPGE) or self.bandit.estimator.samples != 1:
             raise InputError("window=auto is for per-pixel feedback with one sample a round")
-
-    @property
-    def feasible(self) -> bool:
-        """No."""
-        return False
-
-    @property
-    def remembers(self) -> bool:
-        """No, but for the first two."""
-        return False
-
-    @property
-    def per_round(self) -> int:
-        """Two."""
-        return 2
 
     def begin(self, room: Room) -> dict[str, Any]:
         """The bandit's state, and nothing known of the footprint."""
@@ -77,7 +67,7 @@ class Listening:
         spacing, tile = self._layout(images)
         patterns = range(1) if turn.round == 0 else range(1, 3)
         found = [probe(images, keys, n, tile, spacing, self.size) for n in patterns]
-        points = [room.task.confine(change) for change, _ in found]
+        points = [change for change, _ in found]
         if turn.round == 0:
             points.insert(0, torch.zeros_like(images))
         return Question(torch.stack(points), [distance for _, distance in found])
@@ -140,7 +130,8 @@ def local_pbgd(
     far, fast = (0.5, 0.2) if threat.norm.name == "linf" else (0.2, 0.08)
     own = "dct:1/16" if threat.norm.name == "l2" else "shifted_tiles:16"
     sphere = Sphere(threat.norm, parse_directions(own if directions is None else directions))
-    estimator = LocalTPGE(in_norm(gamma, threat, far), 1 if window == "auto" else window, sphere, samples_per_round)
+    side = 1 if window == "auto" else window
+    estimator = LocalTPGE(in_norm(gamma, threat, far), sphere, samples_per_round, side)
     bandit = Bandit(estimator, Averaged(StepSize(in_norm(alpha, threat, fast)), momentum, alpha_end, restart))
     strategy = Listening(bandit) if window == "auto" else bandit
     return settings.queried(threat, strategy, loss, weighting, 1000)

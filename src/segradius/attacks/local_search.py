@@ -13,7 +13,7 @@ from segradius.attacks.loop import Room
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import BLACK_BOX, QuerySettings
 from segradius.attacks.strategy import Question, Turn
-from segradius.core.errors import InputError
+from segradius.core.errors import at_least, must, within
 from segradius.gradients.local import window_sum
 from segradius.threats.threat import Threat
 
@@ -35,31 +35,19 @@ class LocalSearch:
             for never.
     """
 
+    feasible = True
+    remembers = True  # the loss that is put together is of many rounds
+    per_round = 1
+
     tile: int = 16
     window: int = 49
     share: float = 0.3
     refresh: int = 0
 
     def __post_init__(self) -> None:
-        if self.tile < 1 or self.window < 1 or self.window % 2 == 0:
-            raise InputError(f"tile and window must be at least 1, window odd, got {self.tile} and {self.window}")
-        if not 0 < self.share <= 1:
-            raise InputError(f"share must be in (0, 1], got {self.share}")
-
-    @property
-    def feasible(self) -> bool:
-        """Yes."""
-        return True
-
-    @property
-    def remembers(self) -> bool:
-        """Yes: the loss that is put together is of many rounds."""
-        return True
-
-    @property
-    def per_round(self) -> int:
-        """One."""
-        return 1
+        at_least(1, tile=self.tile)
+        must(self.window >= 1 and self.window % 2 == 1, "window", self.window, "an odd number, at least 1")
+        within("(0, 1]", share=self.share)
 
     def begin(self, room: Room) -> dict[str, Any]:
         """No perturbation, and no loss known."""
@@ -84,7 +72,7 @@ class LocalSearch:
         self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
     ) -> dict[str, Any]:
         """Keep, region by region, what raised the loss around it."""
-        (proposed,), (found,) = asked.points, losses
+        (proposed,), (found,) = asked.points[:], losses
         if self._asks_itself(state, turn):
             return {**state, "delta": proposed, "losses": found}
         gain = window_sum((found - state["losses"]) * weights, self.window // 2)

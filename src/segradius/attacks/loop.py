@@ -96,12 +96,16 @@ class Incumbent:
         """Take an iterate where its logits are finite and, if ``best``, it fools more pixels; no host sync."""
         fooled = goal.fooled(prediction).flatten(1).sum(1)
         better = finite & (fooled > self.fooled) if best else finite
+        return replace(self.replaced(better, delta, prediction, fooled), valid=self.valid & finite)
+
+    def replaced(self, better: Tensor, delta: Tensor, prediction: Tensor, fooled: Tensor) -> Incumbent:
+        """With another iterate for the images (N,) where it is ``better``."""
         at = better.view(-1, 1, 1)
         return Incumbent(
             torch.where(at.unsqueeze(1), delta, self.delta),
             torch.where(at, prediction, self.prediction),
             torch.where(better, fooled, self.fooled),
-            self.valid & finite,
+            self.valid,
         )
 
     def result(self, task: Task, ledger: Ledger) -> Result:

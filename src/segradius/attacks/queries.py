@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from segradius.attacks.base import Result, Task
 from segradius.attacks.loop import Room
-from segradius.attacks.snapshot import Standing, Verdict
+from segradius.attacks.snapshot import Snapshot, Verdict
 from segradius.attacks.strategy import Strategy, Turn
 from segradius.core.contracts import LABELS, SCORES, ScoreModel
-from segradius.core.errors import InputError
-from segradius.core.prediction import SIMPLEX_TOLERANCE
+from segradius.core.errors import InputError, at_least, one_of, within
+from segradius.core.prediction import outside_unit
+from segradius.gradients.estimator import Stack
 from segradius.objectives.losses import ScoreLoss
 from segradius.objectives.objective import Objective
 from segradius.objectives.view import Feedback, ScoreView, look, prediction_of
@@ -58,12 +61,9 @@ class Queried:
     marks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.memory < 1:
-            raise InputError(f"memory must be in [0, 1), got {self.memory}")
-        if self.keep not in ("best", "last"):
-            raise InputError(f"keep must be 'best' or 'last', got {self.keep!r}")
-        if self.judge_every < 0:
-            raise InputError(f"judge_every must be 0 or more, got {self.judge_every}")
+        within("[0, 1)", memory=self.memory)
+        one_of(("best", "last"), keep=self.keep)
+        at_least(0, judge_every=self.judge_every)
         if not hasattr(self.objective.loss, "of_scores"):
             raise InputError(
                 f"the loss {type(self.objective.loss).__name__} needs logits; scores give ce, js, margin, hinge, flips "
@@ -100,28 +100,32 @@ class Queried:
     def run(self, task: Task) -> Result:
         """Go on from the journal, or begin; rounds until the budget is spent; judge the last iterate."""
         run = _Run.of(self, task)
-        kept = task.journal.load() if task.journal else None
-        standing = Standing.restored(kept, task) if kept else Standing.new(task, self.strategy.begin(run.room))
-        task.done(standing.spent)
-        while self._goes_on(standing):
-            standing = run.kept(run.round(standing))
-        if standing.wants_verdict:
-            standing = run.kept(run.verdict(standing))
-        task.done(self.queries - standing.spent)  # an attack may finish early
-        return standing.result(task, last=self.keep == "last")
+        now = Snapshot.new(task, self.strategy.begin(run.room))
+        if task.journal and (kept := task.journal.load()):
+            now = now.restored(kept)
+        task.done(now.spent)
+        while now.rows.any() and self._after_another(now) <= self.queries:
+            now = run.kept(run.round(now))
+        if now.rows.any() and not now.is_judged:
+            now = run.kept(run.verdict(now))
+        task.done(self.queries - now.spent)  # an attack may finish early
+        return now.result(task, last=self.keep == "last")
 
     @property
     def _radii(self) -> list[CertifiedRadius]:
         return [f for f in factors(self.objective.weighting) if isinstance(f, CertifiedRadius) and f.samples]
 
-    def _goes_on(self, standing: Standing) -> bool:
-        coming = self.strategy.per_round + self.radius_queries(standing.round) + 1
-        return standing.spent + coming <= self.queries and bool(standing.active.any())
+    def _after_another(self, now: Snapshot) -> int:
+        """Queries when another round and a verdict have been made."""
+        return now.spent + self.strategy.per_round + self.radius_queries(now.round) + 1
 
 
 @dataclass(frozen=True)
 class _Run:
     """One attack on one batch.
+
+    A round waits for the device once, to read which images go on: asking about one that is finished would cost a
+    query. It waits a second time where an image may just have been finished.
 
     Attributes:
         share: (N, H, W) what a pixel's loss is multiplied by: ±1 over the counted pixels, 0 where not counted.
@@ -141,80 +145,115 @@ class _Run:
         share = counted * (task.goal.sign / counted.sum((1, 2), keepdim=True).clamp_min(1))
         return _Run(attack, task, Room(attack.threat, task, budgets, attack.rounds), target, share)
 
-    def round(self, now: Standing) -> Standing:
+    def round(self, now: Snapshot) -> Snapshot:
         """Ask, weigh, tell; then judge the iterate if it is time to."""
-        attack, turn, active = self.attack, Turn(now.round, now.spent / self.attack.queries), now.active
-        asked = attack.strategy.ask(now.state, self.room, turn)
-        feedback, verdict = self._ask(asked.points, now, now.incumbent.fooled if attack.strategy.feasible else None)
-        now = now.paid("attack", len(asked.points), self.task)
-        mean = feedback.mean
-        if now.mean is not None:
-            mean = mean.blend(now.mean, attack.memory)
+        attack, turn, asked_about = self.attack, Turn(now.round, now.spent / self.attack.queries), now.active
+        question = attack.strategy.ask(now.state, self.room, turn)
+        answers = self._ask(question.points, now, judge="rise" if attack.strategy.feasible else "no")
+        feedback = answers.feedback
+        now = self._paid(now, "attack", len(question.points))
+        mean = feedback.mean if now.mean is None else feedback.mean.blend(now.mean, attack.memory)
         weights, now = self._weigh(now, mean, turn)
         losses = self._losses(feedback, turn.progress)
-        state = attack.strategy.tell(now.state, self.room, turn, asked, losses, weights)
-        now = replace(now, state=state, mean=mean, round=now.round + 1)
-        if verdict is not None:
-            now = now.offered(verdict, self.task.goal)
-        now = now.checked(feedback.finite.all(0))
+        state = attack.strategy.tell(now.state, self.room, turn, question, losses, weights)
+        now = self._settled(replace(now, state=state, mean=mean, round=now.round + 1), answers)
         if now.wants_row:
-            now = now.noted(active, losses.sum((0, 2, 3)) / len(losses), self._right(feedback))
-        return self.verdict(now) if now.wants_verdict and self._is_time(now) else now
+            now = now.noted(asked_about, losses.sum((0, 2, 3)) / len(losses), self._right(feedback))
+        return self.verdict(now) if now.rows.any() and not now.is_judged and self._is_time(now) else now
 
-    def kept(self, now: Standing) -> Standing:
+    def verdict(self, now: Snapshot) -> Snapshot:
+        """Judge the iterate, at the price of one query of every image that is not finished."""
+        asked_about = now.active
+        answers = self._ask(now.state["delta"].unsqueeze(0), now, judge="yes")
+        now = self._settled(self._paid(now, "judging", 1), answers)
+        losses = self._losses(answers.feedback, now.spent / self.attack.queries)
+        now = replace(now, last=answers.verdict)
+        return now.noted(asked_about, losses.sum((0, 2, 3)), self._right(answers.feedback), judged=True)
+
+    def kept(self, now: Snapshot) -> Snapshot:
         """The same, written into the journal if it is time to."""
         if self.task.journal:
             self.task.journal.save(now.plain)
         return now
 
-    def verdict(self, now: Standing) -> Standing:
-        """Judge the iterate, at the price of one query of every image that is not finished."""
-        active = now.active
-        anything = torch.full_like(now.incumbent.fooled, -1)
-        feedback, verdict = self._ask(now.state["delta"].unsqueeze(0), now, anything)
-        assert verdict is not None
-        now = now.paid("judging", 1, self.task).checked(feedback.finite.all(0))
-        losses = self._losses(feedback, now.spent / self.attack.queries)
-        last = replace(now.offered(verdict, self.task.goal), last=verdict)
-        return last.noted(active, losses.sum((0, 2, 3)), self._right(feedback), judged=True)
-
-    def _is_time(self, now: Standing) -> bool:
+    def _is_time(self, now: Snapshot) -> bool:
         """Whether the iterate is to be judged now: a mark would be passed by another round, or the interval is over."""
-        attack = self.attack
-        if not attack.strategy.per_round + attack.radius_queries(now.round) + 1 + now.spent <= attack.queries:
+        attack, coming = self.attack, self.attack._after_another(now)
+        if coming > attack.queries:
             return False  # the last verdict follows anyway
-        coming = now.spent + attack.strategy.per_round + attack.radius_queries(now.round) + 1
         if any(now.spent + 1 <= mark < coming for mark in attack.marks):
             return True
         return attack.judge_every > 0 and now.round % attack.judge_every == 0
 
-    def _ask(self, points: Tensor, now: Standing, above: Tensor | None) -> tuple[Feedback, Verdict | None]:
-        """Answers to (K, N, 3, H, W) perturbations, (K, N, H, W) each; 0 for images that are finished.
+    def _paid(self, now: Snapshot, purpose: str, queries: int) -> Snapshot:
+        """With queries of every image that is not finished entered."""
+        now.ledger.enter(purpose, forward=queries, rows=now.rows)
+        self.task.done(queries)
+        return replace(now, spent=now.spent + queries)
 
-        With ``above``, (N,), also the verdict on the points, the one that fooled most for each image, unless no image
-        can have more pixels fooled than that: predictions cost more than all else that is done to an answer.
+    def _settled(self, now: Snapshot, answers: _Answers) -> Snapshot:
+        """With the verdict's points where they are better, and without the images that are finished or invalid.
+
+        An image all of whose pixels are fooled is finished; one whose scores were not finite is invalid.
         """
-        rows = now.active.nonzero().flatten()
-        whole = len(rows) == len(now.active)  # then no copy is made
-        clean, reference = (t if whole else t[rows] for t in (self.task.images, self.task.goal.reference))
-        images = (clean + (points if whole else points[:, rows])).clamp_(0, 1).flatten(0, 1)
-        reference = reference.repeat(len(points), 1, 1)
-        answers, left = [], []
-        for first in range(0, len(images), _IMAGES_PER_CALL):
-            part = slice(first, first + _IMAGES_PER_CALL)
-            scores = self._scores(images[part])
+        best, active, verdict = now.incumbent, now.active, answers.verdict
+        if verdict is not None:
+            better = verdict.finite & active & (verdict.fooled > best.fooled)
+            best = best.replaced(better, verdict.delta, verdict.prediction, verdict.fooled)
+            active = active & (best.fooled < now.pixels)
+        fine = answers.feedback.finite.all(0) | ~active
+        active = active & fine
+        rows = active.cpu().numpy() if answers.rows is None else answers.rows
+        return replace(now, incumbent=replace(best, valid=best.valid & fine), active=active, rows=rows)
+
+    def _ask(self, points: Stack, now: Snapshot, *, judge: Literal["no", "rise", "yes"]) -> _Answers:
+        """Answers to (K, N, 3, H, W) perturbations, 0 for images that are finished.
+
+        With ``judge``, also the verdict on the points, the one that fooled most for each image; with ``"rise"`` unless
+        no image can have more pixels fooled than before: predictions cost more than all else that is done to an answer.
+        """
+        parts, left = [], []
+        for images, reference in self._requests(points, now.rows):
+            scores = self._scores(images)
             if now.round == 0:
                 check_scores(scores)
-            answers.append(look(scores, reference[part]))
-            if above is not None:
-                left.append(scores)
-        shape = (len(points), len(now.active), *reference.shape[1:])
-        found = Feedback(*(_spread(_joined(part), rows, shape) for part in zip(*answers, strict=True)))
-        if above is None or not bool(((self._reached(found, ties=True).amax(0) > above) & now.active).any()):
-            return found, None
-        asked = zip(answers, left, torch.split(reference, _IMAGES_PER_CALL), strict=True)
-        predictions = _spread(_joined([prediction_of(*each) for each in asked]), rows, shape)
-        return found, self._best(points, predictions, found.finite)
+            parts.append(look(scores, reference))
+            if judge != "no":
+                left.append((parts[-1], scores, reference))
+        shape = (len(points), *self.task.goal.reference.shape)
+        index = self._index(now.rows)
+        found = Feedback(*(_spread(list(part), index, shape) for part in zip(*parts, strict=True)))
+        rows = None
+        if judge == "rise":
+            # One reading tells whether a verdict is worth its while, and who goes on if nobody can be finished by it.
+            reached = self._reached(found, ties=True).amax(0)
+            rise = (reached > now.incumbent.fooled) & now.active
+            whole, some, fine = torch.stack([rise & (reached >= now.pixels), rise, found.finite.all(0)]).cpu().numpy()
+            rows = None if whole.any() else now.rows & fine
+            left = left if some.any() else []
+        if not left:
+            return _Answers(found, None, rows)
+        predictions = _spread([prediction_of(*each) for each in left], index, shape)
+        return _Answers(found, self._best(points[:], predictions, found.finite), rows)
+
+    def _requests(self, points: Stack, rows: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images to be asked about, (n, 3, H, W), and their references, (n, H, W), in groups."""
+        index = self._index(rows)
+        clean, reference = (_taken(t, index) for t in (self.task.images, self.task.goal.reference))
+        count = len(clean)
+        for first in range(0, len(points) * count, _IMAGES_PER_CALL):
+            last = min(first + _IMAGES_PER_CALL, len(points) * count)
+            block = self.task.confine(points[first // count : -(-last // count)])
+            block = block if index is None else block[:, index]
+            part = slice(first % count, first % count + last - first)
+            images = (clean + block).clamp_(0, 1).flatten(0, 1)[part]
+            yield images, reference.expand(len(block), *reference.shape).flatten(0, 1)[part]
+
+    def _index(self, rows: NDArray[np.bool_]) -> Tensor | None:
+        """Places of the images that take part; None for all, so that no copy is made."""
+        if rows.all():
+            return None
+        return torch.from_numpy(np.flatnonzero(rows)).to(self.task.images.device, non_blocking=True)
 
     def _best(self, points: Tensor, predictions: Tensor, finite: Tensor) -> Verdict:
         count = torch.stack([self.task.goal.fooled(each).flatten(1).sum(1) for each in predictions])
@@ -233,7 +272,7 @@ class _Run:
             )
         return scores.contiguous()
 
-    def _weigh(self, now: Standing, mean: Feedback, turn: Turn) -> tuple[Tensor, Standing]:
+    def _weigh(self, now: Snapshot, mean: Feedback, turn: Turn) -> tuple[Tensor, Snapshot]:
         bill: list[int] = []
         view = ScoreView(
             mean,
@@ -242,24 +281,23 @@ class _Run:
             turn.round,
             turn.progress,
             self.target.num_classes,
-            lambda images: self._noisy(images, now.active),
+            lambda images: self._noisy(images, now.rows),
             self.task.randomness,
             bill.append,
         )
         weights, state = self.attack.objective.weighting.weigh(view, now.weights)
         for queries in bill:
-            now = now.paid("radius", queries, self.task)
+            now = self._paid(now, "radius", queries)
         return weights, replace(now, weights=state)
 
-    def _noisy(self, images: Tensor, active: Tensor) -> Tensor:
+    def _noisy(self, images: Tensor, rows: NDArray[np.bool_]) -> Tensor:
         """Scores of copies of the whole batch, (c·N, C, H, W); 0 for images that are finished."""
-        rows = active.repeat(len(images) // len(active)).nonzero().flatten()
-        found = torch.cat([self._scores(images[part]) for part in torch.split(rows, _IMAGES_PER_CALL)])
-        return (
-            found
-            if len(rows) == len(images)
-            else found.new_zeros(len(images), *found.shape[1:]).index_copy_(0, rows, found)
-        )
+        index = self._index(np.tile(rows, len(images) // len(rows)))
+        asked = torch.split(_taken(images, index), _IMAGES_PER_CALL)
+        found = torch.cat([self._scores(part) for part in asked])
+        if index is None:
+            return found
+        return found.new_zeros(len(images), *found.shape[1:]).index_copy_(0, index, found)
 
     def _losses(self, feedback: Feedback, progress: float) -> Tensor:
         time = 1.0 if self.attack.strategy.remembers else progress
@@ -278,18 +316,27 @@ class _Run:
         return ((ahead >= behind if ties else ahead > behind) & goal.counted).flatten(2).sum(2)
 
 
-def _spread(values: Tensor, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(K·A, H, W) of the images ``rows`` → (K, N, H, W), 0 for the others."""
-    values = values.view(shape[0], len(rows), *shape[2:])
-    return values if len(rows) == shape[1] else values.new_zeros(shape).index_copy_(1, rows, values)
+class _Answers(NamedTuple):
+    """What came back: scores, a verdict if one was wanted, and who goes on where that is known without waiting."""
+
+    feedback: Feedback
+    verdict: Verdict | None
+    rows: NDArray[np.bool_] | None
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+def _taken(values: Tensor, index: Tensor | None) -> Tensor:
+    return values if index is None else values[index]
+
+
+def _spread(parts: list[Tensor], index: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """(n, H, W) in parts, of the images ``index`` → (K, N, H, W), 0 for the others."""
+    values = parts[0] if len(parts) == 1 else torch.cat(parts)
+    values = values.view(shape[0], -1, *shape[2:])
+    return values if index is None else values.new_zeros(shape).index_copy_(1, index, values)
 
 
 def check_scores(scores: Tensor) -> None:
     """Raise `InputError` unless scores (N, C, H, W) lie in [0, 1]; a top-k answer may sum to less than one."""
-    low, high = scores.amin().item(), scores.amax().item()
-    if low < 0 or high > 1 + SIMPLEX_TOLERANCE:
-        raise InputError(f"scores must be probabilities in [0, 1], got [{low:.4g}, {high:.4g}]: are they logits?")
+    beyond = outside_unit(scores)
+    if beyond:
+        raise InputError(f"scores must be probabilities in [0, 1], got {beyond}: are they logits?")

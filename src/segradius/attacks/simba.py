@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +13,8 @@ from segradius.attacks.loop import Room
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import BLACK_BOX, PAPER_QUERIES, QuerySettings
 from segradius.attacks.strategy import Question, Turn, moved, raised
-from segradius.core.errors import InputError
-from segradius.gradients import Directions, Pixel, parse_directions
+from segradius.core.errors import positive
+from segradius.gradients.directions import Directions, Pixel, dimension, parse_directions, walk
 from segradius.threats.threat import Threat
 
 
@@ -31,49 +30,32 @@ class Simba:
         directions: The basis: `Pixel`, or `Dct` for the lowest frequencies.
     """
 
+    feasible = True
+    remembers = True
+    per_round = 1
+
     alpha: float
     directions: Directions = field(default_factory=Pixel)
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
-            raise InputError(f"alpha must be positive, got {self.alpha}")
-
-    @property
-    def feasible(self) -> bool:
-        """Yes."""
-        return True
-
-    @property
-    def remembers(self) -> bool:
-        """Yes."""
-        return True
-
-    @property
-    def per_round(self) -> int:
-        """One."""
-        return 1
+        positive(alpha=self.alpha)
 
     def begin(self, room: Room) -> dict[str, Any]:
-        """No perturbation; the first query asks about the clean image."""
+        """No perturbation; the first query asks about the clean image. Each image's walk through the basis begins."""
         images = room.task.images
-        place = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        return {"delta": torch.zeros_like(images), "losses": None, "place": place, "back": place.bool()}
+        size = dimension(self.directions, images.shape[1:])
+        start, stride = (part.to(images.device) for part in walk(size, room.task.randomness, "simba"))
+        place = torch.zeros_like(start)
+        losses = {"delta": torch.zeros_like(images), "losses": None}
+        return {**losses, "place": place, "back": place.bool(), "start": start, "stride": stride}
 
     def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
         """The iterate itself at first; then a step along the direction of each image's place, or back."""
         if state["losses"] is None:
             return Question(state["delta"].unsqueeze(0))
         images, task = room.task.images, room.task
-        grid = self.directions.grid(images.shape[1:])
-        size = math.prod(grid)
-        # An affine walk through the basis needs no list: places map to (start + stride · place) mod size.
-        start, stride = (
-            task.randomness.integers(size, f"simba {part}").to(images.device) for part in ("start", "stride")
-        )
-        chosen = (start + coprime(stride, size) * state["place"]) % size
-        values = torch.zeros(len(images), size, dtype=images.dtype, device=images.device)
-        values.scatter_(1, chosen.unsqueeze(1), 1.0)
-        along = self.directions.lift(values.view(-1, *grid), images.shape[1:], 0.5, task.randomness, turn.round)
+        chosen = (state["start"] + state["stride"] * state["place"]) % dimension(self.directions, images.shape[1:])
+        along = self.directions.unit(chosen, images, task.randomness, turn.round)
         sign = torch.where(state["back"], -self.alpha, self.alpha).to(images.dtype).view(-1, 1, 1, 1)
         return Question(room.project(task.confine(state["delta"] + sign * along)).unsqueeze(0))
 
@@ -81,25 +63,12 @@ class Simba:
         self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
     ) -> dict[str, Any]:
         """Keep what raised the loss, and go on to the next direction; else go back first."""
-        (proposed,), (found,) = asked.points, losses
+        (proposed,), (found,) = asked.points[:], losses
         if state["losses"] is None:
             return {**state, "losses": found}
         rose = raised(state["losses"], found, weights)
         done = rose | state["back"]
-        return {**moved(state, proposed, found, rose), "place": state["place"] + done, "back": ~done}
-
-
-def coprime(values: Tensor, size: int) -> Tensor:
-    """The next number from each of ``values`` on that shares no factor with ``size``.
-
-    Example:
-        >>> coprime(torch.tensor([0, 2, 4]), 12).tolist()
-        [1, 5, 5]
-    """
-    found = values.clone()
-    while bool((wrong := torch.gcd(found, torch.full_like(found, size)) != 1).any()):
-        found = found + wrong
-    return found
+        return {**state, **moved(state, proposed, found, rose), "place": state["place"] + done, "back": ~done}
 
 
 @BLACK_BOX.register("simba")

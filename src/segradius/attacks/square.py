@@ -15,7 +15,7 @@ from segradius.attacks.loop import Room
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import BLACK_BOX, PAPER_QUERIES, QuerySettings
 from segradius.attacks.strategy import Question, Turn, moved, raised
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, within
 from segradius.threats.threat import Threat
 
 
@@ -51,10 +51,9 @@ class Places(NamedTuple):
     @staticmethod
     def of(drawn: Tensor, side: int, height: int, width: int) -> Places:
         """From two uniform numbers an image, (N, 2)."""
-        corners = (drawn * drawn.new_tensor([height - side + 1, width - side + 1])).long()
-        corners = torch.minimum(corners, corners.new_tensor([height - side, width - side]))  # against rounding up
         rows, columns = (
-            torch.arange(length, device=drawn.device) - corners[:, axis : axis + 1]
+            torch.arange(length, device=drawn.device)
+            - (drawn[:, axis : axis + 1] * (length - side + 1)).long().clamp_(max=length - side)  # against rounding up
             for axis, length in enumerate((height, width))
         )
         return Places(rows, columns, side)
@@ -201,27 +200,15 @@ class Square:
         p_init: Share of the pixels in the first square, in (0, 1]; it is halved nine times over the budget.
     """
 
+    feasible = True
+    remembers = True
+    per_round = 1
+
     move: Move
     p_init: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.p_init <= 1:
-            raise InputError(f"p_init must be in (0, 1], got {self.p_init}")
-
-    @property
-    def feasible(self) -> bool:
-        """Yes."""
-        return True
-
-    @property
-    def remembers(self) -> bool:
-        """Yes."""
-        return True
-
-    @property
-    def per_round(self) -> int:
-        """One."""
-        return 1
+        within("(0, 1]", p_init=self.p_init)
 
     def begin(self, room: Room) -> dict[str, Any]:
         """The first perturbation, whose loss is not known."""
@@ -242,9 +229,10 @@ class Square:
         self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
     ) -> dict[str, Any]:
         """Keep the square where the loss rose."""
+        (proposed,), (found,) = asked.points[:], losses
         if state["losses"] is None:
-            return {"delta": state["delta"], "losses": losses[0]}
-        return moved(state, asked.points[0], losses[0], raised(state["losses"], losses[0], weights))
+            return {"delta": state["delta"], "losses": found}
+        return moved(state, proposed, found, raised(state["losses"], found, weights))
 
 
 def share(p_init: float, progress: float) -> float:

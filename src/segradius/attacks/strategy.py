@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.loop import Room
+from segradius.gradients.estimator import Stack
 
 
 class Turn(NamedTuple):
@@ -19,9 +20,12 @@ class Turn(NamedTuple):
 
 
 class Question(NamedTuple):
-    """Perturbations to ask about, (K, N, 3, H, W), and what the strategy wants back with the answers."""
+    """Perturbations to ask about, (K, N, 3, H, W), and what the strategy wants back with the answers.
 
-    points: Tensor
+    What a point has outside the changeable pixels is dropped before it is asked about.
+    """
+
+    points: Stack
     memo: Any = None
 
 

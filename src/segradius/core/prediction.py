@@ -34,7 +34,7 @@ def predict(logits: Tensor) -> tuple[Tensor, Tensor]:
     return top.squeeze(1), first.long().neg_().add_(classes).clamp_max_(classes - 1)
 
 
-def are_probabilities(logits: Tensor) -> bool:
+def are_probabilities(values: Tensor) -> bool:
     """Whether (N, C, H, W) values lie in [0, 1] and sum to one over the classes, as a softmax's; waits for the device.
 
     Example:
@@ -42,5 +42,26 @@ def are_probabilities(logits: Tensor) -> bool:
         >>> are_probabilities(z), are_probabilities(z.softmax(1))
         (False, True)
     """
-    inside = bool(logits.amin() >= 0) and bool(logits.amax() <= 1)
-    return inside and bool((logits.sum(1) - 1).abs().amax() < SIMPLEX_TOLERANCE)
+    return not outside_unit(values) and off_one(values) < SIMPLEX_TOLERANCE
+
+
+def outside_unit(values: Tensor) -> str:
+    """The range of values beyond [0, 1] by more than rounding explains; empty where they are not, or NaN; waits too.
+
+    Example:
+        >>> outside_unit(torch.tensor([-1.0, 0.5])), outside_unit(torch.tensor([0.0, 1.0]))
+        ('[-1, 0.5]', '')
+    """
+    low, high = torch.stack(values.aminmax()).tolist()
+    beyond = low < -SIMPLEX_TOLERANCE or high > 1 + SIMPLEX_TOLERANCE
+    return f"[{low:.4g}, {high:.4g}]" if beyond else ""
+
+
+def off_one(values: Tensor) -> float:
+    """Largest distance from one of the sums over the classes of (N, C, H, W) values; waits for the device.
+
+    Example:
+        >>> off_one(torch.tensor([0.5, 0.25]).view(1, 2, 1, 1))
+        0.25
+    """
+    return float((values.sum(1) - 1).abs().amax())

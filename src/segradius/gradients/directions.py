@@ -16,14 +16,16 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.errors import InputError, at_least, unknown_name, within
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
+from segradius.core.text import number
 
 
 class Directions(Protocol):
@@ -48,6 +50,10 @@ class Directions(Protocol):
         Returns:
             (…, N, 3, H, W).
         """
+        ...
+
+    def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
+        """The image of one coordinate, of length 1 in l2: that at place (N,) of the flat grid; like images ``like``."""
         ...
 
 
@@ -85,6 +91,10 @@ class Pixel:
         """The coordinates themselves, not a copy."""
         return values
 
+    def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
+        """One at one value."""
+        return self.lift(_one_hot(self, places, like), like.shape[1:], 0.5, randomness, step)
+
 
 @DIRECTIONS.register("tiles")
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ class Tiles:
     side: int = 8
 
     def __post_init__(self) -> None:
-        _check_side(self.side)
+        at_least(1, side=self.side)
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Tiles along each side of the image."""
@@ -118,6 +128,10 @@ class Tiles:
         rows, columns = (torch.arange(length, device=values.device) // self.side for length in shape[1:])
         scaled = values * _tile_sizes(values, shape, self.side).pow_(-exponent)
         return scaled.index_select(-2, rows).index_select(-1, columns)
+
+    def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
+        """One tile."""
+        return self.lift(_one_hot(self, places, like), like.shape[1:], 0.5, randomness, step)
 
 
 @DIRECTIONS.register("shifted_tiles")
@@ -140,7 +154,7 @@ class ShiftedTiles:
     side: int = 8
 
     def __post_init__(self) -> None:
-        _check_side(self.side)
+        at_least(1, side=self.side)
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Tiles along each side of the image."""
@@ -152,13 +166,17 @@ class ShiftedTiles:
         """Each coordinate on its tile of this round, over (pixels of the tile)^exponent."""
         scaled = values * _tile_sizes(values, shape, self.side).pow_(-exponent)
         for axis, length, purpose in ((-2, shape[1], "tile rows"), (-1, shape[2], "tile columns")):
-            offset = randomness.integers(self.side, purpose, step).to(values.device)
+            offset = randomness.integers(self.side, purpose, step).to(values.device, non_blocking=True)
             tile = (torch.arange(length, device=values.device) + offset.unsqueeze(1)) % length // self.side
             place = tile.view(-1, 1, *((length, 1) if axis == -2 else (1, length)))
             sizes = list(scaled.shape)
             sizes[axis] = length
             scaled = scaled.gather(axis, place.expand(sizes))
         return scaled
+
+    def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
+        """One tile of this round."""
+        return self.lift(_one_hot(self, places, like), like.shape[1:], 0.5, randomness, step)
 
 
 @DIRECTIONS.register("dct")
@@ -180,8 +198,7 @@ class Dct:
     fraction: float = 0.125
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise InputError(f"fraction must be in (0, 1], got {self.fraction}")
+        within("(0, 1]", fraction=self.fraction)
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Frequencies along each side of the image."""
@@ -198,10 +215,94 @@ class Dct:
         )
         return rows @ values @ columns.T
 
+    def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
+        """One wave, the product of its two cosines."""
+        channels, height, width = self.grid(like.shape[1:])
+        rows, columns = (
+            _cosines(length, count, like.dtype, like.device)
+            for length, count in zip(like.shape[2:], (height, width), strict=True)
+        )
+        across, down = rows[:, places // width % height].T, columns[:, places % width].T
+        own = places.unsqueeze(1) // (height * width) == torch.arange(channels, device=places.device)
+        return torch.where(own[..., None, None], (across.unsqueeze(2) * down.unsqueeze(1)).unsqueeze(1), 0)
 
-def _check_side(side: int) -> None:
-    if side < 1:
-        raise InputError(f"side must be at least 1 pixel, got {side}")
+
+def walk(size: int, randomness: Randomness, purpose: str) -> tuple[Tensor, Tensor]:
+    """A random order of ``size`` places for each image that needs no list of them; on the CPU.
+
+    The place at turn t is (start + stride · t) mod size; every place has its turn, as stride and size have no factor in
+    common.
+
+    Args:
+        size: At least 1.
+        randomness: Keys of the N images.
+        purpose: What the order is for.
+
+    Returns:
+        Start and stride, (N,) int64 each.
+
+    Example:
+        >>> start, stride = walk(5, Randomness(0, ("a",)), "example")
+        >>> sorted((int(start) + int(stride) * t) % 5 for t in range(5))
+        [0, 1, 2, 3, 4]
+    """
+    start = randomness.integers(size, f"{purpose} start")
+    drawn = randomness.integers(size, f"{purpose} stride").tolist()
+    return start, torch.tensor([coprime(each, size) for each in drawn])
+
+
+def coprime(value: int, size: int) -> int:
+    """The next number from ``value`` on that shares no factor with ``size``.
+
+    Example:
+        >>> [coprime(value, 12) for value in (0, 2, 4)]
+        [1, 5, 5]
+    """
+    return next(n for n in count(value) if math.gcd(n, size) == 1)
+
+
+@dataclass(frozen=True)
+class Units:
+    """Images of single coordinates, each made when it is looked at, so that k of them take k numbers an image.
+
+    Attributes:
+        directions: Whose coordinates.
+        places: (k, N) places in their flat grid.
+        like: (N, 3, H, W) images of the shape, type and device that are wanted.
+        randomness: Keys of the N images.
+        step: The round.
+
+    Example:
+        >>> units = Units(Pixel(), torch.tensor([[0], [2]]), torch.zeros(1, 3, 1, 1), Randomness(0, ("a",)))
+        >>> len(units), units[1:].flatten().tolist()
+        (2, [0.0, 0.0, 1.0])
+    """
+
+    directions: Directions
+    places: Tensor
+    like: Tensor
+    randomness: Randomness
+    step: int = 0
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates n'."""
+        return dimension(self.directions, self.like.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, place: slice, /) -> Tensor:
+        """Those at places in a row, (k, N, 3, H, W)."""
+        each = [self.directions.unit(where, self.like, self.randomness, self.step) for where in self.places[place]]
+        return each[0].unsqueeze(0) if len(each) == 1 else torch.stack(each)
+
+
+def _one_hot(directions: Directions, places: Tensor, like: Tensor) -> Tensor:
+    """Coordinates (N, c, h, w) that are 1 at place (N,) and 0 elsewhere."""
+    grid = directions.grid(like.shape[1:])
+    flat = like.new_zeros(len(places), math.prod(grid)).scatter_(1, places.unsqueeze(1), 1.0)
+    return flat.view(-1, *grid)
 
 
 def _tiles(shape: Sequence[int], side: int) -> tuple[int, int, int]:
@@ -237,16 +338,16 @@ def parse_directions(text: str) -> Directions:
         >>> parse_directions("tiles:2"), parse_directions("dct:1/8")
         (Tiles(side=2), Dct(fraction=0.125))
     """
-    name, colon, number = text.partition(":")
+    name, colon, value = text.partition(":")
     if name not in DIRECTIONS:
         raise unknown_name("set of directions", name, DIRECTIONS)
     kind: Callable[..., Directions] = DIRECTIONS[name]
     if not colon:
         return kind()
-    numerator, slash, denominator = number.partition("/")
+    given = number(f"the number of directions {text!r}", value)
     try:
-        value = float(numerator) / (float(denominator) if slash else 1.0)
-        return kind(int(value) if value.is_integer() and name != "dct" else value)
-    except (ValueError, ZeroDivisionError, TypeError) as error:
-        expected = "pixel, tiles:16, shifted_tiles:16 or dct:1/8"
-        raise InputError(f"directions {text!r}: {error}; expected {expected}") from error
+        return kind(int(given) if given.is_integer() and name != "dct" else given)
+    except TypeError as error:
+        raise InputError(
+            f"directions {text!r}: {error}; expected pixel, tiles:16, shifted_tiles:16 or dct:1/8"
+        ) from error

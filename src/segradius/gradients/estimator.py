@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
 
@@ -41,6 +40,54 @@ class Draw:
     dual: Tensor
 
 
+class Stack(Protocol):
+    """Images (K, N, 3, H, W) that need not all be there at once: a tensor, or what makes those that are looked at."""
+
+    def __len__(self) -> int:
+        """K."""
+        ...
+
+    def __getitem__(self, place: slice, /) -> Tensor:
+        """Those at places in a row, (k, N, 3, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Around:
+    """Perturbations around δ: δ + γu for all directions u, then δ − γu if on both ``sides``; a `Stack`.
+
+    Attributes:
+        delta: (N, 3, H, W) δ.
+        along: (D, N, 3, H, W) the directions.
+        gamma: γ.
+        sides: 1 or 2.
+
+    Example:
+        >>> points = Around(torch.zeros(1, 3, 1, 1), torch.ones(4, 1, 3, 1, 1), 0.5)
+        >>> len(points), points[3:5].flatten().tolist()
+        (8, [0.5, 0.5, 0.5, -0.5, -0.5, -0.5])
+    """
+
+    delta: Tensor
+    along: Stack
+    gamma: float
+    sides: int = 2
+
+    def __len__(self) -> int:
+        return self.sides * len(self.along)
+
+    def __getitem__(self, place: slice, /) -> Tensor:
+        """The perturbations at places in a row."""
+        first, last, _ = place.indices(len(self))
+        found, count = self.delta.new_empty(last - first, *self.delta.shape), len(self.along)
+        for side, gamma in zip(range(self.sides), (self.gamma, -self.gamma), strict=False):
+            low, high = (min(max(end - side * count, 0), count) for end in (first, last))
+            if low < high:
+                out = found[low + side * count - first : high + side * count - first]
+                torch.add(self.delta, self.along[low:high], alpha=gamma, out=out)
+        return found
+
+
 class Estimator(Protocol):
     """An estimator of the gradient of the loss from values of the loss; a frozen dataclass."""
 
@@ -49,15 +96,15 @@ class Estimator(Protocol):
         """K: queries in a round, for each image."""
         ...
 
-    def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Draw:
-        """The directions of round ``step`` for perturbations ``delta``, (N, 3, H, W)."""
+    def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Any:
+        """The directions of round ``step`` for perturbations ``delta``, (N, 3, H, W): a `Draw`, or its own form."""
         ...
 
-    def points(self, delta: Tensor, draw: Draw) -> Tensor:
+    def points(self, delta: Tensor, draw: Any) -> Stack:
         """The perturbations to be queried, (K, N, 3, H, W). They may leave the threat model and the pixel box."""
         ...
 
-    def gradient(self, losses: Tensor, draw: Draw) -> Tensor:
+    def gradient(self, losses: Tensor, draw: Any) -> Tensor:
         """The estimate, (N, 3, H, W), from the pixels' losses at the points, (K, N, H, W)."""
         ...
 
@@ -86,19 +133,11 @@ def estimate(estimator: Estimator, probe: Probe, delta: Tensor, randomness: Rand
         [-2.0, -2.0, -2.0]
     """
     draw = estimator.draw(delta, randomness, step)
-    return estimator.gradient(probe(estimator.points(delta, draw)), draw)
-
-
-def two_sided(delta: Tensor, along: Tensor, gamma: float) -> Tensor:
-    """δ + γu for all D directions, then δ − γu; (2D, N, 3, H, W)."""
-    points = along.new_empty((2 * len(along), *along.shape[1:]))
-    torch.add(delta, along, alpha=gamma, out=points[: len(along)])
-    torch.sub(delta, along, alpha=gamma, out=points[len(along) :])
-    return points
+    return estimator.gradient(probe(estimator.points(delta, draw)[:]), draw)
 
 
 def central_differences(losses: Tensor, gamma: float) -> Tensor:
-    """(ℓ(δ + γu) − ℓ(δ − γu))/2γ of every pixel: losses (2D, N, H, W) at `two_sided` points → (D, N, H, W).
+    """(ℓ(δ + γu) − ℓ(δ − γu))/2γ of every pixel: losses (2D, N, H, W) on both sides, `Around` δ → (D, N, H, W).
 
     Subtracted pixel by pixel, as a difference of sums would lose the digits that the two have in common.
     """
@@ -111,19 +150,13 @@ def per_image(losses: Tensor) -> Tensor:
     return losses.flatten(2).sum(2)
 
 
-def combine(weights: Tensor, vectors: Tensor) -> Tensor:
+def combine(weights: Tensor, vectors: Stack) -> Tensor:
     """Σ_d weights[d] · vectors[d] of each image, (D, N) and (D, N, 3, H, W) → (N, 3, H, W).
 
     Term after term, so that it needs no copy of the vectors, and that the sum of an image does not depend on its batch.
     """
     columns = weights.view(*weights.shape, 1, 1, 1)
-    total = vectors[0] * columns[0]
-    for column, vector in zip(columns[1:], vectors[1:], strict=True):
-        total.addcmul_(column, vector)
+    total = vectors[:1][0] * columns[0]
+    for d in range(1, len(vectors)):
+        total.addcmul_(columns[d], vectors[d : d + 1][0])
     return total
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise `InputError` unless ``value`` is above zero."""
-    if not value > 0:
-        raise InputError(f"{name} must be above zero, got {value}")

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError
+from segradius.core.errors import must, positive
 from segradius.core.randomness import Randomness
-from segradius.gradients.directions import Directions, Pixel
-from segradius.gradients.estimator import (
-    ESTIMATORS,
-    Draw,
-    central_differences,
-    check_positive,
-    combine,
-    per_image,
-    two_sided,
-)
+from segradius.gradients.directions import Directions, Pixel, Units, walk
+from segradius.gradients.estimator import ESTIMATORS, Around, Draw, Stack, central_differences, combine, per_image
 from segradius.gradients.sphere import Sphere
 
 
-@ESTIMATORS.register("opge")
 @dataclass(frozen=True)
-class OPGE:
-    """One point on a sphere around δ: L(δ + γu)/γ · v (Eq. 15, with v = n'u for p = 2).
-
-    - **Queries** in a round: samples.
-    - **Bias**: that of `TPGE`.
-    - **Variance**: E‖ĝ‖² = n'²L(δ)²/γ² + n'‖P∇L‖² for p = 2, one sample and a linear loss. The first term makes it
-      useless wherever L(δ) is not small beside γ‖∇L‖/√n': the price of asking once.
+class OnSphere:
+    """What estimators have in common that ask on a sphere around δ.
 
     Attributes:
         gamma: γ > 0, the radius of the sphere, in the unit of the images and the norm of the sphere.
@@ -40,6 +27,40 @@ class OPGE:
 
     Raises:
         InputError: γ or the number of samples is not above zero.
+    """
+
+    sides: ClassVar[int] = 2
+
+    gamma: float
+    sphere: Sphere = field(default_factory=Sphere)
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        positive(gamma=self.gamma, samples=self.samples)
+
+    @property
+    def queries(self) -> int:
+        """One for each sample and side."""
+        return self.sides * self.samples
+
+    def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Draw:
+        """Directions on the sphere."""
+        return self.sphere.draw(delta, randomness, step, self.samples)
+
+    def points(self, delta: Tensor, draw: Draw) -> Stack:
+        """δ + γu of all samples, then δ − γu if both sides are asked."""
+        return Around(delta, draw.along, self.gamma, self.sides)
+
+
+@ESTIMATORS.register("opge")
+@dataclass(frozen=True)
+class OPGE(OnSphere):
+    """One point on a sphere around δ: L(δ + γu)/γ · v (Eq. 15, with v = n'u for p = 2).
+
+    - **Queries** in a round: samples.
+    - **Bias**: that of `TPGE`.
+    - **Variance**: E‖ĝ‖² = n'²L(δ)²/γ² + n'‖P∇L‖² for p = 2, one sample and a linear loss. The first term makes it
+      useless wherever L(δ) is not small beside γ‖∇L‖/√n': the price of asking once.
 
     Example:
         >>> from segradius.gradients.estimator import estimate
@@ -49,26 +70,7 @@ class OPGE:
         30.0
     """
 
-    gamma: float
-    sphere: Sphere = field(default_factory=Sphere)
-    samples: int = 1
-
-    def __post_init__(self) -> None:
-        check_positive("gamma", self.gamma)
-        check_positive("samples", self.samples)
-
-    @property
-    def queries(self) -> int:
-        """One for each sample."""
-        return self.samples
-
-    def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Draw:
-        """Directions on the sphere."""
-        return self.sphere.draw(delta, randomness, step, self.samples)
-
-    def points(self, delta: Tensor, draw: Draw) -> Tensor:
-        """δ + γu."""
-        return torch.add(delta, draw.along, alpha=self.gamma)
+    sides = 1
 
     def gradient(self, losses: Tensor, draw: Draw) -> Tensor:
         """Mean over the samples of the loss over γ times v."""
@@ -77,7 +79,7 @@ class OPGE:
 
 @ESTIMATORS.register("tpge")
 @dataclass(frozen=True)
-class TPGE:
+class TPGE(OnSphere):
     """Two points on a sphere around δ: (L(δ + γu) − L(δ − γu))/2γ · v (Eq. 16, with v = n'u for p = 2).
 
     - **Queries** in a round: 2·samples.
@@ -86,14 +88,6 @@ class TPGE:
     - **Variance**: E‖ĝ‖² = n'‖P∇L‖² for p = 2, one sample and a linear loss, whatever γ and L(δ); `Sphere` has the
       other norms. It falls as 1/samples. For a loss that is C-Lipschitz in l2, E‖ĝ‖² ≤ n'²C²/(n' − 1), by Poincaré's
       inequality on the sphere: far below the (n'C)² of Theorem 2.
-
-    Attributes:
-        gamma: γ > 0, the radius of the sphere, in the unit of the images and the norm of the sphere.
-        sphere: Norm, subspace and form of the directions.
-        samples: Directions in a round, whose estimates are averaged.
-
-    Raises:
-        InputError: γ or the number of samples is not above zero.
 
     Example:
         >>> import torch
@@ -104,27 +98,6 @@ class TPGE:
         >>> round(found.mean().item(), 1), round(found.square().flatten(1).sum(1).mean().item())  # 2 and 3 · 12
         (2.0, 36)
     """
-
-    gamma: float
-    sphere: Sphere = field(default_factory=Sphere)
-    samples: int = 1
-
-    def __post_init__(self) -> None:
-        check_positive("gamma", self.gamma)
-        check_positive("samples", self.samples)
-
-    @property
-    def queries(self) -> int:
-        """Two for each sample."""
-        return 2 * self.samples
-
-    def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Draw:
-        """Directions on the sphere."""
-        return self.sphere.draw(delta, randomness, step, self.samples)
-
-    def points(self, delta: Tensor, draw: Draw) -> Tensor:
-        """δ + γu of all samples, then δ − γu."""
-        return two_sided(delta, draw.along, self.gamma)
 
     def gradient(self, losses: Tensor, draw: Draw) -> Tensor:
         """Mean over the samples of the central difference times v."""
@@ -167,10 +140,8 @@ class NES:
     directions: Directions = field(default_factory=Pixel)
 
     def __post_init__(self) -> None:
-        check_positive("sigma", self.sigma)
-        check_positive("population", self.population)
-        if self.antithetic and self.population % 2:
-            raise InputError(f"population must be even for pairs, got {self.population}")
+        positive(sigma=self.sigma, population=self.population)
+        must(not (self.antithetic and self.population % 2), "population", self.population, "an even number, for pairs")
 
     @property
     def queries(self) -> int:
@@ -185,11 +156,9 @@ class NES:
         along = self.directions.lift(values.transpose(0, 1), shape, 0.5, randomness, step)
         return Draw(along, along)
 
-    def points(self, delta: Tensor, draw: Draw) -> Tensor:
+    def points(self, delta: Tensor, draw: Draw) -> Stack:
         """δ + σz of the population; in pairs, δ + σz of all pairs and then δ − σz."""
-        if self.antithetic:
-            return two_sided(delta, draw.along, self.sigma)
-        return torch.add(delta, draw.along, alpha=self.sigma)
+        return Around(delta, draw.along, self.sigma, sides=2 if self.antithetic else 1)
 
     def gradient(self, losses: Tensor, draw: Draw) -> Tensor:
         """Mean over pairs or points of the difference quotient times z."""
@@ -202,9 +171,10 @@ class NES:
 class ZOO:
     """Central differences along k coordinates a round, (L(δ + γe_i) − L(δ − γe_i))/2γ at place i (Eq. 13).
 
-    Each image goes through its coordinates in a random order of its own, k in every round, and begins again at the end:
-    any n'/k rounds in a row visit every coordinate once. Places that are not visited are 0. (`ShiftedTiles` move
-    between rounds, so that a sweep of them visits no fixed set.)
+    Each image goes through its coordinates in a random order of its own, that of `walk`, k in every round, and begins
+    again at the end: any n'/k rounds in a row visit every coordinate once. A round keeps k numbers an image, not k
+    images. Places that are not visited are 0. (`ShiftedTiles` move between rounds, so that a sweep of them visits no
+    fixed set.)
 
     - **Queries** in a round: 2k; the paper's 2n' with ``coordinates`` = n'.
     - **Bias**: O(γ²) at the places that are visited, zero for a quadratic loss. Where the loss has a kink that no
@@ -235,30 +205,27 @@ class ZOO:
     directions: Directions = field(default_factory=Pixel)
 
     def __post_init__(self) -> None:
-        check_positive("gamma", self.gamma)
-        check_positive("coordinates", self.coordinates)
+        positive(gamma=self.gamma, coordinates=self.coordinates)
 
     @property
     def queries(self) -> int:
         """Two for each coordinate."""
         return 2 * self.coordinates
 
-    def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Draw:
+    def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Units:
         """The unit vectors of this round's coordinates."""
-        shape, grid = delta.shape[1:], self.directions.grid(delta.shape[1:])
-        n, k = math.prod(grid), self.coordinates
-        if k > n:
-            raise InputError(f"coordinates must be at most {n}, the dimension of the directions, got {k}")
-        turn = (step * k + torch.arange(k)) % n
-        places = randomness.rows(lambda g: torch.randperm(n, generator=g)[turn], "zoo", 0, torch.device("cpu"))
-        units = delta.new_zeros(k, len(delta), n).scatter_(2, places.T.unsqueeze(2).to(delta.device), 1.0)
-        along = self.directions.lift(units.view(k, len(delta), *grid), shape, 0.5, randomness, step)
-        return Draw(along, along * (n / k) if self.unbiased else along)
+        n, k = math.prod(self.directions.grid(delta.shape[1:])), self.coordinates
+        must(k <= n, "coordinates", k, f"at most {n}, the dimension of the directions")
+        start, stride = walk(n, randomness, "zoo")
+        turn = (step * k + torch.arange(k).unsqueeze(1)) % n
+        places = ((start + stride * turn) % n).to(delta.device, non_blocking=True)
+        return Units(self.directions, places, delta, randomness, step)
 
-    def points(self, delta: Tensor, draw: Draw) -> Tensor:
+    def points(self, delta: Tensor, draw: Units) -> Stack:
         """δ + γe_i of all coordinates, then δ − γe_i."""
-        return two_sided(delta, draw.along, self.gamma)
+        return Around(delta, draw, self.gamma)
 
-    def gradient(self, losses: Tensor, draw: Draw) -> Tensor:
+    def gradient(self, losses: Tensor, draw: Units) -> Tensor:
         """Each central difference at its place."""
-        return combine(per_image(central_differences(losses, self.gamma)), draw.dual)
+        slopes = per_image(central_differences(losses, self.gamma))
+        return combine(slopes * (draw.dimension / len(draw)) if self.unbiased else slopes, draw)

@@ -18,41 +18,38 @@ The window is a box in pixels whose sums are taken on the grid of the tiles wher
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone knows)
 from torch import Tensor
 
-from segradius.core.errors import InputError
-from segradius.core.randomness import Randomness
-from segradius.gradients.estimator import ESTIMATORS, Draw, central_differences, check_positive, two_sided
-from segradius.gradients.sphere import Sphere
+from segradius.core.errors import must
+from segradius.gradients.estimator import ESTIMATORS, Draw, central_differences
+from segradius.gradients.estimators import OnSphere
 
 
 @ESTIMATORS.register("local")
 @dataclass(frozen=True)
-class LocalTPGE:
+class LocalTPGE(OnSphere):
     """Two points, and for each position the loss in a window around it (ours).
 
     - **Queries** in a round: 2·samples.
     - **Bias**, **variance**: see the module; with a window over the whole image it is `TPGE` with one sample.
 
     Attributes:
-        gamma: γ > 0, the radius of the sphere, in the unit of the images and the norm of the sphere.
-        window: Side of the window in pixels, odd, at least 1.
-        sphere: Norm, subspace and form of the directions.
-        samples: Directions in a round, whose estimates are averaged.
+        window: Side of the window in pixels, odd, at least 1; the others are those of `OnSphere`.
 
     Raises:
         InputError: A number is not above zero, or the window is even.
 
     Example:
+        >>> from segradius.core.randomness import Randomness
         >>> from segradius.gradients.estimator import estimate
         >>> own = lambda points: points.sum(2)  # each pixel's loss is its own business
         >>> keys = Randomness(0, tuple(map(str, range(500))))
         >>> one, all = (
-        ...     estimate(LocalTPGE(0.1, window), own, torch.zeros(500, 3, 6, 6), keys).flatten(1)
+        ...     estimate(LocalTPGE(0.1, window=window), own, torch.zeros(500, 3, 6, 6), keys).flatten(1)
         ...     for window in (1, 11)
         ... )
         >>> round(one.mean().item(), 1), round(all.mean().item(), 1)
@@ -61,29 +58,11 @@ class LocalTPGE:
         True
     """
 
-    gamma: float
     window: int = 41
-    sphere: Sphere = field(default_factory=Sphere)
-    samples: int = 1
 
     def __post_init__(self) -> None:
-        check_positive("gamma", self.gamma)
-        check_positive("samples", self.samples)
-        if self.window < 1 or self.window % 2 == 0:
-            raise InputError(f"window must be odd and at least 1, got {self.window}")
-
-    @property
-    def queries(self) -> int:
-        """Two for each sample."""
-        return 2 * self.samples
-
-    def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Draw:
-        """Directions on the sphere."""
-        return self.sphere.draw(delta, randomness, step, self.samples)
-
-    def points(self, delta: Tensor, draw: Draw) -> Tensor:
-        """δ + γu of all samples, then δ − γu."""
-        return two_sided(delta, draw.along, self.gamma)
+        super().__post_init__()
+        must(self.window >= 1 and self.window % 2 == 1, "window", self.window, "an odd number, at least 1")
 
     def gradient(self, losses: Tensor, draw: Draw) -> Tensor:
         """Mean over the samples of the windowed central difference times v."""
@@ -91,7 +70,7 @@ class LocalTPGE:
 
 
 def listen(losses: Tensor, draw: Draw, gamma: float, reach: int | Tensor) -> Tensor:
-    """The estimate from `two_sided` losses (2D, N, H, W), with windows of ``reach`` pixels on each side.
+    """The estimate from losses (2D, N, H, W) on both sides, with windows of ``reach`` pixels on each side.
 
     Args:
         losses: Of the pixels.
