@@ -1,4 +1,4 @@
-"""The command line: ``segradius attack``, ``certify``, ``train``, ``list``, ``models`` and ``demo``.
+"""The command line: ``segradius attack``, ``certify``, ``compare``, ``evaluate``, ``train`` and so on; see `COMMANDS`.
 
 Nothing heavy is imported before a command runs, so that ``--help`` is quick.
 """
@@ -14,6 +14,7 @@ from segradius.cli.attack import attack
 from segradius.cli.certify import certify
 from segradius.cli.compare import compare
 from segradius.cli.demo import demo
+from segradius.cli.evaluate import evaluate
 from segradius.cli.export import export
 from segradius.cli.list import list_names
 from segradius.cli.models import models
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "certify": certify,
     "compare": compare,
     "demo": demo,
+    "evaluate": evaluate,
     "export": export,
     "list": list_names,
     "models": models,
@@ -52,6 +54,9 @@ EXAMPLES = {
   segradius compare plain hardened --labels undefended,FastADT --out compared
   segradius compare certified-0.1 certified-0.25 --out certified""",
     "demo": "example:\n  segradius demo --out my-demo",
+    "evaluate": """examples:
+  segradius evaluate --model demo --data scenes --limit 64 --out accuracy
+  segradius evaluate --model hardened/best.yaml --data camvid:PATH --size 240x320 --split test""",
     "export": "example:\n  segradius export --model card.yaml --size 240x320 --out model.onnx",
     "list": "example:\n  segradius list attacks",
     "models": "example:\n  segradius models convert train_epoch_50.pth pspnet50_voc.safetensors",
@@ -65,7 +70,7 @@ EXAMPLES = {
 
 def build_parser() -> ArgumentParser:
     """The parser of the whole command line."""
-    return make_parser(COMMANDS, EXAMPLES, configurable=("attack", "certify", "train"))
+    return make_parser(COMMANDS, EXAMPLES, configurable=("attack", "certify", "evaluate", "train"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

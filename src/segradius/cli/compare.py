@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def compare(folders: list[str], /, labels: Listed | None = None, out: str | None = None) -> int:
-    """Put finished runs side by side, networks under the same attacks or certifications.
+    """Put finished runs side by side, networks unattacked or under the same attacks, or certifications.
 
     Prints tables. Of attacks: accuracy left, paired differences between networks, unattacked and under the worst attack
     of each image; runs with other images, attacks, options, budgets or seeds are refused. Of certifications: what each
@@ -24,7 +24,7 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
     compare.png, accuracy against budget and clean against robust accuracy.
 
     Args:
-        folders: Folders of finished runs of segradius attack, or of segradius certify.
+        folders: Folders of finished runs of segradius attack and evaluate, or of segradius certify.
         labels: Names of the networks, commas between them; by default the folders'. Those of certifications
             may be alike, as of one network with several settings.
         out: Folder of the files; by default none are written.
@@ -58,5 +58,5 @@ def _write(folder: Path, reports: Sequence[tuple[str, Any]], networks: Sequence[
     write_atomically(folder / "table.md", markdown)
     write_atomically(folder / "compare.csv", as_csv(runs))
     write_atomically(folder / "compare.json", json.dumps(runs, indent=1, ensure_ascii=False) + "\n")
-    if networks:
+    if networks and networks[0].threats:
         write_atomically(folder / "compare.png", draw_trade_off(networks))

@@ -35,8 +35,8 @@ CHECKPOINTS = "checkpoints"
 #: What a certification of an earlier version has in place of a store.
 OLD = "experiment.json"
 
-TABLES = ("results.json", "per_image.csv", "trace.csv", "table.md")
-#: What `attack` writes into a folder, and what `certify` does beside it.
+TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "table.md")
+#: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
 ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png")
 CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
 

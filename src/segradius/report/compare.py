@@ -120,12 +120,14 @@ def metrics_table(networks: Sequence[Network]) -> Cells:
     columns = list(dict.fromkeys(name for threat in threats for name in networks[0].attacks(*threat)))
     header = ("network", "norm", "ε", "clean", *columns, "images", "passes f+b")
     lines = []
-    for (norm, eps), network in product(threats, networks):
+    for (norm, eps), network in product(threats or [CLEAN[1:]], networks):
         found = [network.rows.get(plan) for plan in (CLEAN, *((name, norm, eps) for name in columns))]
         rows = [row for row in found if row]
         passes = ", ".join(f"{row['forward']:g}+{row['backward']:g}" for row in rows[1:-1])
         shares = [share(row and row["pixacc"]) for row in found]
-        lines.append([network.label, norm, f"{eps:g}", *shares, str(min(row["images"] for row in rows)), passes])
+        lines.append(
+            [network.label, norm, f"{eps:g}" if norm else "", *shares, str(min(row["images"] for row in rows)), passes]
+        )
     return Cells("PixAcc, per cent [95 % interval over images]; passes an image, attack by attack", header, lines)
 
 

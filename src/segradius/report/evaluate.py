@@ -1,0 +1,100 @@
+"""How accurate a model is, for a reader: over the images, and by class."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from segradius.evaluation.attack_summary import Summary, null, per_image_csv, results_json, summarise
+from segradius.evaluation.job import Experiment
+from segradius.evaluation.run import Run
+from segradius.evaluation.store import CLEAN, Store
+from segradius.metrics.counts import Counts
+from segradius.metrics.statistics import Interval, interval, miou, pooled_accuracy
+from segradius.report.cells import Cells, Report, nothing_usable, percent, set_aside_note
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Of one class, pixels of all images pooled: how many are labelled, the share of them that is right, and IoU."""
+
+    name: str
+    pixels: int
+    accuracy: Interval
+    iou: Interval
+
+
+def report_accuracy(run: Run, store: Store, facts: Mapping[str, Any]) -> Report:
+    """The report of images that were judged and not attacked.
+
+    Args:
+        run: What was run.
+        store: Its results.
+        facts: What changes no result, for the record.
+
+    Raises:
+        InputError: No image could be used.
+    """
+    experiment = run.experiment
+    assert isinstance(experiment, Experiment)
+    summary = summarise(experiment, store, run.data.ids)
+    if not summary.rows[0].images:
+        raise nothing_usable(summary.set_aside, "the data set is empty")
+    found = store.results(CLEAN)
+    counts = Counts.of([found[image].pixels for image in run.data.ids if image in found])
+    rows = class_rows(counts, run.names)
+    tables, notes = [accuracy_table(summary), classes_table(rows)], set_aside_note(summary.set_aside)
+
+    def files() -> Iterator[tuple[str, str]]:
+        yield "per_image.csv", per_image_csv(experiment, store, run.data.ids)
+        yield "classes.csv", classes_csv(rows)
+        yield "table.md", "\n\n".join([*(cells.markdown() for cells in tables), *notes]) + "\n"
+        yield "results.json", results_json(experiment, summary, {}, facts)
+
+    return Report(summary, tables, notes, files(), "images", f"{run.model.name} on {run.data.name}", "yellow")
+
+
+def class_rows(counts: Counts, names: Sequence[str]) -> list[ClassRow]:
+    """A row for each class that is labelled or predicted anywhere.
+
+    Args:
+        counts: Of the images.
+        names: Of the model's classes.
+    """
+    rows = []
+    for c, name in enumerate(names):
+        alone = Counts(*(part[:, c : c + 1] for part in (counts.intersection, counts.predicted, counts.labelled)))
+        if alone.union.any():
+            labelled = int(alone.labelled.sum())
+            rows.append(ClassRow(name, labelled, interval(pooled_accuracy, alone), interval(miou, alone)))
+    return rows
+
+
+def accuracy_table(summary: Summary) -> Cells:
+    """One line: accuracy over all images."""
+    row = summary.rows[0]
+    shares = [percent(each.value, each) for each in (row.pixacc, row.miou, row.miou_image)]
+    header = ("images", "PixAcc %", "MIoU %", "MIoU/image %", "s/image")
+    title = "Accuracy, per cent [95 % interval over images]"
+    return Cells(title, header, [[str(row.images), *shares, f"{row.seconds:.3f}"]])
+
+
+def classes_table(rows: Sequence[ClassRow]) -> Cells:
+    """One line for each class."""
+    shares = [(percent(row.accuracy.value, row.accuracy), percent(row.iou.value, row.iou)) for row in rows]
+    lines = [(row.name, str(row.pixels), *each) for row, each in zip(rows, shares, strict=True)]
+    return Cells("By class, over all images", ("class", "pixels", "accuracy %", "IoU %"), lines)
+
+
+def classes_csv(rows: Sequence[ClassRow]) -> str:
+    """One line for each class, shares in [0, 1] and the ends of their intervals."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ends = ("", "_low", "_high")
+    writer.writerow(("class", "pixels", *(f"{share}{end}" for share in ("accuracy", "iou") for end in ends)))
+    for row in rows:
+        writer.writerow((row.name, row.pixels, *null([*astuple(row.accuracy), *astuple(row.iou)])))
+    return text.getvalue()
