@@ -28,7 +28,6 @@ from segradius.evaluation.run import Run, execute, work
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
 from segradius.targets.metered import Metered
-from segradius.targets.opening import traffic_of
 
 DATABASE = "results.sqlite"
 CHECKPOINTS = "checkpoints"
@@ -66,14 +65,15 @@ def carry_out(
         model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
         size = _batch_size(run.batch_size, store, waiting=checkpoints.waiting())
         run = replace(run, model=model, checkpoints=checkpoints, batch_size=size)
-        reused = sum(len(run.data) - len(run.missing(job, store)) for job in run.experiment.main)
+        counted = [job for job in jobs if job.task.unit]
+        reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
         doubt(run, store)
         _execute(run, store, at.folder)
         found = report(run, store, _runtime(model, at.batch_size or size))
         for name, content in found.files:
             _write(at.folder / name, content)
         checkpoints.tidy()
-    total = len(run.experiment.main) * len(run.data)
+    total = len(counted) * len(run.data)
     _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)
     return found
 
@@ -171,6 +171,8 @@ def _runtime(model: Seen, batch_size: int | None) -> Mapping[str, Any]:
 
 def _asked(target: Metered) -> Mapping[str, Any]:
     """Images answered over all runs in the folder; what went over the wire in this one."""
+    from segradius.targets.opening import traffic_of
+
     traffic = traffic_of(target)
     wire = {} if traffic is None else {k: v for k, v in vars(traffic).items() if not k.startswith("_")}
     return {"answered": target.answered, "budget": target.budget, "traffic": wire}

@@ -14,7 +14,8 @@ class Ledger:
     """Forward and backward passes over each image of a batch, by purpose.
 
     Purposes in use are ``attack`` (the steps), ``radius`` (noisy passes behind the weights), ``judging`` (looking at an
-    iterate without needing its gradient) and ``certification``. A pass over a batch of N images is one pass over each
+    iterate without needing its gradient), ``certification``, ``crosscheck`` (attacks on certificates), ``checking``
+    (judging an adversarial image once more) and ``picture``. A pass over a batch of N images is one pass over each
     of them. Counting never touches the device.
 
     Args:

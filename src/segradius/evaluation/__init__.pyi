@@ -1,5 +1,7 @@
 from .attack import AttackPlan as AttackPlan
+from .attack import make_plans as make_plans
 from .attack import make_target as make_target
+from .attack import with_class_weights as with_class_weights
 from .attack_summary import Comparison as Comparison
 from .attack_summary import Row as Row
 from .attack_summary import Sanity as Sanity
@@ -32,8 +34,6 @@ from .job import Experiment as Experiment
 from .job import Job as Job
 from .job import ModelChoice as ModelChoice
 from .job import Task as Task
-from .job import make_plans as make_plans
-from .job import with_class_weights as with_class_weights
 from .journal import Checkpoints as Checkpoints
 from .journal import FileJournal as FileJournal
 from .journal import digest as digest

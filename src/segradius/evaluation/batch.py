@@ -46,8 +46,8 @@ def check_model(model: Seen, image: Tensor) -> None:
     """
     *_, inner = layers(cast(Target, model))
     network = inner.model if isinstance(inner, Local) else inner
-    if isinstance(network, Segmenter):
-        network.check(torch.full_like(image[None], 0.5).to(network.device))
+    if not is_priced(network):
+        cast(Segmenter, network).check(torch.full_like(image[None], 0.5).to(network.device))
 
 
 @dataclass(frozen=True)

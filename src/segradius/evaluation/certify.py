@@ -16,7 +16,7 @@ from segradius.certification.certifiers import Adaptive, Hierarchy, PixelRadii, 
 from segradius.certification.sampling import Noise, Sampling
 from segradius.certification.votes import Votes, vote
 from segradius.core.contracts import LOGITS, Seen
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, one_of, within
 from segradius.core.randomness import Randomness
 from segradius.evaluation.batch import Batch, Bench, answering
 from segradius.evaluation.record import Kind, Record, edges, pack, score_answer, score_certificate
@@ -72,14 +72,12 @@ class Smoothing:
 
     def __post_init__(self) -> None:
         self.sampling()  # checks σ, n₀ and n
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}; expected {' or '.join(PRECISIONS)}")
-        if self.radii not in ("none", "one", "two"):
-            raise InputError(f"radii is {self.radii!r}; expected none, one or two")
-        if self.early_stop is not None and not 0 <= self.early_stop < 1:
-            raise InputError(f"early_stop is {self.early_stop}; expected a share of pixels, 0 or more and below 1")
-        if self.early_stop is not None and self.radii != "none":
-            raise InputError("radii of pixels need a number of copies that was fixed before: leave out --early-stop")
+        one_of(PRECISIONS, precision=self.precision)
+        one_of(("none", "one", "two"), radii=self.radii)
+        if self.early_stop is not None:
+            within("[0, 1)", early_stop=self.early_stop)
+            if self.radii != "none":
+                raise InputError("radii of pixels need a number of copies fixed before: leave out --early-stop")
 
     @property
     def test(self) -> SegCertify:

@@ -30,7 +30,7 @@ from segradius.certification.crosscheck import (
 )
 from segradius.certification.crosscheck import Summary as CheckSummary
 from segradius.core.contracts import Model, Seen
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, at_least, within
 from segradius.core.ledger import Ledger
 from segradius.evaluation.batch import Batch, Bench, is_priced
 from segradius.evaluation.certify import PRECISIONS, Smoothing, noisy_pixels
@@ -69,13 +69,9 @@ class CrossChecking:
     weakest: tuple[int, ...] = (1, 10)
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise InputError(f"share is {self.share}; expected a number in (0, 1): at the radius nothing is promised")
-        for name in ("steps", "samples"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.copies < 2:
-            raise InputError(f"check_copies is {self.copies}; expected at least 2")
+        within("(0, 1)", share=self.share)  # at the radius nothing is promised
+        at_least(1, steps=self.steps, samples=self.samples)
+        at_least(2, check_copies=self.copies)
         for attack in self.attacks:
             if attack.removeprefix("cr_") in BLACK_BOX:
                 raise InputError(f"{attack} asks for scores; a cross-check takes white-box attacks, cr_pgd say")

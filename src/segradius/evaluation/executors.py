@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ from segradius.evaluation.journal import Checkpoints
 from segradius.evaluation.run import Progress, Unit, perform
 from segradius.evaluation.store import Rows
 from segradius.models.loading import load_model
-from segradius.targets.opening import open_target
 
 
 def open_choice(
@@ -42,26 +42,13 @@ def open_choice(
     torch.manual_seed(seed)  # a network without weights is at least the same one each time
     named = choice.normalisation
     colours = ast.literal_eval(named) if named is not None and named.startswith("{") else named
+    options: dict[str, Any] = {name: getattr(choice, name) for name in ("weights", "num_classes", "outputs")}
+    options |= {"normalisation": colours, "device": device}
     if not choice.scores_only:
-        return load_model(
-            choice.spec,
-            weights=choice.weights,
-            device=device,
-            num_classes=choice.num_classes,
-            normalisation=colours,
-            outputs=choice.outputs,
-        )
-    return open_target(
-        choice.spec,
-        weights=choice.weights,
-        device=device,
-        num_classes=choice.num_classes,
-        normalisation=colours,
-        outputs=choice.outputs,
-        answers=choice.answers,
-        input=choice.input,
-        budget=budget,
-    )
+        return load_model(choice.spec, **options)
+    from segradius.targets.opening import open_target  # brings every protocol, which a network can do without
+
+    return open_target(choice.spec, **options, answers=choice.answers, input=choice.input, budget=budget)
 
 
 def open_images(choice: DataChoice) -> SegmentationData:
@@ -71,10 +58,8 @@ def open_images(choice: DataChoice) -> SegmentationData:
         >>> len(open_images(DataChoice("scenes:24x32", limit=3)))
         3
     """
-    size, protocol = choice.size, choice.protocol
-    return open_data(
-        choice.spec, split=choice.split, size=size, protocol=protocol, limit=choice.limit, stride=choice.stride
-    )
+    options = {name: value for name, value in vars(choice).items() if name != "spec"}
+    return open_data(choice.spec, **options)
 
 
 @dataclass

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from segradius.core.contracts import Seen
-from segradius.core.errors import InputError
+from segradius.core.errors import at_least
 from segradius.core.storage import replacing
 from segradius.evaluation.store import CLEAN, Store
 from segradius.targets.metered import Metered
-from segradius.targets.opening import traffic_of
 from segradius.targets.spool import Spooled
 
 #: Of what a file holds; one of another format is set aside.
@@ -28,12 +27,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where a run keeps the standings of its black-box attacks.
+    """Where a run keeps the snapshots of its black-box attacks.
 
     Args:
         folder: Of the files; made where absent.
         seconds: Between two writings, at least; 0 writes after every round.
-        spool: Keeps the answers that no standing holds yet.
+        spool: Keeps the answers that no snapshot holds yet.
         warn: Told when a file cannot be used.
 
     Raises:
@@ -46,8 +45,7 @@ class Checkpoints:
     warn: Callable[[str], None] = print
 
     def __post_init__(self) -> None:
-        if not self.seconds >= 0:
-            raise InputError(f"checkpoint_seconds is {self.seconds}; expected 0 or more")
+        at_least(0, checkpoint_seconds=self.seconds)
 
     def begin(self, stage: str) -> None:
         """Name what is asked from now on, for the spool."""
@@ -115,19 +113,19 @@ class FileJournal:
         return self.path.name
 
     def load(self) -> Mapping[str, Any] | None:
-        """The standing kept last; None where there is none, or none that can be read."""
+        """The snapshot kept last; None where there is none, or none that can be read."""
         kept = self.read()
         self._saves = kept["saves"] if kept else 0
         self.place.begin(f"{self.path.name} {self._saves}")
         return kept["standing"] if kept else None
 
-    def save(self, standing: Callable[[], Mapping[str, Any]]) -> None:
-        """Keep a standing if the last one is old enough, or the answers since then are too many."""
+    def save(self, snapshot: Callable[[], Mapping[str, Any]]) -> None:
+        """Keep a snapshot if the last one is old enough, or the answers since then are too many."""
         full = self.place.spool is not None and self.place.spool.full
         if not full and time.monotonic() - self._written < self.place.seconds:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"format": FORMAT, "saves": self._saves + 1, "images": self.ids, "standing": _plain(standing())}
+        kept = {"format": FORMAT, "saves": self._saves + 1, "images": self.ids, "standing": _plain(snapshot())}
         with replacing(self.path) as new:
             torch.save(kept, new)
         self._saves, self._written = self._saves + 1, time.monotonic()
@@ -180,6 +178,8 @@ def resumable(
     Checkpoints(folder, warn=warn).drop_finished(store.done)
     if not isinstance(model, Metered):
         return model, Checkpoints(folder, seconds, warn=warn)
+    from segradius.targets.opening import traffic_of  # brings every protocol, which a network can do without
+
     spool = Spooled(model.target, folder / "spool") if traffic_of(model) is not None else None
     checkpoints = Checkpoints(folder, seconds, spool, warn)
     stored = (result.passes.values() for key in (CLEAN, *keys) for result in store.results(key).values())
