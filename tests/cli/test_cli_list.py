@@ -13,6 +13,7 @@ REGISTRIES = {
     "losses": "segradius.objectives.losses:LOSSES",
     "weightings": "segradius.objectives.weightings:WEIGHTINGS",
     "models": "segradius.models:MODELS",
+    "sources": "segradius.models:SOURCES",
     "targets": "segradius.targets:TARGETS",
     "data": "segradius.data:DATA",
     "protocols": "segradius.data:PROTOCOLS",
@@ -31,6 +32,27 @@ def test_every_registered_name_is_listed_with_its_summary(kind: str, capsys: pyt
     for entry in registry:
         assert entry in shown
         assert " ".join(registry.summary(entry).replace("``", "").split()[:4]) in shown
+
+
+def test_an_option_that_most_attacks_take_is_named_once_and_those_without_it_say_so(capsys: pytest.CaptureFixture[str]):
+    assert main(["list", "attacks"]) == 0
+    white, _, black = capsys.readouterr().out.partition("Black-box attacks")
+    lines = {line.split()[0]: line for line in white.splitlines() if line.strip()}
+    assert "alpha, keep, restarts, start, steps" in lines["All"]
+    assert "steps" not in lines["pgd"]
+    assert lines["apgd"].rstrip().endswith("Options: loss, weighting. Without alpha.")
+    assert "marks, memory, queries" in black
+
+
+def test_models_and_targets_name_every_source_by_example(capsys: pytest.CaptureFixture[str]):
+    from segradius.models import SOURCES
+    from segradius.targets import TARGETS
+
+    for kind, registry in (("models", SOURCES), ("targets", TARGETS)):
+        assert main(["list", kind]) == 0
+        shown = capsys.readouterr().out
+        assert all(registry.facts(name)["example"] in shown for name in registry)
+        assert "pip install 'segradius[" in shown
 
 
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are(capsys: pytest.CaptureFixture[str]):

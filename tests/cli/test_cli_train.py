@@ -77,6 +77,11 @@ def test_a_model_comes_out(place: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main([*attack, "--device", "cpu", "--out", "attacked"]) == 0
 
 
+def test_processes_find_a_network_of_the_working_folder() -> None:
+    assert main(command("--devices", "2", "--adversary", "none", "--held-out-limit", "2")) == 0
+    assert load_file("out/last.safetensors")["0.weight"].shape == (8, 3, 3, 3)
+
+
 def test_a_finished_run_changes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def files() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}

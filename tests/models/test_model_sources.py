@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch.nn import functional
 
 from segradius.core.errors import InputError
-from segradius.models import MODELS, Normalisation, Segmenter, SizeRule, load_model, wrap
+from segradius.models import MODELS, SOURCES, Normalisation, Segmenter, SizeRule, lacks_weights, load_model, wrap
 from segradius.models.loading import torch_device
+from segradius.models.sources import Origin, working_folder
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
@@ -90,7 +93,7 @@ def module(tmp_path, monkeypatch, request):
     name = f"their_nets_{abs(hash(request.node.name))}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [path for path in __import__("sys").path if path])
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
     return name
 
 
@@ -103,6 +106,22 @@ def test_python_objects(module):
     theirs = load_model(f"{module}:ready")
     assert (theirs.num_classes, theirs.normalisation) == (5, Normalisation.imagenet())
     assert load_model(f"{module}:ready", normalisation="none").normalisation == Normalisation.none()
+
+
+def test_the_working_folder_is_on_the_search_path_for_the_time_of_an_import_only(module, tmp_path):
+    before = list(sys.path)
+    load_model(f"{module}:Net")
+    with pytest.raises(InputError, match="unknown model source"):
+        load_model(f"{module}_absent:Net")
+    assert sys.path == before
+    with working_folder():
+        assert sys.path == [*before, str(tmp_path)]
+    assert sys.path == before
+
+
+def test_what_a_builder_imports_when_called_is_found_too(module, tmp_path):
+    (tmp_path / f"{module}_late.py").write_text(f"def make():\n    import {module}\n    return {module}.Net(3)\n")
+    assert load_model(f"{module}_late:make").num_classes == 3
 
 
 def test_python_objects_that_are_none(module):
@@ -142,11 +161,51 @@ def test_weights_and_options_reach_the_model(tmp_path):
 
 
 def test_registered_builders_are_found_by_name(monkeypatch):
-    monkeypatch.setattr(MODELS, "_things", dict(MODELS._things))
+    for table in ("_things", "_facts"):
+        monkeypatch.setattr(MODELS, table, dict(getattr(MODELS, table)))
     MODELS.register("toy")(lambda classes=3: wrap(torch.nn.Conv2d(3, classes, 1), num_classes=classes))
     model = load_model("toy,classes=6")
     assert isinstance(model, Segmenter)
     assert (model.num_classes, model.name) == (6, "toy")
+
+
+def test_a_source_is_one_registration(monkeypatch):
+    """Loading, the warning about weights and the nearest name know of it."""
+    for table in ("_things", "_facts"):
+        monkeypatch.setattr(SOURCES, table, dict(getattr(SOURCES, table)))
+
+    @SOURCES.register("shelf", example="shelf:toy", random=lambda name, arguments: "file" not in arguments)
+    def shelf(name, arguments):
+        return Origin(torch.nn.Conv2d(3, len(name), 1), Normalisation.imagenet(), SizeRule(multiple_of=4))
+
+    model = load_model("shelf:toy")
+    assert (model.num_classes, model.normalisation, model.size.multiple_of) == (3, Normalisation.imagenet(), 4)
+    assert [lacks_weights(f"shelf:{text}") for text in ("toy", "toy,file=x")] == [True, False]
+    with pytest.raises(InputError, match="did you mean 'shelf'"):
+        load_model("shelff:toy")
+
+
+@pytest.mark.parametrize(
+    ("spec", "random"),
+    [
+        ("demo", False),
+        ("pspnet_light", True),
+        ("hrnet_ocr_w48,num_classes=19", True),
+        ("smp:Unet,classes=3", True),
+        ("torchvision:fcn_resnet50", True),
+        ("torchvision:fcn_resnet50,weights=DEFAULT", False),
+        ("hf:segformer,num_labels=3", True),
+        ("hf:nvidia/segformer-b0", False),
+        ("their_module:net", False),  # nobody knows
+    ],
+)
+def test_sources_and_networks_say_what_comes_without_weights(spec, random, tmp_path):
+    assert lacks_weights(spec) is random
+    assert not lacks_weights(spec, "net.safetensors")
+    (tmp_path / "bare.yaml").write_text(f"model: '{spec}'\n")
+    (tmp_path / "whole.yaml").write_text(f"model: '{spec}'\nweights: net.safetensors\n")
+    assert lacks_weights(str(tmp_path / "bare.yaml")) is random
+    assert not lacks_weights(str(tmp_path / "whole.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -12,7 +13,37 @@ Rows = list[tuple[str, str]]
 Section = tuple[str, Rows, list[str]]
 """Title, rows of name and what it is, and notes below."""
 
-Kind = Literal["attacks", "losses", "weightings", "models", "targets", "data", "protocols", "defences", "corrections"]
+Kind = Literal[
+    "attacks", "losses", "weightings", "models", "sources", "targets", "data", "protocols", "defences", "corrections"
+]
+
+#: Where the registry of a kind is, and what is said below its names.
+REGISTRIES: dict[str, tuple[str, list[str]]] = {
+    "losses": (
+        "segradius.objectives.losses:LOSSES",
+        ["\nmasked_NAME counts only pixels that are not fooled yet."],
+    ),
+    "weightings": (
+        "segradius.objectives.weightings:WEIGHTINGS",
+        ["\nA product is written cr*still_correct, options clever(batches=10;samples=1)."],
+    ),
+    "models": ("segradius.models.sources:MODELS", ["\nOther networks, arguments after commas as key=value:"]),
+    "sources": ("segradius.models.sources:SOURCES", ["\nFor --model, as in torchvision:fcn_resnet50,num_classes=21."]),
+    "targets": (
+        "segradius.targets:TARGETS",
+        ["\nA target is asked for scores only, by black-box attacks, and every query counts:"],
+    ),
+    "data": ("segradius.data.sample:DATA", ["\nGive the folder after a colon, as in voc:PATH."]),
+    "protocols": ("segradius.data.protocols:PROTOCOLS", []),
+    "defences": (
+        "segradius.training.adversaries:ADVERSARIES",
+        ["\nFor segradius train --adversary; their options are those of the attacks."],
+    ),
+    "corrections": (
+        "segradius.certification:CORRECTIONS",
+        ["\nFor segradius certify --correction; all hold whatever the dependence of the pixels."],
+    ),
+}
 
 
 def list_names(kind: Kind, /) -> int:
@@ -30,7 +61,7 @@ def list_names(kind: Kind, /) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = 160
-    for title, rows, notes in _LISTS[kind]():
+    for title, rows, notes in _attacks() if kind == "attacks" else [_section(kind)]:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), title=title or None, title_justify="left")
         table.add_column(no_wrap=True, style="bold")
         for row in rows:
@@ -39,6 +70,51 @@ def list_names(kind: Kind, /) -> int:
         for note in notes:
             console.print(note, markup=False, highlight=False)
     return 0
+
+
+def _section(kind: str) -> Section:
+    """All of a registry, and what belongs below."""
+    place, notes = REGISTRIES[kind]
+    registry = _registry(place)
+    more: dict[str, Any] = {"models": _other_models, "targets": _other_targets}
+    return "", [(name, registry.summary(name)) for name in registry], notes + (more[kind]() if kind in more else [])
+
+
+def _registry(place: str) -> Registry[Any]:
+    module, _, name = place.partition(":")
+    registry: Registry[Any] = getattr(importlib.import_module(module), name)
+    return registry
+
+
+def _other_models() -> list[str]:
+    return [
+        *_examples("segradius.models.sources:SOURCES"),
+        _example("package.module:callable,key=value", "your own"),
+        _example("card.yaml", "all of it in a file"),
+    ]
+
+
+def _other_targets() -> list[str]:
+    return [
+        *_examples("segradius.targets:TARGETS"),
+        _example("demo, smp:PSPNet,classes=11, card.yaml, …", "a network here; see segradius list models"),
+        "--answers digits=3, top=2 or labels and --input uint8 or jpeg=90 make it as harsh as a deployed one.",
+    ]
+
+
+def _examples(place: str) -> list[str]:
+    """One line on each thing of a registry whose facts have an example, with the extra that it needs."""
+    registry = _registry(place)
+    facts = [registry.facts(name) for name in registry]
+    return [
+        _example(fact["example"], f"(pip install 'segradius[{fact['extra']}]')" if "extra" in fact else "")
+        for fact in facts
+        if "example" in fact
+    ]
+
+
+def _example(text: str, remark: str) -> str:
+    return f"  {text:<48}  {remark}".rstrip()
 
 
 def _attacks() -> list[Section]:
@@ -52,108 +128,20 @@ def _attacks() -> list[Section]:
 
 
 def _family(registry: Registry[Any], example: str) -> tuple[Rows, list[str]]:
-    """Each attack with the options that are its own, and what all of the registry have in common."""
+    """Each attack with the options in which it differs from the others, and what three in four of them take."""
     from segradius.attacks import attack_options
 
-    shared = set.intersection(*(set(attack_options(name)) for name in registry))
+    taken = {name: attack_options(name) for name in registry}
+    count = Counter(option for options in taken.values() for option in options)
+    shared = {option for option, times in count.items() if 4 * times >= 3 * len(taken)}
     rows = []
-    for name in registry:
-        own = [option for option in attack_options(name) if option not in shared]
-        rows.append((name, registry.summary(name) + (f" Options: {', '.join(own)}." if own else "")))
-    guided = [option for option in attack_options(f"cr_{example}") if option not in attack_options(example)]
+    for name, options in taken.items():
+        own = [option for option in options if option not in shared]
+        told = [f"Options: {', '.join(own)}."] if own else []
+        told += [f"Without {', '.join(sorted(lacking))}."] if (lacking := shared.difference(options)) else []
+        rows.append((name, " ".join([registry.summary(name), *told])))
+    guided = [option for option in attack_options(f"cr_{example}") if option not in taken[example]]
     return rows, [
-        f"\nAll take {', '.join(sorted(shared))} and projection.",
+        f"\nAll take projection and, unless said otherwise, {', '.join(sorted(shared))}.",
         f"cr_NAME guides any of them by the certified radius; further options: {', '.join(guided)}.",
     ]
-
-
-def _targets() -> list[Section]:
-    from segradius.targets import TARGETS
-
-    rows = [(name, TARGETS.summary(name)) for name in TARGETS]
-    return [
-        (
-            "",
-            rows,
-            [
-                "\nA target is asked for scores only, by black-box attacks, and every query counts:",
-                "  onnx:model.onnx,threads=2                         (pip install 'segradius[onnx]')",
-                "  oip:http://HOST:PORT/v2/models/NAME,rate=20       (pip install 'segradius[oip]')",
-                "  demo, smp:PSPNet,classes=11, card.yaml, …         a network here; see segradius list models",
-                "--answers digits=3, top=2 or labels and --input uint8 or jpeg=90 make it as harsh as a deployed one.",
-            ],
-        )
-    ]
-
-
-def _losses() -> list[Section]:
-    from segradius.objectives.losses import LOSSES
-
-    rows = [(n, LOSSES.summary(n)) for n in LOSSES]
-    return [("", rows, ["\nmasked_NAME counts only pixels that are not fooled yet."])]
-
-
-def _weightings() -> list[Section]:
-    from segradius.objectives.weightings import WEIGHTINGS
-
-    return [
-        (
-            "",
-            [(n, WEIGHTINGS.summary(n)) for n in WEIGHTINGS],
-            ["\nA product is written cr*still_correct, options clever(batches=10;samples=1)."],
-        )
-    ]
-
-
-def _models() -> list[Section]:
-    from segradius.models import MODELS
-
-    rows = [(n, MODELS.summary(n)) for n in MODELS]
-    notes = [
-        "\nOther networks, arguments after commas as key=value:",
-        "  torchvision:deeplabv3_resnet50,num_classes=21",
-        "  smp:PSPNet,encoder_name=resnet18,classes=11      (pip install 'segradius[smp]')",
-        "  hf:FOLDER or hf:segformer,num_labels=19          (pip install 'segradius[hf]')",
-        "  package.module:callable,key=value                 your own",
-        "  card.yaml                                         all of it in a file",
-    ]
-    return [("", rows, notes)]
-
-
-def _data() -> list[Section]:
-    from segradius.data import DATA
-
-    return [("", [(n, DATA.summary(n)) for n in DATA], ["\nGive the folder after a colon, as in voc:PATH."])]
-
-
-def _protocols() -> list[Section]:
-    from segradius.data import PROTOCOLS
-
-    return [("", [(n, PROTOCOLS.summary(n)) for n in PROTOCOLS], [])]
-
-
-def _defences() -> list[Section]:
-    from segradius.training import ADVERSARIES
-
-    rows = [(n, ADVERSARIES.summary(n)) for n in ADVERSARIES]
-    return [("", rows, ["\nFor segradius train --adversary; their options are those of the attacks."])]
-
-
-def _corrections() -> list[Section]:
-    from segradius.certification import CORRECTIONS
-
-    rows = [(n, CORRECTIONS.summary(n)) for n in CORRECTIONS]
-    return [("", rows, ["\nFor segradius certify --correction; all hold whatever the dependence of the pixels."])]
-
-
-_LISTS: dict[str, Callable[[], list[Section]]] = {
-    "attacks": _attacks,
-    "losses": _losses,
-    "weightings": _weightings,
-    "models": _models,
-    "targets": _targets,
-    "data": _data,
-    "protocols": _protocols,
-    "defences": _defences,
-    "corrections": _corrections,
-}

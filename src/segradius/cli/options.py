@@ -48,8 +48,8 @@ class ModelOptions:
     """The model or target.
 
     Args:
-        model: Network: demo, torchvision:NAME, smp:NAME, hf:NAME, package.module:callable, each with ,key=value
-            arguments, or the path of a YAML card. See segradius list models.
+        model: Network: demo, SOURCE:NAME as torchvision:fcn_resnet50, or package.module:callable, each with ,key=value
+            arguments, or the path of a YAML card; see segradius list models.
         target: In place of a model, what is asked for scores only: onnx:FILE, oip:http://HOST:PORT/v2/models/NAME, each
             with ,key=value options, or anything that model takes. See segradius list targets.
         network: See `NetworkOptions`.
@@ -122,8 +122,7 @@ class DataOptions:
     """The images.
 
     Args:
-        data: Images: scenes, voc:PATH, cityscapes:PATH, ade20k:PATH, camvid:PATH or folder:PATH. See segradius list
-            data.
+        data: Images: scenes, or NAME:PATH as voc:PATH; see segradius list data.
         split: Part of the data set; its evaluation part by default.
         limit: Only the first so many images.
         stride: Only every stride-th image, as neighbouring frames of a video look alike.
@@ -205,16 +204,18 @@ def device_name(asked: str) -> str:
 
 
 def doubts(model: str, weights: str | None, num_classes: int, data_classes: int) -> list[str]:
-    """What is probably a mistake though nothing forbids it: a library's network without weights, classes without data.
+    """What is probably a mistake though nothing forbids it: a network without weights, classes without data.
 
     Example:
         >>> doubts("smp:Unet,encoder_weights=null,classes=3", None, 3, 3)
         ['smp:Unet has no weights: give --weights FILE, or every figure is that of a random network']
     """
+    from segradius.models import lacks_weights
+
     found = []
-    spec = text.parse_spec(model) if not model.endswith((".yaml", ".yml")) else None
-    if spec and spec.source in ("torchvision", "smp") and weights is None and not spec.arguments.get("weights"):
-        found.append(f"{spec} has no weights: give --weights FILE, or every figure is that of a random network")
+    if lacks_weights(model, weights):
+        name = model.split(",")[0]
+        found.append(f"{name} has no weights: give --weights FILE, or every figure is that of a random network")
     if num_classes > data_classes:
         found.append(
             f"the model predicts {num_classes} classes and the data set has {data_classes}: are these its classes?"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import nn
 
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.errors import InputError
 from segradius.core.storage import write_atomically
+from segradius.core.text import refuse_unknown
 from segradius.models.checkpoints import sha256_of
 from segradius.models.preprocessing import Normalisation, SizeRule, as_normalisation, as_size_rule
-from segradius.models.tiling import Tiling, as_tiling
+from segradius.models.segmenter import Segmenter
+from segradius.models.tiling import TiledNetwork, Tiling, as_tiling
 
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")
@@ -100,10 +105,7 @@ def _read(path: Path) -> Any:
 def _card(content: Any, path: Path) -> ModelCard:
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), str):
         raise InputError("a model card is a mapping with at least 'model: SOURCE:NAME'")
-    known = [item.name for item in fields(ModelCard)]
-    for key in content:
-        if key not in known:
-            raise unknown_name("card key", str(key), known)
+    refuse_unknown("card key", map(str, content), [item.name for item in fields(ModelCard)])
     for key in TEXTS:
         if not isinstance(content.get(key), str | None):
             raise InputError(f"{key}: {content[key]!r} is not text")
@@ -143,3 +145,27 @@ def write_card(path: Path, content: Mapping[str, Any]) -> None:
     given = {key: value for key, value in content.items() if value is not None and not (base and key == "model")}
     whole = base | given | {"sha256": sha256_of(path.parent / content["weights"])}
     write_atomically(path, yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
+
+
+def fingerprint(model: Segmenter) -> str:
+    """A hash of the parameters, buffers, normalisation, sizes and tiling of a model, "" where it is a bare function.
+
+    Example:
+        >>> from segradius.models import wrap
+        >>> network = torch.nn.Conv2d(3, 2, 1)
+        >>> fingerprint(wrap(network)) == fingerprint(wrap(network, normalisation="imagenet"))
+        False
+    """
+    if not isinstance(model.network, nn.Module):
+        return ""
+    digest = hashlib.sha256()
+    inner = model
+    while isinstance(inner.network, TiledNetwork):
+        digest.update(repr(inner.network.tiling).encode())
+        inner = inner.network.model
+    digest.update(f"{inner.normalisation} {inner.size}".encode())
+    for name, tensor in sorted(model.network.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

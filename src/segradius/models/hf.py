@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from segradius.core.errors import InputError, missing_extra, unknown_name
+from segradius.core.text import refuse_unknown
 from segradius.models.preprocessing import Normalisation
-from segradius.models.sources import Origin, construct
+from segradius.models.sources import SOURCES, Origin, construct
 
 HUB_KEYS = ("local_files_only", "revision", "cache_dir", "token", "subfolder")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
+def _is_kind(name: str) -> bool:
+    return not Path(name).is_dir() and "/" not in name
+
+
+@SOURCES.register(
+    "hf",
+    example="hf:FOLDER or hf:segformer,num_labels=19",
+    extra="hf",
+    random=lambda name, arguments: _is_kind(name),
+)
 def hf(name: str, arguments: Mapping[str, Any]) -> Origin:
     """A semantic or universal segmentation network of transformers, in float32.
 
@@ -35,7 +46,7 @@ def hf(name: str, arguments: Mapping[str, Any]) -> Origin:
     except ModuleNotFoundError as error:
         raise missing_extra("transformers", "hf") from error
     try:
-        if not Path(name).is_dir() and "/" not in name:
+        if _is_kind(name):
             return Origin(_from_configuration(transformers, name, arguments), Normalisation.imagenet())
         hub = {"local_files_only": True} | {key: arguments[key] for key in HUB_KEYS if key in arguments}
         changes = {key: value for key, value in arguments.items() if key not in HUB_KEYS}
@@ -66,7 +77,7 @@ def _from_configuration(transformers: Any, kind: str, arguments: Mapping[str, An
     family = _family(transformers, kind)
     configuration = construct(f"hf:{kind}", transformers.AutoConfig.for_model, {"model_type": kind, **arguments})
     defaults = construct(f"hf:{kind}", transformers.AutoConfig.for_model, {"model_type": kind})
-    _refuse_unknown(kind, arguments, defaults)
+    _check_keys(kind, arguments, defaults)
     return construct(f"hf:{kind}", family.from_config, {"config": configuration}).float()
 
 
@@ -74,7 +85,7 @@ def _from_saved(transformers: Any, name: str, changes: Mapping[str, Any], hub: M
     try:
         plain = transformers.AutoConfig.from_pretrained(name, **hub)
         family = _family(transformers, plain.model_type)
-        _refuse_unknown(plain.model_type, changes, plain)
+        _check_keys(plain.model_type, changes, plain)
         config = transformers.AutoConfig.from_pretrained(name, **hub, **changes)
         network, report = family.from_pretrained(name, config=config, output_loading_info=True, **hub)
     except InputError:
@@ -92,12 +103,10 @@ def _from_saved(transformers: Any, name: str, changes: Mapping[str, Any], hub: M
     return network.float()
 
 
-def _refuse_unknown(kind: str, arguments: Mapping[str, Any], configuration: Any) -> None:
+def _check_keys(kind: str, arguments: Mapping[str, Any], configuration: Any) -> None:
     # transformers stores any key in a configuration, so a misspelt one would be lost.
     known = {*configuration.to_dict(), *configuration.attribute_map, "num_labels", "id2label", "label2id"}
-    for key in arguments:
-        if key not in known:
-            raise unknown_name(f"configuration key of {kind}", key, known)
+    refuse_unknown(f"configuration key of {kind}", arguments, known)
 
 
 def _saved_normalisation(name: str, hub: Mapping[str, Any]) -> Normalisation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,13 @@ from torch import nn
 
 from segradius.core.errors import InputError
 from segradius.core.text import Spec, parse_spec
-from segradius.models import sources
 from segradius.models.cards import ModelCard, check_digest, is_card, read_card
 from segradius.models.checkpoints import load_into, load_state
-from segradius.models.hf import hf
 from segradius.models.outputs import Decode
 from segradius.models.preprocessing import NormalisationLike, SizeLike
 from segradius.models.segmenter import Segmenter, wrap
-from segradius.models.sources import Origin
+from segradius.models.sources import is_random, open_spec
 from segradius.models.tiling import TilingLike, with_tiling
-
-LIBRARIES: Mapping[str, Callable[[str, Mapping[str, Any]], Origin]] = {
-    "torchvision": sources.torchvision,
-    "smp": sources.smp,
-    "hf": hf,
-}
 
 
 def load_model(
@@ -42,7 +33,7 @@ def load_model(
     """The network that ``spec`` names, in evaluation mode on ``device``. Nothing is downloaded unless an argument asks.
 
     Args:
-        spec: A built-in name (``demo``), ``torchvision:NAME``, ``smp:NAME``, ``hf:FOLDER_OR_ID``, ``hf:KIND``,
+        spec: A built-in name (``demo``), ``SOURCE:NAME`` of a library in `SOURCES` (``torchvision:fcn_resnet50``),
             ``package.module:OBJECT``, each with ``,key=value`` arguments in YAML, or the path of a card ``FILE.yaml``.
             A card and a Python object can run code: load those that you trust.
         weights: A checkpoint to load into it, strictly; in place of the card's.
@@ -66,7 +57,7 @@ def load_model(
         >>> load_model("torchvision:lraspp_mobilenet_v3_large,num_classes=4").num_classes
         4
     """
-    card = read_card(spec) if is_card(spec) else ModelCard(name=spec.split(",")[0], model=spec)
+    card = _card(spec)
     origin = open_spec(_with_arguments(parse_spec(card.model), card))
     model = wrap(
         _with_weights(origin.network, card, weights, torch_device(device)),
@@ -83,13 +74,19 @@ def load_model(
     return model if tiling is None else with_tiling(model, tiling)
 
 
-def open_spec(spec: Spec) -> Origin:
-    """The network of a parsed spec, with its source's defaults, weights not yet loaded."""
-    if not spec.source:
-        return sources.builtin(spec.name, spec.arguments)
-    if spec.source in LIBRARIES:
-        return LIBRARIES[spec.source](spec.name, spec.arguments)
-    return sources.python_object(spec.source, spec.name, spec.arguments)
+def lacks_weights(spec: str, weights: str | Path | None = None) -> bool:
+    """Whether `load_model` gives a network with random weights, as far as its source says.
+
+    Args:
+        spec: As `load_model` takes it.
+        weights: As `load_model` takes them.
+
+    Example:
+        >>> lacks_weights("smp:Unet,classes=3"), lacks_weights("smp:Unet,classes=3", "unet.safetensors")
+        (True, False)
+    """
+    card = _card(spec)
+    return weights is None and card.weights is None and is_random(_with_arguments(parse_spec(card.model), card))
 
 
 def torch_device(device: str | torch.device) -> torch.device:
@@ -105,6 +102,10 @@ def torch_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
     return found
+
+
+def _card(spec: str) -> ModelCard:
+    return read_card(spec) if is_card(spec) else ModelCard(name=spec.split(",")[0], model=spec)
 
 
 def _with_arguments(spec: Spec, card: ModelCard) -> Spec:

@@ -22,7 +22,7 @@ LIGHT_WIDTH = 24
 LIGHT_MASK, LIGHT_COMPACT_MASK = (29, 39), (15, 20)
 
 
-@MODELS.register("pspnet50")
+@MODELS.register("pspnet50", random=True)
 def pspnet50(num_classes: int = 21, aux: bool = True, dropout: float = 0.1) -> Segmenter:
     """PSPNet, ResNet-50. Published for VOC (21 classes), ADE20K (150), Cityscapes (19).
 
@@ -43,7 +43,7 @@ def pspnet50(num_classes: int = 21, aux: bool = True, dropout: float = 0.1) -> S
     return _ready(PSPNet(num_classes, layers=50, aux=aux, dropout=dropout), num_classes, "pspnet50")
 
 
-@MODELS.register("pspnet101")
+@MODELS.register("pspnet101", random=True)
 def pspnet101(num_classes: int = 21, aux: bool = True, dropout: float = 0.1) -> Segmenter:
     """PSPNet, ResNet-101. Published for VOC (21 classes), ADE20K (150), Cityscapes (19).
 
@@ -52,7 +52,7 @@ def pspnet101(num_classes: int = 21, aux: bool = True, dropout: float = 0.1) -> 
     return _ready(PSPNet(num_classes, layers=101, aux=aux, dropout=dropout), num_classes, "pspnet101")
 
 
-@MODELS.register("pspnet_light")
+@MODELS.register("pspnet_light", random=True)
 def pspnet_light(num_classes: int = 11, aux: bool = True, dropout: float = 0.1) -> Segmenter:
     """PSPNet, ResNet-18 of 3/8 the width, for small machines.
 
@@ -67,7 +67,7 @@ def pspnet_light(num_classes: int = 11, aux: bool = True, dropout: float = 0.1) 
     return _ready(network, num_classes, "pspnet_light")
 
 
-@MODELS.register("psanet50")
+@MODELS.register("psanet50", random=True)
 def psanet50(
     num_classes: int = 150,
     psa_type: int = 2,
@@ -106,7 +106,7 @@ def psanet50(
     return _ready(network, num_classes, "psanet50")
 
 
-@MODELS.register("psanet101")
+@MODELS.register("psanet101", random=True)
 def psanet101(
     num_classes: int = 150,
     psa_type: int = 2,
@@ -124,7 +124,7 @@ def psanet101(
     return _ready(network, num_classes, "psanet101")
 
 
-@MODELS.register("psanet_light")
+@MODELS.register("psanet_light", random=True)
 def psanet_light(
     num_classes: int = 11,
     psa_type: int = 2,
@@ -148,7 +148,7 @@ def psanet_light(
     return _ready(network, num_classes, "psanet_light")
 
 
-@MODELS.register("hrnet_ocr_w48")
+@MODELS.register("hrnet_ocr_w48", random=True)
 def hrnet_ocr_w48(
     num_classes: int = 19, align_corners: bool = True, aux: bool = True, dropout: float = 0.05
 ) -> Segmenter:
@@ -170,7 +170,7 @@ def hrnet_ocr_w48(
     return _ready(network, num_classes, "hrnet_ocr_w48")
 
 
-@MODELS.register("hrnet_ocr_w18")
+@MODELS.register("hrnet_ocr_w18", random=True)
 def hrnet_ocr_w18(
     num_classes: int = 19, align_corners: bool = True, aux: bool = True, dropout: float = 0.05
 ) -> Segmenter:
@@ -182,7 +182,7 @@ def hrnet_ocr_w18(
     return _ready(network, num_classes, "hrnet_ocr_w18")
 
 
-@MODELS.register("hrnet_ocr_light")
+@MODELS.register("hrnet_ocr_light", random=True)
 def hrnet_ocr_light(
     num_classes: int = 11, align_corners: bool = True, aux: bool = True, dropout: float = 0.05
 ) -> Segmenter:

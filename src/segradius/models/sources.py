@@ -6,7 +6,8 @@ import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,10 +17,12 @@ from torch import nn
 
 from segradius.core.errors import InputError, missing_extra, unknown_name
 from segradius.core.registry import Registry
+from segradius.core.text import Spec, refuse_unknown
 from segradius.models.preprocessing import Normalisation, SizeRule
 from segradius.models.segmenter import Segmenter
 
 MODELS: Registry[Callable[..., Segmenter]] = Registry("model", "segradius.models")
+"""Networks by name, each a function of keyword options. The fact ``random`` says that it comes without weights."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,49 @@ class Origin:
     channels_last: bool | None = None
 
 
-def builtin(name: str, arguments: Mapping[str, Any]) -> Origin:
-    """The model registered under ``name``; raises `InputError` with the nearest names if there is none."""
-    if name not in MODELS:
-        raise unknown_name("model", name, [*MODELS, *(f"{source}:…" for source in ("torchvision", "smp", "hf"))])
-    _refuse_unknown(name, MODELS[name], arguments, cutoff=0.0)
-    return Origin(construct(name, MODELS[name], arguments))
+Source = Callable[[str, Mapping[str, Any]], Origin]
+SOURCES: Registry[Source] = Registry("model source", "segradius.models")
+"""Libraries of networks by name, each a function of the network's name and arguments.
+
+Facts: ``example``, of a model text; ``extra``, what to install for it, if any; ``random``, a function of name and
+arguments that says whether the network comes with random weights.
+"""
 
 
+def open_spec(spec: Spec) -> Origin:
+    """The network of a parsed spec, with its source's defaults, weights not yet loaded.
+
+    Raises:
+        InputError: On an unknown source, name or argument, with the nearest ones.
+        MissingExtraError: If a library is not installed.
+    """
+    if spec.source in SOURCES:
+        return SOURCES[spec.source](spec.name, spec.arguments)
+    if spec.source:
+        return _python_object(spec)
+    if spec.name not in MODELS:
+        raise unknown_name("model", spec.name, [*MODELS, *(f"{source}:…" for source in SOURCES)])
+    refuse_unknown(f"argument of {spec.name}", spec.arguments, inspect.signature(MODELS[spec.name]).parameters)
+    return Origin(construct(spec.name, MODELS[spec.name], spec.arguments))
+
+
+def is_random(spec: Spec) -> bool:
+    """Whether the network of a parsed spec comes with random weights, as far as its source says.
+
+    Example:
+        >>> is_random(Spec("", "pspnet50")), is_random(Spec("", "demo"))
+        (True, False)
+    """
+    if not spec.source:
+        return bool(MODELS.facts(spec.name).get("random", False))
+    return spec.source in SOURCES and SOURCES.facts(spec.source)["random"](spec.name, spec.arguments)
+
+
+@SOURCES.register(
+    "torchvision",
+    example="torchvision:deeplabv3_resnet50,num_classes=21",
+    random=lambda name, arguments: not arguments.get("weights"),
+)
 def torchvision(name: str, arguments: Mapping[str, Any]) -> Origin:
     """A network of ``torchvision.models.segmentation``, ImageNet normalisation, any size; nothing is downloaded.
 
@@ -66,12 +104,20 @@ def torchvision(name: str, arguments: Mapping[str, Any]) -> Origin:
     if name not in known:
         raise unknown_name("torchvision segmentation network", name, known)
     builder = models.get_model_builder(name)
-    _refuse_unknown(f"torchvision:{name}", builder, arguments, cutoff=0.0)
+    # The builders take **kwargs and ignore what is in it: a misspelt number of classes would be lost without a word.
+    parameters = [key for key in inspect.signature(builder).parameters if key != "kwargs"]
+    refuse_unknown(f"argument of torchvision:{name}", arguments, parameters)
     defaults = {"weights": None, "weights_backbone": None}
     network = construct(f"torchvision:{name}", builder, defaults | dict(arguments))
     return Origin(network, Normalisation.imagenet(), channels_last=True)
 
 
+@SOURCES.register(
+    "smp",
+    example="smp:PSPNet,encoder_name=resnet18,classes=11",
+    extra="smp",
+    random=lambda name, arguments: True,
+)
 def smp(name: str, arguments: Mapping[str, Any]) -> Origin:
     """A network of segmentation-models-pytorch, ImageNet normalisation, padded to its encoder's stride; no download.
 
@@ -95,42 +141,49 @@ def smp(name: str, arguments: Mapping[str, Any]) -> Origin:
         raise unknown_name("smp network", name, (value.__name__ for value in known.values()))
     architecture = known[name.lower()]
     # What smp does not know it hands to the encoder; only what looks like a misspelling is refused.
-    _refuse_unknown(f"smp:{name}", architecture, arguments, cutoff=0.75)
+    parameters = [key for key in inspect.signature(architecture).parameters if key != "kwargs"]
+    misspelt = [key for key in arguments if difflib.get_close_matches(key, parameters, cutoff=0.75)]
+    refuse_unknown(f"argument of smp:{name}", misspelt, parameters)
     network = construct(f"smp:{name}", architecture, {"encoder_weights": None} | dict(arguments))
     return Origin(network, Normalisation.imagenet(), _smp_size(network), channels_last=True)
 
 
-def python_object(module_name: str, name: str, arguments: Mapping[str, Any]) -> Origin:
-    """The object ``name`` (dots allowed) of a module: a network, a `Segmenter`, or what makes one when called.
+def _python_object(spec: Spec) -> Origin:
+    """The object (dots allowed) of a module: a network, a `Segmenter`, or what makes one when called.
 
     The working folder is searched too, after everything else. An `nn.Module` or `Segmenter` is taken as it is; any
-    other callable is called with ``arguments`` and must return a network, a `Segmenter`, or a function of a batch.
-
-    Args:
-        module_name: As ``package.module``.
-        name: The object in it.
-        arguments: Keyword arguments for the call.
-
-    Returns:
-        The network; nothing is known about its input, so no normalisation and any size.
-
-    Raises:
-        InputError: If the module or object does not exist, or does not give a model.
+    other callable is called with the arguments and must return a network, a `Segmenter`, or a function of a batch.
+    Nothing is known about its input, so it gets no normalisation and takes any size.
     """
-    thing: Any = _import(module_name)
-    for part in name.split("."):
-        if not hasattr(thing, part):
-            raise unknown_name(f"object in {module_name}", name, (key for key in dir(thing) if key[0] != "_"))
-        thing = getattr(thing, part)
-    if not isinstance(thing, (nn.Module, Segmenter)):
-        thing = construct(f"{module_name}:{name}", thing, arguments)
-    elif arguments:
-        raise InputError(f"{module_name}:{name} is a network already; it takes no arguments ({', '.join(arguments)})")
+    with working_folder():
+        thing: Any = _import(spec.source)
+        for part in spec.name.split("."):
+            if not hasattr(thing, part):
+                known = (key for key in dir(thing) if key[0] != "_")
+                raise unknown_name(f"object in {spec.source}", spec.name, known)
+            thing = getattr(thing, part)
+        if not isinstance(thing, (nn.Module, Segmenter)):
+            thing = construct(str(spec), thing, spec.arguments)
+        elif spec.arguments:
+            raise InputError(f"{spec} is a network already; it takes no arguments ({', '.join(spec.arguments)})")
     if not callable(thing) and not isinstance(thing, Segmenter):
-        raise InputError(
-            f"{module_name}:{name} gave a {type(thing).__name__}; expected an nn.Module, Segmenter or function"
-        )
+        raise InputError(f"{spec} gave a {type(thing).__name__}; expected an nn.Module, Segmenter or function")
     return Origin(thing)
+
+
+@contextmanager
+def working_folder() -> Iterator[None]:
+    """The context in which modules are looked for in the working folder too, after everything else."""
+    here = str(Path.cwd())
+    if here in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def construct(label: str, make: Any, arguments: Mapping[str, Any]) -> Any:
@@ -142,15 +195,6 @@ def construct(label: str, make: Any, arguments: Mapping[str, Any]) -> Any:
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError, OSError) as error:
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise InputError(f"cannot build {label} with ({shown}): {type(error).__name__}: {error}") from error
-
-
-def _refuse_unknown(label: str, make: Any, arguments: Mapping[str, Any], *, cutoff: float) -> None:
-    """Raise `InputError` for arguments not in the signature that are at least ``cutoff`` similar to one in it."""
-    # Both libraries take **kwargs and ignore what is in it: a misspelt number of classes would be lost without a word.
-    known = [key for key in inspect.signature(make).parameters if key != "kwargs"]
-    for key in arguments:
-        if key not in known and difflib.get_close_matches(key, known, cutoff=cutoff):
-            raise unknown_name(f"argument of {label}", key, known)
 
 
 def _smp_size(network: Any) -> SizeRule | None:
@@ -165,8 +209,4 @@ def _import(module_name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise InputError(f"{module_name} cannot be imported: {error}") from error
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-        importlib.invalidate_caches()
-        return _import(module_name)
-    raise unknown_name("model source", module_name, ("torchvision", "smp", "hf", "an importable Python module"))
+    raise unknown_name(SOURCES.kind, module_name, (*SOURCES, "an importable Python module"))

@@ -174,7 +174,7 @@ class OipTarget:
         return self.line.post("/infer", headers, body, real)
 
 
-@TARGETS.register("oip")
+@TARGETS.register("oip", example="oip:http://HOST:PORT/v2/models/NAME,rate=20", extra="oip")
 def open_oip(
     address: str,
     device: torch.device,

@@ -86,7 +86,7 @@ class OnnxTarget:
         return scores
 
 
-@TARGETS.register("onnx")
+@TARGETS.register("onnx", example="onnx:model.onnx,threads=2", extra="onnx")
 def open_onnx(
     address: str,
     device: torch.device,

@@ -14,6 +14,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segradius.core.errors import InputError, missing_extra
+from segradius.models.sources import working_folder
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -179,7 +180,8 @@ def launched(fabric: Any, run: Callable[[Any, Any], Any], job: Any) -> Any:
     if fabric.world_size == 1:
         return fabric.launch(run, job)
     try:
-        return fabric.launch(_unsealed, run, Sealed(job)).content
+        with working_folder():  # where the class of the user's network may be, which the others look for
+            return fabric.launch(_unsealed, run, Sealed(job)).content
     except ProcessRaisedException as error:
         kind, _, text = str(error).strip().splitlines()[-1].partition(": ")
         if kind.endswith(InputError.__name__):

@@ -23,8 +23,7 @@ from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
-from segradius.models.cards import write_card
-from segradius.models.identity import fingerprint
+from segradius.models.cards import fingerprint, write_card
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
 from segradius.training.adversaries import Lesson
