@@ -12,7 +12,10 @@ from . import targets as targets
 from . import threats as threats
 from . import training as training
 from .attacks import Attack as Attack
+from .attacks import Iterative as Iterative
+from .attacks import Queried as Queried
 from .attacks import Result as Result
+from .attacks import StepSize as StepSize
 from .attacks import attack_options as attack_options
 from .attacks import make_attack as make_attack
 from .core.contracts import Model as Model
@@ -25,8 +28,11 @@ from .models import AsModule as AsModule
 from .models import Segmenter as Segmenter
 from .models import load_model as load_model
 from .models import wrap as wrap
+from .objectives import Objective as Objective
 from .objectives.criterion import CertifiedRadiusLoss as CertifiedRadiusLoss
 from .radius.smoothing import RadiusMap as RadiusMap
 from .radius.smoothing import pixel_radius as pixel_radius
+from .threats import Threat as Threat
+from .threats import make_threat as make_threat
 
 __version__: str

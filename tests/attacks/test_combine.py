@@ -146,3 +146,22 @@ def test_a_guided_ensemble_guides_each_member_once() -> None:
 def test_an_attack_can_be_sent_to_another_process() -> None:
     attack = make_attack("cr_sea", norm="linf", eps=0.1)
     assert pickle.loads(pickle.dumps(attack)) == attack
+
+
+@pytest.mark.parametrize("name", ["ensemble", "cr_ensemble", "sea"])
+def test_restarts_of_members_start_anew_and_keep_them(model: sr.Segmenter, name: str) -> None:
+    """A second run from zero would repeat the first one."""
+    images, labels = batch()
+    steps = {"norm": "l2", "eps": 0.3, "steps": 10 if name == "sea" else 3}
+    once, thrice = (make_attack(name, **steps, restarts=n)(model, images, labels) for n in (1, 3))  # type: ignore[arg-type]
+    assert set(thrice.members) == set(once.members) != set()
+    assert (thrice.fooled >= once.fooled).all()
+    totals = [sum(int(m.fooled.sum()) for m in found.members.values()) for found in (once, thrice)]
+    assert totals[1] > totals[0]
+    for member, first in once.members.items():
+        assert (thrice.members[member].fooled >= first.fooled).all()
+        assert (NORMS["l2"].length(thrice.members[member].delta) <= 0.3 * (1 + 1e-6)).all()
+    best = torch.stack([m.fooled for m in thrice.members.values()]).amax(0)
+    assert torch.equal(thrice.fooled, best)
+    assert (thrice.ledger.forward == 3 * once.ledger.forward).all()
+    assert (sum(m.ledger.forward for m in thrice.members.values()) == thrice.ledger.forward).all()

@@ -106,7 +106,7 @@ def test_linf_eps_in_units_of_255_is_recognised() -> None:
         ("pgd", {"start": "here"}, "start must be 'zero' or 'uniform'"),
         ("pgd", {"keep": "first"}, "keep must be 'best' or 'last'"),
         ("pgd", {"alpha": -1.0}, "alpha must be positive"),
-        ("pgd", {"restarts": 0}, "restarts must be at least 1"),
+        ("pgd", {"restarts": 0}, "restarts is 0; expected at least 1"),
         ("pgd", {"loss": "cross_entropy"}, "unknown loss 'cross_entropy'"),
         ("pgd", {"norm": "l3"}, "unknown norm 'l3'"),
         ("sea", {"steps": 2}, "too few for 3 phases"),

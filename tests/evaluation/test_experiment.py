@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from segradius.attacks import make_attack
-from segradius.attacks.settings import FIXED
+from segradius.attacks import ATTACKS, make_attack
 from segradius.core.errors import InputError
 from segradius.evaluation import (
     AttackPlan,
@@ -108,7 +107,7 @@ def test_an_option_goes_to_the_attacks_that_take_it():
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), [(name, option) for name, fixed in FIXED.items() for option in sorted(fixed)]
+    ("name", "option"), [(name, option) for name in ATTACKS for option in ATTACKS.facts(name)["fixed"]]
 )
 def test_what_an_attack_determines_by_itself_is_left_to_the_others(name: str, option: str):
     value = {"steps": 7, "alpha": 0.5, "start": "uniform", "keep": "last", "sparse": 0.1}[option]

@@ -1,31 +1,114 @@
-"""Attacks on segmentation models: one loop with gradients, one with queries, many objectives and steps."""
+"""Attacks on segmentation models: one loop with gradients, one with queries, many objectives and steps.
 
-from segradius.attacks import (  # noqa: F401 - they register their attacks
-    apgd,
-    bandit,
-    dag,
-    ensemble,
-    local_pbgd,
-    local_search,
-    pgd,
-    sea,
-    simba,
-    square,
-)
-from segradius.attacks.base import Attack, Result, Trace
-from segradius.attacks.footprint import footprint
-from segradius.attacks.make import attack_options, default_eps, guided_by, make_attack
-from segradius.attacks.settings import ATTACKS, BLACK_BOX
+Every attack is a function here, ``pgd(norm="l2", eps=1.5, steps=50)``, and a name for `make_attack`. What they are made
+of is here too: `Iterative` runs a step on an objective inside a threat, `Queried` a strategy within a budget of
+queries, and `guided` adds the certified radius to either.
+"""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from segradius.attacks.apgd import Apgd, SparseApgd, apgd, flip_apgd
+from segradius.attacks.bandit import Ascent, Averaged, Bandit, nes, opge, pbgd, zoo
+from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Result, Task, Trace
+from segradius.attacks.dag import DagAlgorithm3, Dense, dag, dag_alg3
+from segradius.attacks.ensemble import Ensemble, ensemble
+from segradius.attacks.footprint import Footprint, footprint
+from segradius.attacks.local_pbgd import Listening, local_pbgd
+from segradius.attacks.local_search import LocalSearch, local_search
+from segradius.attacks.loop import Iterative, Observation, Room, Step, StepSize
+from segradius.attacks.make import attack_options, black_box, default_eps, guided, guided_by, make_attack, white_box
+from segradius.attacks.pgd import Momentum, Steepest, cospgd, fgsm, flip_pgd, mi_fgsm, pgd, segpgd
+from segradius.attacks.queries import Queried
+from segradius.attacks.restarts import Restarts
+from segradius.attacks.sea import ShrinkingBudget, sea
+from segradius.attacks.settings import QuerySettings, Settings
+from segradius.attacks.simba import Simba, simba
+from segradius.attacks.square import Square, square
+from segradius.attacks.strategy import Question, Strategy, Turn
+
+# Files that are not named above, so that adding an attack is adding a file. They are imported now, as a later import
+# would put the module in the place of the attack after which it is named.
+for _file in pkgutil.iter_modules(__path__):
+    _found = vars(importlib.import_module(f"{__name__}.{_file.name}"))
+    if _file.name in _found:
+        globals()[_file.name] = _found[_file.name]
+
+
+def __getattr__(name: str) -> Any:
+    for registry in (ATTACKS, BLACK_BOX):
+        if not name.startswith("_") and name in registry:
+            return registry.facts(name)["function"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(name for name in {*globals(), *ATTACKS, *BLACK_BOX} if not name.startswith("_"))
+
 
 __all__ = [
     "ATTACKS",
     "BLACK_BOX",
+    "Apgd",
+    "Ascent",
     "Attack",
+    "Averaged",
+    "Bandit",
+    "DagAlgorithm3",
+    "Dense",
+    "Ensemble",
+    "Footprint",
+    "Iterative",
+    "Listening",
+    "LocalSearch",
+    "Method",
+    "Momentum",
+    "Observation",
+    "Queried",
+    "QuerySettings",
+    "Question",
+    "Restarts",
     "Result",
+    "Room",
+    "Settings",
+    "ShrinkingBudget",
+    "Simba",
+    "SparseApgd",
+    "Square",
+    "Steepest",
+    "Step",
+    "StepSize",
+    "Strategy",
+    "Task",
     "Trace",
+    "Turn",
+    "apgd",
     "attack_options",
+    "black_box",
+    "cospgd",
+    "dag",
+    "dag_alg3",
     "default_eps",
+    "ensemble",
+    "fgsm",
+    "flip_apgd",
+    "flip_pgd",
     "footprint",
+    "guided",
     "guided_by",
+    "local_pbgd",
+    "local_search",
     "make_attack",
+    "mi_fgsm",
+    "nes",
+    "opge",
+    "pbgd",
+    "pgd",
+    "sea",
+    "segpgd",
+    "simba",
+    "square",
+    "white_box",
+    "zoo",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segradius.attacks.base import Guided
+from segradius.attacks.base import Method, choose
 from segradius.attacks.loop import Iterative, Observation, Room, Step
-from segradius.attacks.settings import ATTACKS, Settings
+from segradius.attacks.make import white_box
+from segradius.attacks.settings import Settings
 from segradius.objectives.losses import CrossEntropy, ExpectedFlips
 from segradius.objectives.objective import Objective, objective
 from segradius.threats.threat import Threat, sparse_steepest
 
 
+@functools.lru_cache(maxsize=32)
 def checkpoints(steps: int) -> tuple[int, ...]:
     """Iterations at which Auto-PGD may halve its step: w_j = ⌈p_j·T⌉, p_1 = .22, gaps shrinking by .03 down to .06.
 
@@ -67,8 +70,7 @@ class Apgd:
         if seen.step in marks[1:]:
             span = seen.step - marks[marks.index(seen.step) - 1]
             halve = (now.rises < self.rho * span) | (~now.halved_then & (now.best_then >= now.best_value))
-            at = halve.view(-1, 1, 1, 1)
-            delta, gradient = torch.where(at, now.best, delta), torch.where(at, now.best_gradient, gradient)
+            delta, gradient = choose(halve, now.best, delta), choose(halve, now.best_gradient, gradient)
             now = replace(
                 now,
                 rises=torch.zeros_like(now.rises),
@@ -111,8 +113,7 @@ class SparseApgd:
             found = (now.best != 0).flatten(1).sum(1).to(count.dtype)
             sparser = found < 0.95 * count
             share, count = (found / (values * 1.5)).clamp(1 / values, 1), found
-            at = sparser.view(-1, 1, 1, 1)
-            delta, gradient = torch.where(at, now.best, delta), torch.where(at, now.best_gradient, gradient)
+            delta, gradient = choose(sparser, now.best, delta), choose(sparser, now.best_gradient, gradient)
             now = replace(now, size=torch.where(sparser, room.eps, torch.maximum(now.size / 1.5, room.eps / 10)))
         moved = room.project(delta + now.size.view(-1, 1, 1, 1) * sparse_steepest(gradient, share))
         return moved, (now, share, count)
@@ -125,19 +126,18 @@ def _watch(seen: Observation, room: Room, state: _State | None) -> _State:
         start, value = (seen.delta, seen.delta, seen.gradient), seen.value
         return _State(*start, value, value, zero, 2 * room.eps, value, no)
     better = seen.value > state.best_value
-    at = better.view(-1, 1, 1, 1)
     return replace(
         state,
-        best=torch.where(at, seen.delta, state.best),
-        best_gradient=torch.where(at, seen.gradient, state.best_gradient),
-        best_value=torch.where(better, seen.value, state.best_value),
+        best=choose(better, seen.delta, state.best),
+        best_gradient=choose(better, seen.gradient, state.best_gradient),
+        best_value=choose(better, seen.value, state.best_value),
         last_value=seen.value,
         rises=state.rises + (seen.value > state.last_value),
     )
 
 
-@ATTACKS.register("apgd")
-def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
+@white_box("apgd", fixed=("alpha", "sparse"))
+def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Method:
     """Auto-PGD (Croce and Hein 2020, 2021 for l1), T = 100: no step size.
 
     Args:
@@ -151,8 +151,8 @@ def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str
     return adaptive(replace(goal, track=CrossEntropy() if annealed else goal.loss), threat, settings, 100)
 
 
-@ATTACKS.register("flip_apgd")
-def flip_apgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Guided:
+@white_box("flip_apgd", fixed=("alpha", "sparse"))
+def flip_apgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Method:
     """Auto-PGD on expected flips (ours), T = 100: the adaptive step tracks cross-entropy, as τ moves.
 
     Args:

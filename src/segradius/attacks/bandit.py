@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.loop import Observation, Room, Step, StepSize
+from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
-from segradius.attacks.settings import BLACK_BOX, PAPER_QUERIES, PBGD_ALPHA, QuerySettings, in_norm
+from segradius.attacks.settings import PAPER_QUERIES, PBGD_ALPHA, QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
 from segradius.core.errors import positive, unknown_name, within
 from segradius.gradients.directions import parse_directions
@@ -131,7 +132,7 @@ class Averaged:
         return (0, again) if step < again else (again, max(steps - again, 1))
 
 
-@BLACK_BOX.register("pbgd")
+@black_box("pbgd", reference=True)
 def pbgd(
     threat: Threat,
     settings: QuerySettings,
@@ -166,7 +167,7 @@ def pbgd(
     return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
 
 
-@BLACK_BOX.register("opge")
+@black_box("opge")
 def opge(
     threat: Threat,
     settings: QuerySettings,
@@ -195,7 +196,7 @@ def opge(
     return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
 
 
-@BLACK_BOX.register("nes")
+@black_box("nes")
 def nes(
     threat: Threat,
     settings: QuerySettings,
@@ -226,7 +227,7 @@ def nes(
     return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
 
 
-@BLACK_BOX.register("zoo")
+@black_box("zoo")
 def zoo(
     threat: Threat,
     settings: QuerySettings,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,8 +13,12 @@ from segradius.core.contracts import LABELS_ALONE, LOGITS, Journal, Model, Score
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.core.randomness import Randomness
+from segradius.core.registry import Registry
 from segradius.objectives.goal import Goal, one_class
-from segradius.objectives.objective import Objective
+
+M = TypeVar("M")
+T = TypeVar("T")
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,11 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Generic[M]):
     """One batch to attack.
 
     Attributes:
-        model: The attacked model.
+        model: The attacked model: a `Model` for methods that follow gradients, a `ScoreModel` for those that ask.
         images: (N, 3, H, W) in [0, 1].
         goal: What each pixel should become.
         randomness: Keys of the N images.
@@ -51,7 +55,7 @@ class Task:
         journal: Keeps the standing of a black-box attack; None for nowhere.
     """
 
-    model: Model
+    model: M
     images: Tensor
     goal: Goal
     randomness: Randomness
@@ -69,9 +73,14 @@ class Task:
         if self.progress is not None:
             self.progress(steps)
 
-    def spawn(self, key: str) -> Task:
+    def spawn(self, key: str) -> Task[M]:
         """The same task with independent random numbers."""
         return replace(self, randomness=self.randomness.spawn(key))
+
+
+def choose(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """``one`` for the images where ``rows``, (N,) bool, holds, ``other`` for the rest; (N, …)."""
+    return torch.where(rows.view(-1, *[1] * (one.dim() - 1)), one, other)
 
 
 @dataclass(frozen=True)
@@ -113,9 +122,43 @@ class Method(Protocol):
         """Steps, or queries of a black-box attack, that one run reports to ``progress``."""
         ...
 
-    def run(self, task: Task) -> Result:
+    def run(self, task: Task[Any]) -> Result:
         """Attack a checked batch inside ``task.model.frozen()``."""
         ...
+
+
+#: Makes the method of an attack: ``recipe(threat, settings, *, own options)``.
+Recipe = Callable[..., Method]
+
+#: Attacks that follow gradients, and those that ask for scores; see `segradius.attacks.make` for how one is added.
+ATTACKS: Registry[Recipe] = Registry("attack", room="segradius.attacks")
+BLACK_BOX: Registry[Recipe] = Registry("black-box attack", room="segradius.attacks")
+
+
+def parts(thing: object, kind: type[P]) -> Iterator[P]:
+    """Every part of a kind in a method made of frozen dataclasses, however deep: its objectives, say."""
+    if isinstance(thing, kind):
+        yield thing
+        return
+    for _, inner in _inside(thing):
+        yield from parts(inner, kind)
+
+
+def changed(thing: T, kind: type[P], change: Callable[[P], Any]) -> T:
+    """The same method with every part of a kind changed, however deep; the method itself if it is of the kind."""
+    if isinstance(thing, kind):
+        return change(thing)  # type: ignore[no-any-return]
+    found = {name: changed(inner, kind, change) for name, inner in _inside(thing)}
+    if isinstance(thing, Mapping):
+        return found  # type: ignore[return-value]
+    return replace(thing, **found) if found else thing  # type: ignore[type-var]
+
+
+def _inside(thing: object) -> Iterator[tuple[str, Any]]:
+    if isinstance(thing, Mapping):
+        yield from thing.items()
+    elif is_dataclass(thing):
+        yield from ((f.name, getattr(thing, f.name)) for f in fields(thing) if f.init)
 
 
 @dataclass(frozen=True)
@@ -195,8 +238,8 @@ class Attack:
         if len(names) != len(images):
             raise InputError(f"{len(names)} ids for {len(images)} images")
         room = None if changeable is None else changeable.unsqueeze(1).to(images.dtype)
-        keys, offered = Randomness(seed, names), cast(Model, model)
-        task = Task(offered, images.detach(), goal, keys, room, progress=progress, journal=journal)
+        keys = Randomness(seed, names)
+        task = Task(model, images.detach(), goal, keys, room, progress=progress, journal=journal)
         with model.frozen():
             return self.method.run(task)
 
@@ -261,11 +304,3 @@ def _check_mask(name: str, mask: Tensor | None, labels: Tensor) -> None:
 
 def _first(where: Tensor) -> int:
     return int(where.flatten(1).any(1).nonzero()[0])
-
-
-class Guided(Method, Protocol):
-    """A method whose objective, or objectives, can be changed."""
-
-    def map_objective(self, change: Callable[[Objective], Objective]) -> Guided:
-        """The same method on changed objectives."""
-        ...

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from segradius.attacks.base import Guided, Result, Task
+from segradius.attacks.base import Method, Result, Task
 from segradius.attacks.loop import Incumbent, Observation, Room, StepSize, judge, observe
-from segradius.attacks.settings import ATTACKS, PAPER_STEPS, Settings
+from segradius.attacks.make import white_box
+from segradius.attacks.settings import PAPER_STEPS, Settings
+from segradius.core.contracts import Model
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.objectives.losses import Margin
@@ -57,11 +58,7 @@ class DagAlgorithm3:
         """T."""
         return self.steps
 
-    def map_objective(self, change: Callable[[Objective], Objective]) -> DagAlgorithm3:
-        """The same attack on a changed objective."""
-        return replace(self, objective=change(self.objective))
-
-    def run(self, task: Task) -> Result:
+    def run(self, task: Task[Model]) -> Result:
         """T steps, then a forward pass that judges the last."""
         ledger, incumbent, time_state = Ledger(len(task.images)), Incumbent.none(task), None
         delta = torch.zeros_like(task.images) if task.warm is None else task.warm
@@ -97,8 +94,8 @@ class Dense:
         return room.project(torch.addcmul(seen.delta, seen.gradient, scale)), None
 
 
-@ATTACKS.register("dag")
-def dag(threat: Threat, settings: Settings) -> Guided:
+@white_box("dag", fixed=("sparse",))
+def dag(threat: Threat, settings: Settings) -> Method:
     """Dense adversary generation (Xie et al. 2017): logit differences of the pixels still correct, dense steps γ·g/‖g‖.
 
     The original has no ball: pass ``eps=inf`` and γ as ``alpha`` for it. Inside a ball, γ is 2.5ε/T by default, and 4ε
@@ -113,8 +110,8 @@ def dag(threat: Threat, settings: Settings) -> Guided:
     return settings.iterate(Objective(Margin(), StillCorrect()), threat, step)
 
 
-@ATTACKS.register("dag_alg3")
-def dag_alg3(threat: Threat, settings: Settings, *, first: Literal["uniform", "zero"] = "uniform") -> Guided:
+@white_box("dag_alg3", fixed=("start", "keep", "sparse"))
+def dag_alg3(threat: Threat, settings: Settings, *, first: Literal["uniform", "zero"] = "uniform") -> Method:
     """DAG as the paper's Algorithm 3: differences of two gradients (l∞ only; two passes a step).
 
     Args:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from segradius.attacks.base import Guided, Result, Task
-from segradius.attacks.make import _method
+from segradius.attacks.base import Method, Result, Task
+from segradius.attacks.make import method_of, white_box
 from segradius.attacks.restarts import merged
-from segradius.attacks.settings import (
-    ATTACKS,
-    Settings,
-)
+from segradius.attacks.settings import Settings
+from segradius.core.contracts import Model
 from segradius.core.errors import InputError
-from segradius.objectives.objective import Objective
 from segradius.threats.threat import Threat
 
 
@@ -27,7 +24,7 @@ class Ensemble:
         members: Methods by name.
     """
 
-    members: Mapping[str, Guided]
+    members: Mapping[str, Method]
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -43,18 +40,14 @@ class Ensemble:
         """Steps of all members."""
         return sum(member.total_steps for member in self.members.values())
 
-    def map_objective(self, change: Callable[[Objective], Objective]) -> Ensemble:
-        """The same members on changed objectives."""
-        return Ensemble({name: member.map_objective(change) for name, member in self.members.items()})
-
-    def run(self, task: Task) -> Result:
+    def run(self, task: Task[Model]) -> Result:
         """Run every member with random numbers of its own."""
         found = {name: member.run(task.spawn(name)) for name, member in self.members.items()}
         return replace(merged(list(found.values())), members=found)
 
 
-@ATTACKS.register("ensemble")
-def ensemble(threat: Threat, settings: Settings, *, members: Sequence[str] = ("pgd", "cr_pgd", "flip_pgd")) -> Guided:
+@white_box("ensemble")
+def ensemble(threat: Threat, settings: Settings, *, members: Sequence[str] = ("pgd", "cr_pgd", "flip_pgd")) -> Method:
     """The worst of any members for each image.
 
     Args:
@@ -63,4 +56,4 @@ def ensemble(threat: Threat, settings: Settings, *, members: Sequence[str] = ("p
         members: Names of attacks, or one text with ``+`` between them.
     """
     names = members.split("+") if isinstance(members, str) else members
-    return Ensemble({name: _method(name, threat, settings, {}) for name in names})
+    return Ensemble({name: method_of(name, threat, settings) for name in names})

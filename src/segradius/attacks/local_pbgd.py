@@ -12,8 +12,9 @@ from torch import Tensor
 from segradius.attacks.bandit import Averaged, Bandit
 from segradius.attacks.footprint import check_spacing, measured, probe, tallied
 from segradius.attacks.loop import Room, StepSize
+from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
-from segradius.attacks.settings import BLACK_BOX, QuerySettings, in_norm
+from segradius.attacks.settings import QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
 from segradius.core.errors import InputError
 from segradius.gradients.directions import parse_directions
@@ -95,7 +96,7 @@ class Listening:
         return spacing, max(1, min(self.tile, spacing // 4))
 
 
-@BLACK_BOX.register("local_pbgd")
+@black_box("local_pbgd", guidance={"samples": 0})
 def local_pbgd(
     threat: Threat,
     settings: QuerySettings,

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.loop import Room
+from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
-from segradius.attacks.settings import BLACK_BOX, QuerySettings
+from segradius.attacks.settings import QuerySettings
 from segradius.attacks.strategy import Question, Turn
 from segradius.core.errors import at_least, must, within
 from segradius.gradients.local import window_sum
@@ -109,7 +110,7 @@ def amplitude(room: Room) -> Tensor:
     return (room.eps / room.threat.norm.length(ones)).view(-1, 1, 1, 1)
 
 
-@BLACK_BOX.register("local_search")
+@black_box("local_search", guidance={"samples": 0})
 def local_search(
     threat: Threat,
     settings: QuerySettings,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from segradius.attacks.base import Result, Task
+from segradius.attacks.base import Result, Task, choose
+from segradius.core.contracts import Model
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import are_probabilities, predict
@@ -48,7 +48,7 @@ class Room:
     """
 
     threat: Threat
-    task: Task
+    task: Task[Any]
     eps: Tensor
     steps: int
 
@@ -82,7 +82,7 @@ class Incumbent:
     valid: Tensor
 
     @staticmethod
-    def none(task: Task) -> Incumbent:
+    def none(task: Task[Any]) -> Incumbent:
         """Before the first iterate."""
         count = len(task.images)
         return Incumbent(
@@ -100,15 +100,14 @@ class Incumbent:
 
     def replaced(self, better: Tensor, delta: Tensor, prediction: Tensor, fooled: Tensor) -> Incumbent:
         """With another iterate for the images (N,) where it is ``better``."""
-        at = better.view(-1, 1, 1)
         return Incumbent(
-            torch.where(at.unsqueeze(1), delta, self.delta),
-            torch.where(at, prediction, self.prediction),
-            torch.where(better, fooled, self.fooled),
+            choose(better, delta, self.delta),
+            choose(better, prediction, self.prediction),
+            choose(better, fooled, self.fooled),
             self.valid,
         )
 
-    def result(self, task: Task, ledger: Ledger) -> Result:
+    def result(self, task: Task[Any], ledger: Ledger) -> Result:
         """As an attack's result."""
         adversarial = (task.images + self.delta).clamp_(0, 1)
         return Result(adversarial, self.delta, self.prediction, self.fooled.clamp_min(0), self.valid, ledger)
@@ -153,21 +152,17 @@ class Iterative:
         """T."""
         return self.steps
 
-    def map_objective(self, change: Callable[[Objective], Objective]) -> Iterative:
-        """The same attack on a changed objective."""
-        return replace(self, objective=change(self.objective))
-
-    def run(self, task: Task) -> Result:
+    def run(self, task: Task[Model]) -> Result:
         """T forward–backward passes and a last forward pass that judges δ^(T)."""
         ledger = Ledger(len(task.images))
         incumbent, delta = self._iterate(task, ledger)
         return judge(incumbent, task, delta, ledger, best=self.keep == "best").result(task, ledger)
 
-    def last(self, task: Task) -> Tensor:
+    def last(self, task: Task[Model]) -> Tensor:
         """δ^(T) after T forward–backward passes, judged by none: what training needs."""
         return self._iterate(task, Ledger(len(task.images)))[1]
 
-    def _iterate(self, task: Task, ledger: Ledger) -> tuple[Incumbent, Tensor]:
+    def _iterate(self, task: Task[Model], ledger: Ledger) -> tuple[Incumbent, Tensor]:
         room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
         delta, weights_state, step_state = self._first(task), None, None
         incumbent, best = Incumbent.none(task), self.keep == "best"
@@ -180,7 +175,7 @@ class Iterative:
             task.done(1)
         return incumbent, delta
 
-    def _first(self, task: Task) -> Tensor:
+    def _first(self, task: Task[Model]) -> Tensor:
         if task.warm is not None:
             return self.threat.project(task.confine(task.warm), task.images)
         if self.start == "zero":
@@ -190,7 +185,7 @@ class Iterative:
 
 
 def observe(
-    objective: Objective, task: Task, delta: Tensor, time: tuple[int, int], state: Any, ledger: Ledger
+    objective: Objective, task: Task[Model], delta: Tensor, time: tuple[int, int], state: Any, ledger: Ledger
 ) -> tuple[Observation, Tensor, Tensor, Any]:
     """One forward and one backward pass at x + δ, which serve loss, weights and judging alike.
 
@@ -224,7 +219,7 @@ def observe(
 
 
 @torch.no_grad()
-def judge(incumbent: Incumbent, task: Task, delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
+def judge(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
     """Offer an iterate that needs no gradient, at the price of one forward pass."""
     logits = task.model.logits((task.images + delta).clamp_(0, 1))
     if are_probabilities(logits):  # asked once a run, as the answer must be waited for
@@ -237,7 +232,7 @@ def judge(incumbent: Incumbent, task: Task, delta: Tensor, ledger: Ledger, *, be
     return incumbent.offer(delta, prediction, torch.isfinite(top).flatten(1).all(1), task.goal, best=best)
 
 
-def _check_output(task: Task, logits: Tensor) -> None:
+def _check_output(task: Task[Model], logits: Tensor) -> None:
     """Raise `InputError` for what can be seen without looking at a value."""
     if logits.shape[1] != task.model.num_classes:
         raise InputError(

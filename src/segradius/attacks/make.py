@@ -1,30 +1,31 @@
-"""Attacks by name: `make_attack` gives a recipe its threat and settings, and the radius to what follows ``cr_``."""
+"""Attacks by name, and as functions: a recipe is registered once, with all that is special about it.
+
+`white_box` and `black_box` register a recipe and turn it into a function with the arguments of its family, such as
+``pgd(norm="l2", eps=1.5, steps=50)``. `make_attack` does the same by name, and guides what follows ``cr_``.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
 
-from segradius.attacks.base import Attack, Guided
+from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Recipe, changed
 from segradius.attacks.loop import Iterative
 from segradius.attacks.restarts import Restarts
-from segradius.attacks.settings import (
-    ATTACKS,
-    BLACK_BOX,
-    FIXED,
-    GUIDANCE,
-    PAPER_EPS,
-    QUERY_FIXED,
-    QuerySettings,
-    Settings,
-)
-from segradius.core.errors import InputError, unknown_name
+from segradius.attacks.settings import PAPER_EPS, QuerySettings, Settings
+from segradius.core.contracts import LOGITS
+from segradius.core.errors import InputError, at_least, unknown_name
 from segradius.core.registry import Registry
+from segradius.core.text import refuse_unknown
 from segradius.objectives.objective import Objective
 from segradius.objectives.weightings import CertifiedRadius, Weighting, factors
 from segradius.threats.threat import NORMS, Threat, make_threat
+
+M = TypeVar("M", bound=Method)
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,57 @@ class Family:
     Attributes:
         recipes: By name.
         settings: The dataclass of the settings.
-        fixed: By name, settings that a recipe determines by itself.
         eps: Budget by norm where none is given.
         interval: Refreshes of the radius are ``interval`` · M rounds apart where nothing else is said (INT).
-        guidance: By name, other defaults of `CertifiedRadius`.
     """
 
-    recipes: Registry[Any]
+    recipes: Registry[Recipe]
     settings: type[Settings] | type[QuerySettings]
-    fixed: Mapping[str, frozenset[str]]
     eps: Mapping[str, float]
     interval: int
-    guidance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def options(self, recipe: Recipe, fixed: Sequence[str]) -> dict[str, inspect.Parameter]:
+        """Options of a recipe, its own first, then the settings but for those that it determines by itself."""
+        own = {k: p for k, p in _parameters(recipe).items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        return {k: p for k, p in (own | _parameters(self.settings)).items() if k not in fixed}
 
 
-WHITE = Family(ATTACKS, Settings, FIXED, {name: norm.default_eps for name, norm in NORMS.items()}, 1)
-BLACK = Family(BLACK_BOX, QuerySettings, QUERY_FIXED, PAPER_EPS, 2, GUIDANCE)
+WHITE = Family(ATTACKS, Settings, {name: norm.default_eps for name, norm in NORMS.items()}, 1)
+BLACK = Family(BLACK_BOX, QuerySettings, PAPER_EPS, 2)
 FAMILIES = (WHITE, BLACK)
+
+
+def white_box(name: str, *, fixed: Sequence[str] = (), reference: bool = False) -> Callable[[Recipe], Maker]:
+    """Register ``recipe(threat, settings, *, own options)`` as an attack that follows gradients.
+
+    Args:
+        name: By which it is called.
+        fixed: Fields of `Settings` that it determines by itself.
+        reference: Whether reports compare the other attacks with it.
+
+    Returns:
+        A decorator, which makes of the recipe a function of threat, settings and own options that returns an `Attack`.
+    """
+    return functools.partial(_registered, WHITE, name, {"fixed": fixed, "guidance": {}, "reference": reference})
+
+
+def black_box(
+    name: str, *, fixed: Sequence[str] = (), guidance: Mapping[str, Any] | None = None, reference: bool = False
+) -> Callable[[Recipe], Maker]:
+    """Register ``recipe(threat, settings, *, own options)`` as an attack that asks for scores.
+
+    Args:
+        name: By which it is called.
+        fixed: Fields of `QuerySettings` that it determines by itself.
+        guidance: Its defaults of `CertifiedRadius` in its ``cr_`` form. The paper's attacks are guided by M = 8 noisy
+            queries every 2M rounds; ``{"samples": 0}`` takes the running mean of the scores that were paid for anyway.
+        reference: Whether reports compare the other attacks with it.
+
+    Returns:
+        As `white_box`.
+    """
+    facts = {"fixed": fixed, "guidance": guidance or {}, "reference": reference}
+    return functools.partial(_registered, BLACK, name, facts)
 
 
 def make_attack(
@@ -73,7 +108,7 @@ def make_attack(
             ``cr_…``, fields of `CertifiedRadius`.
 
     Raises:
-        InputError: For an unknown name, norm or option (with the nearest), or a bad value.
+        InputError: For an unknown name, norm or option (with the nearest), a bad value, or parts that do not fit.
 
     Example:
         >>> make_attack("cr_pgd", norm="linf", eps=4 / 255, steps=10).total_steps
@@ -83,16 +118,14 @@ def make_attack(
     """
     base, family, _ = _parse(name)
     threat = make_threat(norm, family.eps.get(norm) if eps is None else eps, projection)
-    known = attack_options(name)
     for option in options:
-        if option in family.fixed.get(base, ()):
+        if option in family.recipes.facts(base)["fixed"]:
             raise InputError(f"{name} determines {option} by itself: it cannot be set")
-        if option not in known:
-            raise unknown_name(f"option of {name}", option, known)
+    refuse_unknown(f"option of {name}", options, attack_options(name))
     shared = {f.name for f in fields(family.settings)}
     settings = family.settings(**{k: v for k, v in options.items() if k in shared})
-    rest = {k: v for k, v in options.items() if k not in shared}
-    return Attack(name, _restarted(_method(name, threat, settings, rest), settings))
+    method = method_of(name, threat, settings, **{k: v for k, v in options.items() if k not in shared})
+    return Attack(name, _restarted(method, settings.restarts) if isinstance(settings, Settings) else method)
 
 
 def attack_options(name: str) -> dict[str, inspect.Parameter]:
@@ -103,14 +136,12 @@ def attack_options(name: str) -> dict[str, inspect.Parameter]:
         (True, False)
     """
     base, family, guided = _parse(name)
-    own = inspect.signature(family.recipes[base]).parameters
-    found = {k: p for k, p in own.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    found |= dict(inspect.signature(family.settings).parameters)
+    facts = family.recipes.facts(base)
+    found = family.options(family.recipes[base], facts["fixed"])
     if guided:
-        special = family.guidance.get(base, {})
-        radius = inspect.signature(CertifiedRadius).parameters
-        found |= {k: p.replace(default=special.get(k, p.default)) for k, p in radius.items()}
-    return {option: p for option, p in found.items() if option not in family.fixed.get(base, ())}
+        special = facts["guidance"]
+        found |= {k: p.replace(default=special.get(k, p.default)) for k, p in _parameters(CertifiedRadius).items()}
+    return found
 
 
 def default_eps(names: Iterable[str]) -> Mapping[str, float]:
@@ -123,27 +154,60 @@ def default_eps(names: Iterable[str]) -> Mapping[str, float]:
     return BLACK.eps if all(_parse(name)[1] is BLACK for name in names) else WHITE.eps
 
 
-def guided_by(method: Guided, weighting: Weighting) -> Guided:
+def references() -> tuple[str, ...]:
+    """Names of the attacks that reports compare the others with.
+
+    Example:
+        >>> references()
+        ('pgd', 'pbgd')
+    """
+    return tuple(name for f in FAMILIES for name in f.recipes if f.recipes.facts(name)["reference"])
+
+
+def guided(attack: Attack, **options: Any) -> Attack:
+    """The certified-radius-guided form of an attack, of one that you composed too.
+
+    Args:
+        attack: Any.
+        **options: Fields of `CertifiedRadius`.
+
+    Example:
+        >>> guided(make_attack("pgd"), samples=4) == make_attack("cr_pgd", samples=4)
+        True
+    """
+    family, special = (BLACK, {}) if LOGITS not in attack.method.needs else (WHITE, {})
+    if attack.name in family.recipes:
+        special = family.recipes.facts(attack.name)["guidance"]
+    refuse_unknown("field of CertifiedRadius", options, _parameters(CertifiedRadius))
+    return Attack(f"cr_{attack.name}", guided_by(attack.method, _radius(family, {**special, **options})))
+
+
+def guided_by(method: M, weighting: Weighting) -> M:
     """The same method with every objective multiplied by a weighting, save those that have one of its kind already."""
 
     def guide(objective: Objective) -> Objective:
         present = any(isinstance(factor, type(weighting)) for factor in factors(objective.weighting))
         return objective if present else objective.times(weighting)
 
-    return method.map_objective(guide)
+    return changed(method, Objective, guide)
 
 
-def _method(name: str, threat: Threat, settings: Any, options: Mapping[str, Any]) -> Guided:
+def method_of(name: str, threat: Threat, settings: Any, **options: Any) -> Method:
+    """The method of an attack, one run of it, inside a threat; options are the recipe's own and the radius'."""
     base, family, guided = _parse(name)
     radius = {f.name for f in fields(CertifiedRadius)} if guided else set()
-    method: Guided = family.recipes[base](threat, settings, **{k: v for k, v in options.items() if k not in radius})
+    method = family.recipes[base](threat, settings, **{k: v for k, v in options.items() if k not in radius})
     if not guided:
         return method
-    given = {**family.guidance.get(base, {}), **{k: v for k, v in options.items() if k in radius}}
-    weighting = CertifiedRadius(**given)
+    given = {k: v for k, v in options.items() if k in radius}
+    return guided_by(method, _radius(family, {**family.recipes.facts(base)["guidance"], **given}))
+
+
+def _radius(family: Family, options: Mapping[str, Any]) -> CertifiedRadius:
+    weighting = CertifiedRadius(**options)
     if weighting.every is None and weighting.samples and family.interval > 1:
-        weighting = replace(weighting, every=family.interval * weighting.samples)
-    return guided_by(method, weighting)
+        return replace(weighting, every=family.interval * weighting.samples)
+    return weighting
 
 
 def _parse(name: str) -> tuple[str, Family, bool]:
@@ -156,11 +220,51 @@ def _parse(name: str) -> tuple[str, Family, bool]:
     raise unknown_name("attack", name, [*known, *(f"cr_{base}" for base in known)])
 
 
-def _restarted(method: Guided, settings: Settings | QuerySettings) -> Guided:
-    count = settings.restarts if isinstance(settings, Settings) else 1
-    if count < 1:
-        raise InputError(f"restarts must be at least 1, got {count}")
-    if count == 1:
+def _restarted(method: Method, restarts: int) -> Method:
+    at_least(1, restarts=restarts)
+    if restarts == 1:
         return method
-    again = replace(method, start="uniform") if isinstance(method, Iterative) else method
-    return Restarts(method, again, count)
+    again = changed(method, Iterative, lambda attack: replace(attack, start="uniform"))
+    return Restarts(method, again, restarts)
+
+
+Maker = Callable[..., Attack]
+"""An attack as a function: ``norm``, ``eps``, ``projection``, the family's settings and its own options by name."""
+
+
+def _registered(family: Family, name: str, facts: Mapping[str, Any], recipe: Recipe) -> Maker:
+    def make(**options: Any) -> Attack:
+        return make_attack(name, **options)
+
+    options = family.options(recipe, facts["fixed"])
+    threat = [p for p in _parameters(make_attack).values() if p.name in ("norm", "eps", "projection")]
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*threat, *options.values())]
+    make.__name__, make.__qualname__, make.__module__ = name, name, recipe.__module__
+    make.__doc__ = _documented(recipe, [make_attack, family.settings, recipe], [p.name for p in keyword])
+    make.__signature__ = inspect.Signature(keyword, return_annotation=Attack)  # type: ignore[attr-defined]
+    family.recipes.register(name, **facts, function=make)(recipe)
+    return make
+
+
+def _parameters(thing: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(thing, eval_str=True).parameters)
+    except NameError:  # an annotation for the type checker alone
+        return dict(inspect.signature(thing).parameters)
+
+
+def _documented(recipe: Recipe, sources: Sequence[Callable[..., Any]], names: Sequence[str]) -> str:
+    """The recipe's own words, and what is said of each argument where it is shared."""
+    words = inspect.cleandoc(recipe.__doc__ or "").partition("\nArgs:\n")[0].rstrip()
+    known: dict[str, str] = {}
+    for source in sources:
+        known |= _arguments(source.__doc__ or "")
+    listed = "\n".join(known.get(name, f"    {name}: See the attack's options.") for name in names)
+    return f"{words}\n\nArgs:\n{listed}\n\nReturns:\n    The attack, ready to be called on batches.\n"
+
+
+def _arguments(doc: str) -> dict[str, str]:
+    """What a docstring says of each argument, as it stands there, by name."""
+    section = re.search(r"^Args:\n((?: {4}.*\n?|\n)+)", inspect.cleandoc(doc), re.M)
+    found = re.split(r"^(?= {4}\**\w+: )", section[1], flags=re.M) if section else []
+    return {entry.split(":")[0].strip(): entry.rstrip() for entry in found if entry.strip()}

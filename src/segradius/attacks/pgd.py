@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segradius.attacks.base import Guided
+from segradius.attacks.base import Method
 from segradius.attacks.loop import Observation, Room, StepSize
-from segradius.attacks.settings import ATTACKS, Settings
+from segradius.attacks.make import white_box
+from segradius.attacks.settings import Settings
 from segradius.objectives.losses import CrossEntropy, ExpectedFlips
 from segradius.objectives.objective import Objective, objective
 from segradius.objectives.weightings import (
@@ -62,8 +63,8 @@ class Momentum:
         return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), momentum
 
 
-@ATTACKS.register("pgd")
-def pgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
+@white_box("pgd", reference=True)
+def pgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Method:
     """Projected gradient descent (Madry et al. 2018), the paper's base attack (Eq. 21).
 
     Args:
@@ -76,17 +77,24 @@ def pgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str 
     return settings.iterate(objective(loss, weighting), threat, step)
 
 
-@ATTACKS.register("fgsm")
-def fgsm(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Guided:
-    """Fast gradient sign method (Goodfellow et al. 2015) for any norm: one step of length ε."""
+@white_box("fgsm", fixed=("steps",))
+def fgsm(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Method:
+    """Fast gradient sign method (Goodfellow et al. 2015) for any norm: one step of length ε.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings.
+        loss: Name of the loss.
+        weighting: Name of the weighting.
+    """
     step = Steepest(settings.size(threat.norm.name, 1.0), settings.sparse)
     return settings.iterate(objective(loss, weighting), threat, step, steps=1)
 
 
-@ATTACKS.register("mi_fgsm")
+@white_box("mi_fgsm", fixed=("sparse",))
 def mi_fgsm(
     threat: Threat, settings: Settings, *, decay: float = 1.0, loss: str = "ce", weighting: str = "uniform"
-) -> Guided:
+) -> Method:
     """Momentum iterative FGSM (Dong et al. 2018), α = ε/T.
 
     Args:
@@ -99,22 +107,22 @@ def mi_fgsm(
     return settings.iterate(objective(loss, weighting), threat, Momentum(settings.size(threat.norm.name, 1.0), decay))
 
 
-@ATTACKS.register("segpgd")
-def segpgd(threat: Threat, settings: Settings) -> Guided:
+@white_box("segpgd")
+def segpgd(threat: Threat, settings: Settings) -> Method:
     """SegPGD (Gu et al. 2022): PGD that moves weight from correct to fooled pixels as it runs."""
     step = Steepest(settings.size(threat.norm.name), settings.sparse)
     return settings.iterate(Objective(CrossEntropy(), SegPGD()), threat, step)
 
 
-@ATTACKS.register("cospgd")
-def cospgd(threat: Threat, settings: Settings) -> Guided:
+@white_box("cospgd")
+def cospgd(threat: Threat, settings: Settings) -> Method:
     """CosPGD (Agnihotri et al. 2024): PGD weighted by the cosine of softmax and one-hot label."""
     step = Steepest(settings.size(threat.norm.name), settings.sparse)
     return settings.iterate(Objective(CrossEntropy(), CosPGD()), threat, step)
 
 
-@ATTACKS.register("flip_pgd")
-def flip_pgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Guided:
+@white_box("flip_pgd")
+def flip_pgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Method:
     """PGD on expected flips Φ(−r/τ), r the signed radius, τ annealed: a smooth count of flipped pixels (ours).
 
     Args:

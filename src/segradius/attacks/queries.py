@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, cast
 
@@ -93,11 +93,7 @@ class Queried:
         """Noisy queries that the weights make in a round."""
         return sum(f.samples for f in self._radii if turn % f.interval == 0)
 
-    def map_objective(self, change: Callable[[Objective], Objective]) -> Queried:
-        """The same attack on a changed objective."""
-        return replace(self, objective=change(self.objective))
-
-    def run(self, task: Task) -> Result:
+    def run(self, task: Task[ScoreModel]) -> Result:
         """Go on from the journal, or begin; rounds until the budget is spent; judge the last iterate."""
         run = _Run.of(self, task)
         now = Snapshot.new(task, self.strategy.begin(run.room))
@@ -132,18 +128,17 @@ class _Run:
     """
 
     attack: Queried
-    task: Task
+    task: Task[ScoreModel]
     room: Room
     target: ScoreModel
     share: Tensor
 
     @staticmethod
-    def of(attack: Queried, task: Task) -> _Run:
-        target = cast(ScoreModel, task.model)
+    def of(attack: Queried, task: Task[ScoreModel]) -> _Run:
         budgets = attack.threat.budgets(len(task.images), task.images)
         counted = task.goal.counted.to(task.images.dtype)
         share = counted * (task.goal.sign / counted.sum((1, 2), keepdim=True).clamp_min(1))
-        return _Run(attack, task, Room(attack.threat, task, budgets, attack.rounds), target, share)
+        return _Run(attack, task, Room(attack.threat, task, budgets, attack.rounds), task.model, share)
 
     def round(self, now: Snapshot) -> Snapshot:
         """Ask, weigh, tell; then judge the iterate if it is time to."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import torch
-
-from segradius.attacks.base import Guided, Result, Task
+from segradius.attacks.base import Method, Result, Task, choose
+from segradius.core.contracts import Model
 from segradius.core.ledger import Ledger
-from segradius.objectives.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -22,8 +20,8 @@ class Restarts:
         count: Runs altogether.
     """
 
-    first: Guided
-    again: Guided
+    first: Method
+    again: Method
     count: int
 
     @property
@@ -36,11 +34,7 @@ class Restarts:
         """Steps of all runs."""
         return self.first.total_steps + (self.count - 1) * self.again.total_steps
 
-    def map_objective(self, change: Callable[[Objective], Objective]) -> Restarts:
-        """The same runs on a changed objective."""
-        return replace(self, first=self.first.map_objective(change), again=self.again.map_objective(change))
-
-    def run(self, task: Task) -> Result:
+    def run(self, task: Task[Model]) -> Result:
         """Run and merge, one at a time."""
         found = self.first.run(task)
         for i in range(1, self.count):
@@ -49,19 +43,22 @@ class Restarts:
 
 
 def merged(results: Sequence[Result]) -> Result:
-    """The result with most fooled pixels for each image; passes add up; an image invalid in one is invalid."""
+    """The result with most fooled pixels for each image, of each member too; passes add up.
+
+    An image that is invalid in one is invalid.
+    """
     best = results[0]
     for other in results[1:]:
         better = other.fooled > best.fooled
-        at = better.view(-1, 1, 1)
         ledger = Ledger.joined([best.ledger])
         ledger.add(other.ledger)
         best = Result(
-            torch.where(at.unsqueeze(1), other.adversarial, best.adversarial),
-            torch.where(at.unsqueeze(1), other.delta, best.delta),
-            torch.where(at, other.prediction, best.prediction),
-            torch.where(better, other.fooled, best.fooled),
-            best.valid & other.valid,
-            ledger,
+            choose(better, other.adversarial, best.adversarial),
+            choose(better, other.delta, best.delta),
+            choose(better, other.prediction, best.prediction),
+            choose(better, other.fooled, best.fooled),
+            valid=best.valid & other.valid,
+            ledger=ledger,
+            members={n: merged([m, other.members[n]]) for n, m in best.members.items() if n in other.members},
         )
     return best

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from segradius.attacks.apgd import adaptive
-from segradius.attacks.base import Guided, Result, Task
+from segradius.attacks.base import Method, Result, Task
 from segradius.attacks.ensemble import Ensemble
 from segradius.attacks.loop import Iterative
-from segradius.attacks.settings import ATTACKS, Settings
+from segradius.attacks.make import white_box
+from segradius.attacks.settings import Settings
+from segradius.core.contracts import Model
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.objectives.losses import CrossEntropy, JensenShannon
@@ -60,11 +61,7 @@ class ShrinkingBudget:
         """T."""
         return self.attack.steps
 
-    def map_objective(self, change: Callable[[Objective], Objective]) -> ShrinkingBudget:
-        """The same phases on a changed objective."""
-        return replace(self, attack=self.attack.map_objective(change))
-
-    def run(self, task: Task) -> Result:
+    def run(self, task: Task[Model]) -> Result:
         """Run the phases in turn."""
         ledger, found, valid = Ledger(len(task.images)), None, None
         for number, (factor, steps) in enumerate(zip(self.factors, self.phase_steps, strict=True)):
@@ -77,8 +74,8 @@ class ShrinkingBudget:
         return replace(found, ledger=ledger, valid=valid)
 
 
-@ATTACKS.register("sea")
-def sea(threat: Threat, settings: Settings, *, class_weights: tuple[float, ...] | None = None) -> Guided:
+@white_box("sea", fixed=("alpha", "sparse"))
+def sea(threat: Threat, settings: Settings, *, class_weights: tuple[float, ...] | None = None) -> Method:
     """SEA (Croce et al. 2024): red-ε Auto-PGD, T = 300, on masked CE, the same class-balanced, and Jensen–Shannon.
 
     Args:

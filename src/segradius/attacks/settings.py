@@ -1,16 +1,14 @@
-"""What attacks of a family share: their registry, the paper's budgets, steps and settings."""
+"""What attacks of a family share: the paper's budgets, steps and settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from segradius.attacks.base import Guided
 from segradius.attacks.loop import Iterative, Step, StepSize
 from segradius.attacks.queries import Queried
 from segradius.attacks.strategy import Strategy
-from segradius.core.registry import Registry
 from segradius.objectives.objective import Objective, objective
 from segradius.threats.threat import Threat
 
@@ -50,21 +48,6 @@ class Settings:
         return Iterative(objective, threat, step, count, self.start or "zero", self.keep)
 
 
-#: Settings that an attack determines by itself.
-FIXED: Mapping[str, frozenset[str]] = {
-    "fgsm": frozenset({"steps"}),
-    "apgd": frozenset({"alpha", "sparse"}),
-    "flip_apgd": frozenset({"alpha", "sparse"}),
-    "sea": frozenset({"alpha", "sparse"}),
-    "dag": frozenset({"sparse"}),
-    "dag_alg3": frozenset({"start", "keep", "sparse"}),
-    "mi_fgsm": frozenset({"sparse"}),
-}
-
-Recipe = Callable[..., Guided]
-ATTACKS: Registry[Recipe] = Registry("attack")
-
-
 #: The paper's budgets ε for black-box attacks by norm (Section 5.1).
 PAPER_EPS: Mapping[str, float] = {"l1": 10000.0, "l2": 10.0, "linf": 0.05}
 
@@ -98,19 +81,6 @@ class QuerySettings:
         return Queried(
             objective(loss, weighting), threat, strategy, count, self.memory, self.keep, self.judge_every, marks
         )
-
-
-BLACK_BOX: Registry[Callable[..., Queried]] = Registry("black-box attack")
-
-#: Settings that a black-box attack determines by itself.
-QUERY_FIXED: Mapping[str, frozenset[str]] = {}
-
-#: How ``cr_`` guides an attack where nothing else is said: the paper's attacks by M = 8 noisy queries every 2M rounds,
-#: ours by the running mean of the scores that were paid for anyway.
-GUIDANCE: Mapping[str, Mapping[str, Any]] = {
-    "local_pbgd": {"samples": 0},
-    "local_search": {"samples": 0},
-}
 
 
 def in_norm(given: float | None, threat: Threat, share: float) -> float:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.loop import Room
+from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
-from segradius.attacks.settings import BLACK_BOX, PAPER_QUERIES, QuerySettings
+from segradius.attacks.settings import PAPER_QUERIES, QuerySettings
 from segradius.attacks.strategy import Question, Turn, moved, raised
 from segradius.core.errors import positive
 from segradius.gradients.directions import Directions, Pixel, dimension, parse_directions, walk
@@ -71,7 +72,7 @@ class Simba:
         return {**state, **moved(state, proposed, found, rose), "place": state["place"] + done, "back": ~done}
 
 
-@BLACK_BOX.register("simba")
+@black_box("simba")
 def simba(
     threat: Threat,
     settings: QuerySettings,

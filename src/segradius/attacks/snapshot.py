@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segradius.attacks.base import Result, Task, Trace
 from segradius.attacks.loop import Incumbent
+from segradius.core.contracts import ScoreModel
 from segradius.core.ledger import Ledger
 from segradius.objectives.view import Feedback
 
@@ -80,7 +81,7 @@ class Snapshot:
     trace: tuple[Entry, ...] = ()
 
     @staticmethod
-    def new(task: Task, state: Mapping[str, Any]) -> Snapshot:
+    def new(task: Task[ScoreModel], state: Mapping[str, Any]) -> Snapshot:
         """Before the first round; an image without counted pixels has nothing to be attacked."""
         pixels = task.goal.counted.flatten(1).sum(1)
         active = pixels > 0
@@ -103,7 +104,7 @@ class Snapshot:
         loss, right = (part.float().masked_fill(~asked, math.nan) for part in (loss, right))
         return replace(self, trace=(*self.trace, Entry(self.spent, judged, loss, right, best)))
 
-    def result(self, task: Task, *, last: bool) -> Result:
+    def result(self, task: Task[ScoreModel], *, last: bool) -> Result:
         """As an attack's result: the incumbent, or the iterate that was judged last.
 
         The last point of a finished image is its incumbent; verdicts after that say nothing of it.

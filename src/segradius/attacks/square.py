@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.loop import Room
+from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
-from segradius.attacks.settings import BLACK_BOX, PAPER_QUERIES, QuerySettings
+from segradius.attacks.settings import PAPER_QUERIES, QuerySettings
 from segradius.attacks.strategy import Question, Turn, moved, raised
 from segradius.core.errors import InputError, within
 from segradius.threats.threat import Threat
@@ -245,7 +246,7 @@ def share(p_init: float, progress: float) -> float:
     return float(p_init / 2 ** sum(10_000 * progress > mark for mark in _HALVINGS))
 
 
-@BLACK_BOX.register("square")
+@black_box("square")
 def square(
     threat: Threat,
     settings: QuerySettings,

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from segradius.attacks.make import references
 from segradius.evaluation.attack import AttackPlan
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
@@ -226,11 +227,11 @@ def _filled(
 
 
 def _comparisons(outcomes: Sequence[Outcome]) -> Iterator[Comparison]:
-    """Each ``cr_X`` against X, and every attack against plain PGD and PBGD, within a threat model."""
+    """Each ``cr_X`` against X, and every attack against the references, PGD and PBGD, within a threat model."""
     by_name = {(outcome.plan.name, *outcome.plan.threat): outcome for outcome in outcomes}
     for outcome in outcomes:
         name = outcome.plan.name
-        for against in dict.fromkeys((name.removeprefix("cr_"), "pgd", "pbgd")):
+        for against in dict.fromkeys((name.removeprefix("cr_"), *references())):
             other = by_name.get((against, *outcome.plan.threat))
             if other is not None and against != name:
                 ids = [image for image in outcome.results if image in other.results]

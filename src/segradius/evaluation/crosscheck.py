@@ -13,9 +13,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from segradius.attacks.base import Attack
+from segradius.attacks.base import BLACK_BOX, Attack
 from segradius.attacks.make import make_attack
-from segradius.attacks.settings import BLACK_BOX
 from segradius.certification.certificate import Certificate
 from segradius.certification.crosscheck import (
     STATEMENTS,
