@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +296,15 @@ def test_probable_mistakes_are_warned_of(place, capsys):
     said = capsys.readouterr().err
     assert "smp:Unet has no weights" in said
     assert "predicts 3 classes and the data set has 2" in said
+
+
+def test_attacking_a_network_imports_neither_certification_nor_what_servers_speak(tmp_path):
+    program = (
+        "import sys; from segradius.cli import main; "
+        "main(['attack', '--model', 'demo', '--data', 'scenes:24x32', '--limit', '1', '--attack', 'fgsm', "
+        f"'--out', {str(tmp_path)!r}]); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "segradius.evaluation.run" in loaded
+    assert not [name for name in loaded if name.startswith(("segradius.certification", "segradius.targets.oip"))]

@@ -16,7 +16,7 @@ from segradius.core.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segradius.evaluation import CrossChecking, Run, Smoothing, Store
+    from segradius.evaluation import Certification, CrossChecking, Run, Smoothing, Store
 
 Number = float | str
 
@@ -157,15 +157,14 @@ def certify(
     return 0
 
 
-def _doubt(run: Run, store: Store) -> None:
+def _doubt(run: Run[Certification], store: Store) -> None:
     """Tell by the first image that is still to be certified where no count of votes can certify a pixel.
 
     A region of another size than the image is told as well.
     """
     from segradius.data import Sample
-    from segradius.evaluation import Certification, least_copies, usable
+    from segradius.evaluation import least_copies, usable
 
-    assert isinstance(run.experiment, Certification)
     left = set(run.missing(run.experiment.jobs[0], store))
     places = (place for place, image in enumerate(run.data.ids) if image in left)
     found = (usable(run.data, place, run.model.num_classes) for place in places)

@@ -21,10 +21,9 @@ from segradius.core.contracts import Seen
 from segradius.core.errors import BudgetError, InputError, TargetError
 from segradius.core.storage import write_atomically
 from segradius.evaluation.executors import InProcess
-from segradius.evaluation.job import Certification, Experiment, Job
+from segradius.evaluation.job import Job, Study
 from segradius.evaluation.journal import resumable
-from segradius.evaluation.record import take_over
-from segradius.evaluation.run import Run, execute, work
+from segradius.evaluation.run import Run, S, execute, work
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
 from segradius.targets.metered import Metered
@@ -41,10 +40,10 @@ CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
 
 
 def carry_out(
-    run: Run,
+    run: Run[S],
     at: RunOptions,
-    report: Callable[[Run, Store, Mapping[str, Any]], Report],
-    doubt: Callable[[Run, Store], None] = lambda run, store: None,
+    report: Callable[[Run[S], Store, Mapping[str, Any]], Report],
+    doubt: Callable[[Run[S], Store], None] = lambda run, store: None,
 ) -> Report:
     """Run what is missing, write every file of the report, and print it.
 
@@ -78,7 +77,7 @@ def carry_out(
     return found
 
 
-def _opened(experiment: Experiment | Certification, at: RunOptions) -> Store:
+def _opened(experiment: Study, at: RunOptions) -> Store:
     """The folder's store, for this experiment; one in which nothing was finished yet is begun anew."""
     store, old = Store(at.folder / DATABASE), at.folder / OLD
     try:
@@ -100,7 +99,9 @@ def _opened(experiment: Experiment | Certification, at: RunOptions) -> Store:
         store.close()
         raise
     store.note("experiment", experiment.as_dict())
-    if old.exists() and isinstance(experiment, Certification):
+    if old.exists():
+        from segradius.evaluation.record import take_over
+
         take_over(at.folder / "certificates", store, [job.key for job in experiment.jobs])
         old.unlink()
     return store
@@ -123,7 +124,7 @@ def _batch_size(asked: int, store: Store, *, waiting: bool) -> int:
     return asked
 
 
-def _execute(run: Run, store: Store, folder: Path) -> None:
+def _execute(run: Run[S], store: Store, folder: Path) -> None:
     """Execute under a progress bar with the time left, counted in the tasks' steps times images."""
     unit = " and ".join(sorted({job.task.unit for job in run.experiment.jobs} - {""}, reverse=True))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segradius.core.contracts import Seen
     from segradius.data import SegmentationData
     from segradius.evaluation import DataChoice, ModelChoice
+    from segradius.models import Segmenter
 
 MASKS = (".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg")
 
@@ -102,8 +103,8 @@ class ModelOptions:
         Raises:
             InputError: See `check`; or it cannot be opened.
         """
-        from segradius import targets
         from segradius.evaluation import ModelChoice, open_choice
+        from segradius.models import fingerprint
 
         self.check(data.classes.names)
         it, target = self.network, self.target is not None
@@ -113,8 +114,12 @@ class ModelOptions:
         seen = open_choice(choice, device=device_name(device), seed=seed, budget=self.budget)
         for doubt in doubts(self.text, it.weights, seen.num_classes, len(data.classes)):
             warn(doubt)
-        spec = targets.lasting(self.text) if target else self.text
-        return seen, replace(choice, spec=spec, fingerprint=targets.fingerprint(cast(targets.Target, seen)))
+        if not target:
+            return seen, replace(choice, fingerprint=fingerprint(cast("Segmenter", seen)))
+        from segradius import targets
+
+        mark = targets.fingerprint(cast("targets.Target", seen))
+        return seen, replace(choice, spec=targets.lasting(self.text), fingerprint=mark)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from .batch import class_names as class_names
 from .batch import fault as fault
 from .batch import judge as judge
 from .batch import usable as usable
-from .certify import Smoothing as Smoothing
-from .certify import least_copies as least_copies
+from .certify import Certification as Certification
 from .certify_summary import CertifiedRow as CertifiedRow
 from .certify_summary import CertifiedSummary as CertifiedSummary
 from .certify_summary import certificates as certificates
@@ -28,11 +27,11 @@ from .crosscheck import check_rows as check_rows
 from .executors import InProcess as InProcess
 from .executors import open_choice as open_choice
 from .executors import open_images as open_images
-from .job import Certification as Certification
 from .job import DataChoice as DataChoice
 from .job import Experiment as Experiment
 from .job import Job as Job
 from .job import ModelChoice as ModelChoice
+from .job import Study as Study
 from .job import Task as Task
 from .journal import Checkpoints as Checkpoints
 from .journal import FileJournal as FileJournal
@@ -47,6 +46,8 @@ from .run import execute as execute
 from .run import perform as perform
 from .run import units as units
 from .run import work as work
+from .smoothing import Smoothing as Smoothing
+from .smoothing import least_copies as least_copies
 from .store import CLEAN as CLEAN
 from .store import ImageResult as ImageResult
 from .store import Kept as Kept

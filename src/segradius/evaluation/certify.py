@@ -1,118 +1,23 @@
-"""The task `Certifying`: its options, the tests that follow from them, and what they promise in words."""
+"""The task `Certifying`, and what one folder of certificates holds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
-from segradius.certification.certificate import Certificate
-from segradius.certification.certifiers import Adaptive, Hierarchy, PixelRadii, SegCertify
-from segradius.certification.sampling import Noise, Sampling
 from segradius.certification.votes import Votes, vote
 from segradius.core.contracts import LOGITS, Seen
-from segradius.core.errors import InputError, one_of, within
+from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
+from segradius.evaluation.attack import Clean
 from segradius.evaluation.batch import Batch, Bench, answering
+from segradius.evaluation.crosscheck import Checking, CrossChecking
+from segradius.evaluation.job import DataChoice, Job, ModelChoice, conflict, described, fingerprint_of, plain
 from segradius.evaluation.record import Kind, Record, edges, pack, score_answer, score_certificate
+from segradius.evaluation.smoothing import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.store import ImageResult, Kept, Rows
-
-#: From the votes of an image to its certificate.
-Certify = Callable[[Votes], Certificate]
-
-Groupings = tuple[Mapping[str, Sequence[str]], ...]
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Smoothing:
-    """How every image is certified. Nothing that changes no number, as the copies in a pass, is part of it.
-
-    Args:
-        sigma: σ of the noise.
-        n0: Copies that name the class of each pixel.
-        n: Copies that test it; the most that are drawn with ``early_stop``.
-        alpha: Promised error rate for an image.
-        tau: Probability that is tested for.
-        correction: For the number of pixels; see `segradius.certification.CORRECTIONS`.
-        k: Of the correction ``kfwer``.
-        radii: A radius of its own for each pixel, from a bound on the guess (``"one"``), or on its rivals too
-            (``"two"``).
-        hierarchy: Ever coarser groupings of class names; none for single classes only.
-        gap: Of `segradius.certification.Adaptive`.
-        early_stop: Share of pixels that may be left undecided when sampling stops early; None to draw all copies.
-        clamp: Whether noisy copies are clamped to [0, 1].
-        precision: In which the network runs: ``"float32"`` or ``"bfloat16"``.
-        region: Fingerprint of the mask that noise is confined to; None for the whole image.
-
-    Raises:
-        InputError: For a value out of range, or options that exclude each other.
-    """
-
-    sigma: float = 0.25
-    n0: int = 100
-    n: int = 1000
-    alpha: float = 0.001
-    tau: float = 0.75
-    correction: str = "holm"
-    k: int = 1
-    radii: Literal["none", "one", "two"] = "none"
-    hierarchy: Groupings = ()
-    gap: float = 0.9
-    early_stop: float | None = None
-    clamp: bool = False
-    precision: str = "float32"
-    region: str | None = None
-
-    def __post_init__(self) -> None:
-        self.sampling()  # checks σ, n₀ and n
-        one_of(PRECISIONS, precision=self.precision)
-        one_of(("none", "one", "two"), radii=self.radii)
-        if self.early_stop is not None:
-            within("[0, 1)", early_stop=self.early_stop)
-            if self.radii != "none":
-                raise InputError("radii of pixels need a number of copies fixed before: leave out --early-stop")
-
-    @property
-    def test(self) -> SegCertify:
-        """The test behind the common radius."""
-        return SegCertify(self.tau, self.alpha, self.correction, self.k)
-
-    def groups(self, names: Sequence[str]) -> Hierarchy | None:
-        """The hierarchy over a model's classes; None where there is none."""
-        return Hierarchy.of(names, self.hierarchy) if self.hierarchy else None
-
-    def sampling(self, where: Tensor | None = None, together: int | None = None) -> Sampling:
-        """How copies are drawn.
-
-        Args:
-            where: (H, W) bool, the pixels that noise falls on; None for all.
-            together: Copies in one pass.
-        """
-        enough = None if self.early_stop is None else self.test.decided(self.n, self.early_stop)
-        return Sampling(Noise(self.sigma, self.clamp, where), self.n0, self.n, together, enough)
-
-    def certificates(self, names: Sequence[str]) -> dict[str, Certify]:
-        """The certificates of an image, by name: ``segcertify``, and ``adaptive`` and ``radii`` where asked for.
-
-        Args:
-            names: Of the model's classes.
-
-        Raises:
-            InputError: For a hierarchy with other classes.
-        """
-        found: dict[str, Certify] = {"segcertify": self.test}
-        if groups := self.groups(names):
-            found["adaptive"] = Adaptive(self.test, groups, self.gap)
-        if self.radii != "none":
-            found["radii"] = PixelRadii(self.alpha, self.radii, simultaneous=self.correction != "none")
-        return found
 
 
 @dataclass(frozen=True)
@@ -170,18 +75,6 @@ class Certifying:
         return Rows(bench.key, [found], Kept(records={image: pack(record)}), journal=journal.name if journal else None)
 
 
-def noisy_pixels(region: Tensor | None, batch: Batch) -> Tensor | None:
-    """(H, W) bool, where noise falls on the images of a batch; None for everywhere."""
-    height, width = batch.labels.shape[-2:]
-    return None if region is None else fit_region(region, (height, width)).to(batch.images.device)
-
-
-def fit_region(region: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask (h, w) bool at another size, by nearest neighbour."""
-    resized = functional.interpolate(region[None, None].float(), size=size, mode="nearest-exact")
-    return resized[0, 0] > 0.5
-
-
 def _record(it: Smoothing, votes: Votes, batch: Batch, bench: Bench) -> Record:
     """The certificates of an image, and what every answer is worth."""
     classes, ignore, labels, base = bench.model.num_classes, batch.ignore_index, batch.labels[0], batch.prediction[0]
@@ -207,62 +100,63 @@ def _record(it: Smoothing, votes: Votes, batch: Batch, bench: Bench) -> Record:
     )
 
 
-def promise(kind: str, alpha: float, within: str, what: str = "its class") -> str:
-    """What a certificate promises of an image, in a sentence.
-
-    Args:
-        kind: `Certificate.promise`.
-        alpha: Error rate.
-        within: Which changes it speaks of.
-        what: What a certified pixel keeps.
+@dataclass(frozen=True)
+class Certification:
+    """Certificates of a model over images, and attacks on them. Batch size, device and folder are not part of it.
 
     Example:
-        >>> promise("image", 0.001, "every change …").partition(", ")[2]
-        'every certified pixel keeps its class in the smoothed model under every change ….'
+        >>> one = Certification(ModelChoice("demo"), DataChoice("scenes", limit=3), Smoothing(0.25))
+        >>> other = Certification(ModelChoice("demo"), DataChoice("scenes"), Smoothing(0.5))
+        >>> other.extends(one.as_dict())
+        'smoothing.sigma is 0.5, and 0.25 in the earlier run'
     """
-    keeps = f"keeps {what} in the smoothed model under {within}"
-    sure = f"With probability at least {1 - alpha:.10g} over the noise drawn for an image"
-    if kind == "pixel":
-        return f"{sure}, a given certified pixel {keeps}: each pixel for itself, so that some of an image may not."
-    if kind == "share":
-        return (
-            f"Of the certified pixels of an image an expected share of at most {alpha:.10g} fails; any other {keeps}."
-        )
-    every = "every certified pixel" if kind == "image" else f"every certified pixel, but for {kind},"
-    return f"{sure}, {every} {keeps}."
 
+    model: ModelChoice
+    data: DataChoice
+    smoothing: Smoothing
+    seed: int = 0
+    crosscheck: CrossChecking | None = None
 
-def least_copies(smoothing: Smoothing, pixels: int, most: int = 10**6) -> int | None:
-    """The smallest n with which every certificate of an image can be had at all: all votes of all pixels agreeing.
+    clean: ClassVar[Clean] = Clean()
 
-    Args:
-        smoothing: The options; its own n does not matter.
-        pixels: Tested pixels of an image.
-        most: The answer is None if more are needed.
+    def __post_init__(self) -> None:
+        _ = self.jobs  # checks that they go together
 
-    Example:
-        >>> least_copies(Smoothing(tau=0.75, correction="bonferroni"), 1000)  # the least n with 0.75ⁿ ≤ 0.001 / 1000
-        49
-    """
-    certify = replace(smoothing, hierarchy=()).certificates(("a", "b")).values()
+    def as_dict(self) -> dict[str, Any]:
+        """The experiment as plain numbers, strings, lists and dicts."""
+        checks = None if self.crosscheck is None else plain(asdict(self.crosscheck))
+        smoothing = {"smoothing": plain(asdict(self.smoothing)), "seed": self.seed}
+        return described(self.model, self.data) | smoothing | {"crosscheck": checks}
 
-    def possible(n: int) -> bool:
-        votes = _unanimous(pixels, n, smoothing)
-        return all(bool(each(votes).certified.any()) for each in certify)
+    @property
+    def identity(self) -> str:
+        """A hash of everything that determines the results as a whole, equal on every machine."""
+        return fingerprint_of(self.as_dict())
 
-    high = 1
-    while not possible(high):
-        high *= 2
-        if high > most:
-            return None
-    low = high // 2  # not possible, or 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if possible(middle) else (middle, high)
-    return high
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The certificates, and the attacks on them where there are any."""
+        certifying = Job(self.model, self.data, Certifying(self.smoothing), self.seed)
+        if self.crosscheck is None:
+            return (certifying,)
+        return certifying, replace(certifying, task=Checking(self.smoothing, self.crosscheck))
 
+    @property
+    def key(self) -> str:
+        """Of the certificates."""
+        return self.jobs[0].key
 
-def _unanimous(pixels: int, n: int, it: Smoothing) -> Votes:
-    """Votes over a row of pixels that are all for class 0 of two."""
-    one = torch.tensor([1, 0], dtype=torch.int32).view(2, 1, 1).expand(2, 1, pixels)
-    return Votes(one * it.n0, one * n, it.n0, n, it.sigma, looks=it.early_stop is not None)
+    def extends(self, earlier: Mapping[str, Any]) -> str | None:
+        """What keeps this experiment from going on with an earlier one; None where nothing does.
+
+        Nothing may differ, save that there may be more images, and attacks on certificates where there were none.
+
+        Args:
+            earlier: `as_dict` of the earlier experiment.
+        """
+        if "smoothing" not in earlier:
+            return "that of segradius attack"
+        mine, theirs = self.as_dict(), dict(earlier)
+        if theirs.get("crosscheck") is None:
+            mine.pop("crosscheck"), theirs.pop("crosscheck", None)
+        return conflict(mine, theirs)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from segradius.evaluation.attack_summary import null
-from segradius.evaluation.certify import promise
+from segradius.evaluation.certify import Certification
 from segradius.evaluation.crosscheck import Checked, summarise_checks
-from segradius.evaluation.job import Certification
 from segradius.evaluation.record import Record, Score, edges, pack, unpack
+from segradius.evaluation.smoothing import promise
 from segradius.evaluation.store import Store, ledger
 from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import Interval, class_iou, interval, miou, pooled_accuracy

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,6 @@ from segradius.core.contracts import Seen
 from segradius.core.errors import InputError
 from segradius.evaluation.attack import Attacking, AttackPlan, Clean
 from segradius.evaluation.batch import Batch, Bench
-from segradius.evaluation.certify import Certifying, Smoothing
-from segradius.evaluation.crosscheck import Checking, CrossChecking
 from segradius.evaluation.store import CLEAN, Rows
 
 TARGET_ONLY = ("scores_only", "answers", "input")
@@ -137,11 +135,48 @@ class Job:
         """
         if not self.task.described:
             return CLEAN
-        described = _described(self.model, self.data) | plain(self.task.described) | {"seed": self.seed}
-        del described["data"]["limit"], described["data"]["stride"]
+        decisive = described(self.model, self.data) | plain(self.task.described) | {"seed": self.seed}
+        del decisive["data"]["limit"], decisive["data"]["stride"]
         if self.model.fingerprint:  # says more of the weights than the name of their file
-            del described["model"]["weights"]
-        return fingerprint_of(described)
+            del decisive["model"]["weights"]
+        return fingerprint_of(decisive)
+
+
+class Study(Protocol):
+    """What goes into one folder: jobs of one model over the same images; `Experiment`, or `Certification`."""
+
+    @property
+    def model(self) -> ModelChoice:
+        """The model."""
+        ...
+
+    @property
+    def data(self) -> DataChoice:
+        """The images."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of all random numbers."""
+        ...
+
+    @property
+    def clean(self) -> Clean:
+        """The task that comes first."""
+        ...
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """What follows, in order."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain numbers, strings, lists and dicts."""
+        ...
+
+    def extends(self, earlier: Mapping[str, Any]) -> str | None:
+        """What keeps it from going on with an earlier one, which is given by its `as_dict`; None where nothing does."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -166,7 +201,7 @@ class Experiment:
     def as_dict(self) -> dict[str, Any]:
         """The experiment as plain numbers, strings, lists and dicts."""
         attacks = {"attacks": plain([asdict(plan) for plan in self.attacks])}
-        return _described(self.model, self.data) | attacks | {"target": self.target, "seed": self.seed}
+        return described(self.model, self.data) | attacks | {"target": self.target, "seed": self.seed}
 
     @property
     def identity(self) -> str:
@@ -205,69 +240,7 @@ class Experiment:
         return f"the earlier run also has {_title(dropped[0])}" if dropped else None
 
 
-@dataclass(frozen=True)
-class Certification:
-    """Certificates of a model over images, and attacks on them. Batch size, device and folder are not part of it.
-
-    Example:
-        >>> one = Certification(ModelChoice("demo"), DataChoice("scenes", limit=3), Smoothing(0.25))
-        >>> other = Certification(ModelChoice("demo"), DataChoice("scenes"), Smoothing(0.5))
-        >>> other.extends(one.as_dict())
-        'smoothing.sigma is 0.5, and 0.25 in the earlier run'
-    """
-
-    model: ModelChoice
-    data: DataChoice
-    smoothing: Smoothing
-    seed: int = 0
-    crosscheck: CrossChecking | None = None
-
-    clean: ClassVar[Clean] = Clean()
-
-    def __post_init__(self) -> None:
-        _ = self.jobs  # checks that they go together
-
-    def as_dict(self) -> dict[str, Any]:
-        """The experiment as plain numbers, strings, lists and dicts."""
-        checks = None if self.crosscheck is None else plain(asdict(self.crosscheck))
-        smoothing = {"smoothing": plain(asdict(self.smoothing)), "seed": self.seed}
-        return _described(self.model, self.data) | smoothing | {"crosscheck": checks}
-
-    @property
-    def identity(self) -> str:
-        """A hash of everything that determines the results as a whole, equal on every machine."""
-        return fingerprint_of(self.as_dict())
-
-    @property
-    def jobs(self) -> tuple[Job, ...]:
-        """The certificates, and the attacks on them where there are any."""
-        certifying = Job(self.model, self.data, Certifying(self.smoothing), self.seed)
-        if self.crosscheck is None:
-            return (certifying,)
-        return certifying, replace(certifying, task=Checking(self.smoothing, self.crosscheck))
-
-    @property
-    def key(self) -> str:
-        """Of the certificates."""
-        return self.jobs[0].key
-
-    def extends(self, earlier: Mapping[str, Any]) -> str | None:
-        """What keeps this experiment from going on with an earlier one; None where nothing does.
-
-        Nothing may differ, save that there may be more images, and attacks on certificates where there were none.
-
-        Args:
-            earlier: `as_dict` of the earlier experiment.
-        """
-        if "smoothing" not in earlier:
-            return "that of segradius attack"
-        mine, theirs = self.as_dict(), dict(earlier)
-        if theirs.get("crosscheck") is None:
-            mine.pop("crosscheck"), theirs.pop("crosscheck", None)
-        return conflict(mine, theirs)
-
-
-def _described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
+def described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
     """Model and data as plain numbers, strings, lists and dicts."""
     # Without what is for targets only, experiments of networks are described as those of earlier versions.
     chosen = {name: value for name, value in plain(asdict(model)).items() if value or name not in TARGET_ONLY}

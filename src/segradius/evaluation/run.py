@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,9 +14,11 @@ from torch import Tensor
 from segradius.core.contracts import Seen
 from segradius.data.sample import Sample, SegmentationData, collate
 from segradius.evaluation.batch import Batch, Bench, check_classes, check_model, class_names, is_priced, judge, usable
-from segradius.evaluation.job import Certification, Experiment, Job
+from segradius.evaluation.job import Job, Study
 from segradius.evaluation.journal import Checkpoints, digest
 from segradius.evaluation.store import CLEAN, Rows, Store
+
+S = TypeVar("S", bound=Study)
 
 #: Told of the work just done for a job, in steps times images.
 Progress = Callable[[Job, int], None]
@@ -66,7 +68,7 @@ class Executor(Protocol):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Generic[S]):
     """All that a run needs beside its store and its executor.
 
     Args:
@@ -82,7 +84,7 @@ class Run:
         together: Noisy copies in a pass; changes no result but by rounding. None for a number that suits the device.
     """
 
-    experiment: Experiment | Certification
+    experiment: S
     model: Seen
     data: SegmentationData
     batch_size: int = 8
@@ -107,12 +109,12 @@ class Run:
         return [image for image in self.data.ids if image not in done or (image in shown and image not in kept)]
 
 
-def work(run: Run, store: Store) -> int:
+def work(run: Run[S], store: Store) -> int:
     """Steps times images that are still to be done."""
     return sum(job.task.total_steps * len(run.missing(job, store)) for job in run.experiment.jobs)
 
 
-def execute(run: Run, store: Store, executor: Executor) -> None:
+def execute(run: Run[S], store: Store, executor: Executor) -> None:
     """Do what is missing in ``store``. Images that cannot be used are set aside there with the reason.
 
     Raises:
@@ -131,7 +133,7 @@ def execute(run: Run, store: Store, executor: Executor) -> None:
             run.checkpoints.remove(rows.journal)
 
 
-def units(run: Run, store: Store) -> Iterator[Unit]:
+def units(run: Run[S], store: Store) -> Iterator[Unit]:
     """What is missing, batch by batch of the data set."""
     experiment = run.experiment
     clean = Job(experiment.model, experiment.data, experiment.clean, experiment.seed)

@@ -191,7 +191,7 @@ def _right(shown: Shown, prediction: Tensor, ignore_index: int) -> str:
     return f"{100 * right:.1f} % right"
 
 
-def report_attacks(run: Run, store: Store, facts: Mapping[str, Any]) -> Report:
+def report_attacks(run: Run[Experiment], store: Store, facts: Mapping[str, Any]) -> Report:
     """The report of finished attacks.
 
     Args:
@@ -202,21 +202,17 @@ def report_attacks(run: Run, store: Store, facts: Mapping[str, Any]) -> Report:
     Raises:
         InputError: No image could be used.
     """
-    experiment = _attacks(run)
-    summary = summarise(experiment, store, run.data.ids)
+    summary = summarise(run.experiment, store, run.data.ids)
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
     files = _files(run, store, summary, facts)
     return Report(summary, tables(summary), notes(summary), files, "results", style="yellow")
 
 
-def _attacks(run: Run) -> Experiment:
-    assert isinstance(run.experiment, Experiment)
-    return run.experiment
-
-
-def _files(run: Run, store: Store, summary: Summary, facts: Mapping[str, Any]) -> Iterator[tuple[str, str | bytes]]:
-    experiment, ids, looks = _attacks(run), run.data.ids, Ledger(1)
+def _files(
+    run: Run[Experiment], store: Store, summary: Summary, facts: Mapping[str, Any]
+) -> Iterator[tuple[str, str | bytes]]:
+    experiment, ids, looks = run.experiment, run.data.ids, Ledger(1)
     threats = list(dict.fromkeys(plan.threat for plan in experiment.attacks))
     for norm, eps in threats:
         mine = [job for job in experiment.jobs if (norm, eps) == _attack(job).plan.threat]
@@ -244,7 +240,7 @@ def _attack(job: Job) -> Attacking:
     return job.task
 
 
-def shown_images(run: Run, jobs: Sequence[Job], store: Store, looks: Ledger) -> list[Shown]:
+def shown_images(run: Run[Experiment], jobs: Sequence[Job], store: Store, looks: Ledger) -> list[Shown]:
     """The images of ``run.shown`` for which every one of ``jobs`` kept its adversarial image.
 
     The radius map is the normalised radius score Φ⁻¹(p) at the paper's σ = 0.001 and M = 8. A target, which counts
@@ -258,17 +254,17 @@ def shown_images(run: Run, jobs: Sequence[Job], store: Store, looks: Ledger) -> 
         return [_shown(run, jobs, store, run.data[places[image]], looks) for image in wanted]
 
 
-def curves(run: Run, jobs: Sequence[Job], store: Store) -> list[Curve]:
+def curves(run: Run[Experiment], jobs: Sequence[Job], store: Store) -> list[Curve]:
     """How those of ``jobs`` went that are black-box attacks and have a trace, over all images with a valid result."""
     return [curve for job in jobs if (curve := _curve(run, job, store)) is not None]
 
 
-def _curve(run: Run, job: Job, store: Store) -> Curve | None:
+def _curve(run: Run[Experiment], job: Job, store: Store) -> Curve | None:
     traces, results, clean = store.traces(job.key), store.results(job.key), store.results(CLEAN)
     ids = [image for image in run.data.ids if image in traces and image in clean and results[image].valid]
     if not ids:
         return None
-    targeted = _attacks(run).target is not None
+    targeted = run.experiment.target is not None
     before = tuple(_share_left(clean[image], targeted) for image in ids)
     task = _attack(job)
     return Curve(task.plan.name, task.total_steps, before, tuple(traces[image] for image in ids))
@@ -281,7 +277,7 @@ def _share_left(clean: ImageResult, targeted: bool) -> float:
     return sum(clean.pixels.intersection) / max(1, sum(clean.pixels.labelled))
 
 
-def _shown(run: Run, jobs: Sequence[Job], store: Store, sample: Sample, looks: Ledger) -> Shown:
+def _shown(run: Run[Experiment], jobs: Sequence[Job], store: Store, sample: Sample, looks: Ledger) -> Shown:
     def seen(key: str, pixels: Tensor) -> Tensor:
         """What the model sees in an image (3, H, W): what was kept of that, or else by looking."""
         kept = store.prediction(key, sample.id)
@@ -298,7 +294,7 @@ def _shown(run: Run, jobs: Sequence[Job], store: Store, sample: Sample, looks: L
     return Shown(sample.id, sample.image, sample.label, prediction, _radius(run, sample, looks), tuple(attacks))
 
 
-def _radius(run: Run, sample: Sample, looks: Ledger) -> Tensor | None:
+def _radius(run: Run[Experiment], sample: Sample, looks: Ledger) -> Tensor | None:
     if is_priced(run.model):
         return None
     image, keys, samples = sample.image[None].to(run.model.device), Randomness(run.experiment.seed, (sample.id,)), 8

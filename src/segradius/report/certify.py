@@ -23,6 +23,7 @@ from torch import Tensor
 from segradius.certification.certificate import ABSTAIN
 from segradius.certification.certifiers import Hierarchy
 from segradius.data.sample import Classes, Sample
+from segradius.evaluation.certify import Certification
 from segradius.evaluation.certify_summary import (
     CertifiedRow,
     CertifiedSummary,
@@ -32,7 +33,6 @@ from segradius.evaluation.certify_summary import (
     summarise_certified,
 )
 from segradius.evaluation.crosscheck import check_rows
-from segradius.evaluation.job import Certification
 from segradius.evaluation.record import Record, file_name, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
@@ -61,7 +61,7 @@ NAMES = {
 }
 
 
-def report_certificates(run: Run, store: Store, facts: Mapping[str, Any], figures: int = 2) -> Report:
+def report_certificates(run: Run[Certification], store: Store, facts: Mapping[str, Any], figures: int = 2) -> Report:
     """The report of finished certificates.
 
     Args:
@@ -73,20 +73,15 @@ def report_certificates(run: Run, store: Store, facts: Mapping[str, Any], figure
     Raises:
         InputError: No image could be used.
     """
-    experiment, set_aside = _certification(run), store.all_set_aside()
+    experiment, set_aside = run.experiment, store.all_set_aside()
     packed = dict(certificates(experiment, store, run.data.ids))
     found = [unpack(each) for each in packed.values()]
     if not any(record.finite for record in found):
         raise nothing_usable(set_aside, "answers to noisy copies are NaN or infinite")
     summary = summarise_certified(experiment, found, run.names, set_aside)
     heading, shown = certified_heading(experiment, run.model.name, run.data.name), certified_tables(summary)
-    files = chain(_certificate_files(packed), _files(run, found, summary, heading, facts, figures))
+    files = chain(_certificate_files(packed), _files(run, found, summary, facts, figures))
     return Report(summary, shown[:-1], certified_notes(summary), files, "images", heading)  # that by class is long
-
-
-def _certification(run: Run) -> Certification:
-    assert isinstance(run.experiment, Certification)
-    return run.experiment
 
 
 def _certificate_files(packed: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
@@ -94,13 +89,14 @@ def _certificate_files(packed: Mapping[str, bytes]) -> Iterator[tuple[str, bytes
 
 
 def _files(
-    run: Run, found: Sequence[Record], summary: CertifiedSummary, heading: str, facts: Mapping[str, Any], figures: int
+    run: Run[Certification], found: Sequence[Record], summary: CertifiedSummary, facts: Mapping[str, Any], figures: int
 ) -> Iterator[tuple[str, str | bytes]]:
-    it, classes = _certification(run).smoothing, run.data.classes
+    it, classes = run.experiment.smoothing, run.data.classes
     groups, title = it.groups(run.names), f"σ = {it.sigma:g}, n = {it.n}, α = {it.alpha:g}"
     title = f"{run.model.name} on {run.data.name}, {title}"
     yield "per_image.csv", certified_csv(found)
     markdown = "\n\n".join(cells.markdown() for cells in certified_tables(summary))
+    heading = certified_heading(run.experiment, run.model.name, run.data.name)
     yield "table.md", "\n\n".join([heading, markdown, *certified_notes(summary)]) + "\n"
     yield "radius.png", draw_radii(summary, title)
     if shown := _shown(run, [record for record in found if record.finite][:figures]):
@@ -109,10 +105,10 @@ def _files(
     for record in found:
         kind = record.finest
         yield f"maps/{file_name(record.image)}.png", map_png(kind.classes, palette, kind.level, groups)
-    yield "results.json", certified_json(_certification(run), summary, facts)
+    yield "results.json", certified_json(run.experiment, summary, facts)
 
 
-def _shown(run: Run, found: Sequence[Record]) -> list[Certified]:
+def _shown(run: Run[Certification], found: Sequence[Record]) -> list[Certified]:
     """Images for the picture, with the finest certificate there is."""
     places = {image: place for place, image in enumerate(run.data.ids)}
     return [_certified(record, run.data[places[record.image]]) for record in found]

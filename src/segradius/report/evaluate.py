@@ -27,7 +27,7 @@ class ClassRow:
     iou: Interval
 
 
-def report_accuracy(run: Run, store: Store, facts: Mapping[str, Any]) -> Report:
+def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]) -> Report:
     """The report of images that were judged and not attacked.
 
     Args:
@@ -39,7 +39,6 @@ def report_accuracy(run: Run, store: Store, facts: Mapping[str, Any]) -> Report:
         InputError: No image could be used.
     """
     experiment = run.experiment
-    assert isinstance(experiment, Experiment)
     summary = summarise(experiment, store, run.data.ids)
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
