@@ -246,7 +246,7 @@ BAD = {
     "answers is for --target": ["--model", *LOCAL[1:], "--answers", "labels"],
     "budget is for --target": ["--model", *LOCAL[1:], "--budget", "5"],
     "local_pbgd looks at scores, and the target returns labels only": [*LOCAL, "--answers", "labels"],
-    "answer 'digit=3' is not one of": [*LOCAL, "--answers", "digit=3"],
+    "unknown answer 'digit'; did you mean 'digits'?": [*LOCAL, "--answers", "digit=3"],
     "expected whole numbers of queries": [*LOCAL, "--marks", "20,x"],
     "checkpoint_seconds is -1": [*LOCAL, "--checkpoint-seconds=-1"],
     "queries is 1; one round and a verdict take": [*LOCAL, "--queries", "1"],

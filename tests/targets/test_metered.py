@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -41,11 +42,10 @@ def test_a_failed_query_is_not_counted_and_gives_its_budget_back():
     def fails(x):
         raise TargetError("down")
 
-    told = []
-    target = Metered(model(fails), budget=4, on_answer=told.append)
+    target = Metered(model(fails), budget=4)
     with pytest.raises(TargetError):
         target.scores(images(4))
-    assert (target.answered, target.left, told) == (0, 4, [])
+    assert (target.answered, target.left) == (0, 4)
 
 
 def test_threads_share_one_budget_exactly():
@@ -53,9 +53,10 @@ def test_threads_share_one_budget_exactly():
     told = []
 
     def slow(x):
+        told.append(len(x))
         return 5 * x
 
-    target = Metered(model(slow), budget=50, on_answer=told.append)
+    target = Metered(model(slow), budget=50)
 
     def work(worker: int) -> int:
         gate.wait()
@@ -83,7 +84,7 @@ def test_a_run_that_goes_on_starts_at_what_was_used():
 
 @pytest.mark.parametrize(("budget", "used"), [(0, 0), (-1, 0), (5, -1)])
 def test_numbers_outside_their_range_are_refused(budget: int, used: int):
-    with pytest.raises(InputError, match="budget="):
+    with pytest.raises(InputError, match=r"(budget|used) is"):
         Metered(model(), budget, used=used)
 
 
@@ -143,3 +144,18 @@ def test_an_absent_library_is_named_with_its_extra(
 def test_what_cannot_be_opened_is_named(spec: str, given, message: str):
     with pytest.raises(InputError, match=message):
         open_target(spec, **given)
+
+
+@pytest.mark.parametrize(("spec", "absent"), [("demo", ("oip", "onnx")), ("onnx:absent.onnx", ("oip",))])
+def test_opening_one_kind_of_target_imports_no_other(spec: str, absent: tuple[str, ...]):
+    code = f"""
+import contextlib, sys
+from segradius.core.errors import SegradiusError
+from segradius.targets import lasting, open_target
+with contextlib.suppress(SegradiusError):
+    open_target({spec!r})
+lasting({spec!r})
+print([name for name in sys.modules if name.startswith({tuple(f"segradius.targets.{name}" for name in absent)!r})])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -344,7 +344,7 @@ def test_another_version_is_noticed(serve: Serve):
     [
         ("raet=3", "did you mean 'rate'"),
         ("wire=xml", "unknown wire 'xml'"),
-        ("batch=0", "batch=0"),
+        ("batch=0", "batch is 0"),
         ("batch=two", "wrong type"),
         ("read=-1", "read=-1"),
         ("retries=-1", "retries=-1"),

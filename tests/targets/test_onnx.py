@@ -162,7 +162,7 @@ def test_what_the_runtime_refuses_is_told_in_a_line(tmp_path: Path):
         ({}, "layout=nhwc", "does not have 3 channels in layout nhwc"),
         ({}, "layout=chw", "unknown layout 'chw'"),
         ({}, "provider=GPU", "unknown provider 'GPU'"),
-        ({}, "batch=0", "batch=0"),
+        ({}, "batch=0", "batch is 0"),
     ],
 )
 def test_what_does_not_fit_says_what_to_give(tmp_path: Path, options, text: str, message: str):

@@ -15,7 +15,7 @@ from segradius.core.prediction import predict
 from segradius.data.sample import BadSampleError, Classes, Sample, SegmentationData
 from segradius.evaluation.journal import Checkpoints
 from segradius.models.segmenter import Segmenter
-from segradius.targets.target import Local, Target, layers
+from segradius.targets.target import Target, layers
 
 
 def is_priced(model: Seen) -> bool:
@@ -45,9 +45,8 @@ def check_model(model: Seen, image: Tensor) -> None:
         InputError: It does not give logits.
     """
     *_, inner = layers(cast(Target, model))
-    network = inner.model if isinstance(inner, Local) else inner
-    if not is_priced(network):
-        cast(Segmenter, network).check(torch.full_like(image[None], 0.5).to(network.device))
+    if not is_priced(inner):
+        cast(Segmenter, inner).check(torch.full_like(image[None], 0.5).to(inner.device))
 
 
 @dataclass(frozen=True)

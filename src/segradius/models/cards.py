@@ -147,8 +147,8 @@ def write_card(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
 
 
-def fingerprint(model: Segmenter) -> str:
-    """A hash of the parameters, buffers, normalisation, sizes and tiling of a model, "" where it is a bare function.
+def fingerprint(model: object) -> str:
+    """A hash of the parameters, buffers, normalisation, sizes and tiling of a `Segmenter`, "" of a bare function.
 
     Example:
         >>> from segradius.models import wrap
@@ -156,7 +156,7 @@ def fingerprint(model: Segmenter) -> str:
         >>> fingerprint(wrap(network)) == fingerprint(wrap(network, normalisation="imagenet"))
         False
     """
-    if not isinstance(model.network, nn.Module):
+    if not isinstance(model, Segmenter) or not isinstance(model.network, nn.Module):
         return ""
     digest = hashlib.sha256()
     inner = model

@@ -5,7 +5,6 @@ from .harsh import LabelsOnly as LabelsOnly
 from .harsh import Rounded as Rounded
 from .harsh import TopK as TopK
 from .harsh import Uint8 as Uint8
-from .harsh import as_received as as_received
 from .harsh import parse_answers as parse_answers
 from .harsh import parse_inputs as parse_inputs
 from .metered import Metered as Metered

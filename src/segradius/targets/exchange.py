@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from segradius.core.contracts import ANSWERS, LABELS_ALONE
 from segradius.core.errors import InputError, TargetError, unknown_name
-from segradius.core.prediction import SIMPLEX_TOLERANCE
+from segradius.core.prediction import SIMPLEX_TOLERANCE, off_one, outside_unit
 from segradius.models import Normalisation
 from segradius.models.preprocessing import resize
 from segradius.targets.harsh import to_bytes
@@ -32,20 +32,17 @@ def check_values(values: Tensor, kind: str) -> None:
     """
     if not values.isfinite().all():
         raise TargetError("the first answer holds NaN or infinite values; expected finite ones")
-    low, high = float(values.amin()), float(values.amax())
-    inside = low >= -SIMPLEX_TOLERANCE and high <= 1 + SIMPLEX_TOLERANCE
-    off = float((values.sum(1) - 1).abs().amax())
+    beyond, off = outside_unit(values), off_one(values)
     if kind == "logits":
-        if inside and off < SIMPLEX_TOLERANCE:
+        if not beyond and off < SIMPLEX_TOLERANCE:
             raise TargetError(
                 "the answers are probabilities (in [0, 1], sum one over the classes) where logits were promised: leave "
                 "out outputs=logits"
             )
         return
-    if not inside:
+    if beyond:
         raise TargetError(
-            f"the answers lie in [{low:.4g}, {high:.4g}]; expected [0, 1]: give outputs=logits if the model has no "
-            "softmax"
+            f"the answers lie in {beyond}; expected [0, 1]: give outputs=logits if the model has no softmax"
         )
     if kind == "probabilities" and off >= SIMPLEX_TOLERANCE:
         raise TargetError(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from io import BytesIO
 from typing import Any, TypeAlias
 
@@ -16,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from segradius.core.contracts import LABELS_ALONE, LOGITS
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, at_least, must
 from segradius.core.prediction import predict
-from segradius.targets.target import Target, layers
+from segradius.core.text import refuse_unknown
+from segradius.targets.target import Target, Wrapper
 
 MOST_DIGITS = 8
 
@@ -38,8 +38,7 @@ class Rounded:
     digits: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.digits <= MOST_DIGITS:
-            raise InputError(f"digits={self.digits}: expected 1 to {MOST_DIGITS}")
+        must(1 <= self.digits <= MOST_DIGITS, "digits", self.digits, f"1 to {MOST_DIGITS}")
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Scores like ``scores``."""
@@ -63,8 +62,7 @@ class TopK:
     k: int
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise InputError(f"top={self.k}: expected at least 1")
+        at_least(1, top=self.k)
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Scores (N, C, H, W) like ``scores``."""
@@ -130,8 +128,7 @@ class Jpeg:
     quality: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 95:
-            raise InputError(f"jpeg={self.quality}: expected a quality of 1 to 95")
+        must(1 <= self.quality <= 95, "jpeg", self.quality, "a quality of 1 to 95")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) like ``images``; waits for the device."""
@@ -150,13 +147,13 @@ Change: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Harsh:
+class Harsh(Wrapper):
     """A target behind changes of what it is asked and of what it answers.
 
     Args:
         target: What answers.
         answers: Done to the scores, in this order.
-        inputs: Done to the images, in this order. `as_received` gives the images that the target sees.
+        inputs: Done to the images, in this order.
 
     Example:
         >>> from segradius.models import load_model
@@ -171,44 +168,19 @@ class Harsh:
     inputs: tuple[Change, ...] = ()
 
     @property
-    def name(self) -> str:
-        """That of the target."""
-        return self.target.name
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        return self.target.num_classes
-
-    @property
     def offers(self) -> frozenset[str]:
         """What is left of what the target offers."""
         return LABELS_ALONE if LabelsOnly() in self.answers else self.target.offers - {LOGITS}
 
     @property
-    def device(self) -> torch.device:
-        """As of the target."""
-        return self.target.device
+    def identity(self) -> str:
+        """The changes, in their order."""
+        return f"{self.answers} {self.inputs}"
 
     def scores(self, images: Tensor) -> Tensor:
         """What is left of the target's scores (N, C, H, W) of images (N, 3, H, W); of top k the sum is below one."""
         scores = self.target.scores(_through(self.inputs, images))
         return _through(self.answers, scores)
-
-    def frozen(self) -> AbstractContextManager[None]:
-        """As that of the target."""
-        return self.target.frozen()
-
-
-def as_received(target: Target, images: Tensor) -> Tensor:
-    """The images (N, 3, H, W) that the innermost target sees when it is asked about ``images``.
-
-    An adversarial image survives the way to the target if these still fool it; asking about them gives the same answer
-    only for bytes, as JPEG changes an image each time.
-    """
-    for layer in layers(target):
-        images = _through(layer.inputs, images) if isinstance(layer, Harsh) else images
-    return images
 
 
 def parse_answers(text: str) -> tuple[Change, ...]:
@@ -221,7 +193,7 @@ def parse_answers(text: str) -> tuple[Change, ...]:
         >>> parse_answers("top=2,digits=3")
         (TopK(k=2), Rounded(digits=3))
     """
-    return _parse("answer", text, {"digits": Rounded, "top": TopK}, {"labels": LabelsOnly})
+    return _parse("answer", text, {"digits": Rounded, "top": TopK, "labels": LabelsOnly})
 
 
 def parse_inputs(text: str) -> tuple[Change, ...]:
@@ -234,22 +206,20 @@ def parse_inputs(text: str) -> tuple[Change, ...]:
         >>> parse_inputs("jpeg=90")
         (Jpeg(quality=90),)
     """
-    return _parse("input", text, {"jpeg": Jpeg}, {"uint8": Uint8})
+    return _parse("input", text, {"jpeg": Jpeg, "uint8": Uint8})
 
 
-def _parse(
-    kind: str, text: str, valued: Mapping[str, Callable[[int], Change]], plain: Mapping[str, Callable[[], Change]]
-) -> tuple[Change, ...]:
-    changes: list[Change] = []
-    known = ", ".join([*(f"{name}=NUMBER" for name in valued), *plain])
+def _parse(kind: str, text: str, known: Mapping[str, Callable[..., Change]]) -> tuple[Change, ...]:
+    changes = []
     for part in text.split(","):
         name, equals, value = part.strip().partition("=")
-        if name in valued and value.strip().isdecimal():
-            changes.append(valued[name](int(value)))
-        elif name in plain and not equals:
-            changes.append(plain[name]())
+        refuse_unknown(kind, [name], known)
+        if (form := "NUMBER" if fields(known[name]) else "") and value.strip().isdecimal():  # type: ignore[arg-type]
+            changes.append(known[name](int(value)))
+        elif equals or form:
+            raise InputError(f"{kind} {part.strip()!r}; expected {name}{'=' if form else ''}{form}")
         else:
-            raise InputError(f"{kind} {part.strip()!r} is not one of: {known}")
+            changes.append(known[name]())
     return tuple(changes)
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
-import torch
 from torch import Tensor
 
-from segradius.core.contracts import LOGITS
-from segradius.core.errors import BudgetError, InputError
-from segradius.targets.target import Target
+from segradius.core.errors import BudgetError, at_least
+from segradius.targets.target import Target, Wrapper
 
 
-class Metered:
+class Metered(Wrapper):
     """Counts the images that a target answered; safe to ask from several threads.
 
     A query of N images counts N when its answer is there, once, however often a server had to be asked. A query that
@@ -24,7 +20,6 @@ class Metered:
         target: What answers.
         budget: Images that may be answered in all; None for any number.
         used: Images answered before, as of a run that goes on.
-        on_answer: Called with the number of images after each answer.
 
     Raises:
         InputError: For a budget below 1 or a negative ``used``.
@@ -40,17 +35,11 @@ class Metered:
         segradius.core.errors.BudgetError: a query of 2 images would exceed the budget: 2 of 3 are used
     """
 
-    def __init__(
-        self,
-        target: Target,
-        budget: int | None = None,
-        *,
-        used: int = 0,
-        on_answer: Callable[[int], None] | None = None,
-    ) -> None:
-        if (budget is not None and budget < 1) or used < 0:
-            raise InputError(f"budget={budget!r}, used={used!r}: expected a budget of at least 1, and used at least 0")
-        self.target, self.budget, self.on_answer = target, budget, on_answer
+    def __init__(self, target: Target, budget: int | None = None, *, used: int = 0) -> None:
+        at_least(0, used=used)
+        if budget is not None:
+            at_least(1, budget=budget)
+        self.target, self.budget = target, budget
         self._answered, self._pending, self._lock = used, 0, threading.Lock()
 
     def __repr__(self) -> str:
@@ -66,26 +55,6 @@ class Metered:
         """Images that may still be asked for; None where there is no budget."""
         with self._lock:
             return None if self.budget is None else self.budget - self._answered - self._pending
-
-    @property
-    def name(self) -> str:
-        """That of the target."""
-        return self.target.name
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        return self.target.num_classes
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """As the target, save that the answers bring no gradients."""
-        return self.target.offers - {LOGITS}
-
-    @property
-    def device(self) -> torch.device:
-        """As of the target."""
-        return self.target.device
 
     def scores(self, images: Tensor) -> Tensor:
         """The target's scores (N, C, H, W) of images (N, 3, H, W).
@@ -107,10 +76,4 @@ class Metered:
             with self._lock:
                 self._pending -= asked
                 self._answered += done
-        if self.on_answer is not None:
-            self.on_answer(asked)
         return scores
-
-    def frozen(self) -> AbstractContextManager[None]:
-        """As that of the target."""
-        return self.target.frozen()

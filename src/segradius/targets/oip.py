@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError, TargetError, unknown_name
+from segradius.core.errors import InputError, TargetError, at_least, unknown_name
 from segradius.models import Normalisation
 from segradius.targets.exchange import Exchange, TensorSpec, find_signature, in_batches
 from segradius.targets.oip_http import Line, Policy, RejectedError, Reply, Traffic
@@ -174,7 +174,12 @@ class OipTarget:
         return self.line.post("/infer", headers, body, real)
 
 
-@TARGETS.register("oip", example="oip:http://HOST:PORT/v2/models/NAME,rate=20", extra="oip")
+@TARGETS.register(
+    "oip",
+    example="oip:http://HOST:PORT/v2/models/NAME,rate=20",
+    extra="oip",
+    asking=("wire", "batch", "prefix", "connect", "read", "retries", "backoff", "rate", "token_env", "ca"),
+)
 def open_oip(
     address: str,
     device: torch.device,
@@ -232,8 +237,7 @@ def open_oip(
         raise unknown_name("wire", str(wire), WIRES)
     if datatype is not None and datatype not in DTYPES:
         raise unknown_name("datatype", str(datatype), DTYPES)
-    if batch < 1:
-        raise InputError(f"batch={batch!r}: expected at least 1")
+    at_least(1, batch=batch)
     line = Line(address, Policy(connect, read, retries, backoff, rate, token_env, ca))
     metadata = read_metadata(line)
     try:

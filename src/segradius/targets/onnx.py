@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError, TargetError, missing_extra, unknown_name
+from segradius.core.errors import InputError, TargetError, at_least, missing_extra, unknown_name
 from segradius.models import Normalisation
 from segradius.models.checkpoints import sha256_of
 from segradius.targets.exchange import Exchange, TensorSpec, find_signature, in_batches
@@ -86,7 +86,7 @@ class OnnxTarget:
         return scores
 
 
-@TARGETS.register("onnx", example="onnx:model.onnx,threads=2", extra="onnx")
+@TARGETS.register("onnx", example="onnx:model.onnx,threads=2", extra="onnx", asking=("batch", "threads"))
 def open_onnx(
     address: str,
     device: torch.device,
@@ -130,8 +130,7 @@ def open_onnx(
     path = Path(address)
     if not path.is_file():
         raise InputError(f"{address!r} is not a file; expected an ONNX model")
-    if batch < 1:
-        raise InputError(f"batch={batch!r}: expected at least 1")
+    at_least(1, batch=batch)
     if provider not in (known := onnxruntime.get_available_providers()):
         raise unknown_name("provider", provider, known)
     session = _session(path, threads, provider)

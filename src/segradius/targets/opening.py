@@ -6,22 +6,22 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from segradius import models
-from segradius.core.errors import InputError, unknown_name
-from segradius.core.text import Spec, parse_spec
-from segradius.models import Segmenter
+from segradius.core.errors import InputError
+from segradius.core.text import Spec, parse_spec, refuse_unknown
 from segradius.models.cards import is_card
 from segradius.models.loading import load_model, torch_device
 from segradius.models.preprocessing import NormalisationLike, as_normalisation
 from segradius.targets.harsh import Harsh, parse_answers, parse_inputs
 from segradius.targets.metered import Metered
-from segradius.targets.oip import OipTarget
-from segradius.targets.oip_http import Traffic
 from segradius.targets.target import TARGETS, Local, Target, layers
+
+if TYPE_CHECKING:
+    from segradius.targets.oip_http import Traffic
 
 
 def open_target(
@@ -69,7 +69,7 @@ def open_target(
     changes = parse_answers(answers) if answers else (), parse_inputs(input) if input else ()
     parsed = None if is_card(spec) else parse_spec(spec)
     target: Target
-    if parsed is not None and parsed.source in TARGETS:
+    if parsed is not None and _is_served(parsed):
         if weights is not None or precision is not None:
             raise InputError(f"{parsed.source}: weights and precision are for a model in this process")
         given = {"num_classes": num_classes, "normalisation": normalisation, "outputs": outputs}
@@ -91,15 +91,18 @@ def open_target(
 
 def traffic_of(target: Target) -> Traffic | None:
     """What went over the wire to a target; None for one that is not behind a wire."""
-    return next((layer.traffic for layer in layers(target) if isinstance(layer, OipTarget)), None)
+    return next((traffic for layer in layers(target) if (traffic := getattr(layer, "traffic", None))), None)
+
+
+def _is_served(spec: Spec) -> bool:
+    return bool(spec.source) and spec.source in TARGETS
 
 
 def _served(spec: Spec, device: torch.device, given: Mapping[str, Any]) -> Target:
     make = TARGETS[spec.source]
     known = [key for key, value in inspect.signature(make).parameters.items() if value.kind is value.KEYWORD_ONLY]
+    refuse_unknown(f"option of {spec.source}", spec.arguments, known)
     for key in spec.arguments:
-        if key not in known:
-            raise unknown_name(f"option of {spec.source}", key, known)
         if key in given:
             raise InputError(f"{key} is given in {str(spec)!r} and beside it")
     options = {**spec.arguments, **given}
@@ -127,30 +130,15 @@ def fingerprint(target: Target) -> str:
         >>> fingerprint(Metered(demo)) == fingerprint(demo), fingerprint(rounded) == fingerprint(demo)
         (True, False)
     """
-    *_, innermost = every = list(layers(target))
-    parts = [f"{layer.answers} {layer.inputs}" for layer in every if isinstance(layer, Harsh)]
-    base = _of(innermost)
-    return _digest([*parts, base]) if parts and base else base
+    own, inner = getattr(target, "identity", None), getattr(target, "target", None)
+    if inner is None:
+        return models.fingerprint(target) if own is None else _digest(own) if own else ""
+    below = fingerprint(inner)
+    return _digest(own, below) if own and below else below
 
 
-def _of(target: Target) -> str:
-    if isinstance(target, Segmenter):
-        return models.fingerprint(target)
-    if isinstance(target, Local):
-        network = models.fingerprint(target.model)
-        return _digest([target.precision, network]) if network else ""
-    identity = getattr(target, "identity", "")
-    return _digest([identity]) if identity else ""
-
-
-def _digest(parts: list[str]) -> str:
+def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-#: How a target is asked, not what it answers.
-PASSING = frozenset(
-    {"backoff", "batch", "ca", "connect", "prefix", "rate", "read", "retries", "threads", "token_env", "wire"}
-)
 
 
 def lasting(text: str) -> str:
@@ -163,7 +151,8 @@ def lasting(text: str) -> str:
     if is_card(text):
         return text
     spec = parse_spec(text)
-    kept = {name: value for name, value in spec.arguments.items() if name not in PASSING}
-    if spec.source not in TARGETS or len(kept) == len(spec.arguments):
+    asking = TARGETS.facts(spec.source).get("asking", ()) if _is_served(spec) else ()
+    kept = {name: value for name, value in spec.arguments.items() if name not in asking}
+    if len(kept) == len(spec.arguments):
         return text
     return ",".join([str(spec), *(f"{name}={value}" for name, value in kept.items())])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,13 @@ import torch
 from torch import Tensor
 
 from segradius.core.storage import replacing
-from segradius.targets.target import Target, layers
+from segradius.targets.target import Target, Wrapper, layers
 
-#: Bytes of answers beyond which `Spooled.full` asks for a standing to be saved.
+#: Bytes of answers beyond which `Spooled.full` asks for a snapshot to be saved.
 LIMIT = 256 * 2**20
 
 
-class Spooled:
+class Spooled(Wrapper):
     """A target whose answers are files until the stage in which they were given is over.
 
     Whoever asks the same questions in the same order in a stage of the same name, also in another process, gets the
@@ -52,33 +51,9 @@ class Spooled:
         self._stage, self._bytes = "", 0
 
     @property
-    def name(self) -> str:
-        """That of the target."""
-        return self.target.name
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        return self.target.num_classes
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """As the target."""
-        return self.target.offers
-
-    @property
-    def device(self) -> torch.device:
-        """As of the target."""
-        return self.target.device
-
-    @property
     def full(self) -> bool:
         """Whether the answers of the stage exceed the limit, so that it is time for the next."""
         return self._bytes > self.limit
-
-    def frozen(self) -> AbstractContextManager[None]:
-        """As that of the target."""
-        return self.target.frozen()
 
     def begin(self, stage: str) -> None:
         """What is asked from now on belongs to this stage; the answers of others are forgotten, its own are used."""

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from segradius.core.contracts import ANSWERS
+from segradius.core.contracts import LOGITS
 from segradius.core.errors import unknown_name
 from segradius.core.registry import Registry
 from segradius.models import Segmenter
@@ -19,7 +19,9 @@ from segradius.models import Segmenter
 class Target(Protocol):
     """A model that answers queries: a `segradius.models.Segmenter`, a file, a server, or a wrapper around one of these.
 
-    A wrapper has what it wraps in ``target``; `layers` walks down.
+    A wrapper has what it wraps in ``target``; `layers` walks down. Any of them may have an ``identity``, a text that
+    changes with whatever changes the answers (see `segradius.targets.fingerprint`), and one behind a wire the
+    ``traffic`` that went over it.
     """
 
     @property
@@ -66,19 +68,51 @@ def layers(target: Target) -> Iterator[Target]:
         layer = getattr(layer, "target", None)
 
 
-#: Served models by the word before the colon: a function of the address, the device and keyword options.
+#: Served models by the word before the colon: a function of the address, the device and keyword options. Facts:
+#: ``example`` of what a user writes, the ``extra`` that brings its library, and the options that say how it is asked,
+#: not what it answers (``asking``).
 TARGETS: Registry[Callable[..., Target]] = Registry("target", "segradius.targets")
+
+
+class Wrapper:
+    """What lies around a target and is that target in all but its answers."""
+
+    target: Target
+
+    @property
+    def name(self) -> str:
+        """That of the target."""
+        return self.target.name
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return self.target.num_classes
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """As the target, save that the answers bring no gradients."""
+        return self.target.offers - {LOGITS}
+
+    @property
+    def device(self) -> torch.device:
+        """As of the target."""
+        return self.target.device
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """As that of the target."""
+        return self.target.frozen()
 
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, eq=False)
-class Local:
+class Local(Wrapper):
     """A `Segmenter` whose network runs in ``precision``. In full precision a `Segmenter` is a target as it is.
 
     Args:
-        model: The network.
+        target: The network.
         precision: ``"bfloat16"``, ``"float16"`` or ``"float32"``.
 
     Raises:
@@ -90,7 +124,7 @@ class Local:
         torch.float32
     """
 
-    model: Segmenter
+    target: Segmenter
     precision: str = "bfloat16"
 
     def __post_init__(self) -> None:
@@ -98,29 +132,10 @@ class Local:
             raise unknown_name("precision", self.precision, PRECISIONS)
 
     @property
-    def name(self) -> str:
-        """That of the network."""
-        return self.model.name
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        return self.model.num_classes
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """Scores."""
-        return ANSWERS
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.model.device
+    def identity(self) -> str:
+        """The precision."""
+        return self.precision
 
     def scores(self, images: Tensor) -> Tensor:
         """Probabilities (N, C, H, W), float32, of images (N, 3, H, W) in [0, 1]."""
-        return self.model.scores(images, PRECISIONS[self.precision])
-
-    def frozen(self) -> AbstractContextManager[None]:
-        """As that of the network."""
-        return self.model.frozen()
+        return self.target.scores(images, PRECISIONS[self.precision])
