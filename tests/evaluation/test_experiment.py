@@ -148,3 +148,12 @@ def test_the_same_weights_under_another_path_are_the_same_experiment():
     assert here.key(PGD) == there.key(PGD) != other.key(PGD)
     assert here.extends(there.as_dict()) is None
     assert here.extends(other.as_dict()) is not None
+
+
+def test_a_label_changes_no_number_and_is_described_only_where_it_says_more_than_the_name():
+    named = replace(ONE, attacks=(replace(PGD, label="short"),))
+    assert named.key(named.attacks[0]) == ONE.key(PGD)
+    assert "label" not in ONE.as_dict()["attacks"][0]
+    assert named.as_dict()["attacks"][0]["label"] == "short"
+    assert named.extends(ONE.as_dict()) is None
+    assert replace(PGD, label="pgd") == PGD

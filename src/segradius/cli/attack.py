@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, budgets
 from segradius.core import text
+from segradius.core.errors import InputError
 
 if TYPE_CHECKING:
     from segradius.evaluation import AttackPlan
@@ -23,7 +27,9 @@ class AttackOptions:
     Args:
         attack: Attacks, commas between them; cr_ before any name guides it by the certified radius. See segradius list
             attacks, which tells the black-box ones from the others. Default: pgd,cr_pgd; of a target
-            local_pbgd,local_search.
+            local_pbgd,local_search. With plan: labels in it. Default: all.
+        plan: YAML file with attacks by label, each a mapping of attack: NAME and options of its own, under attacks;
+            beside it norm and eps. Its options go before those given here, save LABEL.NAME=value in options.
         norm: Norms, of l1, l2, linf; by default those that eps names, or else l2.
         eps: Budget for images in [0, 1], over all values of an image: 1.5, or per norm and several at once,
             l2=0.5,1.5,linf=4/255. Default: the paper's l1=750,l2=1.5,linf=0.006, or l1=10000,l2=10,linf=0.05 if all
@@ -48,6 +54,7 @@ class AttackOptions:
     """
 
     attack: Names | None = None
+    plan: str | None = None
     norm: Names | None = None
     eps: Pairs | None = None
     steps: int | None = None
@@ -78,16 +85,51 @@ class AttackOptions:
         from segradius.attacks import default_eps
         from segradius.evaluation import make_plans
 
-        names = text.names(self.attack or default)
-        return make_plans(names, budgets(self.norm, self.eps, default_eps(names)), self._given())
+        if self.plan is None:
+            names = text.names(self.attack or default)
+            return make_plans(names, budgets(self.norm, self.eps, default_eps(names)), self._given())
+        variants, norm, eps = read_plan(self.plan, text.names(self.attack or []))
+        if self.norm is not None or any(key for key, _ in text.pairs(self.eps or [])):
+            norm, eps = self.norm, self.eps
+        elif self.eps is not None:
+            eps = self.eps
+        usual = default_eps([own["attack"] for own in variants.values()])
+        return make_plans(variants, budgets(norm, eps, usual), self._given())
 
     def _given(self) -> Mapping[str, Any]:
         """Options of attacks by name; None for those that were not given."""
-        apart = ("attack", "norm", "eps", "options", "aim")
+        apart = ("attack", "plan", "norm", "eps", "options", "aim")
         named = {name: value for name, value in vars(self).items() if name not in apart}
         for name in ("alpha", "gamma"):
             named[name] = None if named[name] is None else text.value_of(str(named[name]))
         return named | {"marks": text.counts(self.marks)} | text.options(self.options)
+
+
+def read_plan(path: str, labels: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], Names | None, Pairs | None]:
+    """Variants of attacks by label, norms and budgets, from a YAML file as ``--plan`` takes it.
+
+    Args:
+        path: The file.
+        labels: Which of its attacks, in this order; all by default.
+
+    Raises:
+        InputError: It cannot be read, has an unknown key, an attack without a name or no attack of such a label.
+    """
+    try:
+        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"the plan {path} cannot be read: {error}") from error
+    attacks = given.get("attacks") if isinstance(given, dict) else None
+    if not isinstance(attacks, dict) or not attacks:
+        raise InputError(f"{path}: expected attacks: {{LABEL: {{attack: NAME, OPTION: VALUE}}}}, and norm and eps")
+    text.refuse_unknown(f"key of {path}", given, ("norm", "eps", "attacks"))
+    text.refuse_unknown(f"label of {path}", labels, map(str, attacks))
+    variants = {}
+    for label, own in attacks.items():
+        if not isinstance(own, dict) or not isinstance(own.get("attack"), str):
+            raise InputError(f"{path}: {label} is {own!r}; expected {{attack: NAME, OPTION: VALUE}}")
+        variants[str(label)] = {o: text.value_of(v) if isinstance(v, str) else v for o, v in own.items()}
+    return {label: variants[label] for label in labels or variants}, given.get("norm"), given.get("eps")
 
 
 #: Where the report goes unless said otherwise.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from segradius.attacks.make import attack_options, make_attack
 from segradius.core.contracts import Model, Seen
 from segradius.core.errors import InputError, unknown_name
 from segradius.core.randomness import Randomness
+from segradius.core.text import refuse_unknown
 from segradius.data.sample import Classes, SegmentationData, class_counts
 from segradius.evaluation.batch import Batch, Bench, is_priced, judge
 from segradius.evaluation.store import ImageResult, Kept, Rows
@@ -42,12 +44,23 @@ class AttackPlan:
         norm: ``"l1"``, ``"l2"`` or ``"linf"``.
         eps: Budget ε > 0, in the unit of images in [0, 1], over all 3·H·W values.
         options: Options of the attack, defaults included where they are known.
+        label: What it is called in tables, apart from the same attack with other options; the name unless given. It
+            changes no number.
     """
 
     name: str
     norm: str
     eps: float
     options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or self.name)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What determines its numbers."""
+        return {name: value for name, value in asdict(self).items() if name != "label"}
 
     @property
     def threat(self) -> tuple[str, float]:
@@ -98,12 +111,12 @@ class Attacking:
     @property
     def described(self) -> Mapping[str, Any]:
         """What determines its numbers, beside model, data and seed."""
-        return {"attack": asdict(self.plan), "target": self.aim}
+        return {"attack": self.plan.described, "target": self.aim}
 
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.plan.name} {self.plan.norm} ε={self.plan.eps:.4g}"
+        return f"{self.plan.label} {self.plan.norm} ε={self.plan.eps:.4g}"
 
     @property
     def attack(self) -> Attack:
@@ -169,18 +182,22 @@ def _target(aim: str | None, batch: Batch, bench: Bench) -> Tensor | None:
 
 
 def make_plans(
-    names: Sequence[str], budgets: Sequence[tuple[str, float]], options: Mapping[str, Any] | None = None
+    names: Sequence[str] | Mapping[str, Mapping[str, Any]],
+    budgets: Sequence[tuple[str, float]],
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[AttackPlan, ...]:
     """Every attack in every threat model, each with those of ``options`` that it takes, and its defaults for the rest.
 
     Args:
-        names: Attacks.
+        names: Attacks; or variants of attacks by label, the attack's name under ``attack`` and options of its own
+            beside it, which go before ``options``.
         budgets: Pairs of norm and ε.
         options: Options by name, or by attack and name as in ``sea.steps``: for that attack and its ``cr_`` form alone,
-            before those for all. None values are as if not given.
+            before those for all. Of a variant, by its label alone. None values are as if not given.
 
     Raises:
-        InputError: For an unknown attack or norm, an option that none of the attacks takes, or a bad value.
+        InputError: For an unknown attack or norm, an option that none of the attacks takes, a bad value, or two
+            variants that are the same.
 
     Example:
         >>> plain, guided = make_plans(["pgd", "cr_pgd"], [("l2", 1.5)], {"samples": 4, "steps": 10})
@@ -188,17 +205,26 @@ def make_plans(
         (10, 4, False)
         >>> [plan.options["steps"] for plan in make_plans(["pgd", "sea"], [("l2", 1.5)], {"steps": 9, "sea.steps": 99})]
         [9, 99]
+        >>> variants = {"short": {"attack": "pgd", "steps": 5}, "default": {"attack": "pgd"}}
+        >>> [(plan.label, plan.options["steps"]) for plan in make_plans(variants, [("l2", 1.5)], {"steps": 9})]
+        [('short', 5), ('default', 9)]
     """
     given = {name: value for name, value in (options or {}).items() if value is not None}
-    takes = {name: _defaults(name) for name in dict.fromkeys(names)}
+    variants = names if isinstance(names, Mapping) else {name: {"attack": name} for name in names}
+    takes = {label: _defaults(own["attack"]) for label, own in variants.items()}
     _check_taken(given, takes)
+    for label, own in variants.items():
+        refuse_unknown(f"option of {label}", own.keys() - {"attack"}, takes[label])
     plans = tuple(
-        AttackPlan(name, norm, eps, known | _for_attack(name, given, known))
+        AttackPlan(own["attack"], norm, eps, takes[label] | _for_attack(label, given, takes[label], own), label)
         for norm, eps in dict.fromkeys(budgets)
-        for name, known in takes.items()
+        for label, own in variants.items()
     )
-    for plan in plans:
+    for k, plan in enumerate(plans):
         make_attack(plan.name, norm=plan.norm, eps=plan.eps, **plan.options)
+        for other in plans[:k]:
+            if other.described == plan.described:
+                raise InputError(f"{other.label} and {plan.label} are the same attack with the same options")
     return plans
 
 
@@ -228,12 +254,15 @@ def _check_taken(given: Mapping[str, Any], takes: Mapping[str, Mapping[str, Any]
             raise InputError(f"none of the attacks {', '.join(takes)} takes {option!r}: {error}")
 
 
-def _for_attack(name: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The given options that an attack takes; those for it alone go before those for all."""
+def _for_attack(
+    label: str, given: Mapping[str, Any], known: Mapping[str, Any], own: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The given options that an attack takes; its own go before those for all, and those by its label before these."""
     found = {option: value for option, value in given.items() if option in known}
-    for prefix in dict.fromkeys((name.removeprefix("cr_"), name)):
-        own = {option.removeprefix(f"{prefix}."): value for option, value in given.items()}
-        found |= {o: v for o, v in own.items() if o in known and f"{prefix}.{o}" in given}
+    found |= {option: value for option, value in own.items() if option in known}
+    for prefix in dict.fromkeys((label.removeprefix("cr_"), label)):
+        named = {option.removeprefix(f"{prefix}."): value for option, value in given.items()}
+        found |= {o: v for o, v in named.items() if o in known and f"{prefix}.{o}" in given}
     return found
 
 

@@ -60,7 +60,7 @@ class Row:
     """One attack in one threat model over all images; for the unattacked images norm, eps and sanity are None.
 
     Args:
-        name: ``"clean"``, the attack, or ``"worst of K"``: for each image whichever of K attacks did worst.
+        name: ``"clean"``, the attack by its label, or ``"worst of K"``: for each image whichever of K did worst.
         norm: Norm of the threat model.
         eps: Its budget.
         images: Images behind the figures.
@@ -161,7 +161,7 @@ def _row(outcome: Outcome) -> Row:
     attacked = plan.name != CLEAN
     own, *members = outcome.alternatives(list(outcome.results))
     return _filled(
-        plan.name,
+        plan.label,
         plan if attacked else None,
         results,
         outcome.invalid,
@@ -228,9 +228,9 @@ def _filled(
 
 def _comparisons(outcomes: Sequence[Outcome]) -> Iterator[Comparison]:
     """Each ``cr_X`` against X, and every attack against the references, PGD and PBGD, within a threat model."""
-    by_name = {(outcome.plan.name, *outcome.plan.threat): outcome for outcome in outcomes}
+    by_name = {(outcome.plan.label, *outcome.plan.threat): outcome for outcome in outcomes}
     for outcome in outcomes:
-        name = outcome.plan.name
+        name = outcome.plan.label
         for against in dict.fromkeys((name.removeprefix("cr_"), *references())):
             other = by_name.get((against, *outcome.plan.threat))
             if other is not None and against != name:
@@ -292,7 +292,7 @@ def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> s
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     clean = [(CLEAN, "", "", CLEAN)]
-    plans = [(plan.name, plan.norm, plan.eps, experiment.key(plan)) for plan in experiment.attacks]
+    plans = [(plan.label, plan.norm, plan.eps, experiment.key(plan)) for plan in experiment.attacks]
     for name, norm, eps, key in clean + plans:
         stored = store.results(key)
         writer.writerows([name, norm, eps, *_line(stored[image])] for image in ids if image in stored)
@@ -302,7 +302,7 @@ def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> s
 def traces_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str | None:
     """The trace of every image under every black-box attack; None where there is none."""
     found = [
-        ((plan.name, plan.norm, plan.eps, image), traces[image])
+        ((plan.label, plan.norm, plan.eps, image), traces[image])
         for plan in experiment.attacks
         if (traces := store.traces(experiment.key(plan)))
         for image in ids

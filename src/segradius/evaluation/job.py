@@ -200,8 +200,10 @@ class Experiment:
 
     def as_dict(self) -> dict[str, Any]:
         """The experiment as plain numbers, strings, lists and dicts."""
-        attacks = {"attacks": plain([asdict(plan) for plan in self.attacks])}
-        return described(self.model, self.data) | attacks | {"target": self.target, "seed": self.seed}
+        labelled = [{} if plan.label == plan.name else {"label": plan.label} for plan in self.attacks]
+        attacks = [plan.described | label for plan, label in zip(self.attacks, labelled, strict=True)]
+        more = {"attacks": plain(attacks), "target": self.target, "seed": self.seed}
+        return described(self.model, self.data) | more
 
     @property
     def identity(self) -> str:
@@ -236,7 +238,8 @@ class Experiment:
             return "that of segradius certify"
         if differing := conflict(mine, theirs):
             return differing
-        dropped = [attack for attack in before if attack not in attacks]
+        kept = [_unlabelled(attack) for attack in attacks]
+        dropped = [attack for attack in before if _unlabelled(attack) not in kept]
         return f"the earlier run also has {_title(dropped[0])}" if dropped else None
 
 
@@ -247,8 +250,12 @@ def described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
     return {"model": chosen, "data": plain(asdict(data))}
 
 
+def _unlabelled(attack: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attack.items() if name != "label"}
+
+
 def _title(attack: Mapping[str, Any]) -> str:
-    return f"{attack['name']} ({attack['norm']}, ε = {attack['eps']:g})"
+    return f"{attack.get('label', attack['name'])} ({attack['norm']}, ε = {attack['eps']:g})"
 
 
 def plain(value: Any) -> Any:

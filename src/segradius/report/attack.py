@@ -229,7 +229,7 @@ def _files(
     markdown = "\n\n".join(cells.markdown() for cells in tables(summary))
     yield "table.md", "\n\n".join([markdown, *notes(summary)]) + "\n"
     parts = {
-        f"{task.plan.name} {task.plan.norm} {task.plan.eps:g}": str(task.attack)
+        f"{task.plan.label} {task.plan.norm} {task.plan.eps:g}": str(task.attack)
         for task in map(_attack, experiment.jobs)
     }
     yield "results.json", results_json(experiment, summary, parts, {**facts, "picture": looks.by_purpose()})
@@ -267,7 +267,7 @@ def _curve(run: Run[Experiment], job: Job, store: Store) -> Curve | None:
     targeted = run.experiment.target is not None
     before = tuple(_share_left(clean[image], targeted) for image in ids)
     task = _attack(job)
-    return Curve(task.plan.name, task.total_steps, before, tuple(traces[image] for image in ids))
+    return Curve(task.plan.label, task.total_steps, before, tuple(traces[image] for image in ids))
 
 
 def _share_left(clean: ImageResult, targeted: bool) -> float:
@@ -290,7 +290,7 @@ def _shown(run: Run[Experiment], jobs: Sequence[Job], store: Store, sample: Samp
     for job in jobs:
         adversarial = store.example(job.key, sample.id)
         assert adversarial is not None
-        attacks.append(Attacked(_attack(job).plan.name, adversarial, seen(job.key, adversarial)))
+        attacks.append(Attacked(_attack(job).plan.label, adversarial, seen(job.key, adversarial)))
     return Shown(sample.id, sample.image, sample.label, prediction, _radius(run, sample, looks), tuple(attacks))
 
 
