@@ -113,6 +113,13 @@ def test_a_plug_in_is_imported_by_its_entry_point_once(monkeypatch, tmp_path):
     del sys.modules["plugged_numbers"]
 
 
+def test_a_plug_in_that_cannot_be_imported_is_named(monkeypatch):
+    numbers: Registry[int] = Registry("number")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("mine", "no_such_module", group)])
+    with pytest.raises(InputError, match="the plug-in mine = no_such_module cannot be imported: No module named"):
+        list(numbers)
+
+
 def test_a_name_is_taken_once_built_in_or_plugged_in(shapes):
     assert "square" in shapes
     with pytest.raises(InputError, match="the shape name 'square' is taken already"):

@@ -105,4 +105,7 @@ class Registry(Generic[T]):
             for found in pkgutil.iter_modules(importlib.import_module(self.room).__path__):
                 importlib.import_module(f"{self.room}.{found.name}")
         for plugin in entry_points(group=PLUGINS):
-            plugin.load()
+            try:
+                plugin.load()
+            except ImportError as error:
+                raise InputError(f"the plug-in {plugin.name} = {plugin.value} cannot be imported: {error}") from error

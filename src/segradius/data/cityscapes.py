@@ -13,7 +13,7 @@ from segradius.data.sample import DATA, Classes
 # torchvision keeps the benchmark's table of labels but hands out the raw labelIds, of which 15 are no class.
 _TRAINED = sorted((c for c in Cityscapes.classes if 0 <= c.train_id < 19), key=lambda c: c.train_id)
 CITYSCAPES = Classes(tuple(c.name for c in _TRAINED), tuple(c.color for c in _TRAINED))
-_KEY = MaskKey(tuple((c.id, c.train_id if 0 <= c.train_id < 19 else 255) for c in Cityscapes.classes if c.id >= 0))
+KEY = MaskKey(tuple((c.id, c.train_id if 0 <= c.train_id < 19 else 255) for c in Cityscapes.classes if c.id >= 0))
 
 
 @DATA.register("cityscapes")
@@ -33,7 +33,7 @@ def cityscapes(path: str, split: str | None = None) -> PairedFiles:
         raise unknown_name("cityscapes split", split, sub_folders(root / "leftImg8bit"))
     images = _by_name(list_files(root, f"leftImg8bit/{split}/*/*_leftImg8bit.png"))
     masks = _by_name(list_files(root, f"gtFine/{split}/*/*_gtFine_labelIds.png"))
-    return PairedFiles(f"cityscapes/{split}", CITYSCAPES, _KEY, paired(f"cityscapes/{split}", images, masks))
+    return PairedFiles(f"cityscapes/{split}", CITYSCAPES, KEY, paired(f"cityscapes/{split}", images, masks))
 
 
 def _by_name(files: dict[str, Path]) -> dict[str, Path]:

@@ -39,7 +39,7 @@ class ScoreLoss(Loss, Protocol):
         ...
 
 
-LOSSES: Registry[type[Loss]] = Registry("loss")
+LOSSES: Registry[type[Loss]] = Registry("loss", "segradius.objectives")
 
 #: Losses that white-box attacks cannot use.
 WITHOUT_GRADIENT = frozenset({"wrong"})

@@ -31,7 +31,7 @@ class Weighting(Protocol):
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.I).fullmatch
 
-WEIGHTINGS: Registry[type[Weighting]] = Registry("weighting")
+WEIGHTINGS: Registry[type[Weighting]] = Registry("weighting", "segradius.objectives")
 
 
 @WEIGHTINGS.register("uniform")
