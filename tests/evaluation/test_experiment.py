@@ -47,7 +47,7 @@ def test_other_attacks_and_the_number_of_images_do_not_change_the_key():
     "other",
     [
         replace(ONE, seed=8),
-        replace(ONE, target="road"),
+        replace(ONE, aim="road"),
         replace(ONE, model=replace(ONE.model, fingerprint="g")),
         replace(ONE, data=replace(ONE.data, size=(2, 2))),
         replace(ONE, data=replace(ONE.data, split="val")),

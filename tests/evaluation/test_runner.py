@@ -188,7 +188,7 @@ def test_probabilities_are_refused_before_work(data):
 
 
 def test_a_targeted_attack_counts_the_pixels_that_have_the_target(data, model):
-    experiment = replace(EXPERIMENT, target="bright")
+    experiment = replace(EXPERIMENT, aim="bright")
     with Store(":memory:") as store:
         run(data, model, store, experiment)
         fgsm = store.results(experiment.key(experiment.attacks[0]))["image 0"]

@@ -1,6 +1,5 @@
 from .attack import AttackPlan as AttackPlan
 from .attack import make_plans as make_plans
-from .attack import make_target as make_target
 from .attack import with_class_weights as with_class_weights
 from .attack_summary import Comparison as Comparison
 from .attack_summary import Row as Row
@@ -10,8 +9,6 @@ from .attack_summary import per_image_csv as per_image_csv
 from .attack_summary import results_json as results_json
 from .attack_summary import summarise as summarise
 from .attack_summary import traces_csv as traces_csv
-from .batch import check_classes as check_classes
-from .batch import class_names as class_names
 from .batch import fault as fault
 from .batch import judge as judge
 from .batch import usable as usable
@@ -19,9 +16,6 @@ from .certify import Certification as Certification
 from .certify_summary import CertifiedRow as CertifiedRow
 from .certify_summary import CertifiedSummary as CertifiedSummary
 from .certify_summary import certificates as certificates
-from .certify_summary import certified_csv as certified_csv
-from .certify_summary import certified_json as certified_json
-from .certify_summary import summarise_certified as summarise_certified
 from .crosscheck import CrossChecking as CrossChecking
 from .crosscheck import check_rows as check_rows
 from .executors import InProcess as InProcess

@@ -195,14 +195,14 @@ class Experiment:
     model: ModelChoice
     data: DataChoice
     attacks: tuple[AttackPlan, ...]
-    target: str | None = None
+    aim: str | None = None
     seed: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The experiment as plain numbers, strings, lists and dicts."""
         labelled = [{} if plan.label == plan.name else {"label": plan.label} for plan in self.attacks]
         attacks = [plan.described | label for plan, label in zip(self.attacks, labelled, strict=True)]
-        more = {"attacks": plain(attacks), "target": self.target, "seed": self.seed}
+        more = {"attacks": plain(attacks), "target": self.aim, "seed": self.seed}
         return described(self.model, self.data) | more
 
     @property
@@ -213,16 +213,16 @@ class Experiment:
     @property
     def clean(self) -> Clean:
         """What comes first."""
-        return Clean(self.target)
+        return Clean(self.aim)
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """One for each attack."""
-        return tuple(Job(self.model, self.data, Attacking(plan, self.target), self.seed) for plan in self.attacks)
+        return tuple(Job(self.model, self.data, Attacking(plan, self.aim), self.seed) for plan in self.attacks)
 
     def key(self, plan: AttackPlan) -> str:
         """Of the job of an attack."""
-        return Job(self.model, self.data, Attacking(plan, self.target), self.seed).key
+        return Job(self.model, self.data, Attacking(plan, self.aim), self.seed).key
 
     def extends(self, earlier: Mapping[str, Any]) -> str | None:
         """What stands in the way of adding this experiment to an earlier one; None where nothing does.

@@ -227,12 +227,8 @@ class Store:
         rows = self._rows("SELECT image, trace FROM traces WHERE attack = ?", attack)
         return {image: unpack(trace) for image, trace in rows}
 
-    def records(self, attack: str) -> dict[str, bytes]:
-        """What else ``attack`` kept of images, packed, by id."""
-        return dict(self._rows("SELECT image, record FROM records WHERE attack = ?", attack))
-
     def record(self, attack: str, image: str) -> bytes | None:
-        """The same of one image; None where there is none."""
+        """What else ``attack`` kept of an image, packed; None where there is nothing."""
         rows = self._rows("SELECT record FROM records WHERE attack = ? AND image = ?", attack, image)
         return bytes(rows[0][0]) if rows else None
 

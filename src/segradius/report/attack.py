@@ -222,7 +222,7 @@ def _files(
             yield f"figure{name}.png", draw(shown, run.data.classes, title)
         if drawn := curves(run, mine, store):
             heading = f"{title}, {len(drawn[0].traces)} images"
-            yield f"curve{name}.png", draw_curves(drawn, heading, targeted=experiment.target is not None)
+            yield f"curve{name}.png", draw_curves(drawn, heading, targeted=experiment.aim is not None)
     yield "per_image.csv", per_image_csv(experiment, store, ids)
     if (traces := traces_csv(experiment, store, ids)) is not None:
         yield "trace.csv", traces
@@ -264,7 +264,7 @@ def _curve(run: Run[Experiment], job: Job, store: Store) -> Curve | None:
     ids = [image for image in run.data.ids if image in traces and image in clean and results[image].valid]
     if not ids:
         return None
-    targeted = run.experiment.target is not None
+    targeted = run.experiment.aim is not None
     before = tuple(_share_left(clean[image], targeted) for image in ids)
     task = _attack(job)
     return Curve(task.plan.label, task.total_steps, before, tuple(traces[image] for image in ids))
