@@ -49,7 +49,7 @@ REFERENCES = ("smoothing", "slope", "PGD")
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(sr.objectives.Weighting):
     """Pixel weights that were computed before the attack, (N, H, W)."""
 
     weights: Tensor

@@ -344,9 +344,8 @@ def test_bad_options_are_refused_by_name(options: dict[str, Any], message: str) 
 
 
 def test_cospgd_weights_are_refused_as_they_need_all_scores() -> None:
-    images, labels = batch()
-    with pytest.raises(InputError, match="needs the scores of all classes"):
-        made("pbgd", "l2", weighting="cospgd")(target(), images, labels)
+    with pytest.raises(InputError, match="the weighting 'cospgd' needs logits"):
+        made("pbgd", "l2", weighting="cospgd")
 
 
 def test_logits_in_the_place_of_scores_are_noticed() -> None:

@@ -16,7 +16,6 @@ from segradius.core.errors import InputError
 from segradius.objectives.losses import (
     LOSSES,
     SCORE_FLOOR,
-    WITHOUT_GRADIENT,
     CrossEntropy,
     DifferenceOfLogitsRatio,
     ExpectedFlips,
@@ -28,7 +27,7 @@ from segradius.objectives.losses import (
 )
 from segradius.radius.gaussian import normal_quantile, signed_radius
 
-SMOOTH = sorted({*LOSSES} - WITHOUT_GRADIENT)
+SMOOTH = [name for name in LOSSES if LOSSES[name].differentiable]
 
 
 def logits_and_labels(seed: int = 0, classes: int = 5, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -147,8 +147,7 @@ def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str
         weighting: Name of the weighting.
     """
     goal = objective(loss, weighting)
-    annealed = isinstance(goal.loss, ExpectedFlips)
-    return adaptive(replace(goal, track=CrossEntropy() if annealed else goal.loss), threat, settings, 100)
+    return adaptive(replace(goal, track=CrossEntropy() if goal.loss.annealed else goal.loss), threat, settings, 100)
 
 
 @white_box("flip_apgd", fixed=("alpha", "sparse"))

@@ -9,12 +9,14 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from segradius.core.contracts import LABELS_ALONE, LOGITS, Journal, Model, ScoreModel
+from segradius.core.contracts import LOGITS, Journal, Model, Offering, ScoreModel
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
 from segradius.objectives.goal import Goal, one_class
+from segradius.objectives.losses import losses_for
+from segradius.objectives.objective import Objective
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -178,13 +180,15 @@ class Attack:
         """Steps that one call reports to ``progress``."""
         return self.method.total_steps
 
-    def check_model(self, model: object) -> None:
-        """Raise `InputError` unless a model, or a target, offers what this attack needs."""
+    def check_model(self, model: Offering) -> None:
+        """Raise `InputError` unless a model, or a target, offers what this attack needs; nothing is asked of it."""
         offers = getattr(model, "offers", None)
         if offers is None:
             raise InputError(f"a {type(model).__name__} must be wrapped first: attack(segradius.wrap(network), …)")
         if not self.method.needs <= offers:
             raise _lacking(self.name, self.method, model, offers)
+        for objective in parts(self.method, Objective):
+            objective.check_classes(model.num_classes)
 
     def __call__(
         self,
@@ -245,14 +249,15 @@ class Attack:
 
 
 def _lacking(name: str, method: Method, model: object, offers: frozenset[str]) -> InputError:
-    if offers == LABELS_ALONE and LOGITS not in method.needs:
+    if LOGITS not in method.needs:
+        losses = " or ".join(losses_for(offers))
         return InputError(
-            f"{name} looks at scores, and the target returns labels only: give simba, square or local_search "
-            "the loss wrong (--options loss=wrong)"
+            f"{name} looks at scores, and the target returns labels only: give the attack the loss {losses} "
+            f"(--options loss={losses})"
         )
     return InputError(
         f"{name} needs the gradients of the model, and {getattr(model, 'name', type(model).__name__)} gives scores "
-        "only: choose a black-box attack, local_pbgd say"
+        f"only: choose a black-box attack, {', '.join(BLACK_BOX)}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from segradius.attacks.base import Method, Result, Task
 from segradius.attacks.loop import Incumbent, Observation, Room, StepSize, judge, observe
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import PAPER_STEPS, Settings
-from segradius.core.contracts import Model
+from segradius.core.contracts import LOGITS, Model
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.objectives.losses import Margin
@@ -44,14 +44,11 @@ class DagAlgorithm3:
     gamma: float = 0.5
     first: Literal["uniform", "zero"] = "uniform"
 
+    needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
+
     def __post_init__(self) -> None:
         if not isinstance(self.threat.norm, Linf):
             raise InputError(f"dag_alg3 is defined for linf only (Algorithm 3), got {self.threat.norm.name}")
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Gradients."""
-        return frozenset({"logits"})
 
     @property
     def total_steps(self) -> int:

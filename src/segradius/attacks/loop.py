@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from segradius.attacks.base import Result, Task, choose
-from segradius.core.contracts import Model
-from segradius.core.errors import InputError
+from segradius.core.contracts import LOGITS, Model
+from segradius.core.errors import InputError, at_least, one_of, positive
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import are_probabilities, predict
 from segradius.objectives.goal import Goal
@@ -134,18 +134,13 @@ class Iterative:
     start: Literal["zero", "uniform"] = "zero"
     keep: Literal["best", "last"] = "best"
 
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"steps must be at least 1, got {self.steps}")
-        if self.start not in ("zero", "uniform"):
-            raise InputError(f"start must be 'zero' or 'uniform', got {self.start!r}")
-        if self.keep not in ("best", "last"):
-            raise InputError(f"keep must be 'best' or 'last', got {self.keep!r}")
+    needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """Gradients."""
-        return frozenset({"logits"})
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        one_of(("zero", "uniform"), start=self.start)
+        one_of(("best", "last"), keep=self.keep)
+        self.objective.loss.check_gradient()
 
     @property
     def total_steps(self) -> int:
@@ -258,8 +253,8 @@ class StepSize:
     per_eps: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.alpha is not None and not self.alpha > 0:
-            raise InputError(f"alpha must be positive, got {self.alpha}")
+        if self.alpha is not None:
+            positive(alpha=self.alpha)
 
     def of(self, room: Room) -> Tensor:
         """Length for each image, (N, 1, 1, 1)."""

@@ -15,7 +15,7 @@ from segradius.attacks.base import Result, Task
 from segradius.attacks.loop import Room
 from segradius.attacks.snapshot import Snapshot, Verdict
 from segradius.attacks.strategy import Strategy, Turn
-from segradius.core.contracts import LABELS, SCORES, ScoreModel
+from segradius.core.contracts import ScoreModel
 from segradius.core.errors import InputError, at_least, one_of, within
 from segradius.core.prediction import outside_unit
 from segradius.gradients.estimator import Stack
@@ -64,19 +64,15 @@ class Queried:
         within("[0, 1)", memory=self.memory)
         one_of(("best", "last"), keep=self.keep)
         at_least(0, judge_every=self.judge_every)
-        if not hasattr(self.objective.loss, "of_scores"):
-            raise InputError(
-                f"the loss {type(self.objective.loss).__name__} needs logits; scores give ce, js, margin, hinge, flips "
-                "and wrong"
-            )
+        self.objective.check_scores()
         least = self.strategy.per_round + self.radius_queries(0) + 1
         if self.queries < least:
             raise InputError(f"queries is {self.queries}; one round and a verdict take {least}")
 
     @property
     def needs(self) -> frozenset[str]:
-        """Scores, or labels if the loss makes do with those."""
-        return frozenset({LABELS if type(self.objective.loss).__name__ == "Wrong" else SCORES})
+        """Scores, or labels if loss and weights make do with those."""
+        return self.objective.needs
 
     @property
     def total_steps(self) -> int:

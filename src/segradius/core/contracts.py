@@ -27,11 +27,16 @@ LABELS_ALONE = frozenset({LABELS})
 
 
 class Offering(Protocol):
-    """Whatever says what can be asked of it."""
+    """Whatever tells classes apart and says what can be asked of it."""
 
     @property
     def offers(self) -> frozenset[str]:
         """Of `LOGITS`, `SCORES` and `LABELS`."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
         ...
 
 
@@ -46,11 +51,6 @@ class LogitModel(Protocol):
 class Model(LogitModel, Offering, Protocol):
     """What a white-box attack needs of a model; `segradius.wrap` gives it."""
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        ...
-
     def frozen(self) -> AbstractContextManager[object]:
         """Context in which the network is in evaluation mode with frozen parameters, and left as found."""
         ...
@@ -58,11 +58,6 @@ class Model(LogitModel, Offering, Protocol):
 
 class ScoreModel(Offering, Protocol):
     """What a black-box attack needs of a model; see `segradius.targets`."""
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        ...
 
     def scores(self, images: Tensor) -> Tensor:
         """Class probabilities (N, C, H, W) of images (N, 3, H, W) in [0, 1], without gradient."""
@@ -73,22 +68,12 @@ class ScoreModel(Offering, Protocol):
         ...
 
 
-class Seen(Protocol):
+class Seen(Offering, Protocol):
     """What is evaluated: a network here, or a target; it has ``logits`` or ``scores``, as it ``offers``."""
 
     @property
     def name(self) -> str:
         """What reports call it."""
-        ...
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        ...
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """Of `LOGITS`, `SCORES` and `LABELS`."""
         ...
 
     @property

@@ -67,6 +67,11 @@ class Registry(Generic[T]):
         _ = self[name]
         return self._facts[name]
 
+    def name_of(self, thing: object) -> str:
+        """The name of a registered thing, or of what it is an instance of; else that of its type."""
+        kind = type(thing)
+        return next((name for name, known in self._things.items() if known in (thing, kind)), kind.__name__)
+
     def __getitem__(self, name: str) -> T:
         if name not in self:
             raise unknown_name(self.kind, name, self)

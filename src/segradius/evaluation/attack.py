@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from segradius.attacks.base import Attack, Result
 from segradius.attacks.make import attack_options, make_attack
-from segradius.core.contracts import Model, Seen
+from segradius.core.contracts import LOGITS, Model, Seen
 from segradius.core.errors import InputError, unknown_name
 from segradius.core.randomness import Randomness
 from segradius.core.text import refuse_unknown
@@ -136,7 +136,7 @@ class Attacking:
     @property
     def asks(self) -> bool:
         """Whether it is a black-box attack, whose steps are queries."""
-        return "scores" in self.attack.method.needs
+        return LOGITS not in self.attack.method.needs
 
     def check(self, model: Seen) -> None:
         """Raise `InputError` unless the model offers what the attack needs."""

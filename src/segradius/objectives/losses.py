@@ -11,28 +11,64 @@ Those that depend on the probability of the label and of the strongest other cla
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone knows)
 from torch import Tensor
 
+from segradius.core.contracts import LABELS, LOGITS, SCORES
 from segradius.core.errors import InputError
 from segradius.core.registry import Registry
 from segradius.radius.gaussian import signed_radius
 
 
 class Loss(Protocol):
-    """A per-pixel loss."""
+    """A per-pixel loss: a frozen dataclass with this base, which says what is otherwise than here."""
+
+    #: What of a model's answers it is computed from.
+    needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
+    #: Whether it has a gradient to follow.
+    differentiable: ClassVar[bool] = True
+    #: Whether it changes as the attack runs, so that its values of different steps cannot be compared.
+    annealed: ClassVar[bool] = False
+    #: Classes that the model must have.
+    least_classes: ClassVar[int] = 2
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         """Loss of each pixel, (N, H, W)."""
         ...
 
+    def check_classes(self, classes: int) -> None:
+        """Raise `InputError` unless a model with this many classes will do."""
+        if classes < self.least_classes:
+            raise InputError(
+                f"the loss {LOSSES.name_of(self)!r} needs at least {self.least_classes} classes, the model has "
+                f"{classes}: use {_those(lambda loss: loss.least_classes <= classes)}"
+            )
+
+    def check_gradient(self) -> None:
+        """Raise `InputError` unless it has a gradient."""
+        if not self.differentiable:
+            raise InputError(
+                f"the loss {LOSSES.name_of(self)!r} has no gradient: it is for black-box attacks; a gradient is in "
+                f"{_those(lambda loss: loss.differentiable)}"
+            )
+
+    def check_scores(self) -> None:
+        """Raise `InputError` if scores are not enough."""
+        if LOGITS in self.needs:
+            raise InputError(
+                f"the loss {LOSSES.name_of(self)!r} needs logits; scores give {_those(lambda o: LOGITS not in o.needs)}"
+            )
+
 
 class ScoreLoss(Loss, Protocol):
     """A loss that can be computed from two scores of each pixel."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({SCORES})
 
     def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
         """Loss from the probability of the label and the largest of the others, any one shape."""
@@ -41,16 +77,13 @@ class ScoreLoss(Loss, Protocol):
 
 LOSSES: Registry[type[Loss]] = Registry("loss", "segradius.objectives")
 
-#: Losses that white-box attacks cannot use.
-WITHOUT_GRADIENT = frozenset({"wrong"})
-
 #: Scores below it count as this much: rounded or left-out scores are 0, and log 0 is no loss.
 SCORE_FLOOR = 1e-6
 
 
 @LOSSES.register("ce")
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(ScoreLoss):
     """Cross-entropy −log p_y, the paper's attack loss (Eq. 1).
 
     Example:
@@ -69,7 +102,7 @@ class CrossEntropy:
 
 @LOSSES.register("js")
 @dataclass(frozen=True)
-class JensenShannon:
+class JensenShannon(ScoreLoss):
     """Jensen–Shannon divergence of the softmax from the one-hot label (Croce et al. 2024, SEA), in [0, log 2].
 
     With q one-hot it depends on p_y alone: log 2 + ½(p log p − (1 + p) log(1 + p)). That form has no log of a vanishing
@@ -91,7 +124,7 @@ class JensenShannon:
 
 @LOSSES.register("margin")
 @dataclass(frozen=True)
-class Margin:
+class Margin(ScoreLoss):
     """Difference of logits: max_{c≠y} z_c − z_y; positive exactly where the pixel is misclassified.
 
     Example:
@@ -110,7 +143,7 @@ class Margin:
 
 @LOSSES.register("hinge")
 @dataclass(frozen=True)
-class Hinge:
+class Hinge(ScoreLoss):
     """Margin capped at ``kappa``: a pixel misclassified by that margin stops pulling (Carlini and Wagner's hinge).
 
     Args:
@@ -134,7 +167,7 @@ class Hinge:
 
 @LOSSES.register("dlr")
 @dataclass(frozen=True)
-class DifferenceOfLogitsRatio:
+class DifferenceOfLogitsRatio(Loss):
     """Difference of logits ratio (Croce and Hein 2020): margin / (largest − third largest logit); needs C ≥ 3.
 
     Invariant to shift and scale of the logits.
@@ -146,16 +179,17 @@ class DifferenceOfLogitsRatio:
         (-0.5, -0.5)
     """
 
+    least_classes: ClassVar[int] = 3
+
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
-        if logits.shape[1] < 3:
-            raise InputError(f"the loss 'dlr' needs at least 3 classes, the model has {logits.shape[1]}: use 'margin'")
+        self.check_classes(logits.shape[1])
         top = logits.topk(3, dim=1).values
         return _margin(logits, labels) / (top[:, 0] - top[:, 2]).clamp_min(1e-12)
 
 
 @LOSSES.register("spherical")
 @dataclass(frozen=True)
-class Spherical:
+class Spherical(Loss):
     """Negative cosine of the logits with the one-hot label, −z_y / ‖z‖ (Halmosi et al. 2024), in [−1, 1].
 
     ``masked_spherical`` is this loss times the still-correct weighting, as every ``masked_…`` name is.
@@ -174,7 +208,7 @@ class Spherical:
 
 @LOSSES.register("flips")
 @dataclass(frozen=True)
-class ExpectedFlips:
+class ExpectedFlips(ScoreLoss):
     """Expected flips Φ(−r/τ), r the signed normalised radius; its sum is a smooth count of flipped pixels (Eq. 5).
 
     Φ(−r/τ) is the chance that a Gaussian step of scale τ towards the boundary is longer than the pixel's radius. The
@@ -191,6 +225,8 @@ class ExpectedFlips:
         >>> ExpectedFlips()(logits, labels).item()  # on the boundary, at any τ
         0.5
     """
+
+    annealed: ClassVar[bool] = True
 
     tau: float = 4.0
     tau_end: float = 0.5
@@ -213,7 +249,7 @@ class ExpectedFlips:
 
 @LOSSES.register("wrong")
 @dataclass(frozen=True)
-class Wrong:
+class Wrong(ScoreLoss):
     """1 where the label does not win, 0 where it does: the count of Eq. 5 itself, which has no gradient.
 
     For black-box attacks, on targets that return nothing but labels above all.
@@ -224,11 +260,29 @@ class Wrong:
         [1.0, 0.0]
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({LABELS})
+    differentiable: ClassVar[bool] = False
+
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
-        raise InputError("the loss 'wrong' has no gradient: it is for black-box attacks")
+        self.check_gradient()
+        return logits.argmax(1).ne(labels).to(logits.dtype)  # not reached
 
     def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
         return (rival > own).to(own.dtype)
+
+
+def losses_for(needs: frozenset[str]) -> list[str]:
+    """Names of the losses that make do with these answers.
+
+    Example:
+        >>> losses_for(frozenset({LABELS}))
+        ['wrong']
+    """
+    return [name for name in LOSSES if LOSSES[name].needs <= needs]
+
+
+def _those(fit: Callable[[type[Loss]], bool]) -> str:
+    return ", ".join(name for name in LOSSES if fit(LOSSES[name]))
 
 
 def _divergence(log_p: Tensor) -> Tensor:

@@ -32,6 +32,21 @@ class Objective:
     track: Loss | None = None
 
     @property
+    def needs(self) -> frozenset[str]:
+        """What of a model's answers loss and weights are computed from."""
+        return self.loss.needs | self.weighting.needs
+
+    def check_classes(self, classes: int) -> None:
+        """Raise `InputError` unless a model with this many classes will do."""
+        self.loss.check_classes(classes)
+        self.weighting.check_classes(classes)
+
+    def check_scores(self) -> None:
+        """Raise `InputError` if scores are not enough."""
+        self.loss.check_scores()
+        self.weighting.check_scores()
+
+    @property
     def tracks_another(self) -> bool:
         """Whether the tracked value is not that of the objective itself."""
         return self.track is not None and not (self.track == self.loss and isinstance(self.weighting, Uniform))

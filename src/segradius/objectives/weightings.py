@@ -6,15 +6,16 @@ certified radius keeps its weights between refreshes. Weights carry no gradient.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.contracts import LABELS_ALONE, LOGITS
+from segradius.core.errors import InputError, at_least, one_of, positive
 from segradius.core.registry import Registry
+from segradius.core.text import parse_call, refuse_unknown
 from segradius.objectives.goal import Goal
 from segradius.objectives.view import Smoothing, View
 from segradius.radius.clever import Ball
@@ -22,21 +23,34 @@ from segradius.radius.smoothing import normalised_radius
 
 
 class Weighting(Protocol):
-    """Weights of the pixels in one step."""
+    """Weights of the pixels in one step: a frozen dataclass with this base, which says what is otherwise than here."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What of a model's answers it looks at: the predicted class and its rival, as far as they are known."""
+        return LABELS_ALONE
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Weights (N, H, W) and the state of the next step; ``state`` is None in the first."""
         ...
 
+    def check_classes(self, classes: int) -> None:
+        """Raise `InputError` unless a model with this many classes will do."""
+        return
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.I).fullmatch
+    def check_scores(self) -> None:
+        """Raise `InputError` if scores are not enough."""
+        if LOGITS in self.needs:
+            enough = ", ".join(name for name in WEIGHTINGS if LOGITS not in WEIGHTINGS[name]().needs)
+            raise InputError(f"the weighting {WEIGHTINGS.name_of(self)!r} needs logits; scores give {enough}")
+
 
 WEIGHTINGS: Registry[type[Weighting]] = Registry("weighting", "segradius.objectives")
 
 
 @WEIGHTINGS.register("uniform")
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Weighting):
     """Weight 1 for every pixel: plain PGD."""
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
@@ -46,7 +60,7 @@ class Uniform:
 
 @WEIGHTINGS.register("cr")
 @dataclass(frozen=True)
-class CertifiedRadius:
+class CertifiedRadius(Weighting):
     """Certified radius (Eq. 10): w = 1 / (1 + exp(a·cr + b)), small radius, large weight.
 
     Args:
@@ -77,14 +91,12 @@ class CertifiedRadius:
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        if self.radius_unit not in ("normalised", "pixel"):
-            raise InputError(f"radius_unit must be 'normalised' or 'pixel', got {self.radius_unit!r}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise InputError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
-        if not self.sigma > 0:
-            raise InputError(f"sigma must be positive, got {self.sigma}")
-        if self.samples < 0 or (self.every is not None and self.every < 1):
-            raise InputError(f"samples must be ≥ 0 and every ≥ 1, got samples={self.samples}, every={self.every}")
+        one_of(("normalised", "pixel"), radius_unit=self.radius_unit)
+        one_of(("float32", "bfloat16"), precision=self.precision)
+        positive(sigma=self.sigma)
+        at_least(0, samples=self.samples)
+        if self.every is not None:
+            at_least(1, every=self.every)
 
     @property
     def interval(self) -> int:
@@ -111,7 +123,7 @@ class CertifiedRadius:
 
 @WEIGHTINGS.register("clever")
 @dataclass(frozen=True)
-class CleverRadius:
+class CleverRadius(Weighting):
     """CLEVER's radius (Weng et al. 2018) in the place of the certified one: w = 1 / (1 + exp(a·z + b)).
 
     z is the radius in units of half its mean over an image's counted pixels, so that a pixel of mean radius weighs ½
@@ -139,9 +151,10 @@ class CleverRadius:
     probes: int = 4
     every: int = 8
 
+    needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
+
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise InputError(f"every must be at least 1, got {self.every}")
+        at_least(1, every=self.every)
         _ = self.ball
 
     @property
@@ -164,7 +177,7 @@ class CleverRadius:
 
 @WEIGHTINGS.register("still_correct")
 @dataclass(frozen=True)
-class StillCorrect:
+class StillCorrect(Weighting):
     """Still-correct mask: 1 for pixels that are not fooled yet, 0 for the others (SEA's masked cross-entropy)."""
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
@@ -174,7 +187,7 @@ class StillCorrect:
 
 @WEIGHTINGS.register("segpgd")
 @dataclass(frozen=True)
-class SegPGD:
+class SegPGD(Weighting):
     """SegPGD's schedule (Gu et al. 2022): 1 − λ for pixels not fooled yet, λ for fooled ones, λ = t / 2T."""
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
@@ -185,8 +198,10 @@ class SegPGD:
 
 @WEIGHTINGS.register("cospgd")
 @dataclass(frozen=True)
-class CosPGD:
+class CosPGD(Weighting):
     """CosPGD's alignment (Agnihotri et al. 2024): cosine of softmax and one-hot label; 1 − cosine if targeted."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Cosine similarity, in [0, 1]."""
@@ -196,7 +211,7 @@ class CosPGD:
 
 @WEIGHTINGS.register("balanced")
 @dataclass(frozen=True)
-class ClassBalanced:
+class ClassBalanced(Weighting):
     """Class balance: a weight for each true class, so that rare classes pull as hard as common ones.
 
     Args:
@@ -211,14 +226,18 @@ class ClassBalanced:
         classes = view.num_classes
         if self.weights is None:
             return view.number(_balance_each(view.goal, classes)), None
-        if len(self.weights) != classes:
-            raise InputError(f"class weights: {len(self.weights)} given, the model has {classes} classes")
+        self.check_classes(classes)
         table = torch.tensor(self.weights, device=view.goal.labels.device) if state is None else state
         return view.number(table)[view.goal.labels], table
 
+    def check_classes(self, classes: int) -> None:
+        """There must be a weight for each."""
+        if self.weights is not None and len(self.weights) != classes:
+            raise InputError(f"class weights: {len(self.weights)} given, the model has {classes} classes")
+
 
 @dataclass(frozen=True)
-class Product:
+class Product(Weighting):
     """The product of several weightings.
 
     Example:
@@ -227,6 +246,11 @@ class Product:
     """
 
     factors: tuple[Weighting, ...]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What any factor needs."""
+        return frozenset[str]().union(*(factor.needs for factor in self.factors))
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Product of the factors' weights."""
@@ -237,6 +261,16 @@ class Product:
         for other, _ in found[1:]:
             weights = weights * other
         return weights, tuple(s for _, s in found)
+
+    def check_classes(self, classes: int) -> None:
+        """All factors must do with them."""
+        for factor in self.factors:
+            factor.check_classes(classes)
+
+    def check_scores(self) -> None:
+        """All factors must do with scores."""
+        for factor in self.factors:
+            factor.check_scores()
 
 
 def factors(weighting: Weighting) -> tuple[Weighting, ...]:
@@ -264,22 +298,10 @@ def parse_weighting(text: str, **cr_options: Any) -> Weighting:
     """
     found: Weighting = Uniform()
     for factor in text.split("*"):
-        name, _, options = factor.strip().removesuffix(")").partition("(")
-        kind = WEIGHTINGS[name.strip()]
-        given = _options(kind, options) if options else {}
+        name, given = parse_call(factor, "weighting")
+        kind = WEIGHTINGS[name]
+        refuse_unknown("option of a weighting", given, (f.name for f in fields(kind)))  # type: ignore[arg-type]
         found = times(found, kind(**({**cr_options, **given} if kind is CertifiedRadius else given)))
-    return found
-
-
-def _options(kind: type[Weighting], text: str) -> dict[str, Any]:
-    """Values of a weighting's fields from ``"batches=10;radius=0.5"``: numbers where they look like it, else words."""
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    found: dict[str, Any] = {}
-    for part in text.split(";"):
-        name, _, value = (piece.strip() for piece in part.partition("="))
-        if name not in known:
-            raise unknown_name("option of a weighting", name, known)
-        found[name] = int(value) if re.fullmatch(r"[+-]?\d+", value) else float(value) if _NUMBER(value) else value
     return found
 
 
