@@ -97,23 +97,3 @@ def test_a_command_that_does_not_exist_does_not_parse(capsys: pytest.CaptureFixt
 def test_links_inside_the_repository_lead_somewhere(page: Path):
     links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
-
-
-def tabled() -> dict[str, set[str]]:
-    """Files by room, as the table of docs/design.md has them."""
-    found: dict[str, set[str]] = {}
-    table = [line for line in (ROOT / "docs" / "design.md").read_text("utf-8").splitlines() if line.startswith("| ")]
-    for line in table[1:]:
-        room = None
-        for word in re.findall(
-            r"`\w+/`|\w+", line if line.startswith("| `") else line.partition("|")[2].partition("|")[2]
-        ):
-            room = word.strip("`/") if word.endswith("/`") else room
-            if room is not None and not word.endswith("/`"):
-                found.setdefault(room, set()).add(word)
-    return found
-
-
-def test_the_table_of_the_design_names_every_file():
-    rooms = [path for path in (ROOT / "src" / "segradius").iterdir() if (path / "__init__.py").exists()]
-    assert tabled() == {room.name: {file.stem for file in room.glob("*.py")} - {"__init__"} for room in rooms}
