@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from torch import Tensor
@@ -228,11 +227,7 @@ def main(
     first = rows = on_brightness(tested, tests, max(copies, 1000))
     _write(folder, about, rows)
     if model:
-        network = load_model(model, weights=weights or None, device=device)
-        if bfloat16:
-            if not isinstance(network.network, torch.nn.Module):
-                raise sr.InputError(f"{network.name} is no torch network to turn to bfloat16")
-            network.network.to(torch.bfloat16)
+        network = load_model(model, weights=weights or None, device=device, dtype="bfloat16" if bfloat16 else None)
         source = open_data(data, split=split, size=text.size(size), stride=stride, limit=limit)
         for found in on_images(network, source, tested, check, seed):
             rows = [*first, *found]

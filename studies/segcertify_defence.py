@@ -179,9 +179,7 @@ def main(
     """
     about = {name: value for name, value in locals().items() if name != "out"}
     about |= {"data": data.partition(":")[0], "weights": Path(weights or "").name}  # no path of a machine
-    network = load_model(model, weights=weights or None, device=device)
-    if bfloat16 and isinstance(network.network, torch.nn.Module):
-        network.network.to(torch.bfloat16)
+    network = load_model(model, weights=weights or None, device=device, dtype="bfloat16" if bfloat16 else None)
     source = open_data(data, split=split, size=text.size(size), stride=stride, limit=limit)
     sampling = Sampling(Noise(sigma), n0, n)
     setting = Setting(attack, eps, steps, samples, sampling, SegCertify(tau, alpha), seed)

@@ -90,8 +90,7 @@ def main(
     """
     torch.set_num_threads(threads)
     opened = sr.open_data(data, split=split, size=text.size(size), stride=stride, limit=limit)
-    network = sr.load_model(model, weights=weights)
-    network.network.to(getattr(torch, precision))
+    network = sr.load_model(model, weights=weights, dtype=precision)
     sampling, classes = Sampling(Noise(sigma), n0, n), network.num_classes
     sums: dict[str, Sums] = {}
     with network.frozen():

@@ -118,3 +118,13 @@ def test_a_label_that_is_not_in_the_plan_is_told_with_the_nearest(
 ):
     assert attack(tmp_path / "out", "--plan", plan, "--attack", "shrt") == 2
     assert "did you mean 'short'" in capsys.readouterr().err
+
+
+def test_a_network_of_another_type_is_another_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    given = ("--attack", "fgsm", "--eps", "l2=1.5")
+    assert attack(tmp_path, *given) == attack(tmp_path, *given, "--dtype", "bfloat16", "--overwrite") == 0
+    assert results(tmp_path)["experiment"]["model"]["dtype"] == "bfloat16"
+    assert attack(tmp_path, *given) == 2
+    assert "model.dtype is null" in capsys.readouterr().err
+    assert main(["attack", "--target", "demo", *GIVEN[2:], "--dtype", "bfloat16"]) == 2
+    assert "dtype is for --model" in capsys.readouterr().err

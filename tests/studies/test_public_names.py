@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "studies").glob("*.py"))
-PENDING = {"black_box.py"}
-STUDIES = [study for study in STUDIES if study.name not in PENDING]
 ROOMS = (
     *("attacks", "certification", "data", "evaluation", "gradients", "metrics", "models", "objectives"),
     *("radius", "report", "targets", "threats", "training"),

@@ -58,6 +58,8 @@ class ModelOptions:
             labels, or several with commas.
         input: Make of the images what a deployed target would: uint8, jpeg=90.
         budget: Images that a target may answer in all, earlier runs in the folder included. Default: no limit.
+        dtype: Of the network's weights and so of what it computes: float32, or bfloat16, which is quicker on some
+            processors and has other numbers. Default: its own.
     """
 
     model: str | None = None
@@ -66,6 +68,7 @@ class ModelOptions:
     answers: str | None = None
     input: str | None = None
     budget: int | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None
 
     @property
     def text(self) -> str:
@@ -91,6 +94,8 @@ class ModelOptions:
         for name in ("answers", "input", "budget"):
             if self.model is not None and getattr(self, name) is not None:
                 raise InputError(f"{name} is for --target, which is asked for scores only; --model was given")
+        if self.target is not None and self.dtype is not None:
+            raise InputError("dtype is for --model; --target was given")
 
     def open(self, data: SegmentationData, device: str, seed: int) -> tuple[Seen, ModelChoice]:
         """What is asked, and how an experiment describes it; what is probably a mistake is told.
@@ -110,7 +115,7 @@ class ModelOptions:
         it, target = self.network, self.target is not None
         colours = None if it.normalisation is None else str(it.normalisation)
         described = (it.weights, it.num_classes, colours, it.outputs, "", target, self.answers, self.input)
-        choice = ModelChoice(self.text, *described)
+        choice = ModelChoice(self.text, *described, self.dtype)
         seen = open_choice(choice, device=device_name(device), seed=seed, budget=self.budget)
         for doubt in doubts(self.text, it.weights, seen.num_classes, len(data.classes)):
             warn(doubt)

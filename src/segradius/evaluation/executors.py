@@ -45,7 +45,7 @@ def open_choice(
     options: dict[str, Any] = {name: getattr(choice, name) for name in ("weights", "num_classes", "outputs")}
     options |= {"normalisation": colours, "device": device}
     if not choice.scores_only:
-        return load_model(choice.spec, **options)
+        return load_model(choice.spec, **options, dtype=choice.dtype)
     from segradius.targets.opening import open_target  # brings every protocol, which a network can do without
 
     return open_target(choice.spec, **options, answers=choice.answers, input=choice.input, budget=budget)

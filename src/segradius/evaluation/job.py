@@ -19,7 +19,7 @@ from segradius.evaluation.attack import Attacking, AttackPlan, Clean
 from segradius.evaluation.batch import Batch, Bench
 from segradius.evaluation.store import CLEAN, Rows
 
-TARGET_ONLY = ("scores_only", "answers", "input")
+UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class ModelChoice:
         scores_only: Whether it was a target, of which nothing but scores were used.
         answers: How the target's answers were changed, as `segradius.targets.parse_answers` takes it.
         input: How the images were, as `segradius.targets.parse_inputs` takes it.
+        dtype: To which the network's parameters were turned; None for their own.
     """
 
     spec: str
@@ -48,6 +49,7 @@ class ModelChoice:
     scores_only: bool = False
     answers: str | None = None
     input: str | None = None
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -245,8 +247,8 @@ class Experiment:
 
 def described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
     """Model and data as plain numbers, strings, lists and dicts."""
-    # Without what is for targets only, experiments of networks are described as those of earlier versions.
-    chosen = {name: value for name, value in plain(asdict(model)).items() if value or name not in TARGET_ONLY}
+    # Without what is for few of them, experiments of networks are described as those of earlier versions.
+    chosen = {name: value for name, value in plain(asdict(model)).items() if value or name not in UNLESS_GIVEN}
     return {"model": chosen, "data": plain(asdict(data))}
 
 

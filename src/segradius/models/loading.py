@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, unknown_name
 from segradius.core.text import Spec, parse_spec
 from segradius.models.cards import ModelCard, check_digest, is_card, read_card
 from segradius.models.checkpoints import load_into, load_state
@@ -17,6 +17,9 @@ from segradius.models.preprocessing import NormalisationLike, SizeLike
 from segradius.models.segmenter import Segmenter, wrap
 from segradius.models.sources import is_random, open_spec
 from segradius.models.tiling import TilingLike, with_tiling
+
+#: Types of parameters by name.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_model(
@@ -29,6 +32,7 @@ def load_model(
     size: SizeLike = None,
     outputs: str | Decode | None = None,
     inference: TilingLike | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> Segmenter:
     """The network that ``spec`` names, in evaluation mode on ``device``. Nothing is downloaded unless an argument asks.
 
@@ -43,6 +47,8 @@ def load_model(
         size: In place of the source's: a `SizeRule` or a mapping of its arguments.
         outputs: ``"logits"`` or ``"probabilities"``, in place of the card's.
         inference: Windows, scales and mirroring, in place of the card's: a `Tiling` or a mapping of its arguments.
+        dtype: Of the parameters, and so of what the network computes: ``"float32"`` or ``"bfloat16"``; its own when
+            None.
 
     Returns:
         The segmenter. torchvision, smp and hf networks take ImageNet normalisation (hf: that of a saved processor), smp
@@ -60,7 +66,7 @@ def load_model(
     card = _card(spec)
     origin = open_spec(_with_arguments(parse_spec(card.model), card))
     model = wrap(
-        _with_weights(origin.network, card, weights, torch_device(device)),
+        _with_weights(origin.network, card, weights, torch_device(device), torch_dtype(dtype)),
         num_classes=num_classes,
         normalisation=_first(normalisation, card.normalisation, origin.normalisation),
         size=_first(size, card.size, origin.size),
@@ -115,7 +121,26 @@ def _with_arguments(spec: Spec, card: ModelCard) -> Spec:
     return Spec(spec.source, spec.name, spec.arguments | dict(card.arguments))
 
 
-def _with_weights(made: Any, card: ModelCard, weights: str | Path | None, device: torch.device) -> Any:
+def torch_dtype(given: str | torch.dtype | None) -> torch.dtype | None:
+    """A type that parameters may have, from its name.
+
+    Raises:
+        InputError: There is none of that name.
+
+    Example:
+        >>> torch_dtype("bfloat16")
+        torch.bfloat16
+    """
+    if given is None or isinstance(given, torch.dtype):
+        return given
+    if given not in DTYPES:
+        raise unknown_name("dtype", given, DTYPES)
+    return DTYPES[given]
+
+
+def _with_weights(
+    made: Any, card: ModelCard, weights: str | Path | None, device: torch.device, dtype: torch.dtype | None
+) -> Any:
     network = made.network if isinstance(made, Segmenter) else made
     path = card.weights if weights is None else Path(weights)
     if not isinstance(network, nn.Module):
@@ -123,12 +148,14 @@ def _with_weights(made: Any, card: ModelCard, weights: str | Path | None, device
             raise InputError(
                 f"weights {str(path)!r} cannot be loaded: {card.model!r} gives a function, not an nn.Module"
             )
+        if dtype is not None:
+            raise InputError(f"dtype cannot be set: {card.model!r} gives a function, not an nn.Module")
         return made
     if path is not None:
         if weights is None:
             check_digest(card)
         load_into(network, load_state(path), path)
-    network.eval().to(device)
+    network.eval().to(device, dtype)
     return made
 
 
