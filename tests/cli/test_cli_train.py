@@ -124,7 +124,7 @@ def test_the_seed_decides_the_first_weights_too() -> None:
         (["--scale", "big,small"], "scale"),
         (["--scale", "2,1"], "scale"),
         (["--schedule-options", "speed=2"], "speed"),
-        (["--schedule-options", "power=-1"], "power=-1"),
+        (["--schedule-options", "power=-1"], "power is -1"),
         (["--adversary", "fast"], "fast_adt"),
         (["--options", "steps=3"], "steps"),
         (["--options", "3"], "has no name"),

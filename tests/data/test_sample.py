@@ -62,6 +62,6 @@ def test_bad_sample_error_survives_a_worker_process():
 
 
 def test_every_data_set_and_protocol_has_a_summary():
-    assert list(DATA) == ["ade20k", "camvid", "cityscapes", "folder", "scenes", "voc"]
-    assert set(PROTOCOLS) == {"native", "paper-voc", "paper-ade20k", "paper-cityscapes"}
+    assert {"scenes", "folder"} <= set(DATA)
+    assert "native" in PROTOCOLS
     assert all(registry.summary(name) for registry in (DATA, PROTOCOLS) for name in registry)

@@ -8,6 +8,7 @@ from torchvision.transforms.functional import normalize
 
 from segradius.core.errors import InputError
 from segradius.models.preprocessing import Normalisation, as_normalisation
+from segradius.models.segmenter import wrap
 
 
 def test_imagenet_equals_torchvision():
@@ -60,3 +61,12 @@ def test_what_users_write():
 def test_bad_normalisations_are_named(value, message):
     with pytest.raises(InputError, match=message):
         as_normalisation(value)
+
+
+def test_no_normalisation_is_made_or_checked_in_a_pass(monkeypatch):
+    model = wrap(torch.nn.Conv2d(3, 2, 1), normalisation="imagenet")
+    made = []
+    monkeypatch.setattr(Normalisation, "__post_init__", lambda self: made.append(self))
+    for _ in range(3):
+        model.logits(torch.rand(1, 3, 4, 4))
+    assert not made

@@ -163,5 +163,5 @@ def test_the_average_of_another_network_is_refused():
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
 def test_bad_decays_are_named(decay):
-    with pytest.raises(InputError, match=f"decay={decay}"):
+    with pytest.raises(InputError, match=f"decay is {decay}"):
         WeightAverage(decay=decay)

@@ -169,8 +169,8 @@ def test_other_void_labels():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Ohem(threshold=1.5), "threshold=1.5"),
-        (lambda: Ohem(keep=0), "keep=0; expected a whole number of pixels"),
+        (lambda: Ohem(threshold=1.5), "threshold is 1.5"),
+        (lambda: Ohem(keep=0), "keep is 0; expected a whole number of pixels"),
         (lambda: SegmentationLoss(aux_weight=-0.4), "aux_weight=-0.4"),
         (lambda: SegmentationLoss(class_weights=(1.0, math.nan)), "class_weights="),
         (lambda: SegmentationLoss(class_weights=(1.0, 2.0))(*batch()), "2 class weights for 5 classes"),

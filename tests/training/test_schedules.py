@@ -89,12 +89,12 @@ def test_every_schedule_is_listed_with_a_summary():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Poly(power=0.0), "power=0.0"),
-        (lambda: Poly(warmup=-1), "warmup=-1; expected a whole number"),
-        (lambda: Constant(warmup=2.5), "warmup=2.5"),
-        (lambda: OneCycle(warmup_share=1.5), "warmup_share=1.5"),
-        (lambda: OneCycle(start=0.5), "start=0.5"),
-        (lambda: OneCycle(end=math.inf), "end=inf"),
+        (lambda: Poly(power=0.0), "power is 0.0"),
+        (lambda: Poly(warmup=-1), "warmup is -1; expected a whole number"),
+        (lambda: Constant(warmup=2.5), "warmup is 2.5"),
+        (lambda: OneCycle(warmup_share=1.5), "warmup_share is 1.5"),
+        (lambda: OneCycle(start=0.5), "start is 0.5"),
+        (lambda: OneCycle(end=math.inf), "end is inf"),
         (lambda: Poly().factor(11, 10), "step 11 of 10"),
         (lambda: OneCycle().factor(-1, 10), "step -1 of 10"),
         (lambda: Constant().factor(0, 0), "step 0 of 0"),

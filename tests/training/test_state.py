@@ -9,7 +9,8 @@ import small
 import torch
 
 from segradius.core.errors import InputError
-from segradius.training.snapshot import CHECKPOINT, Position, Snapshot, Table, sweep
+from segradius.training.logs import Table
+from segradius.training.snapshot import CHECKPOINT, Position, Snapshot, sweep
 
 IDENTITY = "model: a\ndata: b\nrecipe: c"
 

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import yaml
 
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.errors import InputError
+from segradius.core.text import refuse_unknown
 from segradius.data.files import MaskKey, PairedFiles, list_files, paired, sub_folders
 from segradius.data.sample import DATA, RGB, Classes, voc_palette
 
@@ -75,10 +76,7 @@ def read_spec(file: Path) -> FolderSpec:
         raise InputError(f"{file} is no valid YAML: {error}") from error
     if not isinstance(given, dict) or "classes" not in given:
         raise InputError(f"{file}: the key 'classes' is needed, for instance\n{_EXAMPLE}")
-    known = [field.name for field in fields(FolderSpec)]
-    for key in given:
-        if key not in known:
-            raise unknown_name(f"key in {file.name}", str(key), known)
+    refuse_unknown(f"key in {file.name}", map(str, given), [field.name for field in fields(FolderSpec)])
     try:
         return _checked(given)
     except InputError as error:

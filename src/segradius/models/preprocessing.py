@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segradius.core.errors import InputError, unknown_name
+from segradius.core.text import from_mapping
 
 NormalisationLike: TypeAlias = "Normalisation | str | Mapping[str, Any] | Sequence[Sequence[float]] | None"
 RGB = (0, 1, 2)
@@ -58,6 +59,10 @@ class Normalisation:
         """The identity: the network takes [0, 1] as it is."""
         return cls((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
+    @functools.cached_property
+    def _keeps_colours(self) -> bool:
+        return (self.mean, self.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
     def apply(self, x: Tensor) -> Tensor:
         """Normalised images.
 
@@ -69,7 +74,7 @@ class Normalisation:
         """
         if self.order != RGB:
             x = torch.stack([x[:, channel] for channel in self.order], dim=1)
-        if self == Normalisation.none():
+        if self._keeps_colours:
             return x
         return (x - _column(self.mean, x.dtype, x.device)) / _column(self.std, x.dtype, x.device)
 
@@ -240,11 +245,7 @@ def as_size_rule(value: SizeLike) -> SizeRule:
         return value
     if not isinstance(value, Mapping):
         raise InputError(f"size {value!r}: expected a mapping such as {{multiple_of: 32}}")
-    known = [field.name for field in fields(SizeRule)]
-    for key in value:
-        if key not in known:
-            raise unknown_name("size key", str(key), known)
-    return SizeRule(**value)
+    return from_mapping(SizeRule, value, "size key")
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

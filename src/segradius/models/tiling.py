@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.errors import InputError
+from segradius.core.text import from_mapping
 from segradius.models.outputs import log_probabilities
 from segradius.models.preprocessing import Normalisation, resize
 from segradius.models.segmenter import Segmenter
@@ -263,11 +264,7 @@ def as_tiling(value: TilingLike) -> Tiling:
         return value
     if not isinstance(value, Mapping) or "crop" not in value:
         raise InputError(f"inference {value!r}: expected a mapping with at least {{crop: [height, width]}}")
-    known = [field.name for field in fields(Tiling)]
-    for key in value:
-        if key not in known:
-            raise unknown_name("inference key", str(key), known)
-    return Tiling(**value)
+    return from_mapping(Tiling, value, "inference key")
 
 
 class TiledNetwork(nn.Module):

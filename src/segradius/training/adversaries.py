@@ -13,7 +13,7 @@ from segradius.attacks.base import Task
 from segradius.attacks.loop import Iterative
 from segradius.attacks.make import make_attack
 from segradius.core.contracts import Model
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, at_least, within
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
 from segradius.objectives.goal import Goal
@@ -86,8 +86,7 @@ class GaussianNoise:
     clamp: bool = False
 
     def __post_init__(self) -> None:
-        if self.sigma < 0:
-            raise InputError(f"sigma must be at least 0, got {self.sigma}")
+        at_least(0, sigma=self.sigma)
 
     def __call__(self, model: Model, lesson: Lesson) -> Tensor:
         """Noisy images."""
@@ -133,8 +132,7 @@ class Mixture:
     share: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise InputError(f"mix must be a share in [0, 1], got {self.share}")
+        within("[0, 1]", mix=self.share)
 
     def __call__(self, model: Model, lesson: Lesson) -> Tensor:
         """Images, some of them changed."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation, resize
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, within
 
 
 def coloured(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -112,11 +112,8 @@ class Augmentation:
             raise InputError(f"crop={self.crop}; expected (height, width) in whole pixels of at least 1, or None")
         if self.scale is not None and not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] < math.inf):
             raise InputError(f"scale={self.scale}; expected (low, high) with 0 < low <= high, or None")
-        if not 0 <= self.rotate <= 180:
-            raise InputError(f"rotate={self.rotate}; expected degrees in [0, 180]")
-        for name in ("rotate_p", "blur_p", "flip_p", "colour"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}={getattr(self, name)}; expected a number in [0, 1]")
+        within("[0, 180]", rotate=self.rotate)
+        within("[0, 1]", rotate_p=self.rotate_p, blur_p=self.blur_p, flip_p=self.flip_p, colour=self.colour)
         if len(self.fill) != 3 or not all(0 <= value <= 1 for value in self.fill):
             raise InputError(f"fill={self.fill}; expected (red, green, blue) in [0, 1]")
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, within
 
 State = dict[str, Tensor]
 
@@ -43,8 +42,7 @@ class WeightAverage:
     warmup: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise InputError(f"decay={self.decay}; expected a number in [0, 1)")
+        within("[0, 1)", decay=self.decay)
 
     def decay_at(self, step: int) -> float:
         """The decay d in step ``step``, from 0.
@@ -74,7 +72,7 @@ class WeightAverage:
         if floating:
             averaged = [state[name] for name in floating]
             current = [weights[name].to(average) for name, average in zip(floating, averaged, strict=True)]
-            get_ema_multi_avg_fn(self.decay_at(step))(averaged, current, 0)  # type: ignore[no-untyped-call]
+            torch._foreach_lerp_(averaged, current, 1 - self.decay_at(step))
 
     @staticmethod
     @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from segradius.core.errors import InputError, missing_extra
+from segradius.core.errors import InputError, at_least, missing_extra
 from segradius.models.sources import working_folder
 
 
@@ -127,9 +127,8 @@ class Engine:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        for key, least in (("devices", 1), ("workers", 0), ("save_every", 1), ("log_every", 1)):
-            if getattr(self, key) < least:
-                raise InputError(f"{key} must be at least {least}, got {getattr(self, key)}")
+        at_least(1, devices=self.devices, save_every=self.save_every, log_every=self.log_every)
+        at_least(0, workers=self.workers)
 
     def fabric(self, precision: str, *, unused: bool = False) -> Any:
         """A Lightning Fabric for this place.

@@ -29,7 +29,7 @@ from segradius.models.tiling import TiledNetwork
 from segradius.training.adversaries import Lesson
 from segradius.training.engine import Engine, launched, synchronise
 from segradius.training.lessons import InMemory, Share, even, lessons
-from segradius.training.logs import EVALUATION_LOG, TRAIN_LOG, Evaluation, Journal
+from segradius.training.logs import EVALUATION_LOG, TRAIN_LOG, Evaluation, Log
 from segradius.training.loss import combine
 from segradius.training.recipe import PRECISIONS, Recipe, flat, split
 from segradius.training.snapshot import CHECKPOINT, Position, Snapshot, sweep
@@ -177,7 +177,7 @@ class _Process:
     average: dict[str, Tensor]
     losses: list[Tensor] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    journal: Journal | None = None
+    log: Log | None = None
 
     @property
     def share(self) -> Share:
@@ -207,9 +207,9 @@ def _run(fabric: Any, job: Job) -> Evaluation:
     with ExitStack() as stack:
         if fabric.is_global_zero and process.position.step < recipe.steps(len(job.train)):
             sweep(job.folder, (CHECKPOINT, BEST, LAST, TRAIN_LOG, EVALUATION_LOG))
-            journal = Journal(job.folder, process.position.step, recipe.steps(len(job.train)), quiet=job.quiet)
-            process.journal = stack.enter_context(journal)
-            journal.say(_opening(process))
+            log = Log(job.folder, process.position.step, recipe.steps(len(job.train)), quiet=job.quiet)
+            process.log = stack.enter_context(log)
+            log.say(_opening(process))
         for epoch in range(process.position.step // steps, recipe.epochs):
             skip = process.position.step - epoch * steps
             batches = lessons(
@@ -227,8 +227,8 @@ def _run(fabric: Any, job: Job) -> Evaluation:
                 if process.position.step % job.engine.save_every == 0 and process.position.step % steps:
                     _save(process)
             _flush(process)
-            if process.journal is not None:
-                process.journal.epoch(epoch + 1)
+            if process.log is not None:
+                process.log.epoch(epoch + 1)
             if (epoch + 1) % recipe.every == 0 or epoch + 1 == recipe.epochs:
                 found = _evaluate(process, epoch + 1)
             _save(process)
@@ -317,8 +317,8 @@ def _flush(process: _Process) -> None:
     if not all(math.isfinite(value) for value in values):
         bad = next(row["step"] for row, value in zip(process.rows, values, strict=True) if not math.isfinite(value))
         raise InputError(f"the loss is not finite at step {bad}: lower the learning rate, or clip the gradient")
-    if process.journal is not None:
-        process.journal.steps([row | {"loss": value} for row, value in zip(process.rows, values, strict=True)])
+    if process.log is not None:
+        process.log.steps([row | {"loss": value} for row, value in zip(process.rows, values, strict=True)])
     process.rows.clear()
     process.losses.clear()
 
@@ -341,16 +341,16 @@ def _evaluate(process: _Process, epoch: int) -> Evaluation:
     better = found.score > position.best
     if better:
         position.best, position.best_epoch = found.score, epoch
-    if process.journal is not None:
+    if process.log is not None:
         with process.averaged():
             for path in (LAST, BEST) if better else (LAST,):
                 export(process.network, folder / path)
                 if job.card is not None:
                     own = {"weights": path, "classes": list(job.train.classes.names)}
                     write_card((folder / path).with_suffix(".yaml"), {**job.card, **own})
-        process.journal.evaluation(found)
+        process.log.evaluation(found)
         if found.robustness is not None and found.robustness.overfitted:
-            process.journal.say(f"epoch {epoch}: {found.robustness.advice}")
+            process.log.say(f"epoch {epoch}: {found.robustness.advice}")
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from segradius.training.snapshot import Table
+from segradius.core.storage import write_atomically
 from segradius.training.watch import Robustness
 
 TRAIN_LOG, EVALUATION_LOG = "train.csv", "evaluations.csv"
@@ -51,7 +52,42 @@ class Evaluation:
         return found
 
 
-class Journal:
+@dataclass
+class Table:
+    """A CSV file of rows with a column ``step``, cut back to a step when a run is resumed.
+
+    Args:
+        path: The file.
+        columns: Its columns; the first is ``step``.
+    """
+
+    path: Path
+    columns: Sequence[str]
+
+    def cut(self, step: int) -> None:
+        """Keep the rows up to ``step``, and make the file if there is none."""
+        rows: list[dict[str, str]] = []
+        if step and self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                whole = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
+            rows = [row for row in whole if int(row["step"]) <= step]
+        write_atomically(self.path, self._lines([dict.fromkeys(self.columns, ""), *rows], header=True))
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows."""
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            file.write(self._lines(rows))
+
+    def _lines(self, rows: Sequence[Mapping[str, Any]], *, header: bool = False) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows[1:] if header else rows)
+        return text.getvalue()
+
+
+class Log:
     """Writes what happens in a run; the logs of a resumed run go on from its step.
 
     Args:
@@ -75,7 +111,7 @@ class Journal:
         self._total, self._last = total, dict[str, Any]()
         self._task = self._bar.add_task("training", total=total, completed=step)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Log:
         self._bar.start()
         return self
 

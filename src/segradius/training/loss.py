@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, must, within
 from segradius.models.outputs import main_output
 
 
@@ -53,10 +53,9 @@ class Ohem:
     keep: int = 100_000
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise InputError(f"threshold={self.threshold}; expected a probability in [0, 1]")
-        if not isinstance(self.keep, int) or isinstance(self.keep, bool) or self.keep < 1:
-            raise InputError(f"keep={self.keep!r}; expected a whole number of pixels, at least 1")
+        within("[0, 1]", threshold=self.threshold)
+        whole = isinstance(self.keep, int) and not isinstance(self.keep, bool)
+        must(whole and self.keep >= 1, "keep", self.keep, "a whole number of pixels, at least 1")
 
     def hard(self, probabilities: Tensor, labelled: Tensor) -> Tensor:
         """Which pixels count.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.errors import InputError, at_least, positive, unknown_name, within
 from segradius.models.backbones import TRUNK
 from segradius.training.adversaries import Adversary, Clean
 from segradius.training.augment import Augmentation
@@ -48,13 +48,10 @@ class Optimiser:
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adamw"):
             raise unknown_name("optimiser", self.name, ("sgd", "adamw"))
-        for key in ("lr", "weight_decay", "heads"):
-            if not getattr(self, key) >= 0:
-                raise InputError(f"{key} must be at least 0, got {getattr(self, key)}")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum must be in [0, 1), got {self.momentum}")
-        if self.clip is not None and not self.clip > 0:
-            raise InputError(f"clip must be positive, got {self.clip}")
+        at_least(0, lr=self.lr, weight_decay=self.weight_decay, heads=self.heads)
+        within("[0, 1)", momentum=self.momentum)
+        if self.clip is not None:
+            positive(clip=self.clip)
 
     def make(self, parameters: Iterable[nn.Parameter], heads: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
         """The optimiser over some parameters, and others whose rate has the factor of heads.
@@ -129,9 +126,7 @@ class Recipe:
     every: int = 5
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "every"):
-            if getattr(self, key) < 1:
-                raise InputError(f"{key} must be at least 1, got {getattr(self, key)}")
+        at_least(1, epochs=self.epochs, batch_size=self.batch_size, every=self.every)
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
 

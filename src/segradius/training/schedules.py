@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, must, within
 from segradius.core.registry import Registry
 
 
@@ -46,8 +46,7 @@ class Poly:
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.power < math.inf:
-            raise InputError(f"power={self.power}; expected a number above 0")
+        within("(0, inf)", power=self.power)
         _check_warmup(self.warmup)
 
     def factor(self, step: int, total: int) -> float:
@@ -82,11 +81,8 @@ class OneCycle:
     end: float = 1e4
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup_share <= 1:
-            raise InputError(f"warmup_share={self.warmup_share}; expected a part of the run in [0, 1]")
-        for name in ("start", "end"):
-            if not 1 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name}={getattr(self, name)}; expected a ratio of at least 1")
+        within("[0, 1]", warmup_share=self.warmup_share)
+        within("[1, inf)", start=self.start, end=self.end)
 
     def factor(self, step: int, total: int) -> float:
         """The multiplier, in (0, 1]; see `Schedule`. Raises `InputError` unless 0 <= step <= total and total >= 1."""
@@ -134,8 +130,8 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 
 def _check_warmup(warmup: int) -> None:
-    if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
-        raise InputError(f"warmup={warmup!r}; expected a whole number of steps, at least 0")
+    whole = isinstance(warmup, int) and not isinstance(warmup, bool)
+    must(whole and warmup >= 0, "warmup", warmup, "a whole number of steps, at least 0")
 
 
 def _check_step(step: int, total: int) -> None:

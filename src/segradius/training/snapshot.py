@@ -1,9 +1,7 @@
-"""What a run needs to go on after it was killed, and its log files."""
+"""What a run needs to go on after it was killed."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import torch
 
 from segradius.core.errors import InputError
-from segradius.core.storage import replacing, write_atomically
+from segradius.core.storage import replacing
 
 CHECKPOINT = "last.pt"
 
@@ -95,41 +93,6 @@ def sweep(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         for path in folder.glob(f".{name}.*"):
             path.unlink(missing_ok=True)
-
-
-@dataclass
-class Table:
-    """A CSV file of rows with a column ``step``, cut back to a step when a run is resumed.
-
-    Args:
-        path: The file.
-        columns: Its columns; the first is ``step``.
-    """
-
-    path: Path
-    columns: Sequence[str]
-
-    def cut(self, step: int) -> None:
-        """Keep the rows up to ``step``, and make the file if there is none."""
-        rows: list[dict[str, str]] = []
-        if step and self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                whole = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
-            rows = [row for row in whole if int(row["step"]) <= step]
-        write_atomically(self.path, self._lines([dict.fromkeys(self.columns, ""), *rows], header=True))
-
-    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append rows."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            file.write(self._lines(rows))
-
-    def _lines(self, rows: Sequence[Mapping[str, Any]], *, header: bool = False) -> str:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
-        if header:
-            writer.writeheader()
-        writer.writerows(rows[1:] if header else rows)
-        return text.getvalue()
 
 
 def _difference(theirs: str, ours: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from segradius.attacks.make import make_attack
-from segradius.core.errors import InputError
+from segradius.core.errors import at_least
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import pooled_accuracy
@@ -74,9 +74,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         make_threat(self.norm, self.eps)
-        for key in ("steps", "images"):
-            if getattr(self, key) < 1:
-                raise InputError(f"{key} must be at least 1, got {getattr(self, key)}")
+        at_least(1, steps=self.steps, images=self.images)
 
     def __call__(self, model: Segmenter, data: SegmentationData, device: torch.device) -> Robustness:
         """Attack images spread over a data set, twice.
