@@ -23,8 +23,7 @@ from torch.nn import functional
 
 import segradius as sr
 from segradius.certification import Noise, PixelRadii, Sampling, SegCertify, SoftRadii, vote
-from segradius.core.randomness import Randomness
-from segradius.core.text import size as parse_size
+from segradius.core import text
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -60,10 +59,10 @@ def measure(
         clock: ``wall``, or ``cpu`` for the processor time of this process, with one thread on a busy machine.
     """
     torch.set_num_threads(threads)
-    image = sr.open_data(data, split="test", size=parse_size(size), limit=1)[0].image.to(device)
+    image = sr.open_data(data, split="test", size=text.size(size), limit=1)[0].image.to(device)
     network, tick = sr.load_model(model, weights=weights, device=device), CLOCKS[clock]
     network.network.to(getattr(torch, precision))
-    sampling, key = Sampling(Noise(0.25), n0, n, together), Randomness(0, ("image",))
+    sampling, key = Sampling(Noise(0.25), n0, n, together), sr.Randomness(0, ("image",))
     stack = image.expand(together, -1, -1, -1).contiguous()
 
     def bare() -> None:
@@ -111,7 +110,7 @@ def memory(
     network = sr.wrap(_Coarse(classes), num_classes=classes)
     before = _peak()
     sampling = Sampling(Noise(0.25), n0, n, together)
-    votes = vote(network.logits, torch.rand(3, height, width), classes, sampling, Randomness(0, ("image",)))
+    votes = vote(network.logits, torch.rand(3, height, width), classes, sampling, sr.Randomness(0, ("image",)))
     sampled = _peak()
     certificate, radii = SegCertify()(votes), PixelRadii(form="two")(votes)
     print(

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import segradius as sr
-from segradius.core.text import size as parse_size
+from segradius.core import text
 
 VOID, THEIR_VOID = 255, -100  # torch's own ignore_index, for losses that are written into a library's loop
 EPS = {"l2": 1.5, "linf": 0.004}
@@ -275,7 +275,7 @@ def overhead(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    opened = sr.open_data(data, split="test", size=parse_size(size), limit=batch)
+    opened = sr.open_data(data, split="test", size=text.size(size), limit=batch)
     samples = [opened[i] for i in range(len(opened))]
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.label) for s in samples), strict=True))
     task = Batch(sr.load_model(model, weights=weights, device=device), images, labels, steps)

@@ -20,8 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 import segradius as sr
-from segradius.core.text import names
-from segradius.core.text import size as parse_size
+from segradius.core import text
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 EPS = {"l2": 10.0, "linf": 0.05, "l1": 10000.0}
@@ -67,12 +66,12 @@ def measure(
         clock: ``wall``, or ``cpu`` for the processor time of this process, with one thread on a busy machine.
     """
     torch.set_num_threads(threads)
-    opened = sr.open_data(data, split="test", size=parse_size(size), limit=batch)
+    opened = sr.open_data(data, split="test", size=text.size(size), limit=batch)
     samples = [opened[i] for i in range(len(opened))]
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.label) for s in samples), strict=True))
     network, tick = sr.load_model(model, weights=weights, device=device), CLOCKS[clock]
     network.network.to(getattr(torch, precision))
-    ready = {name: sr.make_attack(name, norm=norm, eps=EPS[norm], queries=queries) for name in names(attacks)}
+    ready = {name: sr.make_attack(name, norm=norm, eps=EPS[norm], queries=queries) for name in text.names(attacks)}
     ratios: dict[str, list[float]] = {name: [] for name in ready}
     bare: list[float] = []
     with network.frozen():

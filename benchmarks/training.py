@@ -24,9 +24,8 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from segradius.core.text import names
-from segradius.core.text import size as parse_size
-from segradius.data.sample import Classes, Sample
+from segradius.core import text
+from segradius.data import Classes, Sample
 from segradius.models import Segmenter, load_model
 from segradius.training import Augmentation, Engine, Job, Lesson, Optimiser, Recipe, make_adversary
 from segradius.training.fit import _prepare, _Process, _step
@@ -130,11 +129,11 @@ def main(
         variants: Of plain, channels_last (parameters), bf16 and compile.
         defences: Of none, fast_adt and pgd_at (3 steps).
     """
-    height_width = parse_size(size) or (160, 224)
+    height_width = text.size(size) or (160, 224)
     columns = ("variant", "defence", "ms a step", "ms of its passes", "over passes", "images/s")
     table = Table(*columns, title=f"{model}, {size}, batch {batch}, {device}, {os.cpu_count()} cores")
-    for variant in names(variants):
-        for defence in names(defences):
+    for variant in text.names(variants):
+        for defence in text.names(defences):
             case = prepare(model, height_width, batch, device, variant, defence)
             count = {"none": 0, "fast_adt": 1, "pgd_at": 3}[defence]
             pairs = [(timed(case.step, device), timed(partial(case.passes, count), device)) for _ in range(rounds + 1)]

@@ -12,9 +12,8 @@ from rich.table import Table
 from torch import Tensor
 
 import segradius as sr
-from segradius.core.text import size as parse_size
-from segradius.metrics.counts import count
-from segradius.metrics.statistics import pooled_accuracy
+from segradius.core import text
+from segradius.metrics import count, pooled_accuracy
 
 VOID = 255
 
@@ -66,7 +65,7 @@ def open_setting(
     Returns:
         The setting.
     """
-    opened = sr.open_data(data, split=split, size=parse_size(size), limit=limit)
+    opened = sr.open_data(data, split=split, size=text.size(size), limit=limit)
     samples = [opened[i] for i in range(len(opened))]
     images, labels = torch.stack([s.image for s in samples]), torch.stack([s.label for s in samples])
     return Setting(sr.load_model(model, weights=weights), images, labels, eps, steps)

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 import segradius as sr
 from segradius.data import Scenes
-from segradius.metrics.counts import count
-from segradius.metrics.statistics import pooled_accuracy
+from segradius.metrics import count, pooled_accuracy
 
 VOID, CLASSES, SIZE = 255, 8, (48, 64)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 
 import segradius as sr
-from segradius.metrics.counts import count
-from segradius.metrics.statistics import pooled_accuracy
+from segradius.metrics import count, pooled_accuracy
 
 
 def main(limit: int = 4, steps: int = 20) -> int:
