@@ -54,7 +54,7 @@ class Task(Generic[M]):
         changeable: (N, 1, H, W) 0/1 in the images' dtype: where the perturbation may be non-zero; None for everywhere.
         warm: (N, 3, H, W) perturbation to start from, or None for the attack's own start.
         progress: Called with the number of steps just done.
-        journal: Keeps the standing of a black-box attack; None for nowhere.
+        journal: Keeps the snapshots of a black-box attack; None for nowhere.
     """
 
     model: M
@@ -219,7 +219,7 @@ class Attack:
             victims: (N, H, W) bool: only these pixels must be fooled.
             ignore_index: Value of void pixels.
             progress: Called with the number of steps just done.
-            journal: Keeps the standing of a black-box attack, so that a killed one goes on.
+            journal: Keeps the snapshots of a black-box attack, so that a killed one goes on.
 
         Returns:
             Adversarial images, predictions, counts of fooled pixels and the ledger.

@@ -142,6 +142,7 @@ class Pyramids:
 MOVES: Mapping[str, Move] = {"linf": Signs(), "l2": Pyramids()}
 
 
+# The side of the squares falls with the budget, so that one after another is needed again for each batch.
 @functools.lru_cache(maxsize=32)
 def pyramids(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A pair of pyramids of opposite signs and unit length side by side, one over the other and beside it; (2, s, s).

@@ -319,6 +319,7 @@ def _tile_sizes(values: Tensor, shape: Sequence[int], side: int) -> Tensor:
     return torch.outer(rows, columns)
 
 
+# A few hundred kilobytes each; a batch of one size needs two.
 @functools.lru_cache(maxsize=16)
 def _cosines(length: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The first ``count`` columns of the orthonormal DCT-II basis of ``length`` values, (length, count)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from segradius.core.errors import InputError, TargetError, missing_extra
+from segradius.core.errors import InputError, TargetError, at_least, missing_extra, must
 
 if TYPE_CHECKING:
     import urllib3
@@ -48,10 +48,9 @@ class Policy:
     def __post_init__(self) -> None:
         for name in ("connect", "read", "rate"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name}={value!r}: expected a positive number")
-        if self.retries < 0 or not (math.isfinite(self.backoff) and self.backoff >= 0):
-            raise InputError(f"retries={self.retries!r}, backoff={self.backoff!r}: expected none below zero")
+            must(value is None or 0 < value < math.inf, name, value, "a positive number")
+        at_least(0, retries=self.retries)
+        must(0 <= self.backoff < math.inf, "backoff", self.backoff, "at least 0")
 
     def authorization(self) -> str | None:
         """Value of the ``Authorization`` header, read anew each time and kept nowhere; None without ``token_env``.
