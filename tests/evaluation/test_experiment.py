@@ -13,9 +13,12 @@ from segradius.attacks import ATTACKS, make_attack
 from segradius.core.errors import InputError
 from segradius.evaluation import (
     AttackPlan,
+    Certification,
+    CrossChecking,
     DataChoice,
     Experiment,
     ModelChoice,
+    Smoothing,
     make_plans,
     with_class_weights,
 )
@@ -35,6 +38,16 @@ def test_the_key_of_a_result_is_the_same_on_every_machine():
         '"seed": 7, "target": null}'
     )
     assert ONE.key(PGD) == hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+def test_identities_are_those_that_earlier_runs_have():
+    """As version f89093e printed them: folders of before go on, and records are found."""
+    model, data, plan = ModelChoice("demo"), DataChoice("scenes"), AttackPlan("pgd", "l2", 1.5)
+    attacked = Experiment(model, data, (plan,))
+    assert (attacked.identity, attacked.key(plan)) == ("10a50672323d8a0d", "02f2ec39dd115c5e")
+    certified = Certification(model, replace(data, limit=3), Smoothing(0.5))
+    assert (certified.identity, certified.key) == ("29a7526acd658024", "9a4487703e92f1ea")
+    assert replace(certified, crosscheck=CrossChecking(("cr_pgd",))).identity == "155e9ccb42b6a1b8"
 
 
 def test_other_attacks_and_the_number_of_images_do_not_change_the_key():
