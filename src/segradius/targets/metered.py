@@ -25,6 +25,7 @@ class Metered(Wrapper):
         InputError: For a budget below 1 or a negative ``used``.
 
     Example:
+        >>> import torch
         >>> from segradius.models import load_model
         >>> target = Metered(load_model("demo"), budget=3)
         >>> _ = target.scores(torch.rand(2, 3, 24, 32))
