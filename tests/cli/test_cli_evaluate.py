@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 import segradius as sr
 from segradius.cli import main
+from segradius.evaluation import DataChoice, Experiment, InProcess, ModelChoice, Run, Store, execute, work
 from segradius.metrics import Counts, count, miou, pooled_accuracy
 from segradius.models.demo import demo
 
@@ -63,6 +65,17 @@ def test_a_target_is_asked_once_for_each_image(tmp_path: Path):
     given = ["evaluate", "--target", "demo", "--data", SCENES, "--limit", "2", "--budget", "2", "--out", str(tmp_path)]
     assert main(given) == main(given) == 0
     assert results(tmp_path)["runtime"]["target"]["answered"] == 2
+
+
+def test_progress_counts_images_where_they_are_only_judged():
+    told: list[tuple[str, int]] = []
+    run = Run(Experiment(ModelChoice("demo"), DataChoice(SCENES), ()), demo(), sr.open_data(SCENES, limit=3), 2)
+    run = replace(run, progress=lambda job, steps: told.append((job.task.title, steps)))
+    with Store(":memory:") as store:
+        assert work(run, store) == 3
+        execute(run, store, InProcess(run.model, run.data))
+        assert told == [("clean", 2), ("clean", 1)]
+        assert work(run, store) == 0
 
 
 def test_evaluations_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

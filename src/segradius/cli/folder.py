@@ -126,7 +126,7 @@ def _batch_size(asked: int, store: Store, *, waiting: bool) -> int:
 
 def _execute(run: Run[S], store: Store, folder: Path) -> None:
     """Execute under a progress bar with the time left, counted in the tasks' steps times images."""
-    unit = " and ".join(sorted({job.task.unit for job in run.experiment.jobs} - {""}, reverse=True))
+    unit = " and ".join(sorted({job.task.unit for job in run.experiment.jobs} - {""}, reverse=True)) or "images"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     bar = Progress(*columns, *times, console=Console(stderr=True), transient=True)

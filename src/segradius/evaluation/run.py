@@ -110,7 +110,9 @@ class Run(Generic[S]):
 
 
 def work(run: Run[S], store: Store) -> int:
-    """Steps times images that are still to be done."""
+    """Steps times images that are still to be done; where images are only judged, those that are not yet."""
+    if not run.experiment.jobs:
+        return len(set(run.data.ids) - store.done(CLEAN))
     return sum(job.task.total_steps * len(run.missing(job, store)) for job in run.experiment.jobs)
 
 
@@ -127,17 +129,23 @@ def execute(run: Run[S], store: Store, executor: Executor) -> None:
     store.retry_set_aside()
     for rows in executor.run(units(run, store), run.progress):
         store.add(rows.key, rows.results, rows.kept)
+        if not run.experiment.jobs:
+            run.progress(_clean_job(run), len(rows.results) + len(rows.set_aside))
         for image, reason in rows.set_aside.items():
             store.set_aside(image, reason)
         if rows.journal is not None and run.checkpoints is not None:
             run.checkpoints.remove(rows.journal)
 
 
+def _clean_job(run: Run[S]) -> Job:
+    it = run.experiment
+    return Job(it.model, it.data, it.clean, it.seed)
+
+
 def units(run: Run[S], store: Store) -> Iterator[Unit]:
     """What is missing, batch by batch of the data set."""
-    experiment = run.experiment
-    clean = Job(experiment.model, experiment.data, experiment.clean, experiment.seed)
-    lacking = [(job, set(run.missing(job, store))) for job in experiment.jobs]
+    clean = _clean_job(run)
+    lacking = [(job, set(run.missing(job, store))) for job in run.experiment.jobs]
     judged = store.done(CLEAN)
     for first in range(0, len(run.data), run.batch_size):
         places = range(first, min(first + run.batch_size, len(run.data)))
