@@ -80,7 +80,7 @@ def test_native_changes_nothing():
         ({"size": (0, 10)}, "both must be at least 1"),
         ({"size": (1, 2, 3)}, r"expected \(height, width\)"),
         ({"protocol": "paper-vox"}, "did you mean 'paper-voc'"),
-        ({"limit": 0}, "limit 0: expected at least 1"),
+        ({"limit": 0}, "limit is 0; expected at least 1"),
         ({"split": "tset"}, "did you mean 'test'"),
     ],
 )

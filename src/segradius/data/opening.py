@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, at_least
 from segradius.data.protocols import PROTOCOLS, Preparation, Resize
 from segradius.data.sample import DATA, Classes, Sample, SegmentationData
 
@@ -61,8 +61,7 @@ def open_data(
     """Open a data set by name; files are listed now and read one by one when asked for.
 
     Args:
-        spec: ``voc:PATH``, ``cityscapes:PATH``, ``ade20k:PATH``, ``camvid:PATH``, ``folder:PATH``, ``scenes`` or
-            ``scenes:HEIGHTxWIDTH``.
+        spec: ``NAME:PATH``, as ``voc:PATH``, of a name in `DATA`; ``scenes`` or ``scenes:HEIGHTxWIDTH``.
         split: Which part, by the data set's own names; its evaluation part by default.
         size: (height, width) to which all images are resized; excludes ``protocol``.
         protocol: Name of an evaluation protocol in `PROTOCOLS`.
@@ -78,9 +77,7 @@ def open_data(
         (3, 'test-00000', (3, 60, 80))
     """
     preparation = _preparation(size, protocol)
-    for option, value in (("limit", limit), ("stride", stride)):
-        if value is not None and value < 1:
-            raise InputError(f"{option} {value}: expected at least 1")
+    at_least(1, stride=stride, limit=1 if limit is None else limit)
     name, _, path = spec.partition(":")
     source = DATA[name](path, split)
     length = -(-len(source) // stride)

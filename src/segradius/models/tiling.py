@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, must
 from segradius.core.text import from_mapping
 from segradius.models.outputs import log_probabilities
 from segradius.models.preprocessing import Normalisation, resize
@@ -154,18 +154,15 @@ class Tiling:
 
     def __post_init__(self) -> None:
         crop, scales = _items(self.crop), _items(self.scales)
-        if len(crop) != 2 or not all(_at_least_one(side) for side in crop):
-            raise InputError(f"crop={self.crop!r}: expected (height, width) in pixels, each at least 1")
-        if not (_positive(self.stride) and self.stride <= 1):
-            raise InputError(f"stride={self.stride!r}: expected a part of the crop in (0, 1]")
-        if not scales or not all(_positive(scale) for scale in scales):
-            raise InputError(f"scales={self.scales!r}: expected at least one finite number above 0")
-        if not isinstance(self.flip, bool):
-            raise InputError(f"flip={self.flip!r}: expected true or false")
-        if not (self.base is None or _at_least_one(self.base)):
-            raise InputError(f"base={self.base!r}: expected a whole number of pixels, or None for the image's own side")
-        if not _at_least_one(self.chunk):
-            raise InputError(f"chunk={self.chunk!r}: expected a whole number of windows, at least 1")
+        sides = len(crop) == 2 and all(_at_least_one(side) for side in crop)
+        must(sides, "crop", self.crop, "(height, width) in pixels, each at least 1")
+        must(_positive(self.stride) and self.stride <= 1, "stride", self.stride, "a part of the crop in (0, 1]")
+        above = bool(scales) and all(_positive(scale) for scale in scales)
+        must(above, "scales", self.scales, "at least one finite number above 0")
+        must(isinstance(self.flip, bool), "flip", self.flip, "true or false")
+        base = self.base is None or _at_least_one(self.base)
+        must(base, "base", self.base, "a whole number of pixels, or None for the image's own side")
+        must(_at_least_one(self.chunk), "chunk", self.chunk, "a whole number of windows, at least 1")
         object.__setattr__(self, "crop", crop)
         object.__setattr__(self, "scales", scales)
 
