@@ -161,6 +161,7 @@ def test_weights_and_options_reach_the_model(tmp_path):
 
 
 def test_registered_builders_are_found_by_name(monkeypatch):
+    assert len(MODELS)  # all are found before the tables are copied
     for table in ("_things", "_facts"):
         monkeypatch.setattr(MODELS, table, dict(getattr(MODELS, table)))
     MODELS.register("toy")(lambda classes=3: wrap(torch.nn.Conv2d(3, classes, 1), num_classes=classes))
@@ -171,6 +172,7 @@ def test_registered_builders_are_found_by_name(monkeypatch):
 
 def test_a_source_is_one_registration(monkeypatch):
     """Loading, the warning about weights and the nearest name know of it."""
+    assert len(SOURCES)  # all are found before the tables are copied
     for table in ("_things", "_facts"):
         monkeypatch.setattr(SOURCES, table, dict(getattr(SOURCES, table)))
 
