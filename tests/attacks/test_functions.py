@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import torch
 
 import segradius as sr
 from segradius.attacks import ATTACKS, BLACK_BOX, attack_options, make_attack
 from segradius.core.errors import InputError
+from tiny import batch, network
 
 NAMES = [*ATTACKS, *BLACK_BOX]
 OTHER: Mapping[str, Any] = {"eps": 0.2, "norm": "linf", "projection": "radial", "keep": "last", "queries": 400}
@@ -109,3 +111,15 @@ def test_an_attack_of_another_package_is_a_function_too() -> None:
     finally:
         for kept in (ATTACKS._things, ATTACKS._facts):
             kept.pop("their_attack")
+
+
+def test_help_is_a_page_whose_examples_run() -> None:
+    page = sr.__doc__ or ""
+    blocks = [line[4:] for line in page.partition("Where to find what")[0].splitlines() if line.startswith("    ")]
+    images, labels = batch(count=1, dtype=torch.float32)
+    names: dict[str, Any] = {"my_network": network(dtype=torch.float32), "images": images, "labels": labels}
+    exec("\n".join(blocks), names)
+    assert names["result"].fooled.shape == (1,)
+    assert names["guided"](sr.wrap(names["my_network"]), images, labels).valid.all()
+    rooms = {line.split()[0].removeprefix("sr.") for line in page.splitlines() if line.startswith("    sr.")}
+    assert all(room in dir(sr) for room in rooms)

@@ -28,10 +28,11 @@ def predict(logits: Tensor) -> tuple[Tensor, Tensor]:
     """
     classes = logits.shape[1]
     top = logits.amax(1, keepdim=True)
-    small = torch.uint8 if classes <= 255 else torch.int32
-    rank = torch.arange(classes, 0, -1, dtype=small, device=logits.device).view(1, -1, 1, 1)
-    first = logits.eq(top).to(small).mul_(rank).amax(1)
-    return top.squeeze(1), first.long().neg_().add_(classes).clamp_max_(classes - 1)
+    wins = logits.eq(top).view(torch.uint8)  # a bool is a byte: nothing is copied
+    wins = wins if classes <= 255 else wins.int()
+    rank = torch.arange(classes, 0, -1, dtype=wins.dtype, device=logits.device).view(1, -1, 1, 1)
+    first = wins.mul_(rank).amax(1)
+    return top.squeeze(1), first.neg_().add_(classes).clamp_max_(classes - 1).long()
 
 
 def are_probabilities(values: Tensor) -> bool:

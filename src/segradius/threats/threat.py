@@ -236,10 +236,16 @@ class Threat:
             raise InputError(f"{len(self.eps)} values of eps for {n} images; expected one, or one for each image")
         return like.new_tensor(self.eps)
 
-    def project(self, delta: Tensor, images: Tensor) -> Tensor:
-        """δ brought into ball and box, (N, 3, H, W); see `segradius.threats.projections`."""
+    def project(self, delta: Tensor, images: Tensor, eps: Tensor | None = None) -> Tensor:
+        """δ brought into ball and box, (N, 3, H, W); see `segradius.threats.projections`.
+
+        Args:
+            delta: (N, 3, H, W).
+            images: (N, 3, H, W).
+            eps: (N,), what `budgets` gives, from who has it at hand already.
+        """
         bring = self.norm.project if self.projection == "euclidean" else self.norm.radial
-        return bring(delta, images, self.budgets(len(images), images))
+        return bring(delta, images, self.budgets(len(images), images) if eps is None else eps)
 
     def start(self, images: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
         """A random start: uniform in the ball, then projected into the box; (N, 3, H, W)."""
