@@ -17,6 +17,7 @@ from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import (
     Statistic,
     accuracy_image,
+    bootstrap,
     class_iou,
     interval,
     miou,
@@ -24,6 +25,7 @@ from segradius.metrics.statistics import (
     paired_difference,
     pixel_accuracy,
     pooled_accuracy,
+    resampled,
     success,
     worst_accuracy,
     worst_miou,
@@ -267,3 +269,13 @@ def test_worst_miou_comes_close_to_exhaustive_search():
     assert min(gaps) >= -1e-12
     assert np.mean(np.array(gaps) < 1e-9) >= 0.9
     assert max(gaps) < 0.03
+
+
+def test_resampled_sums_are_what_intervals_are_taken_of():
+    parts = torch.rand(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sums = resampled(parts, resamples=500, seed=3)
+    rows = torch.randint(7, (500, 7), generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(sums, parts[rows].sum(1))
+    found = bootstrap(parts, lambda totals: totals[..., 0] / totals[..., 1], resamples=500, seed=3)
+    low, high = np.quantile((sums[:, 0] / sums[:, 1]).numpy(), (0.025, 0.975))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))

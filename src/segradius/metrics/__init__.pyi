@@ -12,6 +12,7 @@ from .statistics import miou_image as miou_image
 from .statistics import paired_difference as paired_difference
 from .statistics import pixel_accuracy as pixel_accuracy
 from .statistics import pooled_accuracy as pooled_accuracy
+from .statistics import resampled as resampled
 from .statistics import success as success
 from .statistics import worst_accuracy as worst_accuracy
 from .statistics import worst_miou as worst_miou

@@ -167,8 +167,26 @@ def bootstrap(
     value = float(finish(parts.sum(0)))
     if len(parts) == 1:
         return Interval(value, float("nan"), float("nan"))
-    sums = _multiplicity(_resample(len(parts), resamples, seed)) @ parts
-    return Interval(value, *_quantiles(finish(sums), level))
+    return Interval(value, *_quantiles(finish(resampled(parts, resamples=resamples, seed=seed)), level))
+
+
+def resampled(parts: Tensor, *, resamples: int = 2000, seed: int = 0) -> Tensor:
+    """Sums over as many images as there are, drawn anew with replacement: what `bootstrap` takes its quantiles of.
+
+    Args:
+        parts: What is summed, (N, K) float64.
+        resamples: How often images are drawn.
+        seed: Seed of the draws.
+
+    Returns:
+        (resamples, K).
+
+    Example:
+        >>> resampled(torch.ones(3, 2).double(), resamples=2)
+        tensor([[3., 3.],
+                [3., 3.]], dtype=torch.float64)
+    """
+    return _multiplicity(_resample(len(parts), resamples, seed)) @ parts
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
 from segradius.evaluation import ImageTrace
+from segradius.metrics.statistics import resampled
 
 _RESAMPLES = 1000
 _POINTS = 200
@@ -157,7 +159,6 @@ def _grid(queries: int, *, log: bool) -> list[int]:
 
 def _band(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """95 % bootstrap interval of the mean over images, (len(grid),) twice."""
-    picks = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-    times = np.stack([np.bincount(pick, minlength=len(values)) for pick in picks]) / len(values)
-    low, high = np.quantile(times @ values, (0.025, 0.975), axis=0)
+    means = resampled(torch.from_numpy(values), resamples=_RESAMPLES).numpy() / len(values)
+    low, high = np.quantile(means, (0.025, 0.975), axis=0)
     return low, high
