@@ -55,10 +55,10 @@ def test_attacks_elsewhere_give_the_same_results(size):
     assert found[0] == found[1]
 
 
-def test_certificates_and_attacks_on_them_elsewhere_give_the_same_bytes():
+def test_certificates_and_attacks_on_them_elsewhere_and_in_other_batches_give_the_same_bytes():
     found = []
-    for executor in (InProcess(open_choice(MODEL), open_images(DATA)), Elsewhere()):
-        run = Run(CERTIFICATES, open_choice(MODEL), open_images(DATA), 1)
+    for executor, size in ((InProcess(open_choice(MODEL), open_images(DATA)), 1), (Elsewhere(), 2)):
+        run = Run(CERTIFICATES, open_choice(MODEL), open_images(DATA), size)
         with Store(":memory:") as store:
             execute(run, store, executor)
             found.append(dict(certificates(CERTIFICATES, store, run.data.ids)))

@@ -153,7 +153,9 @@ def units(run: Run[S], store: Store) -> Iterator[Unit]:
         parts = [Part(job, tuple(image for image in ids if image in missing)) for job, missing in lacking]
         if not judged.issuperset(ids) or any(part.images for part in parts):
             known = {image: seen for image in ids if (seen := store.prediction(CLEAN, image)) is not None}
-            made = {image: kept for job, _ in lacking for image in ids if (kept := store.record(job.key, image))}
+            # Of the first job that has a record of it: what is found of certificates comes after them.
+            before = [(job.key, image) for job, _ in reversed(lacking) for image in ids]
+            made = {image: kept for key, image in before if (kept := store.record(key, image))}
             todo = tuple(part for part in parts if part.images)
             yield Unit(clean, todo, tuple(places), known, made, tuple(run.shown), run.region, run.together)
 
@@ -195,7 +197,7 @@ def perform(
             mine = batch.only(part.images)
             for some in mine.one_by_one() if part.job.task.one_by_one else [mine] if mine.ids else []:
                 rows = yield from _worked(part.job, some, bench, progress)
-                bench = replace(bench, certificates={**bench.certificates, **rows.kept.records})
+                bench = replace(bench, certificates={**rows.kept.records, **bench.certificates})
 
 
 def _worked(job: Job, batch: Batch, bench: Bench, progress: Progress) -> Generator[Rows, None, Rows]:
