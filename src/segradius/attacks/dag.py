@@ -57,19 +57,19 @@ class DagAlgorithm3:
 
     def run(self, task: Task[Model]) -> Result:
         """T steps, then a forward pass that judges the last."""
-        ledger, incumbent, time_state = Ledger(len(task.images)), Incumbent.none(task), None
+        ledger, incumbent, weights = Ledger(len(task.images)), Incumbent.none(task), None
+        room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
         delta = torch.zeros_like(task.images) if task.warm is None else task.warm
         ball = self.threat.start(task.images, task.randomness)
         move = task.confine(ball if self.first == "uniform" else torch.zeros_like(ball))
         for t in range(self.steps):
-            time = (t, self.steps)
-            here, prediction, finite, time_state = observe(self.objective, task, delta, time, time_state, ledger)
+            here, prediction, finite, weights = observe(self.objective, room, delta, t, weights, ledger)
             incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=True)
-            there, _, _, _ = observe(self.objective, task, delta + move, time, time_state, ledger)
+            there, _, _, _ = observe(self.objective, room, delta + move, t, weights, ledger)
             difference = there.gradient - here.gradient
             length = difference.flatten(1).abs().amax(1).clamp_min(torch.finfo(difference.dtype).tiny)
             move = difference * (self.gamma / length).view(-1, 1, 1, 1)
-            delta = self.threat.project(delta + move, task.images)
+            delta = room.project(delta + move)
             task.done(1)
         return judge(incumbent, task, delta, ledger, best=True).result(task, ledger)
 

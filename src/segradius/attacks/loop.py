@@ -162,9 +162,7 @@ class Iterative:
         delta, weights_state, step_state = self._first(task), None, None
         incumbent, best = Incumbent.none(task), self.keep == "best"
         for t in range(self.steps):
-            seen, prediction, finite, weights_state = observe(
-                self.objective, task, delta, (t, self.steps), weights_state, ledger
-            )
+            seen, prediction, finite, weights_state = observe(self.objective, room, delta, t, weights_state, ledger)
             incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=best)
             delta, step_state = self.step.advance(seen, room, step_state)
             task.done(1)
@@ -180,28 +178,31 @@ class Iterative:
 
 
 def observe(
-    objective: Objective, task: Task[Model], delta: Tensor, time: tuple[int, int], state: Any, ledger: Ledger
+    objective: Objective, room: Room, delta: Tensor, step: int, state: Any, ledger: Ledger
 ) -> tuple[Observation, Tensor, Tensor, Any]:
     """One forward and one backward pass at x + δ, which serve loss, weights and judging alike.
 
     Args:
         objective: What is maximised.
-        task: The batch.
+        room: The batch, and the number of steps T.
         delta: (N, 3, H, W).
-        time: The step's index t and the number of steps T.
+        step: The step's index t.
         state: The weighting's state.
         ledger: Where the passes are entered.
 
     Returns:
         The observation, the prediction (N, H, W), which images had finite logits (N,), and the weighting's state.
     """
+    task = room.task
     images = (task.images + delta).clamp_(0, 1).requires_grad_()
     logits = task.model.logits(images)
     _check_output(task, logits)
     ledger.enter("attack", forward=1, backward=1)
     fixed = logits.detach()
     top, prediction = predict(fixed)
-    view = LogitView(fixed, prediction, task.goal, images.detach(), *time, task.model, task.randomness, ledger)
+    view = LogitView(
+        fixed, prediction, task.goal, images.detach(), step, room.steps, task.model, task.randomness, ledger
+    )
     weights, state = objective.weighting.weigh(view, state)
     loss = objective.loss(logits, task.goal.reference, view.progress)
     value = task.goal.mean(loss * weights) * task.goal.sign
@@ -209,7 +210,7 @@ def observe(
     if objective.track is not None and objective.tracks_another:
         with torch.no_grad():
             value = task.goal.mean(objective.track(fixed, task.goal.reference)) * task.goal.sign
-    seen = Observation(delta, task.confine(gradient), value.detach(), time[0])
+    seen = Observation(delta, task.confine(gradient), value.detach(), step)
     return seen, prediction, _finite(top), state
 
 
