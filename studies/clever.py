@@ -285,6 +285,8 @@ def main(
     places = [int((k + 0.5) * len(source) / images) for k in range(images)]
     about = {name: value for name, value in given.items() if name not in ("weights", "images", "out")}
     about["data"] = data.partition(":")[0]  # no path of a machine
+    # PyTorch imports a compiler at its first derivative along a direction, which is no price of a radius.
+    clever_radius(network, source[0].image[None], sr.Randomness(seed, ("first",)), Ball(radius, 2, 1, 1))
     folder, found = Path(out), list[Scores]()
     folder.mkdir(parents=True, exist_ok=True)
     for place in places:

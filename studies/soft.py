@@ -42,9 +42,9 @@ class Sums:
     right: int = 0
     radius: float = 0.0
 
-    def add(self, found: Certificate, label: Tensor) -> None:
+    def add(self, found: Certificate, label: Tensor, void: int) -> None:
         """Count an image."""
-        counted = label != 255
+        counted = label != void
         right = found.certified & (found.guess == label) & counted
         self.pixels += int(counted.sum())
         self.certified += int((found.certified & counted).sum())
@@ -92,6 +92,7 @@ def main(
     opened = sr.open_data(data, split=split, size=text.size(size), stride=stride, limit=limit)
     network = sr.load_model(model, weights=weights, dtype=precision)
     sampling, classes = Sampling(Noise(sigma), n0, n), network.num_classes
+    void = opened.classes.ignore_index
     sums: dict[str, Sums] = {}
     with network.frozen():
         for place in range(len(opened)):
@@ -99,11 +100,11 @@ def main(
             keys = sr.Randomness(seed, (sample.id,))
             votes = vote(network.logits, sample.image, classes, sampling, keys)
             for name, found in _hard(votes, alpha).items():
-                sums.setdefault(name, Sums()).add(found, sample.label)
+                sums.setdefault(name, Sums()).add(found, sample.label, void)
             for bound in SOFT_BOUNDS:
                 certify = SoftRadii(alpha, bound)
                 found = certify(lambda x: network.logits(x).softmax(1), sample.image, classes, sampling, keys)
-                sums.setdefault(f"mean confidence, {bound}", Sums()).add(found, sample.label)
+                sums.setdefault(f"mean confidence, {bound}", Sums()).add(found, sample.label, void)
             print(f"{place + 1} of {len(opened)}", flush=True)
     rows = {name: vars(each) for name, each in sums.items()}
     facts = {"model": model, "data": data.partition(":")[0], "split": split, "size": size, "images": len(opened)}
