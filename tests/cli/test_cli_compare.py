@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from segradius.cli import main as segradius
-from segradius.report.compare import read_network
-from segradius.report.trade_off import name_points
+from segradius.report.compare import name_points, read_network
 
 SCENES = "scenes:24x32"
 

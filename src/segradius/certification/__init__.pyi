@@ -17,9 +17,6 @@ from .crosscheck import aims as aims
 from .crosscheck import crosscheck as crosscheck
 from .crosscheck import refuted as refuted
 from .crosscheck import summarise as summarise
-from .sampling import Noise as Noise
-from .sampling import Sampling as Sampling
-from .sampling import answers as answers
 from .selftest import self_test as self_test
 from .smoothed import Smoothed as Smoothed
 from .soft import SOFT_BOUNDS as SOFT_BOUNDS
@@ -29,5 +26,8 @@ from .testing import CORRECTIONS as CORRECTIONS
 from .testing import anytime_p_values as anytime_p_values
 from .testing import p_values as p_values
 from .testing import rejected as rejected
+from .votes import Noise as Noise
+from .votes import Sampling as Sampling
 from .votes import Votes as Votes
+from .votes import answers as answers
 from .votes import vote as vote

@@ -14,9 +14,8 @@ from torch import Tensor
 from segradius.attacks.base import Attack
 from segradius.attacks.make import make_attack
 from segradius.certification.certificate import Certificate
-from segradius.certification.sampling import Noise, Sampling
 from segradius.certification.smoothed import Smoothed
-from segradius.certification.votes import Votes, vote
+from segradius.certification.votes import Noise, Sampling, Votes, vote
 from segradius.core.contracts import Model
 from segradius.core.errors import at_least, within
 from segradius.core.ledger import Ledger

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from segradius.certification.certificate import Certificate
 from segradius.certification.crosscheck import Summary, aims, crosscheck, summarise
-from segradius.certification.sampling import Noise
-from segradius.certification.votes import Votes
+from segradius.certification.votes import Noise, Votes
 from segradius.core.contracts import LOGITS, Model
 from segradius.core.randomness import Randomness
 

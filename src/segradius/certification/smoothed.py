@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from segradius.certification.sampling import Noise
+from segradius.certification.votes import Noise
 from segradius.core.contracts import LOGITS, Model
 from segradius.core.errors import at_least
 from segradius.core.ledger import Ledger

@@ -18,7 +18,7 @@ from torch import Tensor
 from segradius.certification.betting import Betting
 from segradius.certification.bounds import bernstein_lower, check, hoeffding_lower
 from segradius.certification.certificate import Certificate, rounded_down
-from segradius.certification.sampling import Answer, Sampling, draw
+from segradius.certification.votes import Answer, Sampling, draw
 from segradius.core.contracts import Journal
 from segradius.core.errors import InputError, within
 from segradius.core.randomness import Randomness

@@ -50,8 +50,7 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
 
 def _write(folder: Path, reports: Sequence[tuple[str, Any]], networks: Sequence[Network], markdown: str) -> None:
     from segradius.core.storage import write_atomically
-    from segradius.report.compare import as_csv, facts
-    from segradius.report.trade_off import draw_trade_off
+    from segradius.report.compare import as_csv, draw_trade_off, facts
 
     folder.mkdir(parents=True, exist_ok=True)
     runs = [facts(name, report) for name, report in reports]

@@ -26,7 +26,7 @@ from segradius.evaluation.journal import resumable
 from segradius.evaluation.run import Run, S, execute, work
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
-from segradius.targets.metered import Metered
+from segradius.targets.target import Metered
 
 DATABASE = "results.sqlite"
 CHECKPOINTS = "checkpoints"

@@ -34,7 +34,7 @@ REGISTRIES: dict[str, tuple[str, list[str]]] = {
         ["\nA target is asked for scores only, by black-box attacks, and every query counts:"],
     ),
     "data": ("segradius.data.sample:DATA", ["\nGive the folder after a colon, as in voc:PATH."]),
-    "protocols": ("segradius.data.protocols:PROTOCOLS", []),
+    "protocols": ("segradius.data.opening:PROTOCOLS", []),
     "defences": (
         "segradius.training.adversaries:ADVERSARIES",
         ["\nFor segradius train --adversary; their options are those of the attacks."],

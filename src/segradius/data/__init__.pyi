@@ -2,11 +2,11 @@ from .ade20k import ADE20K as ADE20K
 from .camvid import CAMVID as CAMVID
 from .cityscapes import CITYSCAPES as CITYSCAPES
 from .folder import FolderSpec as FolderSpec
+from .opening import PROTOCOLS as PROTOCOLS
+from .opening import Preparation as Preparation
 from .opening import Prepared as Prepared
+from .opening import Resize as Resize
 from .opening import open_data as open_data
-from .protocols import PROTOCOLS as PROTOCOLS
-from .protocols import Preparation as Preparation
-from .protocols import Resize as Resize
 from .sample import DATA as DATA
 from .sample import BadSampleError as BadSampleError
 from .sample import Classes as Classes

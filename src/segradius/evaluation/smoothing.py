@@ -12,8 +12,7 @@ from torch.nn import functional
 
 from segradius.certification.certificate import Certificate
 from segradius.certification.certifiers import Adaptive, Hierarchy, PixelRadii, SegCertify
-from segradius.certification.sampling import Noise, Sampling
-from segradius.certification.votes import Votes
+from segradius.certification.votes import Noise, Sampling, Votes
 from segradius.core.errors import InputError, one_of, within
 from segradius.evaluation.batch import Batch
 

@@ -7,7 +7,6 @@ from .harsh import TopK as TopK
 from .harsh import Uint8 as Uint8
 from .harsh import parse_answers as parse_answers
 from .harsh import parse_inputs as parse_inputs
-from .metered import Metered as Metered
 from .oip import OipTarget as OipTarget
 from .oip import open_oip as open_oip
 from .oip_http import Clock as Clock
@@ -22,5 +21,6 @@ from .opening import traffic_of as traffic_of
 from .spool import Spooled as Spooled
 from .target import TARGETS as TARGETS
 from .target import Local as Local
+from .target import Metered as Metered
 from .target import Target as Target
 from .target import layers as layers

@@ -17,8 +17,7 @@ from segradius.models.cards import is_card
 from segradius.models.loading import load_model, torch_device
 from segradius.models.preprocessing import NormalisationLike, as_normalisation
 from segradius.targets.harsh import Harsh, parse_answers, parse_inputs
-from segradius.targets.metered import Metered
-from segradius.targets.target import TARGETS, Local, Target, layers
+from segradius.targets.target import TARGETS, Local, Metered, Target, layers
 
 if TYPE_CHECKING:
     from segradius.targets.oip_http import Traffic
