@@ -247,7 +247,7 @@ BAD = {
     "unknown target 'bridht'; did you mean 'bright'": ["--aim", "bridht"],
     "target class 5 does not exist": ["--aim", "5"],
     "batch_size is 0": ["--batch-size", "0"],
-    "limit 0": ["--limit", "0"],
+    "limit is 0": ["--limit", "0"],
 }  # fmt: skip
 
 
