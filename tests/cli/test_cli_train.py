@@ -28,7 +28,7 @@ from segradius.training import (
     make_adversary,
 )
 from segradius.training.fit import export
-from segradius.training.schedules import OneCycle, Poly
+from segradius.training.recipe import OneCycle, Poly
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SCENES = ["--data", "scenes:32x48,8", "--held-out-limit", "2"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segradius.core.errors import InputError
-from segradius.training.schedules import SCHEDULES, Constant, OneCycle, Poly
+from segradius.training.recipe import SCHEDULES, Constant, OneCycle, Poly
 
 
 def rates_of_torch(make_scheduler, steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeGuard
 
 
 class SegradiusError(Exception):
@@ -91,6 +92,16 @@ def must(holds: bool, name: str, value: object, expected: str) -> None:
     """
     if not holds:
         raise InputError(f"{name} is {value!r}; expected {expected}")
+
+
+def is_whole(value: object, low: float = 0) -> TypeGuard[int]:
+    """Whether a value is a whole number of at least ``low``; true and false are none.
+
+    Example:
+        >>> is_whole(3, 1), is_whole(3.0), is_whole(True), is_whole(-1)
+        (True, False, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
 
 
 def at_least(low: float, **values: float) -> None:

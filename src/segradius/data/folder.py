@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import yaml
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, is_whole
 from segradius.core.text import refuse_unknown
 from segradius.data.files import MaskKey, PairedFiles, list_files, paired, sub_folders
 from segradius.data.sample import DATA, RGB, Classes, voc_palette
@@ -161,7 +161,7 @@ def _texts(given: Any) -> tuple[str, ...]:
 
 
 def _whole(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
+    if not is_whole(value) or value > 65535:
         raise InputError(f"{key}: {value!r}; expected a whole number in 0–65535")
     return value
 

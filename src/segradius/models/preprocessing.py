@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.errors import InputError, is_whole, unknown_name
 from segradius.core.text import from_mapping
 
 NormalisationLike: TypeAlias = "Normalisation | str | Mapping[str, Any] | Sequence[Sequence[float]] | None"
@@ -162,7 +162,7 @@ class SizeRule:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise unknown_name("size mode", str(self.mode), MODES)
-        if not (_whole(self.multiple_of) and _whole(self.plus) and 0 <= self.plus < self.multiple_of):
+        if not (is_whole(self.multiple_of) and is_whole(self.plus) and self.plus < self.multiple_of):
             raise InputError(
                 f"size multiple_of={self.multiple_of!r}, plus={self.plus!r}: expected whole numbers, "
                 "0 <= plus < multiple_of"
@@ -173,7 +173,7 @@ class SizeRule:
     def _checked_exact(self, exact: Sequence[int]) -> tuple[int, int]:
         if self.multiple_of != 1:
             raise InputError(f"size exact={exact!r} and multiple_of={self.multiple_of}: expected only one of them")
-        if not isinstance(exact, Sequence) or len(exact) != 2 or not all(_whole(side) and side > 0 for side in exact):
+        if not isinstance(exact, Sequence) or len(exact) != 2 or not all(is_whole(side, 1) for side in exact):
             raise InputError(f"size exact={exact!r}: expected (height, width) in pixels")
         return exact[0], exact[1]
 
@@ -263,7 +263,3 @@ def _pad(x: Tensor, size: tuple[int, int]) -> Tensor:
     if right:
         x = torch.cat([x, x[..., -1:].expand(*x.shape[:-1], right)], dim=-1)
     return x
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segradius.core.contracts import ALL
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, is_whole
 from segradius.models.outputs import Decode, as_decode, check_images, check_logits, log_probabilities, main_output
 from segradius.models.preprocessing import (
     Normalisation,
@@ -266,7 +266,7 @@ def wrap(
 
 def _with_classes(draft: Segmenter, num_classes: int | None) -> Segmenter:
     found = _count_classes(draft) if num_classes is None else num_classes
-    if not isinstance(found, int) or isinstance(found, bool) or found < 2:
+    if not is_whole(found, 2):
         raise InputError(
             f"model {draft.name!r} has num_classes={found!r}; expected a whole number of at least 2. Libraries name it "
             "num_classes, classes or num_labels. For one sigmoid channel z: torch.cat([torch.zeros_like(z), z], 1)"

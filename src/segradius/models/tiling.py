@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from segradius.core.errors import InputError, must
+from segradius.core.errors import InputError, is_whole, must
 from segradius.core.text import from_mapping
 from segradius.models.outputs import log_probabilities
 from segradius.models.preprocessing import Normalisation, resize
@@ -154,15 +154,15 @@ class Tiling:
 
     def __post_init__(self) -> None:
         crop, scales = _items(self.crop), _items(self.scales)
-        sides = len(crop) == 2 and all(_at_least_one(side) for side in crop)
+        sides = len(crop) == 2 and all(is_whole(side, 1) for side in crop)
         must(sides, "crop", self.crop, "(height, width) in pixels, each at least 1")
         must(_positive(self.stride) and self.stride <= 1, "stride", self.stride, "a part of the crop in (0, 1]")
         above = bool(scales) and all(_positive(scale) for scale in scales)
         must(above, "scales", self.scales, "at least one finite number above 0")
         must(isinstance(self.flip, bool), "flip", self.flip, "true or false")
-        base = self.base is None or _at_least_one(self.base)
+        base = self.base is None or is_whole(self.base, 1)
         must(base, "base", self.base, "a whole number of pixels, or None for the image's own side")
-        must(_at_least_one(self.chunk), "chunk", self.chunk, "a whole number of windows, at least 1")
+        must(is_whole(self.chunk, 1), "chunk", self.chunk, "a whole number of windows, at least 1")
         object.__setattr__(self, "crop", crop)
         object.__setattr__(self, "scales", scales)
 
@@ -333,10 +333,6 @@ def _neutral_colour(normalisation: Normalisation | None) -> tuple[float, ...]:
 
 def _items(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
-
-
-def _at_least_one(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _positive(value: object) -> bool:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation, resize
 
-from segradius.core.errors import InputError, within
+from segradius.core.errors import InputError, is_whole, within
 
 
 def coloured(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -108,7 +108,7 @@ class Augmentation:
     colour: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.crop is not None and (len(self.crop) != 2 or any(not _whole(side) for side in self.crop)):
+        if self.crop is not None and (len(self.crop) != 2 or not all(is_whole(side, 1) for side in self.crop)):
             raise InputError(f"crop={self.crop}; expected (height, width) in whole pixels of at least 1, or None")
         if self.scale is not None and not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] < math.inf):
             raise InputError(f"scale={self.scale}; expected (low, high) with 0 < low <= high, or None")
@@ -264,7 +264,3 @@ def gaussian_blur(image: Tensor) -> Tensor:
         for part, weight in zip(shifted[1:], weights[1:], strict=True):
             x.add_(part, alpha=weight / sum(weights))
     return x
-
-
-def _whole(side: object) -> bool:
-    return isinstance(side, int) and not isinstance(side, bool) and side >= 1

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segradius.core.randomness import Randomness
-from segradius.data.sample import Classes, Sample, SegmentationData, collate
+from segradius.data.sample import Sample, SegmentationData, collate
 from segradius.training.adversaries import Lesson
 from segradius.training.augment import Augmentation
 
@@ -59,7 +59,6 @@ class Epoch(Dataset[Sample]):
         return Sample(key, image, label)
 
 
-@dataclass(frozen=True)
 class InMemory:
     """A data set whose samples were all read once.
 
@@ -68,28 +67,14 @@ class InMemory:
         source: Where they come from.
     """
 
-    samples: Sequence[Sample]
-    source: SegmentationData
+    def __init__(self, samples: Sequence[Sample], source: SegmentationData) -> None:
+        self.samples = samples
+        self.name, self.classes, self.ids = source.name, source.classes, source.ids
 
     @classmethod
     def read(cls, source: SegmentationData) -> InMemory:
         """Read every sample of ``source``."""
         return cls([source[i] for i in range(len(source))], source)
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return self.source.name
-
-    @property
-    def classes(self) -> Classes:
-        """The source's classes."""
-        return self.source.classes
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The source's ids."""
-        return self.source.ids
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -71,19 +71,16 @@ class Table:
             with self.path.open(newline="", encoding="utf-8") as file:
                 whole = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
             rows = [row for row in whole if int(row["step"]) <= step]
-        write_atomically(self.path, self._lines([dict.fromkeys(self.columns, ""), *rows], header=True))
+        write_atomically(self.path, ",".join(self.columns) + "\n" + self._lines(rows))
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows."""
         with self.path.open("a", newline="", encoding="utf-8") as file:
             file.write(self._lines(rows))
 
-    def _lines(self, rows: Sequence[Mapping[str, Any]], *, header: bool = False) -> str:
+    def _lines(self, rows: Sequence[Mapping[str, Any]]) -> str:
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
-        if header:
-            writer.writeheader()
-        writer.writerows(rows[1:] if header else rows)
+        csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n").writerows(rows)
         return text.getvalue()
 
 

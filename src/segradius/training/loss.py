@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core.errors import InputError, must, within
+from segradius.core.errors import InputError, is_whole, must, within
 from segradius.models.outputs import main_output
 
 
@@ -54,8 +54,7 @@ class Ohem:
 
     def __post_init__(self) -> None:
         within("[0, 1]", threshold=self.threshold)
-        whole = isinstance(self.keep, int) and not isinstance(self.keep, bool)
-        must(whole and self.keep >= 1, "keep", self.keep, "a whole number of pixels, at least 1")
+        must(is_whole(self.keep, 1), "keep", self.keep, "a whole number of pixels, at least 1")
 
     def hard(self, probabilities: Tensor, labelled: Tensor) -> Tensor:
         """Which pixels count.

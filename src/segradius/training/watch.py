@@ -86,9 +86,8 @@ class Watch:
         """
         chosen = torch.linspace(0, len(data) - 1, min(self.images, len(data))).long().tolist()
         batches, ignore_index = list(even(data[i] for i in chosen)), data.classes.ignore_index
-        found = []
-        for name, steps in (("fgsm", None), ("pgd", self.steps)):
-            options: dict[str, Any] = {} if steps is None else {"steps": steps}
+        found, attacks = [], {"fgsm": dict[str, Any](), "pgd": {"steps": self.steps}}
+        for name, options in attacks.items():
             attack = make_attack(name, norm=self.norm, eps=self.eps, **options)
             parts = []
             for images, labels, ids in batches:
