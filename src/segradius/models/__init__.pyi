@@ -1,14 +1,13 @@
-from .cards import ModelCard as ModelCard
-from .cards import fingerprint as fingerprint
-from .cards import read_card as read_card
 from .checkpoints import Conversion as Conversion
 from .checkpoints import convert as convert
 from .checkpoints import load_into as load_into
 from .checkpoints import load_state as load_state
 from .demo import DemoNetwork as DemoNetwork
 from .export import export_onnx as export_onnx
+from .loading import ModelCard as ModelCard
 from .loading import lacks_weights as lacks_weights
 from .loading import load_model as load_model
+from .loading import read_card as read_card
 from .preprocessing import Normalisation as Normalisation
 from .preprocessing import SizeRule as SizeRule
 from .segmenter import AsModule as AsModule
@@ -17,4 +16,5 @@ from .segmenter import wrap as wrap
 from .sources import MODELS as MODELS
 from .sources import SOURCES as SOURCES
 from .tiling import Tiling as Tiling
+from .tiling import fingerprint as fingerprint
 from .tiling import tiled as tiled

@@ -1,25 +1,158 @@
-"""`load_model`: from the text that a user writes to a `Segmenter`."""
+"""`load_model`: from the text that a user writes, or a card, to a `Segmenter`.
+
+A card is one YAML file that says which network, which weights, and what its input is, for a team to share.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
 from segradius.core.errors import InputError, unknown_name
-from segradius.core.text import Spec, parse_spec
-from segradius.models.cards import ModelCard, check_digest, is_card, read_card
-from segradius.models.checkpoints import load_into, load_state
+from segradius.core.storage import write_atomically
+from segradius.core.text import Spec, from_mapping, parse_spec
+from segradius.models.checkpoints import load_into, load_state, sha256_of
 from segradius.models.outputs import Decode
-from segradius.models.preprocessing import NormalisationLike, SizeLike
+from segradius.models.preprocessing import (
+    Normalisation,
+    NormalisationLike,
+    SizeLike,
+    SizeRule,
+    as_normalisation,
+    as_size_rule,
+)
 from segradius.models.segmenter import Segmenter, wrap
 from segradius.models.sources import is_random, open_spec
-from segradius.models.tiling import TilingLike, with_tiling
+from segradius.models.tiling import Tiling, TilingLike, as_tiling, tiled
 
+SUFFIXES = (".yaml", ".yml")
+TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")
 #: Types of parameters by name.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a card says; None for what it leaves to the source's defaults.
+
+    Args:
+        name: What reports call the model; the file's name without suffix when the card has none.
+        model: The network, as `load_model` takes it, but not another card.
+        arguments: Keyword arguments for it, beside those in ``model``.
+        weights: Path of the weights; in the file relative to the card, here resolved.
+        sha256: Of the weights file, checked when it is loaded.
+        normalisation: What the network wants done to the colours.
+        size: What sizes it takes.
+        outputs: ``"logits"`` or ``"probabilities"``.
+        inference: The windows, scales and mirroring that it is deployed with.
+        classes: Names of the classes, in the order of the logits.
+        licence: Of the weights.
+        source: Where they come from.
+        paper: To cite.
+    """
+
+    name: str
+    model: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights: Path | None = None
+    sha256: str | None = None
+    normalisation: Normalisation | None = None
+    size: SizeRule | None = None
+    outputs: str | None = None
+    inference: Tiling | None = None
+    classes: tuple[str, ...] = ()
+    licence: str | None = None
+    source: str | None = None
+    paper: str | None = None
+
+
+def is_card(text: str) -> bool:
+    """Whether a model text is the path of a card: whether it ends in ``.yaml`` or ``.yml``."""
+    return text.endswith(SUFFIXES)
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card in a YAML file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The card.
+
+    Raises:
+        InputError: If it cannot be read, lacks ``model``, or has an unknown key or a bad value; the message names it.
+    """
+    path = Path(path)
+    content = _read(path)
+    try:
+        return _parsed(content, path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def check_digest(card: ModelCard) -> None:
+    """Raise `InputError` if the card's weights are not the file whose ``sha256`` it states."""
+    if card.weights is None or card.sha256 is None:
+        return
+    found = sha256_of(card.weights)
+    if found != card.sha256.lower():
+        raise InputError(f"{str(card.weights)!r} has SHA-256 {found}; its card {card.name!r} says {card.sha256}")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the model card {str(path)!r}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"the model card {str(path)!r} is not YAML: {error}") from error
+
+
+def _parsed(content: Any, path: Path) -> ModelCard:
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), str):
+        raise InputError("a model card is a mapping with at least 'model: SOURCE:NAME'")
+    if is_card(content["model"]):
+        raise InputError(f"model: {content['model']!r} is another card")
+    given = {"name": path.stem} | {key: value for key, value in content.items() if value is not None}
+    for key in TEXTS:
+        if not isinstance(given.get(key, ""), str):
+            raise InputError(f"{key}: {given[key]!r} is not text")
+    arguments, classes = given.get("arguments", {}), given.get("classes", [])
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"arguments: {arguments!r} is not a mapping")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"classes: {classes!r} is not a list of names")
+    parts = {
+        "classes": tuple(classes),
+        "weights": path.parent / given["weights"] if "weights" in given else None,
+        "normalisation": as_normalisation(given.get("normalisation")),
+        "size": as_size_rule(given["size"]) if "size" in given else None,
+        "inference": as_tiling(given["inference"]) if "inference" in given else None,
+    }
+    return from_mapping(ModelCard, given | parts, "card key")
+
+
+def write_card(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a card, whole or not at all, with the digest of its weights.
+
+    Args:
+        path: Of the card.
+        content: Its entries. ``model`` may itself be the path of a card, whose entries are taken over then; ``weights``
+            are in the folder of ``path``; entries that are None are left out.
+    """
+    base: dict[str, Any] = {}
+    if is_card(content["model"]):
+        base = {key: value for key, value in _read(Path(content["model"])).items() if key not in ("name", "licence")}
+    given = {key: value for key, value in content.items() if value is not None and not (base and key == "model")}
+    whole = base | given | {"sha256": sha256_of(path.parent / content["weights"])}
+    write_atomically(path, yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
 
 
 def load_model(
@@ -77,7 +210,7 @@ def load_model(
     if card.classes and len(card.classes) != model.num_classes:
         raise InputError(f"{spec}: {len(card.classes)} class names for a network of {model.num_classes} classes")
     tiling = _first(inference, card.inference)
-    return model if tiling is None else with_tiling(model, tiling)
+    return model if tiling is None else tiled(model, tiling)
 
 
 def lacks_weights(spec: str, weights: str | Path | None = None) -> bool:
@@ -110,17 +243,6 @@ def torch_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def _card(spec: str) -> ModelCard:
-    return read_card(spec) if is_card(spec) else ModelCard(name=spec.split(",")[0], model=spec)
-
-
-def _with_arguments(spec: Spec, card: ModelCard) -> Spec:
-    twice = spec.arguments.keys() & card.arguments.keys()
-    if twice:
-        raise InputError(f"card {card.name!r} gives {', '.join(sorted(twice))} in model and in arguments")
-    return Spec(spec.source, spec.name, spec.arguments | dict(card.arguments))
-
-
 def torch_dtype(given: str | torch.dtype | None) -> torch.dtype | None:
     """A type that parameters may have, from its name.
 
@@ -136,6 +258,17 @@ def torch_dtype(given: str | torch.dtype | None) -> torch.dtype | None:
     if given not in DTYPES:
         raise unknown_name("dtype", given, DTYPES)
     return DTYPES[given]
+
+
+def _card(spec: str) -> ModelCard:
+    return read_card(spec) if is_card(spec) else ModelCard(name=spec.split(",")[0], model=spec)
+
+
+def _with_arguments(spec: Spec, card: ModelCard) -> Spec:
+    twice = spec.arguments.keys() & card.arguments.keys()
+    if twice:
+        raise InputError(f"card {card.name!r} gives {', '.join(sorted(twice))} in model and in arguments")
+    return Spec(spec.source, spec.name, spec.arguments | dict(card.arguments))
 
 
 def _with_weights(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -180,16 +181,7 @@ class Tiling:
         return [_with_longer_side(height, width, max(1, round(scale * base))) for scale in self.scales]
 
 
-def tiled(
-    model: Segmenter,
-    *,
-    crop: tuple[int, int],
-    stride: float = 2 / 3,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    base: int | None = None,
-    chunk: int = 8,
-) -> Segmenter:
+def tiled(model: Segmenter, tiling: TilingLike | None = None, **arguments: Any) -> Segmenter:
     """A model as it is deployed: over sliding windows, at several scales, mirrored and averaged; see `Tiling`.
 
     The result is a `Segmenter` like any other: attacks, radii and certificates run through the whole of it. Its logits
@@ -198,18 +190,14 @@ def tiled(
 
     Args:
         model: From `wrap` or `load_model`; its normalisation and sizes hold for each window.
-        crop: (height, width) of a window in pixels, each at least 1. An image may be smaller or larger.
-        stride: Distance of windows as a part of ``crop``, in (0, 1].
-        scales: Factors on ``base``, above 0.
-        flip: Whether every window is also seen mirrored left to right.
-        base: Longer side at scale 1, in pixels; None for the image's own.
-        chunk: Windows given to the network at once: less memory, the same result but for rounding.
+        tiling: A `Tiling`, or a mapping of its arguments, as a card has it.
+        **arguments: Those of a `Tiling` where none is given: ``crop`` at least. An image may be smaller or larger.
 
     Returns:
         The segmenter.
 
     Raises:
-        InputError: If ``model`` is no `Segmenter` or a value is outside its range.
+        InputError: If ``model`` is no `Segmenter`, or an argument is unknown, missing or outside its range.
 
     Example:
         >>> from segradius.models import wrap
@@ -217,25 +205,9 @@ def tiled(
         >>> model.name, model.logits(torch.rand(2, 3, 40, 60)).shape
         ('net tiled 24x24 scales 0.5, 1 flip', torch.Size([2, 4, 40, 60]))
     """
-    return with_tiling(model, Tiling(crop, stride, scales, flip, base, chunk))
-
-
-def with_tiling(model: Segmenter, tiling: TilingLike) -> Segmenter:
-    """`tiled`, from a `Tiling` or from what a card says.
-
-    Args:
-        model: From `wrap` or `load_model`.
-        tiling: See `as_tiling`.
-
-    Returns:
-        The segmenter.
-
-    Raises:
-        InputError: If ``model`` is no `Segmenter`, or the tiling is not one.
-    """
     if not isinstance(model, Segmenter):
         raise InputError(f"tiled takes a Segmenter, such as wrap(network) gives; got a {type(model).__name__}")
-    tiling = as_tiling(tiling)
+    tiling = as_tiling(arguments if tiling is None else tiling)
     return Segmenter(
         TiledNetwork(model, tiling), model.num_classes, name=f"{model.name} tiled {tiling}", decode=log_probabilities
     )
@@ -316,6 +288,30 @@ class TiledNetwork(nn.Module):
             return self.model.logits(windows).softmax(1)
         plain, mirrored = self.model.logits(torch.cat([windows, windows.flip(-1)])).softmax(1).chunk(2)
         return (plain + mirrored.flip(-1)) / 2
+
+
+def fingerprint(model: object) -> str:
+    """A hash of the parameters, buffers, normalisation, sizes and tiling of a `Segmenter`, "" of a bare function.
+
+    Example:
+        >>> from segradius.models import wrap
+        >>> network = torch.nn.Conv2d(3, 2, 1)
+        >>> fingerprint(wrap(network)) == fingerprint(wrap(network, normalisation="imagenet"))
+        False
+    """
+    if not isinstance(model, Segmenter) or not isinstance(model.network, nn.Module):
+        return ""
+    digest = hashlib.sha256()
+    inner = model
+    while isinstance(inner.network, TiledNetwork):
+        digest.update(repr(inner.network.tiling).encode())
+        inner = inner.network.model
+    digest.update(f"{inner.normalisation} {inner.size}".encode())
+    for name, tensor in sorted(model.network.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _with_longer_side(height: int, width: int, longer: int) -> tuple[int, int]:

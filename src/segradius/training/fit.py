@@ -23,9 +23,9 @@ from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
-from segradius.models.cards import fingerprint, write_card
+from segradius.models.loading import write_card
 from segradius.models.segmenter import Segmenter
-from segradius.models.tiling import TiledNetwork
+from segradius.models.tiling import TiledNetwork, fingerprint
 from segradius.training.adversaries import Lesson
 from segradius.training.engine import Engine, launched, synchronise
 from segradius.training.lessons import InMemory, Share, even, lessons
