@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segradius.core.errors import InputError, at_least
 from segradius.core.registry import Registry
-from segradius.data.sample import DATA, Classes, Sample, SegmentationData
+from segradius.data.sample import DATA, Sample, SegmentationData
 
 Preparation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """A function of image (3, H, W) in [0, 1] and label (H, W) that gives both at another size."""
@@ -98,7 +98,6 @@ def paper_cityscapes(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     return Resize(513, 1025)(image, label)
 
 
-@dataclass(frozen=True)
 class Prepared:
     """Every ``stride``-th sample of a data set, ``length`` of them, each put through a preparation.
 
@@ -109,31 +108,15 @@ class Prepared:
         stride: Distance between samples.
     """
 
-    source: SegmentationData
-    preparation: Preparation
-    length: int
-    stride: int = 1
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return self.source.name
-
-    @property
-    def classes(self) -> Classes:
-        """The source's classes."""
-        return self.source.classes
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The ids of the samples that are left."""
-        return self.source.ids[:: self.stride][: self.length]
+    def __init__(self, source: SegmentationData, preparation: Preparation, length: int, stride: int = 1) -> None:
+        self.source, self.preparation, self.stride = source, preparation, stride
+        self.name, self.classes, self.ids = source.name, source.classes, source.ids[::stride][:length]
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.source[range(self.length)[index] * self.stride]
+        sample = self.source[range(len(self))[index] * self.stride]
         return Sample(sample.id, *self.preparation(sample.image, sample.label))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -113,6 +113,8 @@ class Segmenter:
             move by rounding only. Off by default, as networks that use ``.view`` may refuse that layout.
     """
 
+    offers: ClassVar[frozenset[str]] = ALL
+
     network: Callable[[Tensor], Any]
     num_classes: int
     name: str = "model"
@@ -164,11 +166,6 @@ class Segmenter:
     def frozen(self) -> AbstractContextManager[None]:
         """The context in which the network is frozen and in evaluation mode; left as found. See `freezing.frozen`."""
         return frozen(self.network)
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """Logits with gradients, and so scores and labels."""
-        return ALL
 
     @property
     def device(self) -> torch.device:
