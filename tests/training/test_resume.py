@@ -167,10 +167,10 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 SLOWLY = """
 import sys, time, torch
 from segradius.cli import main
-from segradius.training import snapshot
+from segradius.training import records
 torch.set_num_threads(1)
-save = snapshot.Snapshot.save
-snapshot.Snapshot.save = lambda self, folder: (save(self, folder), time.sleep(0.2))
+save = records.Snapshot.save
+records.Snapshot.save = lambda self, folder: (save(self, folder), time.sleep(0.2))
 main(sys.argv[1:])
 """
 

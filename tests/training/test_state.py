@@ -9,8 +9,7 @@ import small
 import torch
 
 from segradius.core.errors import InputError
-from segradius.training.logs import Table
-from segradius.training.snapshot import CHECKPOINT, Position, Snapshot, sweep
+from segradius.training.records import CHECKPOINT, Position, Snapshot, Table, sweep
 
 IDENTITY = "model: a\ndata: b\nrecipe: c"
 

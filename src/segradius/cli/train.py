@@ -270,7 +270,7 @@ def train(
     command goes on after it was stopped or killed. The defaults are those of the public recipe for PSPNet.
     """
     from segradius.training import Job, fit
-    from segradius.training.snapshot import CHECKPOINT
+    from segradius.training.records import CHECKPOINT
 
     learnt, judged = data.open()
     network = model.load(recipe.seed)
@@ -299,7 +299,7 @@ def _card(model: PupilOptions, source: str, adversary: str, watch: Watch | None)
 
 def _print(folder: Path) -> None:
     """The figures of the best and the last weights."""
-    from segradius.training.logs import outcome
+    from segradius.training.records import outcome
 
     for name, row in outcome(folder).items():
         measured = {key: value for key, value in row.items() if value and key not in ("step", "epoch")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -242,19 +242,17 @@ def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
 
 
 SPLITS = ("train", "val", "test")
-SCENE_CLASSES = Classes(
-    names=("sky", "cloud", "grass", "soil", "road", "building", "tree", "balloon"),
-    palette=(
-        (110, 170, 220),
-        (215, 225, 235),
-        (150, 170, 80),
-        (190, 150, 100),
-        (110, 100, 120),
-        (170, 90, 70),
-        (40, 120, 60),
-        (240, 180, 40),
-    ),
-)
+_COLOURS = {
+    "sky": (110, 170, 220),
+    "cloud": (215, 225, 235),
+    "grass": (150, 170, 80),
+    "soil": (190, 150, 100),
+    "road": (110, 100, 120),
+    "building": (170, 90, 70),
+    "tree": (40, 120, 60),
+    "balloon": (240, 180, 40),
+}
+SCENE_CLASSES = Classes(tuple(_COLOURS), tuple(_COLOURS.values()))
 
 
 @dataclass(frozen=True)
@@ -280,6 +278,8 @@ class Scenes:
         ('train-00999', (3, 48, 64), 'balloon')
     """
 
+    classes: ClassVar[Classes] = SCENE_CLASSES
+
     size: tuple[int, int] = (120, 160)
     length: int = 64
     split: str = "val"
@@ -297,11 +297,6 @@ class Scenes:
     def name(self) -> str:
         """Scenes and split."""
         return f"scenes/{self.split}"
-
-    @property
-    def classes(self) -> Classes:
-        """Eight classes; pixels on the borders of objects are 255."""
-        return SCENE_CLASSES
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -83,9 +83,6 @@ def read_card(path: str | Path) -> ModelCard:
     Args:
         path: The file.
 
-    Returns:
-        The card.
-
     Raises:
         InputError: If it cannot be read, lacks ``model``, or has an unknown key or a bad value; the message names it.
     """

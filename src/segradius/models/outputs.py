@@ -164,9 +164,6 @@ def as_decode(outputs: str | Decode) -> Decode:
     Args:
         outputs: ``"logits"``, ``"probabilities"``, or a function from the raw output to logits (N, C, h, w).
 
-    Returns:
-        The function.
-
     Raises:
         InputError: On another name.
 

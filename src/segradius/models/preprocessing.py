@@ -229,9 +229,6 @@ def as_size_rule(value: SizeLike) -> SizeRule:
     Args:
         value: A `SizeRule`, a mapping of its arguments, or None for no rule.
 
-    Returns:
-        The rule.
-
     Raises:
         InputError: On an unknown key or a bad value.
 

@@ -229,9 +229,6 @@ def wrap(
         name: What reports call it; the class or function name when None.
         channels_last: See `Segmenter`. None: off.
 
-    Returns:
-        The segmenter.
-
     Raises:
         InputError: If ``model`` cannot be called, an option is not one of the above, or the number of classes cannot be
             found or is less than 2.

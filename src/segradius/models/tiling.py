@@ -193,9 +193,6 @@ def tiled(model: Segmenter, tiling: TilingLike | None = None, **arguments: Any) 
         tiling: A `Tiling`, or a mapping of its arguments, as a card has it.
         **arguments: Those of a `Tiling` where none is given: ``crop`` at least. An image may be smaller or larger.
 
-    Returns:
-        The segmenter.
-
     Raises:
         InputError: If ``model`` is no `Segmenter`, or an argument is unknown, missing or outside its range.
 
@@ -218,9 +215,6 @@ def as_tiling(value: TilingLike) -> Tiling:
 
     Args:
         value: A `Tiling` or a mapping of its arguments, ``crop`` at least.
-
-    Returns:
-        The tiling.
 
     Raises:
         InputError: On an unknown key, a missing ``crop`` or a bad value.

@@ -8,11 +8,11 @@ from .engine import Engine as Engine
 from .fit import Job as Job
 from .fit import fit as fit
 from .fit import judge as judge
-from .logs import Evaluation as Evaluation
 from .loss import Ohem as Ohem
 from .loss import SegmentationLoss as SegmentationLoss
 from .recipe import SCHEDULES as SCHEDULES
 from .recipe import Optimiser as Optimiser
 from .recipe import Recipe as Recipe
+from .records import Evaluation as Evaluation
 from .watch import Robustness as Robustness
 from .watch import Watch as Watch

@@ -144,8 +144,7 @@ class Mixture:
         return images
 
 
-AdversaryRecipe = Callable[..., Adversary]
-ADVERSARIES: Registry[AdversaryRecipe] = Registry("defence")
+ADVERSARIES: Registry[Callable[..., Adversary]] = Registry("defence")
 
 
 @ADVERSARIES.register("none")

@@ -29,10 +29,9 @@ from segradius.models.tiling import TiledNetwork, fingerprint
 from segradius.training.adversaries import Lesson
 from segradius.training.engine import Engine, launched, synchronise
 from segradius.training.lessons import InMemory, Share, even, lessons
-from segradius.training.logs import EVALUATION_LOG, TRAIN_LOG, Evaluation, Log
 from segradius.training.loss import combine
 from segradius.training.recipe import PRECISIONS, Recipe, flat, split
-from segradius.training.snapshot import CHECKPOINT, Position, Snapshot, sweep
+from segradius.training.records import CHECKPOINT, EVALUATION_LOG, TRAIN_LOG, Evaluation, Log, Position, Snapshot, sweep
 from segradius.training.watch import Watch
 
 
