@@ -20,10 +20,9 @@ from segradius.cli.options import RunOptions, warn
 from segradius.core.contracts import Seen
 from segradius.core.errors import BudgetError, InputError, TargetError
 from segradius.core.storage import write_atomically
-from segradius.evaluation.executors import InProcess
 from segradius.evaluation.job import Job, Study
 from segradius.evaluation.journal import resumable
-from segradius.evaluation.run import Run, S, execute, work
+from segradius.evaluation.run import InProcess, Run, S, execute, work
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
 from segradius.targets.target import Metered

@@ -1,12 +1,17 @@
-"""Files that are written whole or not at all."""
+"""What goes into files: tables and reports as text; and files that are written whole or not at all."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -44,3 +49,31 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Put ``content`` into ``path`` so that a reader sees the old file or the new one, never a part."""
     with replacing(path) as new:
         new.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def as_csv(header: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV.
+
+    Example:
+        >>> as_csv(("attack", "pixacc"), [("pgd", 0.5), ("sea", None)]).splitlines()
+        ['attack,pixacc', 'pgd,0.5', 'sea,']
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_json(report: Mapping[str, Any]) -> str:
+    """A report as JSON, with null for what JSON has no number for."""
+    return json.dumps(null(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def null(value: Any) -> Any:
+    """``value`` with None in place of every NaN and infinity, also inside dicts, lists and tuples."""
+    if isinstance(value, Mapping):
+        return {name: null(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [null(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

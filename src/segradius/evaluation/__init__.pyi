@@ -18,9 +18,6 @@ from .certify_summary import CertifiedSummary as CertifiedSummary
 from .certify_summary import certificates as certificates
 from .crosscheck import CrossChecking as CrossChecking
 from .crosscheck import check_rows as check_rows
-from .executors import InProcess as InProcess
-from .executors import open_choice as open_choice
-from .executors import open_images as open_images
 from .job import DataChoice as DataChoice
 from .job import Experiment as Experiment
 from .job import Job as Job
@@ -34,9 +31,12 @@ from .journal import resumable as resumable
 from .record import Kind as Kind
 from .record import Record as Record
 from .run import Executor as Executor
+from .run import InProcess as InProcess
 from .run import Run as Run
 from .run import Unit as Unit
 from .run import execute as execute
+from .run import open_choice as open_choice
+from .run import open_images as open_images
 from .run import perform as perform
 from .run import units as units
 from .run import work as work

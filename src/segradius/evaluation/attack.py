@@ -1,4 +1,4 @@
-"""The tasks `Clean` and `Attacking`: which attacks, what they aim at, what a model sees and what was changed in it."""
+"""The task `Attacking`: which attacks, what a model sees after them, and what was changed in the images."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,14 +17,12 @@ from segradius.attacks.base import Attack, Result
 from segradius.attacks.make import attack_options, make_attack
 from segradius.core.contracts import LOGITS, Model, Seen
 from segradius.core.errors import InputError, unknown_name
-from segradius.core.randomness import Randomness
 from segradius.core.text import refuse_unknown
-from segradius.data.sample import Classes, SegmentationData, class_counts
-from segradius.evaluation.batch import Batch, Bench, is_priced, judge
+from segradius.data.sample import SegmentationData, class_counts
+from segradius.evaluation.batch import Batch, Bench, goal_counts, is_priced, judge
 from segradius.evaluation.store import ImageResult, Kept, Rows
 from segradius.evaluation.trace import image_traces
-from segradius.metrics.counts import Counts, Pixels, count
-from segradius.objectives.goal import one_class, random_classes
+from segradius.metrics.counts import Pixels
 from segradius.objectives.weightings import balanced_weights
 from segradius.threats.threat import NORMS
 
@@ -69,38 +64,12 @@ class AttackPlan:
 
 
 @dataclass(frozen=True)
-class Clean:
-    """Judging the images before anything is done to them; comes before every other task.
-
-    Args:
-        aim: What a targeted attack aims at, as `make_target` takes it; None for none.
-    """
-
-    aim: str | None = None
-
-    title: ClassVar[str] = "clean"
-    unit: ClassVar[str] = ""
-    total_steps: ClassVar[int] = 0
-    one_by_one: ClassVar[bool] = False
-    described: ClassVar[Mapping[str, Any]] = {}
-
-    def check(self, model: Seen) -> None:
-        """Any model will do."""
-
-    def run(self, batch: Batch, bench: Bench) -> Rows:
-        """The verdicts, and of a model with a price what was seen."""
-        found = clean_results(batch, bench.model.num_classes, _target(self.aim, batch, bench))
-        seen = dict(zip(batch.ids, batch.prediction, strict=True)) if is_priced(bench.model) else {}
-        return Rows(bench.key, found, Kept(predictions=seen))
-
-
-@dataclass(frozen=True)
 class Attacking:
     """An attack on the images.
 
     Args:
         plan: Which.
-        aim: As `Clean` has it.
+        aim: As `segradius.evaluation.batch.Clean` has it.
     """
 
     plan: AttackPlan
@@ -144,7 +113,7 @@ class Attacking:
 
     def run(self, batch: Batch, bench: Bench) -> Rows:
         """Attack a batch. Of a model with a price all is kept, and nothing judged a second time."""
-        model, target = bench.model, _target(self.aim, batch, bench)
+        model, target = bench.model, bench.target(self.aim, batch)
         place = bench.checkpoints if self.asks else None
         journal = place.journal(bench.key, batch.ids, batch.images, batch.labels) if place else None
         started = time.perf_counter()
@@ -172,13 +141,6 @@ def _kept(result: Result, batch: Batch, bench: Bench) -> Kept:
     if is_priced(bench.model):
         return Kept(images, dict(zip(batch.ids, result.prediction, strict=True)), traces)
     return Kept({image: x for image, x in images.items() if image in bench.shown}, {}, traces)
-
-
-def _target(aim: str | None, batch: Batch, bench: Bench) -> Tensor | None:
-    if aim is None:
-        return None
-    randomness = Randomness(bench.seed, batch.ids)
-    return make_target(aim, batch.labels, bench.classes, bench.model.num_classes, randomness)
 
 
 def make_plans(
@@ -271,38 +233,6 @@ def _defaults(name: str) -> dict[str, Any]:
     return SHARED | {o: p.default for o, p in attack_options(name).items() if p.default is not inspect.Parameter.empty}
 
 
-def goal_counts(batch: Batch, prediction: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Pixels that reached the goal, and those that could; each (N,) int64.
-
-    Without a target: of the labelled pixels that were right before the attack, those that are wrong now. With one: of
-    the labelled pixels that have a target, those that are predicted as it.
-
-    Example:
-        >>> labels, before, after = (torch.tensor([[row]]) for row in ([0, 0, 1, 255], [0, 1, 1, 0], [1, 1, 1, 1]))
-        >>> batch = Batch(("a",), torch.zeros(1, 3, 1, 4), labels, before, 255)
-        >>> [part.item() for part in goal_counts(batch, after, None)]
-        [1, 2]
-    """
-    if target is None:
-        eligible = batch.labelled & (batch.prediction == batch.labels)
-        hit = eligible & (prediction != batch.labels)
-    else:
-        eligible = batch.labelled & (target != batch.ignore_index)
-        hit = eligible & (prediction == target)
-    return hit.flatten(1).sum(1), eligible.flatten(1).sum(1)
-
-
-def clean_results(batch: Batch, num_classes: int, target: Tensor | None = None) -> list[ImageResult]:
-    """The verdict on each unattacked image; with a target, also how much of it is reached without any attack."""
-    counts = _counts(batch.prediction, batch, num_classes).images
-    hit, eligible = goal_counts(batch, batch.prediction, target)
-    reached = hit.tolist(), eligible.tolist() if target is not None else [0] * len(batch.ids)
-    return [
-        ImageResult(image, pixels, hit=h, eligible=e, passes={"judging": (1, 0)}, seconds=batch.seconds)
-        for image, pixels, h, e in zip(batch.ids, counts, *reached, strict=True)
-    ]
-
-
 def attack_results(
     result: Result, batch: Batch, num_classes: int, target: Tensor | None, again: Tensor | None, seconds: float
 ) -> list[ImageResult]:
@@ -322,7 +252,7 @@ def attack_results(
     differing = [None] * len(batch.ids) if again is None else _differing(again, result, batch)
     columns = {
         "image": batch.ids,
-        "pixels": _counts(result.prediction, batch, num_classes).images,
+        "pixels": batch.counts(result.prediction, num_classes).images,
         "members": _members(result, batch, num_classes),
         "hit": hit.tolist(),
         "eligible": eligible.tolist(),
@@ -342,15 +272,11 @@ def _differing(again: Tensor, result: Result, batch: Batch) -> list[int]:
     return found
 
 
-def _counts(prediction: Tensor, batch: Batch, num_classes: int) -> Counts:
-    return count(prediction, batch.labels, num_classes, batch.ignore_index)
-
-
 def _members(result: Result, batch: Batch, num_classes: int) -> list[dict[str, Pixels]]:
     """For each image, the counts of every member of an ensemble that stayed valid."""
     rows: list[dict[str, Pixels]] = [{} for _ in batch.ids]
     for name, member in result.members.items():
-        counts = _counts(member.prediction, batch, num_classes).images
+        counts = batch.counts(member.prediction, num_classes).images
         for row, pixels, valid in zip(rows, counts, member.valid.tolist(), strict=True):
             if valid:
                 row[name] = pixels
@@ -362,55 +288,3 @@ def _passes(result: Result, images: int, *, checked: bool) -> list[Mapping[str, 
     more = {"checking": [1, 0]} if checked else {}
     books = result.ledger.passes.items()
     return [{purpose: book[:, row].tolist() for purpose, book in books} | more for row in range(images)]
-
-
-def make_target(spec: str, labels: Tensor, classes: Classes, num_classes: int, randomness: Randomness) -> Tensor:
-    """Target labels for a batch; void stays void.
-
-    Args:
-        spec: ``"random"`` (one class drawn for each image), a class name, a class index, or the path of a mask image
-            whose grey values or palette indices are classes, resized to the images by nearest neighbour.
-        labels: (N, H, W) int64.
-        classes: Names and ignore index.
-        num_classes: Classes of the model.
-        randomness: Keys of the N images.
-
-    Returns:
-        (N, H, W) int64.
-
-    Raises:
-        InputError: For an unknown word, an index that is no class, or a mask that cannot be read.
-
-    Example:
-        >>> classes = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
-        >>> make_target("road", torch.tensor([[[0, 255]]]), classes, 2, Randomness(0, ("a",))).tolist()
-        [[[1, 255]]]
-    """
-    void = classes.ignore_index
-    if spec == "random":
-        return random_classes(labels, num_classes, randomness, ignore_index=void)
-    names = [name.casefold() for name in classes.names]
-    if spec.casefold() in names:
-        return one_class(labels, names.index(spec.casefold()), num_classes, ignore_index=void)
-    if spec.lstrip("-").isdigit():
-        return one_class(labels, int(spec), num_classes, ignore_index=void)
-    if not Path(spec).is_file():
-        raise unknown_name("target", spec, ["random", *classes.names])
-    mask = _mask(Path(spec), labels, num_classes, void)
-    return torch.where(labels == void, labels, mask)
-
-
-def _mask(path: Path, labels: Tensor, num_classes: int, void: int) -> Tensor:
-    """The classes in an image file, at the size of ``labels`` and on their device."""
-    try:
-        with Image.open(path) as image:
-            resized = image.resize((labels.shape[2], labels.shape[1]), Image.Resampling.NEAREST)
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"the target mask {path} cannot be read: {error}") from error
-    mask = torch.from_numpy(np.array(resized).astype(np.int64)).to(labels.device)
-    if mask.ndim != 2:
-        raise InputError(f"the target mask {path} has {mask.shape[-1]} channels; expected one, or a palette")
-    wrong = mask[(mask != void) & (mask >= num_classes)]
-    if len(wrong):
-        raise InputError(f"the target mask {path} holds {int(wrong[0])}; classes are 0 to {num_classes - 1}")
-    return mask

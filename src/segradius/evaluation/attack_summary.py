@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +10,7 @@ from typing import Any
 import torch
 
 from segradius.attacks.make import references
+from segradius.core.storage import as_csv, as_json
 from segradius.evaluation.attack import AttackPlan
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
@@ -283,20 +281,16 @@ def results_json(
         "set_aside": summary.set_aside,
         "runtime": dict(runtime),
     }
-    return json.dumps(null(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_json(report)
 
 
 def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str:
     """One line for each attack and image, in the order of the experiment and the data; times are left to the store."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
     clean = [(CLEAN, "", "", CLEAN)]
     plans = [(plan.label, plan.norm, plan.eps, experiment.key(plan)) for plan in experiment.attacks]
-    for name, norm, eps, key in clean + plans:
-        stored = store.results(key)
-        writer.writerows([name, norm, eps, *_line(stored[image])] for image in ids if image in stored)
-    return text.getvalue()
+    stored = ((about, store.results(key)) for *about, key in clean + plans)
+    rows = ([*about, *_line(found[image])] for about, found in stored for image in ids if image in found)
+    return as_csv(COLUMNS, rows)
 
 
 def traces_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str | None:
@@ -320,12 +314,3 @@ def _line(result: ImageResult) -> list[Any]:
     goal = [result.hit, result.eligible]
     differing = "" if result.disagreement is None else result.disagreement
     return [result.image, int(result.valid), pixels, right, accuracy, *goal, *lengths, differing, *passes]
-
-
-def null(value: Any) -> Any:
-    """``value`` for JSON, with None in place of what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {name: null(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [null(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,20 +1,27 @@
-"""From a model and samples to batches with a clean prediction: what can be used, what is seen in it, and why not."""
+"""From a model and samples to batches with a clean prediction, and the task `Clean`, which says what that is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from segradius.core.contracts import LOGITS, Model, ScoreModel, Seen
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, unknown_name
 from segradius.core.prediction import predict
+from segradius.core.randomness import Randomness
 from segradius.data.sample import BadSampleError, Classes, Sample, SegmentationData
 from segradius.evaluation.journal import Checkpoints
+from segradius.evaluation.store import ImageResult, Kept, Rows
+from segradius.metrics.counts import Counts, count
 from segradius.models.segmenter import Segmenter
+from segradius.objectives.goal import one_class, random_classes
 from segradius.targets.target import Target, layers
 
 
@@ -44,7 +51,7 @@ def check_model(model: Seen, image: Tensor) -> None:
     Raises:
         InputError: It does not give logits.
     """
-    *_, inner = layers(cast(Target, model))
+    *_, inner = layers(cast(Target, model)) if is_priced(model) else (model,)
     if not is_priced(inner):
         cast(Segmenter, inner).check(torch.full_like(image[None], 0.5).to(inner.device))
 
@@ -64,6 +71,10 @@ class Batch:
     def labelled(self) -> Tensor:
         """Pixels that count, (N, H, W) bool."""
         return self.labels != self.ignore_index
+
+    def counts(self, prediction: Tensor, num_classes: int) -> Counts:
+        """What a prediction (N, H, W) is worth, by image and class."""
+        return count(prediction, self.labels, num_classes, self.ignore_index)
 
     def select(self, rows: Sequence[int]) -> Batch:
         """The batch of some of its images."""
@@ -114,6 +125,13 @@ class Bench:
     def names(self) -> tuple[str, ...]:
         """Names of the model's classes."""
         return class_names(self.classes, self.model.num_classes)
+
+    def target(self, aim: str | None, batch: Batch) -> Tensor | None:
+        """Target labels (N, H, W) for a batch, from an aim as `make_target` takes it; None for none."""
+        if aim is None:
+            return None
+        randomness = Randomness(self.seed, batch.ids)
+        return make_target(aim, batch.labels, self.classes, self.model.num_classes, randomness)
 
 
 def fault(sample: Sample, num_classes: int, ignore_index: int) -> str | None:
@@ -187,3 +205,113 @@ def _label_fault(sample: Sample, num_classes: int, ignore_index: int) -> str | N
 
 def _size(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Judging the images before anything is done to them; comes before every other task.
+
+    Args:
+        aim: What a targeted attack aims at, as `make_target` takes it; None for none.
+    """
+
+    aim: str | None = None
+
+    title: ClassVar[str] = "clean"
+    unit: ClassVar[str] = ""
+    total_steps: ClassVar[int] = 0
+    one_by_one: ClassVar[bool] = False
+    described: ClassVar[Mapping[str, Any]] = {}
+
+    def check(self, model: Seen) -> None:
+        """Any model will do."""
+
+    def run(self, batch: Batch, bench: Bench) -> Rows:
+        """The verdicts, and of a model with a price what was seen."""
+        found = clean_results(batch, bench.model.num_classes, bench.target(self.aim, batch))
+        seen = dict(zip(batch.ids, batch.prediction, strict=True)) if is_priced(bench.model) else {}
+        return Rows(bench.key, found, Kept(predictions=seen))
+
+
+def clean_results(batch: Batch, num_classes: int, target: Tensor | None = None) -> list[ImageResult]:
+    """The verdict on each unattacked image; with a target, also how much of it is reached without any attack."""
+    counts = batch.counts(batch.prediction, num_classes).images
+    hit, eligible = goal_counts(batch, batch.prediction, target)
+    reached = hit.tolist(), eligible.tolist() if target is not None else [0] * len(batch.ids)
+    return [
+        ImageResult(image, pixels, hit=h, eligible=e, passes={"judging": (1, 0)}, seconds=batch.seconds)
+        for image, pixels, h, e in zip(batch.ids, counts, *reached, strict=True)
+    ]
+
+
+def goal_counts(batch: Batch, prediction: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Pixels that reached the goal, and those that could; each (N,) int64.
+
+    Without a target: of the labelled pixels that were right before the attack, those that are wrong now. With one: of
+    the labelled pixels that have a target, those that are predicted as it.
+
+    Example:
+        >>> labels, before, after = (torch.tensor([[row]]) for row in ([0, 0, 1, 255], [0, 1, 1, 0], [1, 1, 1, 1]))
+        >>> batch = Batch(("a",), torch.zeros(1, 3, 1, 4), labels, before, 255)
+        >>> [part.item() for part in goal_counts(batch, after, None)]
+        [1, 2]
+    """
+    if target is None:
+        eligible = batch.labelled & (batch.prediction == batch.labels)
+        hit = eligible & (prediction != batch.labels)
+    else:
+        eligible = batch.labelled & (target != batch.ignore_index)
+        hit = eligible & (prediction == target)
+    return hit.flatten(1).sum(1), eligible.flatten(1).sum(1)
+
+
+def make_target(spec: str, labels: Tensor, classes: Classes, num_classes: int, randomness: Randomness) -> Tensor:
+    """Target labels for a batch; void stays void.
+
+    Args:
+        spec: ``"random"`` (one class drawn for each image), a class name, a class index, or the path of a mask image
+            whose grey values or palette indices are classes, resized to the images by nearest neighbour.
+        labels: (N, H, W) int64.
+        classes: Names and ignore index.
+        num_classes: Classes of the model.
+        randomness: Keys of the N images.
+
+    Returns:
+        (N, H, W) int64.
+
+    Raises:
+        InputError: For an unknown word, an index that is no class, or a mask that cannot be read.
+
+    Example:
+        >>> classes = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
+        >>> make_target("road", torch.tensor([[[0, 255]]]), classes, 2, Randomness(0, ("a",))).tolist()
+        [[[1, 255]]]
+    """
+    void = classes.ignore_index
+    if spec == "random":
+        return random_classes(labels, num_classes, randomness, ignore_index=void)
+    names = [name.casefold() for name in classes.names]
+    if spec.casefold() in names:
+        return one_class(labels, names.index(spec.casefold()), num_classes, ignore_index=void)
+    if spec.lstrip("-").isdigit():
+        return one_class(labels, int(spec), num_classes, ignore_index=void)
+    if not Path(spec).is_file():
+        raise unknown_name("target", spec, ["random", *classes.names])
+    mask = _target_mask(Path(spec), labels, num_classes, void)
+    return torch.where(labels == void, labels, mask)
+
+
+def _target_mask(path: Path, labels: Tensor, num_classes: int, void: int) -> Tensor:
+    """The classes in an image file, at the size of ``labels`` and on their device."""
+    try:
+        with Image.open(path) as image:
+            resized = image.resize((labels.shape[2], labels.shape[1]), Image.Resampling.NEAREST)
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"the target mask {path} cannot be read: {error}") from error
+    mask = torch.from_numpy(np.array(resized).astype(np.int64)).to(labels.device)
+    if mask.ndim != 2:
+        raise InputError(f"the target mask {path} has {mask.shape[-1]} channels; expected one, or a palette")
+    wrong = mask[(mask != void) & (mask >= num_classes)]
+    if len(wrong):
+        raise InputError(f"the target mask {path} holds {int(wrong[0])}; classes are 0 to {num_classes - 1}")
+    return mask

@@ -11,8 +11,7 @@ from segradius.certification.votes import Votes, vote
 from segradius.core.contracts import LOGITS, Seen
 from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
-from segradius.evaluation.attack import Clean
-from segradius.evaluation.batch import Batch, Bench, answering
+from segradius.evaluation.batch import Batch, Bench, Clean, answering
 from segradius.evaluation.crosscheck import Checking, CrossChecking
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, conflict, described, fingerprint_of, plain
 from segradius.evaluation.record import Kind, Record, edges, pack, score_answer, score_certificate

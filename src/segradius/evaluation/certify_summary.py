@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +11,7 @@ from typing import Any
 
 import torch
 
-from segradius.evaluation.attack_summary import null
+from segradius.core.storage import as_csv, as_json
 from segradius.evaluation.certify import Certification
 from segradius.evaluation.crosscheck import Checked, summarise_checks
 from segradius.evaluation.record import Record, Score, edges, pack, unpack
@@ -151,7 +149,7 @@ def summarise_certified(
         ledger(record.passes for record in found),
         set_aside,
         {record.image: dict(record.studies) for record in valid if record.studies},
-        summarise_checks(checks, experiment.smoothing.alpha, experiment.smoothing.radii),
+        summarise_checks(checks, experiment.smoothing.alpha, experiment.smoothing.radii) if checks else (),
     )
 
 
@@ -232,17 +230,13 @@ def certified_json(experiment: Certification, summary: CertifiedSummary, runtime
     """
     described = {"identity": experiment.identity, "experiment": experiment.as_dict()}
     told = "The certificates speak of all pixels, void ones too; metrics count labelled pixels only."
-    report = described | asdict(summary) | {"about": told, "runtime": dict(runtime)}
-    return json.dumps(null(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_json(described | asdict(summary) | {"about": told, "runtime": dict(runtime)})
 
 
 def certified_csv(found: Sequence[Record]) -> str:
     """One line for each answer and image, in the order of the data."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CERTIFIED_COLUMNS)
-    writer.writerows(chain.from_iterable(zip(*map(_lines, found), strict=True)))  # answer by answer
-    return text.getvalue()
+    by_answer = zip(*map(_lines, found), strict=True)
+    return as_csv(CERTIFIED_COLUMNS, chain.from_iterable(by_answer))
 
 
 def _lines(record: Record) -> Iterator[list[Any]]:

@@ -15,8 +15,8 @@ import torch
 
 from segradius.core.contracts import Seen
 from segradius.core.errors import InputError
-from segradius.evaluation.attack import Attacking, AttackPlan, Clean
-from segradius.evaluation.batch import Batch, Bench
+from segradius.evaluation.attack import Attacking, AttackPlan
+from segradius.evaluation.batch import Batch, Bench, Clean
 from segradius.evaluation.store import CLEAN, Rows
 
 UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import csv
-import io
 import json
 import math
 import zlib
@@ -12,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 from segradius.attacks import Result
+from segradius.core.storage import as_csv
 
 COLUMNS = ("attack", "norm", "eps", "image", "queries", "judged", "loss", "pixacc", "best")
 
@@ -65,14 +64,12 @@ def trace_csv(traces: Iterable[tuple[Sequence[object], ImageTrace]]) -> str:
     Args:
         traces: Attack, norm, ε and image, and the trace.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for about, trace in traces:
-        for queries, judged, *values in zip(*astuple(trace), strict=True):
-            shown = ["" if math.isnan(value) else f"{value:.9g}" for value in values]
-            writer.writerow([*about, queries, int(judged), *shown])
-    return text.getvalue()
+    rows = (
+        [*about, queries, int(judged), *("" if math.isnan(value) else f"{value:.9g}" for value in values)]
+        for about, trace in traces
+        for queries, judged, *values in zip(*astuple(trace), strict=True)
+    )
+    return as_csv(COLUMNS, rows)
 
 
 def pack(trace: ImageTrace) -> bytes:

@@ -20,6 +20,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from segradius.core.errors import InputError
+from segradius.core.storage import as_csv
 from segradius.metrics.statistics import Interval, paired_difference
 from segradius.report.cells import Cells, percent
 
@@ -171,7 +172,7 @@ def facts(label: str, report: Mapping[str, Any]) -> dict[str, Any]:
     return about | {"seed": ran["seed"], "rows": report["rows"]}
 
 
-def as_csv(runs: Sequence[Mapping[str, Any]]) -> str:
+def runs_csv(runs: Sequence[Mapping[str, Any]]) -> str:
     """A line for each row of each run, from their `facts`: shares in [0, 1], and the ends of their intervals."""
     lines = []
     for run in runs:
@@ -183,11 +184,8 @@ def as_csv(runs: Sequence[Mapping[str, Any]]) -> str:
                 elif value is not None and not isinstance(value, Mapping | list):
                     line[name] = value
             lines.append(line)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, dict.fromkeys(name for line in lines for name in line), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    columns = dict.fromkeys(name for line in lines for name in line)
+    return as_csv(columns, ([line.get(name) for name in columns] for line in lines))
 
 
 def share(found: Mapping[str, float | None] | None, absent: str = "–") -> str:

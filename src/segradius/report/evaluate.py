@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from segradius.evaluation.attack_summary import Summary, null, per_image_csv, results_json, summarise
+from segradius.core.storage import as_csv, null
+from segradius.evaluation.attack_summary import Summary, per_image_csv, results_json, summarise
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
@@ -90,10 +89,6 @@ def classes_table(rows: Sequence[ClassRow]) -> Cells:
 
 def classes_csv(rows: Sequence[ClassRow]) -> str:
     """One line for each class, shares in [0, 1] and the ends of their intervals."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    ends = ("", "_low", "_high")
-    writer.writerow(("class", "pixels", *(f"{share}{end}" for share in ("accuracy", "iou") for end in ends)))
-    for row in rows:
-        writer.writerow((row.name, row.pixels, *null([*astuple(row.accuracy), *astuple(row.iou)])))
-    return text.getvalue()
+    shares = [f"{share}{end}" for share in ("accuracy", "iou") for end in ("", "_low", "_high")]
+    lines = ((row.name, row.pixels, *null([*astuple(row.accuracy), *astuple(row.iou)])) for row in rows)
+    return as_csv(("class", "pixels", *shares), lines)
