@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -170,10 +170,8 @@ def class_counts(data: SegmentationData, *, readable_only: bool = False) -> Tens
         >>> class_counts(Scenes((32, 48), length=2)).shape
         torch.Size([8])
     """
-    return sum(_counts(data, readable_only), torch.zeros(len(data.classes), dtype=torch.int64))
-
-
-def _counts(data: SegmentationData, readable_only: bool) -> Iterable[Tensor]:
+    classes = len(data.classes)
+    total = torch.zeros(classes, dtype=torch.int64)
     for index in range(len(data)):
         try:
             label = data[index].label
@@ -181,8 +179,8 @@ def _counts(data: SegmentationData, readable_only: bool) -> Iterable[Tensor]:
             if readable_only:
                 continue
             raise
-        classes = len(data.classes)
-        yield torch.bincount(label[(label >= 0) & (label < classes)], minlength=classes)
+        total += torch.bincount(label[(label >= 0) & (label < classes)], minlength=classes)
+    return total
 
 
 def _size(sample: Sample) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segradius.models.checkpoints import load_into, load_state
+from segradius.models.preprocessing import resize
 from segradius.models.segmenter import Segmenter, wrap
 from segradius.models.sources import MODELS
 
@@ -44,8 +45,8 @@ class DemoNetwork(nn.Module):
         for convolution in self.trunk:
             deep = deep + convolution(deep)
         pooled = (branch(functional.adaptive_avg_pool2d(deep, n)) for branch, n in zip(self.pyramid, BINS, strict=True))
-        context = [_resize(p, deep.shape[-2:]) for p in pooled]
-        return _resize(self.head(torch.cat([early, deep, *context], 1)), x.shape[-2:])
+        context = [resize(p, (deep.shape[-2], deep.shape[-1])) for p in pooled]
+        return resize(self.head(torch.cat([early, deep, *context], 1)), (x.shape[-2], x.shape[-1]))
 
 
 @MODELS.register("demo")
@@ -67,7 +68,3 @@ def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1,
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
-
-
-def _resize(x: Tensor, size: torch.Size) -> Tensor:
-    return functional.interpolate(x, tuple(size), mode="bilinear", align_corners=False)

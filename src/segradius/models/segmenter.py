@@ -164,7 +164,7 @@ class Segmenter:
         return self.logits(images, precision).softmax(1)
 
     def frozen(self) -> AbstractContextManager[None]:
-        """The context in which the network is frozen and in evaluation mode; left as found. See `freezing.frozen`."""
+        """The context in which the network is frozen and in evaluation mode; left as found. See `frozen`."""
         return frozen(self.network)
 
     @property
@@ -281,14 +281,9 @@ def _count_classes(draft: Segmenter) -> int:
             f"{type(error).__name__}: {error}. Give num_classes, or the size that it takes"
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != 1:
-        raise InputError(
-            f"model {draft.name!r} gave {_shape_of(logits)} for one image; expected logits (1, num_classes, h, w)"
-        )
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise InputError(f"model {draft.name!r} gave {found} for one image; expected logits (1, num_classes, h, w)")
     return logits.shape[1]
-
-
-def _shape_of(value: object) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _name_of(model: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 
 import torch
@@ -130,9 +129,8 @@ def lessons(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )
-    make = partial(Lesson, seed=seed, ignore_index=data.classes.ignore_index)
     for images, labels, ids in loader:
-        yield make(images, labels, ids)
+        yield Lesson(images, labels, ids, seed, data.classes.ignore_index)
 
 
 def even(samples: Iterable[Sample]) -> Iterator[tuple[Tensor, Tensor, tuple[str, ...]]]:

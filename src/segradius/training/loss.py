@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from segradius.core.errors import InputError, is_whole, must, within
 from segradius.models.outputs import main_output
+from segradius.models.preprocessing import resize
 
 
 class LossTerm(NamedTuple):
@@ -199,8 +200,7 @@ def pixel_losses(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Ten
     """
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if logits.shape[-2:] != labels.shape[-2:]:
-            logits = functional.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+        logits = resize(logits, (labels.shape[1], labels.shape[2]))
         return functional.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
 
 
