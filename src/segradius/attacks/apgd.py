@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segradius.attacks.base import Method, choose
+from segradius.attacks.base import Method
 from segradius.attacks.loop import Iterative, Observation, Room, Step
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import Settings
 from segradius.objectives.losses import CrossEntropy, ExpectedFlips
 from segradius.objectives.objective import Objective, objective
+from segradius.threats.projections import choose
 from segradius.threats.threat import Threat, sparse_steepest
 
 

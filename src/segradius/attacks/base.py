@@ -80,11 +80,6 @@ class Task(Generic[M]):
         return replace(self, randomness=self.randomness.spawn(key))
 
 
-def choose(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """``one`` for the images where ``rows``, (N,) bool, holds, ``other`` for the rest; (N, …)."""
-    return torch.where(rows.view(-1, *[1] * (one.dim() - 1)), one, other)
-
-
 @dataclass(frozen=True)
 class Result:
     """Outcome of an attack on a batch of N images.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segradius.attacks.base import Method, Result, Task, choose
+from segradius.attacks.base import Method, Result, Task
 from segradius.core.contracts import Model
 from segradius.core.ledger import Ledger
+from segradius.threats.projections import choose
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -66,10 +67,19 @@ class Goal:
         """+1 where the loss against the reference is to rise (untargeted), −1 where it is to fall."""
         return -1.0 if self.targeted else 1.0
 
+    @cached_property
+    def pixels(self) -> Tensor:
+        """Counted pixels of each image, at least 1; (N,) int64."""
+        return self.counted.flatten(1).sum(1).clamp_min(1)
+
     def mean(self, per_pixel: Tensor) -> Tensor:
         """Mean of a (N, H, W) map over the counted pixels of each image; (N,), 0 for an image without any."""
-        total = per_pixel.masked_fill(~self.counted, 0).flatten(1).sum(1)
-        return total / self.counted.flatten(1).sum(1).clamp_min(1)
+        return per_pixel.masked_fill(~self.counted, 0).flatten(1).sum(1) / self.pixels
+
+    def pull(self, weights: Tensor) -> Tensor:
+        """What each pixel's loss adds to ``sign`` · mean(weights · loss), its derivative in the losses; (N, H, W)."""
+        share = self.sign / self.pixels.to(weights.dtype)
+        return share.view(-1, 1, 1).masked_fill(~self.counted, 0) * weights
 
 
 def random_classes(labels: Tensor, num_classes: int, randomness: Randomness, *, ignore_index: int = 255) -> Tensor:

@@ -55,7 +55,7 @@ class Uniform(Weighting):
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Ones."""
-        return view.number(torch.ones_like(view.goal.reference)), None
+        return view.number(torch.ones((), device=view.goal.reference.device)).expand_as(view.goal.reference), None
 
 
 @WEIGHTINGS.register("cr")

@@ -89,6 +89,13 @@ def done(images: Tensor) -> bool:
     return images.device.type == "cpu" and bool(images.all())
 
 
+def choose(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """``one`` for the images where ``rows``, (N,) bool, holds, ``other`` for the rest; (N, …)."""
+    if done(rows):
+        return one
+    return other if done(~rows) else torch.where(rows.view(-1, *[1] * (one.dim() - 1)), one, other)
+
+
 def _sums(values: Tensor) -> Tensor:
     """Sum of each image. Unlike vector_norm, sum adds pairwise, which saves a digit in float32."""
     return values.flatten(1).sum(1)
@@ -100,6 +107,8 @@ def _rounds(table: dict[str, int], like: Tensor) -> range:
 
 def _pull_inside(delta: Tensor, outside: Tensor, ratio: Tensor) -> Tensor:
     """Scale, in place, images that rounding left ``outside`` by ``ratio`` = ε/‖δ‖, and a few last places more."""
+    if done(~outside):
+        return delta
     short = 1 - 4 * torch.finfo(delta.dtype).eps
     return delta.mul_(column(torch.where(outside, short * ratio, 1.0), delta))
 
