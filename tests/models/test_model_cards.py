@@ -80,6 +80,7 @@ def test_other_weights_than_the_card_says_are_refused(tmp_path, weights):
     ("content", "message"),
     [
         ("model: smp:PSPNet\nnormalization: none", r"net\.yaml: unknown card key .*did you mean 'normalisation'"),
+        ("model: smp:PSPNet\nnormalization: null", r"net\.yaml: unknown card key"),
         ("model: smp:PSPNet\nsize: {multipleof: 8}", "did you mean 'multiple_of'"),
         ("model: smp:PSPNet\nnormalisation: imagenett", "did you mean 'imagenet'"),
         ("model: smp:PSPNet\nclasses: 3", "not a list of names"),

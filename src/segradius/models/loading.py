@@ -6,7 +6,7 @@ A card is one YAML file that says which network, which weights, and what its inp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from segradius.core.errors import InputError, unknown_name
 from segradius.core.storage import write_atomically
-from segradius.core.text import Spec, from_mapping, parse_spec
+from segradius.core.text import Spec, parse_spec, refuse_unknown
 from segradius.models.checkpoints import load_into, load_state, sha256_of
 from segradius.models.outputs import Decode
 from segradius.models.preprocessing import (
@@ -115,6 +115,7 @@ def _read(path: Path) -> Any:
 def _parsed(content: Any, path: Path) -> ModelCard:
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), str):
         raise InputError("a model card is a mapping with at least 'model: SOURCE:NAME'")
+    refuse_unknown("card key", map(str, content), [item.name for item in fields(ModelCard)])
     if is_card(content["model"]):
         raise InputError(f"model: {content['model']!r} is another card")
     given = {"name": path.stem} | {key: value for key, value in content.items() if value is not None}
@@ -133,7 +134,7 @@ def _parsed(content: Any, path: Path) -> ModelCard:
         "size": as_size_rule(given["size"]) if "size" in given else None,
         "inference": as_tiling(given["inference"]) if "inference" in given else None,
     }
-    return from_mapping(ModelCard, given | parts, "card key")
+    return ModelCard(**given | parts)
 
 
 def write_card(path: Path, content: Mapping[str, Any]) -> None:
