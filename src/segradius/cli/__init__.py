@@ -15,9 +15,8 @@ from segradius.cli.certify import certify
 from segradius.cli.compare import compare
 from segradius.cli.demo import demo
 from segradius.cli.evaluate import evaluate
-from segradius.cli.export import export
 from segradius.cli.list import list_names
-from segradius.cli.models import models
+from segradius.cli.models import export, models
 from segradius.cli.parser import call, gather, make_parser
 from segradius.cli.train import train
 from segradius.core.errors import SegradiusError

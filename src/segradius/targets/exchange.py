@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -190,6 +191,7 @@ def _classes(answer: TensorSpec, layout: str, num_classes: int | None) -> tuple[
     return (exact or [layout])[0], num_classes
 
 
+BATCH, CPU = 8, torch.device("cpu")
 KINDS = ("probabilities", "logits", "scores", "labels")
 
 
@@ -327,3 +329,45 @@ def in_batches(images: Tensor, largest: int, fixed: int | None, ask: Callable[[T
         filled = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
         answers.append(ask(filled, len(part))[: len(part)])
     return torch.cat(answers)
+
+
+class Served:
+    """What all served networks have in common as targets: `_ask` is what each does in its own way.
+
+    Args:
+        exchange: How images go in and answers come out.
+        name: What reports call it.
+        batch: Images to ask about at once, at most; changes no result.
+        device: Where images are best held.
+        identity: A text that changes with whatever changes the answers.
+    """
+
+    def __init__(
+        self, exchange: Exchange, *, name: str, batch: int = BATCH, device: torch.device = CPU, identity: str = ""
+    ) -> None:
+        self.exchange, self.name, self.batch, self.device, self.identity = exchange, name, batch, device, identity
+        self.num_classes, self.offers = exchange.signature.num_classes, exchange.offers
+        self._checked = False
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Probabilities (N, C, H, W), float32, of images (N, 3, H, W) in [0, 1].
+
+        Raises:
+            InputError: If the network takes images of another size.
+            TargetError: If it fails on them or does not answer, or not as was promised.
+        """
+        return in_batches(images, self.batch, self.exchange.signature.batch, self._ask)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """A context that does nothing: there is no state that is ours to hold."""
+        return nullcontext()
+
+    def _ask(self, images: Tensor, real: int) -> Tensor:
+        """Probabilities of a batch, the first ``real`` of which are asked about."""
+        raise NotImplementedError
+
+    def _decoded(self, raw: Tensor, images: Tensor) -> Tensor:
+        """Probabilities from an output; the values of the first are looked at."""
+        scores = self.exchange.decode(raw, images, check=not self._checked)
+        self._checked = True
+        return scores

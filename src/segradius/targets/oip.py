@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from segradius.core.errors import InputError, TargetError, at_least, unknown_name
 from segradius.models import Normalisation
-from segradius.targets.exchange import Exchange, TensorSpec, find_signature, in_batches
+from segradius.targets.exchange import BATCH, Exchange, Served, TensorSpec, find_signature
 from segradius.targets.oip_http import Line, Policy, RejectedError, Reply, Traffic
 from segradius.targets.oip_wire import BINARY_ONLY, DTYPES, LENGTH_HEADER, read_response, request_id, write_request
 from segradius.targets.target import TARGETS
@@ -65,41 +64,25 @@ def declared(
 
 
 WIRES = ("auto", "binary", "json")
-BATCH = 8
 # With what servers answer a body that they cannot read.
 NOT_UNDERSTOOD = (400, 411, 415, 422, 500, 501)
 
 
-class OipTarget:
+class OipTarget(Served):
     """A served model that is asked over HTTP. `open_oip` makes one.
 
     Args:
         line: The connection.
-        exchange: How images go out and answers come in.
-        name: What reports call it.
+        exchange: As `Served` takes it.
         wire: ``"binary"`` or ``"json"`` tensors; ``"auto"``: binary, and JSON from then on if the first query is
             rejected as binary and answered as JSON.
-        batch: Images of one request, at most; changes no result.
-        device: Where images are best held.
         prefix: Of the request ids.
-        identity: A text that changes with the URL, the model's version and the options.
+        **about: As `Served` takes it.
     """
 
-    def __init__(
-        self,
-        line: Line,
-        exchange: Exchange,
-        *,
-        name: str,
-        wire: str = "auto",
-        batch: int = BATCH,
-        device: torch.device | None = None,
-        prefix: str = "",
-        identity: str = "",
-    ) -> None:
-        self.line, self.exchange, self.name, self.wire = line, exchange, name, wire
-        self.batch, self.device, self.prefix, self.identity = batch, device or torch.device("cpu"), prefix, identity
-        self._checked = False
+    def __init__(self, line: Line, exchange: Exchange, *, wire: str = "auto", prefix: str = "", **about: Any) -> None:
+        super().__init__(exchange, **about)
+        self.line, self.wire, self.prefix = line, wire, prefix
 
     def __repr__(self) -> str:
         return f"OipTarget({self.line}, {self.exchange}, wire={self.wire!r}, batch={self.batch})"
@@ -108,29 +91,6 @@ class OipTarget:
     def traffic(self) -> Traffic:
         """What was sent and answered so far."""
         return self.line.traffic
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        return self.exchange.signature.num_classes
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """Scores, or labels alone."""
-        return self.exchange.offers
-
-    def scores(self, images: Tensor) -> Tensor:
-        """Probabilities (N, C, H, W), float32, of images (N, 3, H, W) in [0, 1].
-
-        Raises:
-            InputError: If the model takes images of another size.
-            TargetError: If the server does not answer after all repetitions, or not as the protocol and options say.
-        """
-        return in_batches(images, self.batch, self.exchange.signature.batch, self._ask)
-
-    def frozen(self) -> AbstractContextManager[None]:
-        """A context that does nothing: the server's model is not ours to hold."""
-        return nullcontext()
 
     def _ask(self, images: Tensor, real: int) -> Tensor:
         given = self.exchange.encode(images)
@@ -142,10 +102,9 @@ class OipTarget:
             raise TargetError(f"{self.line.url}: {error}; the answer begins with {begins!r}") from None
         try:
             raw = _named(tensors, self.exchange.signature.output.name)
-            scores = self.exchange.decode(raw, images, check=not self._checked)
+            scores = self._decoded(raw, images)
         except TargetError as error:
             raise TargetError(f"{self.line.url}: {self.line.policy.redacted(str(error))}") from error
-        self._checked = True
         self.traffic.add(answered=real)
         return scores
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from segradius.core.errors import InputError, TargetError, at_least, missing_extra, unknown_name
 from segradius.models import Normalisation
 from segradius.models.checkpoints import sha256_of
-from segradius.targets.exchange import Exchange, TensorSpec, find_signature, in_batches
+from segradius.targets.exchange import BATCH, Exchange, Served, TensorSpec, find_signature
 from segradius.targets.target import TARGETS
 
 TYPES = {
@@ -25,53 +24,23 @@ TYPES = {
     "tensor(int32)": torch.int32,
     "tensor(int64)": torch.int64,
 }
-BATCH = 8
 
 
-class OnnxTarget:
+class OnnxTarget(Served):
     """An ONNX Runtime session with one input for images and one output for answers. `open_onnx` makes one.
 
     Args:
         session: The session.
-        exchange: How images go in and answers come out.
-        name: What reports call it.
-        batch: Images to run at once, at most; changes no result.
-        device: Where images are best held.
-        identity: A text that changes with the file and the options.
+        exchange: As `Served` takes it.
+        **about: Likewise.
     """
 
-    def __init__(
-        self, session: Any, exchange: Exchange, *, name: str, batch: int, device: torch.device, identity: str
-    ) -> None:
-        self.session, self.exchange, self.name = session, exchange, name
-        self.batch, self.device, self.identity = batch, device, identity
-        self._checked = False
+    def __init__(self, session: Any, exchange: Exchange, **about: Any) -> None:
+        super().__init__(exchange, **about)
+        self.session = session
 
     def __repr__(self) -> str:
         return f"OnnxTarget({self.name!r}, {self.exchange})"
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        return self.exchange.signature.num_classes
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """Scores, or labels alone."""
-        return self.exchange.offers
-
-    def scores(self, images: Tensor) -> Tensor:
-        """Probabilities (N, C, H, W), float32, of images (N, 3, H, W) in [0, 1].
-
-        Raises:
-            InputError: If the network takes images of another size.
-            TargetError: If it fails on them, or its output is not what was promised.
-        """
-        return in_batches(images, self.batch, self.exchange.signature.batch, self._ask)
-
-    def frozen(self) -> AbstractContextManager[None]:
-        """A context that does nothing: a session has no state to hold."""
-        return nullcontext()
 
     def _ask(self, images: Tensor, real: int) -> Tensor:
         signature = self.exchange.signature
@@ -81,9 +50,7 @@ class OnnxTarget:
         except Exception as error:  # ONNX Runtime's exceptions have no public base
             reason = str(error).splitlines()[0]
             raise TargetError(f"{self.name!r} failed on an input of shape {given.shape}: {reason}") from error
-        scores = self.exchange.decode(torch.from_numpy(np.asarray(raw)), images, check=not self._checked)
-        self._checked = True
-        return scores
+        return self._decoded(torch.from_numpy(np.asarray(raw)), images)
 
 
 @TARGETS.register("onnx", example="onnx:model.onnx,threads=2", extra="onnx", asking=("batch", "threads"))
