@@ -13,7 +13,7 @@ from PIL import Image
 from segradius.certification import ABSTAIN, Hierarchy
 from segradius.data import Classes
 from segradius.evaluation import CertifiedRow, CertifiedSummary
-from segradius.evaluation.certify_summary import Curve, PerClass
+from segradius.evaluation.certify_summary import PerClass, RadiusCurve
 from segradius.metrics.statistics import Interval
 from segradius.report import Certified, certified_notes, certified_tables, draw_certified, draw_radii, map_png
 from segradius.report.certify import certified_colours, group_colours, steps, stripes
@@ -24,7 +24,7 @@ NONE = Interval(math.nan, math.nan, math.nan)
 HALF = Interval(0.5, 0.25, 0.75)
 PER_CLASS = (PerClass("sky", 3, 1.0, 0.5), PerClass("road", 1, 0.0, 0.0))
 BASE = CertifiedRow("base", HALF, HALF, Interval(0, 0, 0), HALF, HALF, math.nan, math.nan, None, PER_CLASS, None)
-CURVE = Curve((0.0, 0.1, 0.2), (1, 2), (1, 1), (0.5, 0.25, 0.0))
+CURVE = RadiusCurve((0.0, 0.1, 0.2), (1, 2), (1, 1), (0.5, 0.25, 0.0))
 FOUND = CertifiedRow("segcertify", HALF, HALF, HALF, HALF, NONE, 0.1686, 0.5, "It holds.", PER_CLASS, CURVE)
 OWN = CertifiedRow("radii", HALF, HALF, HALF, HALF, HALF, 0.1, 0.5, "It holds.", PER_CLASS, CURVE)
 LEDGER = {"judging": {"forward": 3, "backward": 0}, "certification": {"forward": 330, "backward": 0}}
@@ -93,7 +93,7 @@ def test_nothing_certified_can_be_drawn():
                       nothing.radius * 0, (0.9, 0.0))  # fmt: skip
     assert draw_certified([empty], CLASSES, "t", None).startswith(b"\x89PNG")
     row = CertifiedRow("segcertify", HALF, HALF, HALF, HALF, HALF, math.nan, 0, "It.", PER_CLASS,
-                       Curve((0.0, 0.1), (0,), (0,), (0.0, 0.0)))  # fmt: skip
+                       RadiusCurve((0.0, 0.1), (0,), (0,), (0.0, 0.0)))  # fmt: skip
     summary = CertifiedSummary((BASE, SMOOTHED, row), 3, (), 110, LEDGER, {}, {})
     assert draw_radii(summary, "t").startswith(b"\x89PNG")
 

@@ -29,6 +29,7 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
             may be alike, as of one network with several settings.
         out: Folder of the files; by default none are written.
     """
+    from segradius.report.cells import page
     from segradius.report.compare import certified_runs_table, network_tables, read_network, read_report
 
     names = text.names(labels) if labels else [Path(folder).name for folder in folders]
@@ -41,7 +42,7 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
         raise InputError(f"{attacked[0]} was attacked and {other} certified; expected runs of one command")
     networks = [read_network(Path(folder), name) for name, folder in zip(attacked, folders, strict=False)]
     tables = network_tables(networks) if networks else [certified_runs_table(reports)]
-    markdown = "\n\n".join(table.markdown() for table in tables) + "\n"
+    markdown = page(tables)
     if out is not None:
         _write(Path(out), reports, networks, markdown)
     print(markdown)

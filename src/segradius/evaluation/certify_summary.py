@@ -27,7 +27,7 @@ CERTIFIED_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Curve:
+class RadiusCurve:
     """How many labelled pixels are certified, and certified right, beyond a radius.
 
     Attributes:
@@ -81,7 +81,7 @@ class CertifiedRow:
     gain: float
     promise: str | None
     classes: tuple[PerClass, ...]
-    curve: Curve | None
+    curve: RadiusCurve | None
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _certified(experiment: Certification, kind: str, valid: Sequence[Record], na
     pixels = sum(score.labelled for score in scores)
     certified, right = (_added([getattr(score, part) for score in scores]) for part in ("certified", "right"))
     beyond = list(accumulate(reversed(right), initial=0))[::-1]
-    curve = Curve(tuple(bounds), certified, right, tuple(count / pixels for count in beyond))
+    curve = RadiusCurve(tuple(bounds), certified, right, tuple(count / pixels for count in beyond))
     radius = math.fsum(score.radius for score in scores) / max(1, sum(certified))
     common = math.floor(1e5 * it.test.radius(it.sigma)) / 1e5  # never rounded up
     reach = "its radius" if kind == "radii" else f"{common:g}"
@@ -176,7 +176,7 @@ def _row(
     names: Sequence[str],
     radius: float = math.nan,
     told: str | None = None,
-    curve: Curve | None = None,
+    curve: RadiusCurve | None = None,
 ) -> CertifiedRow:
     counts = Counts.of([score.pixels for score in scores])
     nothing = Interval(math.nan, math.nan, math.nan)

@@ -30,7 +30,7 @@ from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, ImageResult, Store
 from segradius.radius.smoothing import pixel_radius
-from segradius.report.cells import Cells, Report, nothing_usable, percent, set_aside_note
+from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
 from segradius.report.panels import colour_bar, colours, full_palette, grid, height, legend, panel, photo, png
 
@@ -91,7 +91,7 @@ def _broken(row: Row) -> list[str]:
 
 
 def _metrics(row: Row) -> list[str]:
-    metrics = [percent(each.value, each) for each in (row.pixacc, row.miou, row.miou_image)]
+    metrics = [share(each) for each in (row.pixacc, row.miou, row.miou_image)]
     threat = [row.norm or "", "" if row.eps is None else f"{row.eps:.4g}"]
     success = "" if math.isnan(row.success) else f"{100 * row.success:.1f}"
     cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
@@ -226,8 +226,7 @@ def _files(
     yield "per_image.csv", per_image_csv(experiment, store, ids)
     if (traces := traces_csv(experiment, store, ids)) is not None:
         yield "trace.csv", traces
-    markdown = "\n\n".join(cells.markdown() for cells in tables(summary))
-    yield "table.md", "\n\n".join([markdown, *notes(summary)]) + "\n"
+    yield "table.md", page(tables(summary), notes(summary))
     parts = {
         f"{task.plan.label} {task.plan.norm} {task.plan.eps:g}": str(task.attack)
         for task in map(_attack, experiment.jobs)

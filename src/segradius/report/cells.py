@@ -5,23 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from rich.table import Table
 
 from segradius.core.errors import InputError
-
-
-class Estimate(Protocol):
-    """A value with an interval around it."""
-
-    @property
-    def low(self) -> float:
-        """Lower end."""
-
-    @property
-    def high(self) -> float:
-        """Upper end."""
+from segradius.metrics.statistics import Difference, Interval
 
 
 @dataclass(frozen=True)
@@ -58,6 +47,12 @@ class Cells:
         return table
 
 
+def page(tables: Sequence[Cells], notes: Sequence[str] = (), heading: str = "") -> str:
+    """A heading, tables and notes in Markdown."""
+    above = [heading] if heading else []
+    return "\n\n".join([*above, *(cells.markdown() for cells in tables), *notes]) + "\n"
+
+
 @dataclass(frozen=True)
 class Report:
     """What a run tells.
@@ -87,7 +82,7 @@ def nothing_usable(set_aside: Mapping[str, str], otherwise: str) -> InputError:
     return InputError(f"none of the images could be used; the first, {image}: {reason}")
 
 
-def percent(value: float, around: Estimate, sign: str = "") -> str:
+def percent(value: float, around: Interval | Difference, sign: str = "") -> str:
     """A share and the interval around it, in per cent; the share alone where there is no interval, as of one image."""
     if math.isnan(value):
         return "–"
@@ -95,6 +90,11 @@ def percent(value: float, around: Estimate, sign: str = "") -> str:
         return f"{100 * value:{sign}.1f}"
     low, high = (f"{100 * end:{sign}.1f}" for end in (around.low, around.high))
     return f"{100 * value:{sign}.1f} [{low}, {high}]"
+
+
+def share(found: Interval) -> str:
+    """A share and its interval, in per cent."""
+    return percent(found.value, found)
 
 
 def set_aside_note(set_aside: Mapping[str, str]) -> list[str]:

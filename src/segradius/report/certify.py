@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
@@ -36,12 +33,14 @@ from segradius.evaluation.crosscheck import check_rows
 from segradius.evaluation.record import Record, file_name, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
-from segradius.metrics.statistics import Interval
-from segradius.report.cells import Cells, Report, nothing_usable, percent, set_aside_note
+from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
 from segradius.report.panels import (
+    LINES,
     VOID,
+    bare,
     colour_bar,
     colours,
+    empty,
     full_palette,
     grid,
     height,
@@ -95,9 +94,8 @@ def _files(
     groups, title = it.groups(run.names), f"σ = {it.sigma:g}, n = {it.n}, α = {it.alpha:g}"
     title = f"{run.model.name} on {run.data.name}, {title}"
     yield "per_image.csv", certified_csv(found)
-    markdown = "\n\n".join(cells.markdown() for cells in certified_tables(summary))
     heading = certified_heading(run.experiment, run.model.name, run.data.name)
-    yield "table.md", "\n\n".join([heading, markdown, *certified_notes(summary)]) + "\n"
+    yield "table.md", page(certified_tables(summary), certified_notes(summary), heading)
     yield "radius.png", draw_radii(summary, title)
     if shown := _shown(run, [record for record in found if record.finite][:figures]):
         yield "figure.png", draw_certified(shown, classes, title, groups)
@@ -212,14 +210,10 @@ def certified_notes(summary: CertifiedSummary) -> list[str]:
 
 
 def _answer(row: CertifiedRow, images: int) -> list[str]:
-    abstained = "" if row.promise is None else _share(row.abstained)
-    where = [_share(row.boundary), _share(row.interior)]
-    accuracy = [_share(row.pixacc), _share(row.miou)]
+    abstained = "" if row.promise is None else share(row.abstained)
+    where = [share(row.boundary), share(row.interior)]
+    accuracy = [share(row.pixacc), share(row.miou)]
     return [NAMES[row.name], str(images), *accuracy, abstained, _number(row.radius, ".3f"), *where]
-
-
-def _share(found: Interval) -> str:
-    return percent(found.value, found)
 
 
 def _number(value: float, form: str) -> str:
@@ -227,7 +221,6 @@ def _number(value: float, form: str) -> str:
 
 
 _STRIPE = (150, 150, 150)
-_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,26 +324,22 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     """A PNG of certified pixel accuracy against radius, and below how many pixels have which radius of their own."""
     rows = [row for row in summary.rows if row.curve is not None]
     own = [row for row in rows if row.name == "radii"]
-    figure = Figure(figsize=(6.4, 3.6 if not own else 5.6), layout=ConstrainedLayoutEngine())
-    FigureCanvasAgg(figure)
+    figure = empty(6.4, 3.6 if not own else 5.6)
     axes = figure.subplots(1 + len(own), 1, squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + len(own)])[:, 0]
     axes[0].set_title(title, fontsize=10, loc="left")
     for place, name in enumerate(("base", "smoothed")):
         value = 100 * summary.rows[place].pixacc.value
         axes[0].plot(0, value, "ko" if name == "base" else "kx", markersize=5, clip_on=False, label=NAMES[name])
-    for colour, row in zip(_COLOURS, rows, strict=False):
+    for colour, row in zip(LINES, rows, strict=False):
         shares, edges = steps(row)
         axes[0].stairs(100 * np.array(shares), edges, color=colour, linewidth=1.6, label=NAMES[row.name])
     axes[0].set_ylabel("certified PixAcc, %", fontsize=9)
     axes[0].set_ylim(0, 100)
     axes[0].legend(fontsize=8, frameon=False)
     for axis, row in zip(axes[1:], own, strict=True):
-        _bars(axis, row, _COLOURS[rows.index(row)])
+        _bars(axis, row, LINES[rows.index(row)])
     for axis in axes:
-        axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="0.9", linewidth=0.6)
-        axis.set_axisbelow(True)
+        bare(axis)
     axes[-1].set_xlabel("l2 radius, images in [0, 1]", fontsize=9)
     axes[-1].set_xlim(left=0)
     return png(figure)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
@@ -23,6 +20,7 @@ from segradius.core.errors import InputError
 from segradius.core.storage import as_csv
 from segradius.metrics.statistics import Interval, paired_difference
 from segradius.report.cells import Cells, percent
+from segradius.report.panels import empty, png
 
 Plan = tuple[str, str, float]
 """Attack, norm and ε; ("clean", "", 0) for the unattacked images."""
@@ -220,8 +218,7 @@ def draw_trade_off(networks: Sequence[Network]) -> bytes:
         networks: That had the same attacks; colours repeat after the seventh.
     """
     norms = list(dict.fromkeys(norm for norm, _ in networks[0].threats))
-    figure = Figure(figsize=(10, 3.9 * len(norms) + 0.7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty(10, 3.9 * len(norms) + 0.7)
     axes = figure.subplots(len(norms), 2, squeeze=False)
     for row, norm in zip(axes, norms, strict=True):
         budgets = [eps for each, eps in networks[0].threats if each == norm]
@@ -234,9 +231,7 @@ def draw_trade_off(networks: Sequence[Network]) -> bytes:
     figure.draw_without_rendering()
     for axis in axes[:, 1]:
         name_points(axis, [network.label for network in networks])
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    return picture.getvalue()
+    return png(figure, dpi=150)
 
 
 def name_points(axis: Axes, labels: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +10,15 @@ from functools import cached_property
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
-from segradius.evaluation import ImageTrace
+from segradius.evaluation.trace import ImageTrace
 from segradius.metrics.statistics import resampled
+from segradius.report.panels import LINES, bare, empty, png
 
 _RESAMPLES = 1000
 _POINTS = 200
-
-# Dark enough on white and told apart by the colour-blind (Okabe and Ito), without the yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
 
 
 @dataclass(frozen=True)
@@ -77,25 +71,19 @@ def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, 
     """
     budgets = [curve.queries for curve in curves]
     log = max(budgets) >= min(5000, 10 * min(budgets)) if log is None else log
-    figure = Figure(figsize=(6.4, 3.8), layout=ConstrainedLayoutEngine())
-    FigureCanvasAgg(figure)
+    figure = empty(6.4, 3.8)
     axis = figure.subplots()
     if log:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    ends = [_line(axis, curve, _COLOURS[place % len(_COLOURS)], log=log) for place, curve in enumerate(curves)]
+    ends = [_line(axis, curve, LINES[place % len(LINES)], log=log) for place, curve in enumerate(curves)]
     axis.set_title(title, fontsize=10, loc="left")
     axis.set_xlabel("queries per image, those for the radius and for judging included", fontsize=9)
     axis.set_ylabel("pixels not where aimed, %" if targeted else "PixAcc, %, mean over images", fontsize=9)
-    axis.tick_params(labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="y", color="0.9", linewidth=0.6)
-    axis.set_axisbelow(True)
+    bare(axis)
     axis.set_ylim(0, 100)
     _names(axis, curves, ends)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
-    return file.getvalue()
+    return png(figure, dpi=130)
 
 
 def _line(axis: Axes, curve: Curve, colour: str, *, log: bool) -> float:
@@ -119,11 +107,11 @@ def _names(axis: Axes, curves: Sequence[Curve], ends: Sequence[float]) -> None:
             (curve.queries, end),
             xytext=(1.02, height / 100),
             textcoords=axis.transAxes,
-            color=_COLOURS[place % len(_COLOURS)],
+            color=LINES[place % len(LINES)],
             fontsize=8.5,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": _COLOURS[place % len(_COLOURS)], "linewidth": 0.5, "alpha": 0.6},
+            arrowprops={"arrowstyle": "-", "color": LINES[place % len(LINES)], "linewidth": 0.5, "alpha": 0.6},
         )
     if not all(curve.verified for curve in curves):
         note = "dashed: the points asked about, not judged inside the ball; the dot is the verdict"

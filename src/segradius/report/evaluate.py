@@ -13,7 +13,7 @@ from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import Interval, interval, miou, pooled_accuracy
-from segradius.report.cells import Cells, Report, nothing_usable, percent, set_aside_note
+from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]
     def files() -> Iterator[tuple[str, str]]:
         yield "per_image.csv", per_image_csv(experiment, store, run.data.ids)
         yield "classes.csv", classes_csv(rows)
-        yield "table.md", "\n\n".join([*(cells.markdown() for cells in tables), *notes]) + "\n"
+        yield "table.md", page(tables, notes)
         yield "results.json", results_json(experiment, summary, {}, facts)
 
     return Report(summary, tables, notes, files(), "images", f"{run.model.name} on {run.data.name}", "yellow")
@@ -74,7 +74,7 @@ def class_rows(counts: Counts, names: Sequence[str]) -> list[ClassRow]:
 def accuracy_table(summary: Summary) -> Cells:
     """One line: accuracy over all images."""
     row = summary.rows[0]
-    shares = [percent(each.value, each) for each in (row.pixacc, row.miou, row.miou_image)]
+    shares = [share(each) for each in (row.pixacc, row.miou, row.miou_image)]
     header = ("images", "PixAcc %", "MIoU %", "MIoU/image %", "s/image")
     title = "Accuracy, per cent [95 % interval over images]"
     return Cells(title, header, [[str(row.images), *shares, f"{row.seconds:.3f}"]])
@@ -82,13 +82,12 @@ def accuracy_table(summary: Summary) -> Cells:
 
 def classes_table(rows: Sequence[ClassRow]) -> Cells:
     """One line for each class."""
-    shares = [(percent(row.accuracy.value, row.accuracy), percent(row.iou.value, row.iou)) for row in rows]
-    lines = [(row.name, str(row.pixels), *each) for row, each in zip(rows, shares, strict=True)]
+    lines = [(row.name, str(row.pixels), share(row.accuracy), share(row.iou)) for row in rows]
     return Cells("By class, over all images", ("class", "pixels", "accuracy %", "IoU %"), lines)
 
 
 def classes_csv(rows: Sequence[ClassRow]) -> str:
     """One line for each class, shares in [0, 1] and the ends of their intervals."""
-    shares = [f"{share}{end}" for share in ("accuracy", "iou") for end in ("", "_low", "_high")]
+    columns = [f"{name}{end}" for name in ("accuracy", "iou") for end in ("", "_low", "_high")]
     lines = ((row.name, row.pixels, *null([*astuple(row.accuracy), *astuple(row.iou)])) for row in rows)
-    return as_csv(("class", "pixels", *shares), lines)
+    return as_csv(("class", "pixels", *columns), lines)

@@ -1,4 +1,4 @@
-"""Parts of pictures: class maps in colours, panels, legends."""
+"""Parts of pictures: class maps in colours, panels, legends; axes and colours of lines."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segradius.data import Classes
+from segradius.data.sample import Classes
 
 VOID = (255, 255, 255)
 """Colour of void pixels: white, which palettes hardly ever give to a class."""
+
+#: Of lines: dark enough on white and told apart by the colour-blind (Okabe and Ito), without the yellow.
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
 
 CELL = 2.1  # width of a panel, inches
 
@@ -42,10 +45,25 @@ def height(image: Tensor) -> float:
     return CELL * image.shape[-2] / image.shape[-1] + 0.2
 
 
-def png(figure: Figure) -> bytes:
+def empty(width: float, height: float) -> Figure:
+    """A figure of this size in inches, without axes so far."""
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine())
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def bare(axis: Axes) -> None:
+    """Leave an axis two of its sides, small numbers and faint lines across."""
+    axis.tick_params(labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", color="0.9", linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
     """A figure as the bytes of a PNG file."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     return file.getvalue()
 
 
