@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, is_whole
 from segradius.models.networks.hrnet import EXPANSION, bottlenecks, carried, convolution, stage, transition, upsampled
 from segradius.models.networks.ocr import SpatialOCR, spatial_gather
 
@@ -154,14 +154,10 @@ def _biased(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 def _check(sizes: Mapping[str, int], modules: Sequence[int], dropout: float) -> None:
     """Raise `InputError` on arguments of `HRNetOCR` outside their range."""
-    if len(modules) != 3 or not all(map(_counts, modules)):
+    if len(modules) != 3 or not all(is_whole(count, 1) for count in modules):
         raise InputError(f"modules={modules!r}: expected three whole numbers of at least 1, for the stages 2, 3 and 4")
     for name, size in sizes.items():
-        if not _counts(size):
+        if not is_whole(size, 1):
             raise InputError(f"{name}={size!r}: expected a whole number of at least 1")
     if not 0 <= dropout < 1:
         raise InputError(f"dropout={dropout!r}: expected a probability in [0, 1)")
-
-
-def _counts(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, is_whole
 
 
 class BasicBlock(nn.Module):
@@ -181,7 +181,7 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
 
 def check_count(name: str, value: object, least: int = 1) -> None:
     """Raise `InputError` if a value is not a whole number of at least ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not is_whole(value, least):
         raise InputError(f"{name}={value!r}: expected a whole number of at least {least}")
 
 
