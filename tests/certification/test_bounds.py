@@ -11,13 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from segradius.certification.bounds import (
-    bernstein_lower,
-    clopper_pearson_lower,
-    clopper_pearson_upper,
-    hoeffding_lower,
-)
-from segradius.certification.soft import DEFAULT, SOFT_BOUNDS
+from segradius.certification.soft import DEFAULT, SOFT_BOUNDS, bernstein_lower, hoeffding_lower
+from segradius.certification.testing import clopper_pearson_lower, clopper_pearson_upper
 from segradius.core.errors import InputError
 
 TRIALS = st.integers(2, 300)

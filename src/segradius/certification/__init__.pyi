@@ -1,5 +1,4 @@
 from .betting import Betting as Betting
-from .bounds import clopper_pearson_lower as clopper_pearson_lower
 from .certificate import ABSTAIN as ABSTAIN
 from .certificate import Certificate as Certificate
 from .certificate import boundary as boundary
@@ -24,6 +23,7 @@ from .soft import SoftBound as SoftBound
 from .soft import SoftRadii as SoftRadii
 from .testing import CORRECTIONS as CORRECTIONS
 from .testing import anytime_p_values as anytime_p_values
+from .testing import clopper_pearson_lower as clopper_pearson_lower
 from .testing import p_values as p_values
 from .testing import rejected as rejected
 from .votes import Noise as Noise

@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from segradius.certification.bounds import check, checked_mean
+from segradius.certification.testing import check
 from segradius.core.errors import InputError, at_least, must
 
 #: Candidates m = Φ(z), z = 0, 0.05 … 4: the radius is σ·z, and there is none at p ≤ ½.
@@ -29,6 +29,8 @@ _LIMIT = 0.75
 _RUIN = 1e-25  # capital below this counts as lost: valid, and it spares the CPU slow denormal numbers
 _SMALLEST_ALPHA = 1e-30  # 1/α must be a float32
 _ROUNDING = 2.0**-19  # a factor is at least 1 − c = 1/4 and has, with its product, an error below 14 roundings of 2⁻²⁴
+# Sums of float32 softmax outputs may exceed the number of draws by their rounding, and by no more.
+_EXCESS = 1e-5
 _CELLS = {"cpu": 1 << 17}  # candidates × pixels at once: what the cache of a CPU holds
 _CELLS_ELSEWHERE = 1 << 24
 
@@ -80,7 +82,7 @@ class Betting:
     group: int = 10
 
     def __post_init__(self) -> None:
-        check(self.trials, self.alpha)
+        check(self.trials, alpha=self.alpha)
         at_least(_SMALLEST_ALPHA, alpha=self.alpha)
         at_least(1, group=self.group)
         ends = (0.0, *self.grid, 1.0)
@@ -146,6 +148,14 @@ class Betting:
 
     def _candidates(self, like: Tensor) -> Tensor:
         return torch.tensor(self.grid, dtype=torch.float32, device=like.device)
+
+
+def checked_mean(total: Tensor, trials: int) -> Tensor:
+    """Mean of values from their sum, float64; `InputError` where it lies outside [0, 1], so that some value did."""
+    mean = total.double() / trials
+    if bool(((mean < -_EXCESS) | (mean > 1 + _EXCESS)).any()):
+        raise InputError(f"the values must lie in [0, 1]: the mean of {trials} of them is outside")
+    return mean
 
 
 def _pay(state: Bets, stake: Tensor, draws: Tensor, m: Tensor, closing: bool) -> None:

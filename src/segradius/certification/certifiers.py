@@ -13,9 +13,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from segradius.certification.bounds import clopper_pearson_lower, clopper_pearson_upper
 from segradius.certification.certificate import Certificate, rounded_down
-from segradius.certification.testing import CORRECTIONS, anytime_p_values, p_values, rejected
+from segradius.certification.testing import (
+    CORRECTIONS,
+    anytime_p_values,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    p_values,
+    rejected,
+)
 from segradius.certification.votes import Votes
 from segradius.core.errors import InputError, one_of, unknown_name, within
 

@@ -8,6 +8,7 @@ counts votes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -15,9 +16,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from segradius.certification.betting import Betting
-from segradius.certification.bounds import bernstein_lower, check, hoeffding_lower
+from segradius.certification.betting import Betting, checked_mean
 from segradius.certification.certificate import Certificate, rounded_down
+from segradius.certification.testing import check
 from segradius.certification.votes import Answer, Sampling, draw
 from segradius.core.contracts import Journal
 from segradius.core.errors import InputError, within
@@ -172,7 +173,7 @@ class FromSums:
     formula: Callable[[Tensor, Tensor, int, float], Tensor]
 
     def __post_init__(self) -> None:
-        check(self.trials, self.alpha)
+        check(self.trials, alpha=self.alpha)
 
     def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Moments:
         """No draws."""
@@ -218,3 +219,57 @@ def hoeffding(alpha: float, trials: int) -> FromSums:
 def bernstein(alpha: float, trials: int) -> FromSums:
     """Maurer and Pontil's empirical Bernstein bound: its width follows the sample variance once n ≫ ln(1/α)."""
     return FromSums(alpha, trials, bernstein_lower)
+
+
+def hoeffding_lower(total: Tensor, trials: int, alpha: float) -> Tensor:
+    """Hoeffding's bound: mean − √(ln(1/α) / 2n), blind to the variance (Hoeffding 1963, Theorem 1).
+
+    Args:
+        total: Sum of the n values, any shape, float64 if n is large.
+        trials: n ≥ 1.
+        alpha: Error rate of one pixel in (0, 1).
+
+    Returns:
+        float64 in [0, 1], of the same shape.
+
+    Raises:
+        InputError: For sums outside [0, n], n < 1 or α outside (0, 1).
+
+    Example:
+        >>> hoeffding_lower(torch.tensor([90.0]), 100, 0.001)
+        tensor([0.7142], dtype=torch.float64)
+    """
+    check(trials, alpha=alpha)
+    return (checked_mean(total, trials) - math.sqrt(math.log(1 / alpha) / (2 * trials))).clamp(0, 1)
+
+
+def bernstein_lower(total: Tensor, squares: Tensor, trials: int, alpha: float) -> Tensor:
+    """The empirical Bernstein bound: mean − √(2V ln(2/α) / n) − 7 ln(2/α) / (3(n − 1)).
+
+    V is the unbiased sample variance, V = Σ(x − mean)² / (n − 1). From Maurer & Pontil (COLT 2009), Theorem 4, which is
+    one-sided as it stands: the 2 in ln(2/α) pays for the mean and for the variance, not for two sides.
+
+    Args:
+        total: Sum of the n values, any shape, float64.
+        squares: Sum of their squares, float64 (V is a difference of nearly equal numbers).
+        trials: n ≥ 1; one draw has no variance, its bound is 0.
+        alpha: Error rate of one pixel in (0, 1).
+
+    Returns:
+        float64 in [0, 1], of the same shape.
+
+    Raises:
+        InputError: For sums outside [0, n], n < 1 or α outside (0, 1).
+
+    Example:
+        >>> total, squares = torch.tensor([900.0]).double(), torch.tensor([811.0]).double()
+        >>> bernstein_lower(total, squares, 1000, 0.001)
+        tensor([0.8783], dtype=torch.float64)
+    """
+    check(trials, alpha=alpha)
+    mean = checked_mean(total, trials)
+    if trials == 1:
+        return torch.zeros_like(mean)
+    variance = (squares.double() - trials * mean.square()).clamp_min(0) / (trials - 1)
+    log = math.log(2 / alpha)
+    return (mean - (2 * variance * log / trials).sqrt() - 7 * log / (3 * (trials - 1))).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Hypothesis tests over the pixels of an image: one-sided binomial p-values and corrections for their number.
+"""Hypothesis tests over the pixels of an image: one-sided binomial p-values and bounds, corrections for their number.
 
 The votes of neighbouring pixels come from the same noisy copies and are anything but independent, so only corrections
 are here that hold whatever the dependence.
@@ -6,6 +6,7 @@ are here that hold whatever the dependence.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from segradius.core.errors import at_least, within
+from segradius.core.errors import InputError, at_least, within
 from segradius.core.registry import Registry
 
 #: From p-values (N,), α and k to which hypotheses are rejected, (N,) bool. Registered with its ``promise``, that is, to
@@ -39,7 +40,7 @@ def p_values(successes: Tensor, trials: int, tau: float) -> Tensor:
         >>> p_values(torch.tensor([0, 2]), 2, 0.75)
         tensor([1.0000, 0.5625], dtype=torch.float64)
     """
-    _check(trials, tau)
+    check(trials, tau=tau)
     return _look_up(stats.binom.sf(np.arange(-1, trials), trials, tau), successes)
 
 
@@ -63,7 +64,7 @@ def anytime_p_values(successes: Tensor, trials: int, tau: float) -> Tensor:
         >>> p_values(torch.tensor([100]), 100, 0.75).item() < looked < 1e-9
         True
     """
-    _check(trials, tau)
+    check(trials, tau=tau)
     hits = np.arange(trials + 1)
     misses = trials - hits
     # log of ∫ θ^s (1−θ)^(n−s) dθ over (τ, 1), less the log of τ^s (1−τ)^(n−s) (1−τ).
@@ -71,6 +72,43 @@ def anytime_p_values(successes: Tensor, trials: int, tau: float) -> Tensor:
         inside = special.betaln(hits + 1, misses + 1) + np.log(special.betaincc(hits + 1, misses + 1, tau))
     log_e = inside - hits * np.log(tau) - (misses + 1) * np.log1p(-tau)
     return _look_up(np.exp(-log_e.clip(min=0)), successes)
+
+
+def clopper_pearson_lower(successes: Tensor, trials: int, alpha: float) -> Tensor:
+    """The exact lower bound for a probability: the p at which P(X ≥ s) = α, X ~ Binomial(n, p).
+
+    It is the α-quantile of Beta(s, n − s + 1) (Clopper & Pearson 1934), and 0 where s = 0. One table of the n + 1
+    possible counts is looked up, so that the number of pixels costs nothing.
+
+    Args:
+        successes: s in 0 … n, any shape, integer.
+        trials: n ≥ 1.
+        alpha: Error rate of one pixel in (0, 1); 1e-12 is as exact as 0.05.
+
+    Returns:
+        float64 in [0, 1], of the same shape.
+
+    Raises:
+        InputError: For counts outside 0 … n, n < 1 or α outside (0, 1).
+
+    Example:
+        >>> clopper_pearson_lower(torch.tensor([0, 8, 100]), 100, 0.001)
+        tensor([0.0000, 0.0202, 0.9333], dtype=torch.float64)
+    """
+    check(trials, alpha=alpha)
+    if successes.is_floating_point() or bool(((successes < 0) | (successes > trials)).any()):
+        raise InputError(f"successes must be integers in 0 … {trials}, the number of trials")
+    return _clopper_pearson(trials, alpha).to(successes.device)[successes.long()]
+
+
+def clopper_pearson_upper(successes: Tensor, trials: int, alpha: float) -> Tensor:
+    """The exact upper bound for a probability, 1 − lower(n − s): 1 where s = n. As `clopper_pearson_lower`.
+
+    Example:
+        >>> clopper_pearson_upper(torch.tensor([0, 8, 100]), 100, 0.001)
+        tensor([0.0667, 0.1980, 1.0000], dtype=torch.float64)
+    """
+    return 1 - clopper_pearson_lower(trials - successes, trials, alpha)
 
 
 def rejected(p: Tensor, alpha: float, correction: str = "holm", k: int = 1) -> Tensor:
@@ -146,6 +184,14 @@ def _look_up(table: np.ndarray, successes: Tensor) -> Tensor:
     return torch.from_numpy(np.asarray(table, np.float64)).to(successes.device)[successes.long()]
 
 
-def _check(trials: int, tau: float) -> None:
+def check(trials: int, **share: float) -> None:
+    """Raise `InputError` unless ``trials`` ≥ 1 and a share, as ``alpha=``, lies in (0, 1)."""
     at_least(1, trials=trials)
-    within("(0, 1)", tau=tau)
+    within("(0, 1)", **share)
+
+
+@functools.lru_cache(maxsize=8)
+def _clopper_pearson(trials: int, alpha: float) -> Tensor:
+    """The lower bounds of all counts, (trials + 1,) float64 on the CPU."""
+    counts = np.arange(1, trials + 1)
+    return torch.from_numpy(np.concatenate([[0.0], stats.beta.ppf(alpha, counts, trials - counts + 1)]))
