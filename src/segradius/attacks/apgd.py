@@ -139,14 +139,7 @@ def _watch(seen: Observation, room: Room, state: _State | None) -> _State:
 
 @white_box("apgd", fixed=("alpha", "sparse"))
 def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Method:
-    """Auto-PGD (Croce and Hein 2020, 2021 for l1), T = 100: no step size.
-
-    Args:
-        threat: Ball and box.
-        settings: Shared settings.
-        loss: Name of the loss.
-        weighting: Name of the weighting.
-    """
+    """Auto-PGD (Croce and Hein 2020, 2021 for l1), T = 100: no step size."""
     goal = objective(loss, weighting)
     return adaptive(replace(goal, track=CrossEntropy() if goal.loss.annealed else goal.loss), threat, settings, 100)
 
@@ -156,8 +149,6 @@ def flip_apgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: 
     """Auto-PGD on expected flips (ours), T = 100: the adaptive step tracks cross-entropy, as τ moves.
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         tau: τ at the start.
         tau_end: τ at the end.
     """

@@ -149,8 +149,6 @@ def pbgd(
     """Projected bandit gradient descent (Algorithm 2): ascent along the two-point estimate (Eq. 16, 17).
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         gamma: Radius γ of the sphere, in the norm of the threat; None is 2 % of ε.
         alpha: Learning rate; None is the paper's 5e-4 for ``ascent``, and 2 % of ε for ``steepest``.
         step: ``ascent`` along the estimate as it is, as the paper, or ``steepest`` by a fixed length.
@@ -158,8 +156,6 @@ def pbgd(
         directions: ``pixel``; ``tiles:S`` or ``shifted_tiles:S`` for squares of S pixels (the published code has
             ``tiles:2``); ``dct:F`` for the lowest part F of the frequencies.
         samples_per_round: Pairs of queries of a round, whose estimates are averaged.
-        loss: Name of the loss.
-        weighting: Name of the weighting, or a product such as ``cr*still_correct``.
     """
     sphere = Sphere(threat.norm, parse_directions(directions))
     estimator = TPGE(in_norm(gamma, threat, 0.02), sphere, samples_per_round)
@@ -182,14 +178,10 @@ def opge(
     """Steepest ascent along the one-point estimate (Eq. 15), the paper's comparison.
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         gamma: Radius γ of the sphere; None is 2 % of ε.
         alpha: Step length; None is 2 % of ε.
         momentum: Decay of the running mean of the estimates.
         directions: As for ``pbgd``.
-        loss: Name of the loss.
-        weighting: Name of the weighting.
     """
     sphere = Sphere(threat.norm, parse_directions(directions))
     bandit = Bandit(OPGE(in_norm(gamma, threat, 0.02), sphere), _step("steepest", alpha, momentum, threat))
@@ -212,15 +204,11 @@ def nes(
     """Steepest ascent along natural evolution strategies (Ilyas et al. 2018), antithetic.
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         sigma_nes: Standard deviation of the search, in the unit of the images.
         population: Queries of a round, even; the paper's 100.
         alpha: Step length; None is 2 % of ε.
         momentum: Decay of the running mean of the estimates.
         directions: As for ``pbgd``.
-        loss: Name of the loss.
-        weighting: Name of the weighting.
     """
     estimator = NES(sigma=sigma_nes, population=population, directions=parse_directions(directions))
     bandit = Bandit(estimator, _step("steepest", alpha, momentum, threat))
@@ -243,15 +231,11 @@ def zoo(
     """Steepest ascent along central differences at random coordinates (ZOO, Eq. 13).
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         gamma: Step of the difference, in the unit of the images.
         coordinates: Coordinates of a round, two queries each.
         alpha: Step length; None is 2 % of ε.
         momentum: Decay of the running mean of the estimates.
         directions: As for ``pbgd``; the coordinates are theirs.
-        loss: Name of the loss.
-        weighting: Name of the weighting.
     """
     estimator = ZOO(gamma=gamma, coordinates=coordinates, directions=parse_directions(directions))
     bandit = Bandit(estimator, _step("steepest", alpha, momentum, threat))

@@ -99,7 +99,6 @@ def dag(threat: Threat, settings: Settings) -> Method:
     for l∞, where g/‖g‖∞ is far from ±1 at most pixels.
 
     Args:
-        threat: Ball and box.
         settings: Shared settings; ``alpha`` is γ.
     """
     steps = settings.steps or PAPER_STEPS[threat.norm.name]

@@ -51,7 +51,6 @@ def ensemble(threat: Threat, settings: Settings, *, members: Sequence[str] = ("p
     """The worst of any members for each image.
 
     Args:
-        threat: Ball and box.
         settings: Shared settings, for every member.
         members: Names of attacks, or one text with ``+`` between them.
     """

@@ -115,8 +115,6 @@ def local_pbgd(
     """Bandit descent on per-pixel feedback: each part of the image listens to the loss around it alone (ours).
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         gamma: Radius γ of the sphere, in the norm of the threat; None is 20 % of ε (l∞: 50 %).
         alpha: Step length at the start; None is 8 % of ε (l∞: 20 %).
         alpha_end: Part of it that is left at the end; it falls linearly.
@@ -126,7 +124,6 @@ def local_pbgd(
         window: Side of the window in pixels, odd, or ``auto`` to measure it for each image with the first four queries.
         samples_per_round: Pairs of queries of a round.
         loss: Name of the loss; ``flips``, a smooth count of flipped pixels, is annealed over the budget.
-        weighting: Name of the weighting.
     """
     far, fast = (0.5, 0.2) if threat.norm.name == "linf" else (0.2, 0.08)
     own = "dct:1/16" if threat.norm.name == "l2" else "shifted_tiles:16"

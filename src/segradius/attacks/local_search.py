@@ -125,13 +125,10 @@ def local_search(
     """Random search that decides region by region, by the loss around each (ours); one query a round, no step size.
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         tile: Side of a tile in pixels.
         window: Side of the window in pixels that decides, odd.
         share: Part of the tiles that propose in a round.
         refresh: Rounds between queries of the iterate itself; 0 for never.
         loss: Name of the loss; ``wrong`` serves a target that returns labels only.
-        weighting: Name of the weighting.
     """
     return settings.queried(threat, LocalSearch(tile, window, share, refresh), loss, weighting, 1000)

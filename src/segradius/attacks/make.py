@@ -21,7 +21,7 @@ from segradius.core.contracts import LOGITS
 from segradius.core.errors import InputError, at_least, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import refuse_unknown
-from segradius.objectives.objective import Objective
+from segradius.objectives.objective import Objective, objective
 from segradius.objectives.weightings import CertifiedRadius, Weighting, factors
 from segradius.threats.threat import NORMS, Threat, make_threat
 
@@ -240,7 +240,7 @@ def _registered(family: Family, name: str, facts: Mapping[str, Any], recipe: Rec
     threat = [p for p in _parameters(make_attack).values() if p.name in ("norm", "eps", "projection")]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*threat, *options.values())]
     make.__name__, make.__qualname__, make.__module__ = name, name, recipe.__module__
-    make.__doc__ = _documented(recipe, [make_attack, family.settings, recipe], [p.name for p in keyword])
+    make.__doc__ = _documented(recipe, [make_attack, family.settings, objective, recipe], [p.name for p in keyword])
     make.__signature__ = inspect.Signature(keyword, return_annotation=Attack)  # type: ignore[attr-defined]
     family.recipes.register(name, **facts, function=make)(recipe)
     return make

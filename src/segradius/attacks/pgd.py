@@ -65,28 +65,14 @@ class Momentum:
 
 @white_box("pgd", reference=True)
 def pgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Method:
-    """Projected gradient descent (Madry et al. 2018), the paper's base attack (Eq. 21).
-
-    Args:
-        threat: Ball and box.
-        settings: Shared settings.
-        loss: Name of the loss.
-        weighting: Name of the weighting, or a product such as ``cr*still_correct``.
-    """
+    """Projected gradient descent (Madry et al. 2018), the paper's base attack (Eq. 21)."""
     step = Steepest(settings.size(threat.norm.name), settings.sparse)
     return settings.iterate(objective(loss, weighting), threat, step)
 
 
 @white_box("fgsm", fixed=("steps",))
 def fgsm(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Method:
-    """Fast gradient sign method (Goodfellow et al. 2015) for any norm: one step of length ε.
-
-    Args:
-        threat: Ball and box.
-        settings: Shared settings.
-        loss: Name of the loss.
-        weighting: Name of the weighting.
-    """
+    """Fast gradient sign method (Goodfellow et al. 2015) for any norm: one step of length ε."""
     step = Steepest(settings.size(threat.norm.name, 1.0), settings.sparse)
     return settings.iterate(objective(loss, weighting), threat, step, steps=1)
 
@@ -98,11 +84,7 @@ def mi_fgsm(
     """Momentum iterative FGSM (Dong et al. 2018), α = ε/T.
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         decay: Momentum μ.
-        loss: Name of the loss.
-        weighting: Name of the weighting.
     """
     return settings.iterate(objective(loss, weighting), threat, Momentum(settings.size(threat.norm.name, 1.0), decay))
 
@@ -126,8 +108,6 @@ def flip_pgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: f
     """PGD on expected flips Φ(−r/τ), r the signed radius, τ annealed: a smooth count of flipped pixels (ours).
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         tau: τ at the start.
         tau_end: τ at the end.
     """

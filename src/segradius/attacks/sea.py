@@ -79,7 +79,6 @@ def sea(threat: Threat, settings: Settings, *, class_weights: tuple[float, ...] 
     """SEA (Croce et al. 2024): red-ε Auto-PGD, T = 300, on masked CE, the same class-balanced, and Jensen–Shannon.
 
     Args:
-        threat: Ball and box.
         settings: Shared settings; ``steps`` are those of each loss.
         class_weights: One weight per class, as `segradius.objectives.weightings.balanced_weights` computes them; None
             balances each image by itself.

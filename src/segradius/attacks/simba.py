@@ -85,12 +85,9 @@ def simba(
     """SimBA (Guo et al. 2019): one direction of a basis after another, kept if the loss rises.
 
     Args:
-        threat: Ball and box.
-        settings: Shared settings.
         alpha: Length of a step, in l2; None is 0.5, for l∞ 1.
         directions: The basis: ``dct:F`` for the lowest part F of the frequencies, or ``pixel``.
         loss: Name of the loss; ``wrong`` serves a target that returns labels only.
-        weighting: Name of the weighting.
     """
     own = {"l1": 0.5, "l2": 0.5, "linf": 1.0}[threat.norm.name]
     return settings.queried(

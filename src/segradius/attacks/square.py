@@ -260,10 +260,8 @@ def square(
 
     Args:
         threat: An l2 or l∞ ball.
-        settings: Shared settings.
         p_init: Share of the pixels that the first squares cover.
         loss: Name of the loss; ``wrong`` serves a target that returns labels only.
-        weighting: Name of the weighting.
 
     Raises:
         InputError: For l1.

@@ -29,7 +29,7 @@ from segradius.core.text import number
 
 
 class Directions(Protocol):
-    """A subspace of images with orthogonal coordinates; a frozen dataclass."""
+    """A subspace of images with orthogonal coordinates: a frozen dataclass with this base."""
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Shape (c, h, w) of the coordinates of an image of ``shape`` (3, H, W)."""
@@ -54,7 +54,7 @@ class Directions(Protocol):
 
     def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
         """The image of one coordinate, of length 1 in l2: that at place (N,) of the flat grid; like images ``like``."""
-        ...
+        return self.lift(_one_hot(self, places, like), like.shape[1:], 0.5, randomness, step)
 
 
 DIRECTIONS: Registry[type[Directions]] = Registry("set of directions")
@@ -72,7 +72,7 @@ def dimension(directions: Directions, shape: Sequence[int]) -> int:
 
 @DIRECTIONS.register("pixel")
 @dataclass(frozen=True)
-class Pixel:
+class Pixel(Directions):
     """Every value of the image is a coordinate, n' = 3HW; the paper's choice.
 
     Example:
@@ -91,14 +91,10 @@ class Pixel:
         """The coordinates themselves, not a copy."""
         return values
 
-    def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
-        """One at one value."""
-        return self.lift(_one_hot(self, places, like), like.shape[1:], 0.5, randomness, step)
-
 
 @DIRECTIONS.register("tiles")
 @dataclass(frozen=True)
-class Tiles:
+class Tiles(Directions):
     """Equal values on squares of side × side pixels, for each channel; n' = 3·⌈H/side⌉·⌈W/side⌉.
 
     Tiles at the right and lower border are cut where the side does not divide the image's.
@@ -129,14 +125,10 @@ class Tiles:
         scaled = values * _tile_sizes(values, shape, self.side).pow_(-exponent)
         return scaled.index_select(-2, rows).index_select(-1, columns)
 
-    def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
-        """One tile."""
-        return self.lift(_one_hot(self, places, like), like.shape[1:], 0.5, randomness, step)
-
 
 @DIRECTIONS.register("shifted_tiles")
 @dataclass(frozen=True)
-class ShiftedTiles:
+class ShiftedTiles(Directions):
     """Tiles whose grid is moved by a random offset in every round, so that no edge of a tile stays in place.
 
     The grid is moved around the image's borders: what it pushes out on one side comes in on the other. So a tile that
@@ -174,14 +166,10 @@ class ShiftedTiles:
             scaled = scaled.gather(axis, place.expand(sizes))
         return scaled
 
-    def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
-        """One tile of this round."""
-        return self.lift(_one_hot(self, places, like), like.shape[1:], 0.5, randomness, step)
-
 
 @DIRECTIONS.register("dct")
 @dataclass(frozen=True)
-class Dct:
+class Dct(Directions):
     """The lowest frequencies of the cosine transform (DCT-II, orthonormal); n' = 3·⌈fH⌉·⌈fW⌉.
 
     For p ≠ 2 the lp sphere is that of the coefficients, and ‖u‖_p of the image is not 1.

@@ -59,6 +59,11 @@ class Objective:
 def objective(loss: str = "ce", weighting: str = "uniform", **loss_options: Any) -> Objective:
     """An objective by names: ``masked_…`` puts the still-correct mask on a loss, ``a*b`` multiplies weightings.
 
+    Args:
+        loss: Name of the loss.
+        weighting: Name of the weighting, or a product such as ``cr*still_correct``.
+        **loss_options: Fields of the loss.
+
     Example:
         >>> objective("masked_ce").weighting
         StillCorrect()
