@@ -62,3 +62,13 @@ def test_feedback_knows_which_images_are_finite() -> None:
 
     assert Feedback(maps(float("nan")), maps(0.5)).finite.tolist() == [True, False]
     assert Feedback(maps(0.5), maps(float("nan"))).finite.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_pull_of_a_goal_is_the_derivative_of_its_mean(targeted, dtype):
+    labels = torch.tensor([[[0, 1, 255]], [[255, 255, 255]], [[1, 1, 0]]])
+    goal = Goal.reach(labels, labels) if targeted else Goal.leave(labels)
+    weights, loss = torch.rand(3, 1, 3, dtype=dtype), torch.rand(3, 1, 3, dtype=dtype, requires_grad=True)
+    (expected,) = torch.autograd.grad((goal.mean(loss * weights) * goal.sign).sum(), loss)
+    assert torch.equal(goal.pull(weights), expected)

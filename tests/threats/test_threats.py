@@ -331,3 +331,12 @@ def test_make_threat_knows_the_papers_budgets_and_refuses_slips():
         make_threat("lin", 0.1)
     with pytest.raises(InputError, match="unknown projection"):
         make_threat("l2", 0.1, "exact")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rows", [[True, True], [False, False], [True, False]])
+def test_images_are_chosen_as_where_does(rows, monkeypatch):
+    rows, one, other = torch.tensor(rows), torch.rand(2, 3, 1, 2), torch.rand(2, 3, 1, 2)
+    found = projections.choose(rows, one, other)
+    monkeypatch.setattr(projections, "done", lambda images: False)  # as on an accelerator
+    assert torch.equal(found, projections.choose(rows, one, other))
+    assert torch.equal(found, torch.where(rows.view(2, 1, 1, 1), one, other))
