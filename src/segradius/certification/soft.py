@@ -140,15 +140,12 @@ class SoftBound(Protocol):
 
     def start(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Any:
         """The state before any draw."""
-        ...
 
     def add(self, state: Any, values: Tensor) -> Any:
         """The state after draws ``values`` (k, …) in [0, 1]; the state given is used up."""
-        ...
 
     def lower(self, state: Any) -> Tensor:
         """The bound, (…) float64 in [0, 1]."""
-        ...
 
 
 #: From α of one pixel and n to a bound.

@@ -132,11 +132,9 @@ class Tally(Protocol):
 
     def add(self, logits: Tensor, second: bool) -> None:
         """Take in answers (k, C, H, W) of the first or the second lot, and count them in ``done``; no host sync."""
-        ...
 
     def standing(self) -> Mapping[str, Any]:
         """All of it, for a journal."""
-        ...
 
 
 def draw(

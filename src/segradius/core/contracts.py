@@ -32,12 +32,10 @@ class Offering(Protocol):
     @property
     def offers(self) -> frozenset[str]:
         """Of `LOGITS`, `SCORES` and `LABELS`."""
-        ...
 
     @property
     def num_classes(self) -> int:
         """Number of classes C."""
-        ...
 
 
 class LogitModel(Protocol):
@@ -45,7 +43,6 @@ class LogitModel(Protocol):
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, C, H, W) of images (N, 3, H, W) in [0, 1], differentiable in the images."""
-        ...
 
 
 class Model(LogitModel, Offering, Protocol):
@@ -53,7 +50,6 @@ class Model(LogitModel, Offering, Protocol):
 
     def frozen(self) -> AbstractContextManager[object]:
         """Context in which the network is in evaluation mode with frozen parameters, and left as found."""
-        ...
 
 
 class ScoreModel(Offering, Protocol):
@@ -61,11 +57,9 @@ class ScoreModel(Offering, Protocol):
 
     def scores(self, images: Tensor) -> Tensor:
         """Class probabilities (N, C, H, W) of images (N, 3, H, W) in [0, 1], without gradient."""
-        ...
 
     def frozen(self) -> AbstractContextManager[object]:
         """Context in which the target answers as it always does."""
-        ...
 
 
 class Seen(Offering, Protocol):
@@ -74,16 +68,13 @@ class Seen(Offering, Protocol):
     @property
     def name(self) -> str:
         """What reports call it."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where images are best held."""
-        ...
 
     def frozen(self) -> AbstractContextManager[object]:
         """Context in which it stays as it is; left as found."""
-        ...
 
 
 class Journal(Protocol):
@@ -91,8 +82,6 @@ class Journal(Protocol):
 
     def load(self) -> Mapping[str, Any] | None:
         """The snapshot kept last; None where there is none."""
-        ...
 
     def save(self, snapshot: Callable[[], Mapping[str, Any]]) -> None:
         """Keep a snapshot, made of tensors, numbers, texts, lists, tuples and dicts, if it is time to."""
-        ...

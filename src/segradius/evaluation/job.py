@@ -82,35 +82,28 @@ class Task(Protocol):
     @property
     def described(self) -> Mapping[str, Any]:
         """What determines its numbers, beside model, data and seed."""
-        ...
 
     @property
     def title(self) -> str:
         """For people."""
-        ...
 
     @property
     def unit(self) -> str:
         """What its steps are, in the plural; empty where they are not counted."""
-        ...
 
     @property
     def total_steps(self) -> int:
         """Over each image, at most."""
-        ...
 
     @property
     def one_by_one(self) -> bool:
         """Whether it takes batches of one image only."""
-        ...
 
     def check(self, model: Seen) -> None:
         """Raise `InputError` unless the model offers what it needs."""
-        ...
 
     def run(self, batch: Batch, bench: Bench) -> Rows:
         """Do it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -150,35 +143,28 @@ class Study(Protocol):
     @property
     def model(self) -> ModelChoice:
         """The model."""
-        ...
 
     @property
     def data(self) -> DataChoice:
         """The images."""
-        ...
 
     @property
     def seed(self) -> int:
         """Of all random numbers."""
-        ...
 
     @property
     def clean(self) -> Clean:
         """The task that comes first."""
-        ...
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """What follows, in order."""
-        ...
 
     def as_dict(self) -> dict[str, Any]:
         """As plain numbers, strings, lists and dicts."""
-        ...
 
     def extends(self, earlier: Mapping[str, Any]) -> str | None:
         """What keeps it from going on with an earlier one, which is given by its `as_dict`; None where nothing does."""
-        ...
 
 
 @dataclass(frozen=True)

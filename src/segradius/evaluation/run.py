@@ -70,7 +70,6 @@ class Executor(Protocol):
 
     def run(self, units: Iterable[Unit], progress: Progress) -> Iterator[Rows]:
         """The rows of all units; they were stored when the next are asked for."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -11,54 +11,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from segradius.core.contracts import LOGITS
+from segradius.core.contracts import LOGITS, ScoreModel, Seen
 from segradius.core.errors import BudgetError, at_least, unknown_name
 from segradius.core.registry import Registry
 from segradius.models import Segmenter
 
 
-class Target(Protocol):
+class Target(ScoreModel, Seen, Protocol):
     """A model that answers queries: a `segradius.models.Segmenter`, a file, a server, or a wrapper around one of these.
 
-    A wrapper has what it wraps in ``target``; `layers` walks down. Any of them may have an ``identity``, a text that
-    changes with whatever changes the answers (see `segradius.targets.fingerprint`), and one behind a wire the
-    ``traffic`` that went over it.
+    A query is an image; its answer, class probabilities at its size and on its device. A wrapper has what it wraps in
+    ``target``; `layers` walks down. Any of them may have an ``identity``, a text that changes with whatever changes the
+    answers (see `segradius.targets.fingerprint`), and one behind a wire the ``traffic`` that went over it.
     """
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        ...
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        ...
-
-    @property
-    def offers(self) -> frozenset[str]:
-        """Scores, or labels alone, which have no margin; see `segradius.core.contracts`."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where images are best held."""
-        ...
-
-    def scores(self, images: Tensor) -> Tensor:
-        """Answer one query for each of N images.
-
-        Args:
-            images: (N, 3, H, W) in [0, 1].
-
-        Returns:
-            Class probabilities (N, C, H, W), float, at the size and on the device of the images, without gradient.
-        """
-        ...
-
-    def frozen(self) -> AbstractContextManager[None]:
-        """Context in which the model stays as it is between queries; left as found."""
-        ...
 
 
 def layers(target: Target) -> Iterator[Target]:
@@ -100,7 +65,7 @@ class Wrapper:
         """As of the target."""
         return self.target.device
 
-    def frozen(self) -> AbstractContextManager[None]:
+    def frozen(self) -> AbstractContextManager[object]:
         """As that of the target."""
         return self.target.frozen()
 
