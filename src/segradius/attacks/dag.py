@@ -17,9 +17,7 @@ from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.objectives.losses import Margin
 from segradius.objectives.objective import Objective
-from segradius.objectives.weightings import (
-    StillCorrect,
-)
+from segradius.objectives.weightings import StillCorrect
 from segradius.threats.threat import Linf, Threat
 
 

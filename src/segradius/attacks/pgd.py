@@ -14,10 +14,7 @@ from segradius.attacks.make import white_box
 from segradius.attacks.settings import Settings
 from segradius.objectives.losses import CrossEntropy, ExpectedFlips
 from segradius.objectives.objective import Objective, objective
-from segradius.objectives.weightings import (
-    CosPGD,
-    SegPGD,
-)
+from segradius.objectives.weightings import CosPGD, SegPGD
 from segradius.threats.threat import Threat, sparse_steepest
 
 

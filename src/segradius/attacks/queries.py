@@ -298,7 +298,7 @@ class _Run:
     def _right(self, feedback: Feedback) -> Tensor:
         """Share of the counted pixels that are not where the attack wants them, mean over the points; (N,)."""
         fooled = self._reached(feedback).double().mean(0)
-        return 1 - fooled / self.task.goal.counted.flatten(1).sum(1).clamp_min(1)
+        return 1 - fooled / self.task.goal.pixels
 
     def _reached(self, feedback: Feedback, *, ties: bool = False) -> Tensor:
         """Counted pixels that are where the attack wants them, those in a tie too if ``ties``; (K, N)."""

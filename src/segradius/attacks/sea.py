@@ -15,11 +15,7 @@ from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.objectives.losses import CrossEntropy, JensenShannon
 from segradius.objectives.objective import Objective
-from segradius.objectives.weightings import (
-    ClassBalanced,
-    Product,
-    StillCorrect,
-)
+from segradius.objectives.weightings import ClassBalanced, Product, StillCorrect
 from segradius.threats.threat import Threat
 
 

@@ -7,13 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segradius.objectives.losses import LOSSES, CrossEntropy, Loss
-from segradius.objectives.weightings import (
-    StillCorrect,
-    Uniform,
-    Weighting,
-    parse_weighting,
-    times,
-)
+from segradius.objectives.weightings import StillCorrect, Uniform, Weighting, parse_weighting, times
 
 
 @dataclass(frozen=True)
