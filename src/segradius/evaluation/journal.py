@@ -18,8 +18,7 @@ from segradius.core.contracts import Seen
 from segradius.core.errors import at_least
 from segradius.core.storage import replacing
 from segradius.evaluation.store import CLEAN, Store
-from segradius.targets.spool import Spooled
-from segradius.targets.target import Metered
+from segradius.targets.target import Metered, Spooled
 
 #: Of what a file holds; one of another format is set aside.
 FORMAT = 1

@@ -18,9 +18,9 @@ from .opening import fingerprint as fingerprint
 from .opening import lasting as lasting
 from .opening import open_target as open_target
 from .opening import traffic_of as traffic_of
-from .spool import Spooled as Spooled
 from .target import TARGETS as TARGETS
 from .target import Local as Local
 from .target import Metered as Metered
+from .target import Spooled as Spooled
 from .target import Target as Target
 from .target import layers as layers
