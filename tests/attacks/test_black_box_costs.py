@@ -35,13 +35,7 @@ READS = {
 }
 every_attack = pytest.mark.parametrize(
     ("name", "norm"),
-    [
-        (name, norm)
-        for base in BLACK_BOX
-        for name in (base, f"cr_{base}")
-        for norm in EPS
-        if (base, norm) != ("square", "l1")
-    ],
+    [(name, norm) for base in BLACK_BOX for name in (base, f"cr_{base}") for norm in BLACK_BOX.facts(base)["norms"]],
 )
 
 

@@ -41,9 +41,8 @@ LOCAL = ("local_pbgd", "local_search", "simba")
 def attacks() -> Iterator[tuple[str, str]]:
     for base in BLACK_BOX:
         for name in (base, f"cr_{base}"):
-            for norm in NORMS:
-                if base != "square" or norm != "l1":
-                    yield name, norm
+            for norm in BLACK_BOX.facts(base)["norms"]:
+                yield name, norm
 
 
 def made(name: str, norm: str = "linf", **options: Any) -> sr.Attack:

@@ -32,9 +32,8 @@ SMALL: dict[str, dict[str, Any]] = {
 def attacks() -> Iterator[tuple[str, str]]:
     for base in BLACK_BOX:
         for name in (base, f"cr_{base}"):
-            for norm in NORMS:
-                if base != "square" or norm != "l1":
-                    yield name, norm
+            for norm in BLACK_BOX.facts(base)["norms"]:
+                yield name, norm
 
 
 def made(name: str, norm: str, **options: Any) -> sr.Attack:

@@ -14,10 +14,20 @@ import torch
 import segradius as sr
 from segradius.attacks import ATTACKS, BLACK_BOX, attack_options, make_attack
 from segradius.core.errors import InputError
+from segradius.threats import NORMS
 from tiny import batch, network
 
 NAMES = [*ATTACKS, *BLACK_BOX]
+#: Values of the shared settings, one of which is not an attack's own.
+SETTINGS: Mapping[str, Any] = {
+    "steps": (7,), "alpha": (0.3,), "start": ("zero", "uniform"), "restarts": (2,), "keep": ("last",), "sparse": (0.5,),
+    "queries": (400,), "judge_every": (3,), "memory": (0.5,), "marks": ((50,),),
+}  # fmt: skip
 OTHER: Mapping[str, Any] = {"eps": 0.2, "norm": "linf", "projection": "radial", "keep": "last", "queries": 400}
+
+
+def registered(name: str) -> Mapping[str, Any]:
+    return (ATTACKS if name in ATTACKS else BLACK_BOX).facts(name)
 
 
 def others(name: str) -> dict[str, Any]:
@@ -29,7 +39,7 @@ def others(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_function_and_a_name_give_the_same_attack(name: str) -> None:
     make = getattr(sr.attacks, name)
-    norm = "linf" if name == "dag_alg3" else "l2"
+    norm = registered(name)["norms"][0]
     assert make(norm=norm) == make_attack(name, norm=norm)
     assert make(**others(name)) == make_attack(name, **others(name)) != make(norm=norm)
 
@@ -46,6 +56,23 @@ def test_the_signature_says_what_the_attack_takes(name: str) -> None:
     assert "See the attack's options" not in make.__doc__
     assert make.__name__ == name
     assert name in dir(sr.attacks)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_setting_is_taken_and_ignored(name: str) -> None:
+    """What an attack does not look at it has to name in ``fixed``."""
+    norm = registered(name)["norms"][0]
+    taken = set(SETTINGS) & set(attack_options(name))
+    plain = make_attack(name, norm=norm)
+    for option in taken:
+        assert any(make_attack(name, norm=norm, **{option: value}) != plain for value in SETTINGS[option]), option
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_attack_is_refused_in_norms_that_it_is_not_defined_for(name: str) -> None:
+    for norm in set(NORMS) - set(registered(name)["norms"]):
+        with pytest.raises(InputError, match=f"{name} is defined for .*, got {norm}"):
+            make_attack(name, norm=norm)
 
 
 def test_a_function_refuses_as_the_name_does() -> None:

@@ -21,9 +21,8 @@ STEPS = 5
 def attacks() -> Iterator[tuple[str, str]]:
     for base in ATTACKS:
         for name in (base, f"cr_{base}"):
-            for norm in NORMS:
-                if base != "dag_alg3" or norm == "linf":
-                    yield name, norm
+            for norm in ATTACKS.facts(base)["norms"]:
+                yield name, norm
 
 
 def made(name: str, norm: str, **options: object) -> sr.Attack:

@@ -104,7 +104,7 @@ def dag(threat: Threat, settings: Settings) -> Method:
     return settings.iterate(Objective(Margin(), StillCorrect()), threat, step)
 
 
-@white_box("dag_alg3", fixed=("start", "keep", "sparse"))
+@white_box("dag_alg3", norms=("linf",), fixed=("start", "keep", "sparse"))
 def dag_alg3(threat: Threat, settings: Settings, *, first: Literal["uniform", "zero"] = "uniform") -> Method:
     """DAG as the paper's Algorithm 3: differences of two gradients (l∞ only; two passes a step).
 

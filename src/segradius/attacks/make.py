@@ -55,28 +55,38 @@ BLACK = Family(BLACK_BOX, QuerySettings, PAPER_EPS, 2)
 FAMILIES = (WHITE, BLACK)
 
 
-def white_box(name: str, *, fixed: Sequence[str] = (), reference: bool = False) -> Callable[[Recipe], Maker]:
+def white_box(
+    name: str, *, norms: Sequence[str] = tuple(NORMS), fixed: Sequence[str] = (), reference: bool = False
+) -> Callable[[Recipe], Maker]:
     """Register ``recipe(threat, settings, *, own options)`` as an attack that follows gradients.
 
     Args:
         name: By which it is called.
-        fixed: Fields of `Settings` that it determines by itself.
+        norms: Those that it is defined for; refused otherwise.
+        fixed: Fields of `Settings` that it determines by itself, or that mean nothing to it.
         reference: Whether reports compare the other attacks with it.
 
     Returns:
         A decorator, which makes of the recipe a function of threat, settings and own options that returns an `Attack`.
     """
-    return functools.partial(_registered, WHITE, name, {"fixed": fixed, "guidance": {}, "reference": reference})
+    facts = {"norms": norms, "fixed": fixed, "guidance": {}, "reference": reference}
+    return functools.partial(_registered, WHITE, name, facts)
 
 
 def black_box(
-    name: str, *, fixed: Sequence[str] = (), guidance: Mapping[str, Any] | None = None, reference: bool = False
+    name: str,
+    *,
+    norms: Sequence[str] = tuple(NORMS),
+    fixed: Sequence[str] = (),
+    guidance: Mapping[str, Any] | None = None,
+    reference: bool = False,
 ) -> Callable[[Recipe], Maker]:
     """Register ``recipe(threat, settings, *, own options)`` as an attack that asks for scores.
 
     Args:
         name: By which it is called.
-        fixed: Fields of `QuerySettings` that it determines by itself.
+        norms: Those that it is defined for; refused otherwise.
+        fixed: Fields of `QuerySettings` that it determines by itself, or that mean nothing to it.
         guidance: Its defaults of `CertifiedRadius` in its ``cr_`` form. The paper's attacks are guided by M = 8 noisy
             queries every 2M rounds; ``{"samples": 0}`` takes the running mean of the scores that were paid for anyway.
         reference: Whether reports compare the other attacks with it.
@@ -84,7 +94,7 @@ def black_box(
     Returns:
         As `white_box`.
     """
-    facts = {"fixed": fixed, "guidance": guidance or {}, "reference": reference}
+    facts = {"norms": norms, "fixed": fixed, "guidance": guidance or {}, "reference": reference}
     return functools.partial(_registered, BLACK, name, facts)
 
 
@@ -195,6 +205,10 @@ def guided_by(method: M, weighting: Weighting) -> M:
 def method_of(name: str, threat: Threat, settings: Any, **options: Any) -> Method:
     """The method of an attack, one run of it, inside a threat; options are the recipe's own and the radius'."""
     base, family, guided = _parse(name)
+    norms = family.recipes.facts(base)["norms"]
+    if threat.norm.name not in norms:
+        only = " only" if len(norms) == 1 else ""
+        raise InputError(f"{name} is defined for {' and '.join(norms)}{only}, got {threat.norm.name}")
     radius = {f.name for f in fields(CertifiedRadius)} if guided else set()
     method = family.recipes[base](threat, settings, **{k: v for k, v in options.items() if k not in radius})
     if not guided:

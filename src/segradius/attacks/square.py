@@ -16,7 +16,7 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import PAPER_QUERIES, QuerySettings
 from segradius.attacks.strategy import Question, Turn, moved, raised
-from segradius.core.errors import InputError, within
+from segradius.core.errors import within
 from segradius.threats.threat import Threat
 
 
@@ -247,7 +247,7 @@ def share(p_init: float, progress: float) -> float:
     return float(p_init / 2 ** sum(10_000 * progress > mark for mark in _HALVINGS))
 
 
-@black_box("square")
+@black_box("square", norms=("l2", "linf"))
 def square(
     threat: Threat,
     settings: QuerySettings,
@@ -262,10 +262,5 @@ def square(
         threat: An l2 or l∞ ball.
         p_init: Share of the pixels that the first squares cover.
         loss: Name of the loss; ``wrong`` serves a target that returns labels only.
-
-    Raises:
-        InputError: For l1.
     """
-    if threat.norm.name not in MOVES:
-        raise InputError(f"square is defined for l2 and linf, got {threat.norm.name}: choose simba or local_search")
     return settings.queried(threat, Square(MOVES[threat.norm.name], p_init), loss, weighting, PAPER_QUERIES)
