@@ -28,8 +28,7 @@ from segradius.radius.clever import (
     reverse_weibull_location,
     squared_lengths,
 )
-from segradius.radius.exact import exact_radius
-from segradius.radius.jacobians import derivative, differences, gradient_norms
+from segradius.radius.jacobians import derivative, differences, exact_radius, gradient_norms
 from segradius.threats.threat import L2
 from tiny import CLASSES, Counting, batch, network
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import segradius as sr
 from segradius.core.errors import InputError
-from segradius.radius.exact import check_affine, exact_radius
+from segradius.radius.jacobians import check_affine, exact_radius
 from tiny import CLASSES, batch, linear, network
 
 

@@ -112,16 +112,13 @@ class Method(Protocol):
     @property
     def needs(self) -> frozenset[str]:
         """What the model must offer: ``logits`` with gradients, ``scores``, or both."""
-        ...
 
     @property
     def total_steps(self) -> int:
         """Steps, or queries of a black-box attack, that one run reports to ``progress``."""
-        ...
 
     def run(self, task: Task[Any]) -> Result:
         """Attack a checked batch inside ``task.model.frozen()``."""
-        ...
 
 
 #: Makes the method of an attack: ``recipe(threat, settings, *, own options)``.

@@ -63,7 +63,6 @@ class Step(Protocol):
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Next perturbation, inside the threat, and the state of the next step; ``state`` is None in the first."""
-        ...
 
 
 @dataclass(frozen=True)

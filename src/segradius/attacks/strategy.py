@@ -38,25 +38,20 @@ class Strategy(Protocol):
     @property
     def feasible(self) -> bool:
         """Whether every point it asks about lies inside the threat model, so that the best of them may be returned."""
-        ...
 
     @property
     def remembers(self) -> bool:
         """Whether it compares losses of different rounds; an annealed loss then stands still, at its end."""
-        ...
 
     @property
     def per_round(self) -> int:
         """Queries of a round, at most."""
-        ...
 
     def begin(self, room: Room) -> dict[str, Any]:
         """The state before the first round."""
-        ...
 
     def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
         """What to ask in a round."""
-        ...
 
     def tell(
         self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
@@ -72,7 +67,6 @@ class Strategy(Protocol):
                 loss, and 0 elsewhere.
             weights: (N, H, W) of the pixels.
         """
-        ...
 
 
 def raised(before: Tensor, after: Tensor, weights: Tensor) -> Tensor:

@@ -33,7 +33,6 @@ class Directions(Protocol):
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Shape (c, h, w) of the coordinates of an image of ``shape`` (3, H, W)."""
-        ...
 
     def lift(
         self, values: Tensor, shape: Sequence[int], exponent: float, randomness: Randomness, step: int = 0
@@ -50,7 +49,6 @@ class Directions(Protocol):
         Returns:
             (…, N, 3, H, W).
         """
-        ...
 
     def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
         """The image of one coordinate, of length 1 in l2: that at place (N,) of the flat grid; like images ``like``."""

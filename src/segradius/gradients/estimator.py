@@ -45,11 +45,9 @@ class Stack(Protocol):
 
     def __len__(self) -> int:
         """K."""
-        ...
 
     def __getitem__(self, place: slice, /) -> Tensor:
         """Those at places in a row, (k, N, 3, H, W)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -94,19 +92,15 @@ class Estimator(Protocol):
     @property
     def queries(self) -> int:
         """K: queries in a round, for each image."""
-        ...
 
     def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Any:
         """The directions of round ``step`` for perturbations ``delta``, (N, 3, H, W): a `Draw`, or its own form."""
-        ...
 
     def points(self, delta: Tensor, draw: Any) -> Stack:
         """The perturbations to be queried, (K, N, 3, H, W). They may leave the threat model and the pixel box."""
-        ...
 
     def gradient(self, losses: Tensor, draw: Any) -> Tensor:
         """The estimate, (N, 3, H, W), from the pixels' losses at the points, (K, N, H, W)."""
-        ...
 
 
 ESTIMATORS: Registry[type[Estimator]] = Registry("gradient estimator", "segradius.gradients")

@@ -39,7 +39,6 @@ class Loss(Protocol):
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         """Loss of each pixel, (N, H, W)."""
-        ...
 
     def check_classes(self, classes: int) -> None:
         """Raise `InputError` unless a model with this many classes will do."""
@@ -72,7 +71,6 @@ class ScoreLoss(Loss, Protocol):
 
     def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
         """Loss from the probability of the label and the largest of the others, any one shape."""
-        ...
 
 
 LOSSES: Registry[type[Loss]] = Registry("loss", "segradius.objectives")

@@ -112,50 +112,39 @@ class View(Protocol):
     @property
     def goal(self) -> Goal:
         """What the attack wants."""
-        ...
 
     @property
     def step(self) -> int:
         """Index of the step, from 0."""
-        ...
 
     @property
     def progress(self) -> float:
         """How far the attack has run, in [0, 1)."""
-        ...
 
     @property
     def num_classes(self) -> int:
         """Number of classes C."""
-        ...
 
     def number(self, value: Tensor) -> Tensor:
         """``value`` in the type of the weights."""
-        ...
 
     def pending(self) -> Tensor:
         """Counted pixels that are not fooled yet, (N, H, W) bool."""
-        ...
 
     def fooled(self) -> Tensor:
         """Counted pixels that are, (N, H, W) bool."""
-        ...
 
     def confidence(self) -> Tensor:
         """Probability of each pixel's predicted class, (N, H, W)."""
-        ...
 
     def smoothed_confidence(self, smoothing: Smoothing) -> Tensor:
         """Largest mean probability over noisy passes, which are made now and entered in the ledger; (N, H, W)."""
-        ...
 
     def clever(self, ball: Ball) -> Tensor:
         """CLEVER's radius in pixel units, from passes that are made now and entered in the ledger; (N, H, W)."""
-        ...
 
     def alignment(self) -> Tensor:
         """Cosine of the probabilities and the one-hot reference, (N, H, W)."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ class Weighting(Protocol):
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Weights (N, H, W) and the state of the next step; ``state`` is None in the first."""
-        ...
 
     def check_classes(self, classes: int) -> None:
         """Raise `InputError` unless a model with this many classes will do."""

@@ -1,11 +1,11 @@
 from .clever import Ball as Ball
 from .clever import CleverMap as CleverMap
 from .clever import clever_radius as clever_radius
-from .exact import exact_radius as exact_radius
 from .gaussian import normal_quantile as normal_quantile
 from .gaussian import signed_radius as signed_radius
 from .jacobians import derivative as derivative
 from .jacobians import differences as differences
+from .jacobians import exact_radius as exact_radius
 from .jacobians import gradient_norms as gradient_norms
 from .jacobians import plane_distances as plane_distances
 from .smoothing import CEILING as CEILING

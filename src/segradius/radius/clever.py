@@ -93,7 +93,7 @@ def clever_radius(
 
     g_ij = z_ic − z_ij is the margin of the predicted class c over class j. L_ij estimates its largest gradient (l2) in
     the ball: the location of a reverse Weibull distribution fitted to N_b maxima of ‖∇g_ij‖ over N_s uniform samples.
-    Nothing makes it an upper bound; see `segradius.radius.exact` for where it must be, and is, exact.
+    Nothing makes it an upper bound; see `segradius.radius.jacobians` for where it must be, and is, exact.
 
     A gradient for each pixel and class would take C·H·W backward passes a sample. With probes v ~ N(0, I),
 

@@ -61,7 +61,6 @@ class Adversary(Protocol):
 
     def __call__(self, model: Model, lesson: Lesson) -> Tensor:
         """Images (N, 3, H, W) to learn from; row i depends on image i only."""
-        ...
 
 
 @dataclass(frozen=True)

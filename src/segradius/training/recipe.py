@@ -26,7 +26,6 @@ class Schedule(Protocol):
 
     def factor(self, step: int, total: int) -> float:
         """The multiplier, at least 0, of step ``step`` (from 0) of a run of ``total`` steps."""
-        ...
 
 
 SCHEDULES: Registry[Callable[..., Schedule]] = Registry("schedule")
