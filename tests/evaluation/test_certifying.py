@@ -29,8 +29,8 @@ from segradius.evaluation import (
     execute,
     least_copies,
 )
+from segradius.evaluation.certify_options import fit_region, promise
 from segradius.evaluation.record import Kind, edges, file_name, pack, score_answer, score_certificate, unpack
-from segradius.evaluation.smoothing import fit_region, promise
 from segradius.models import wrap
 
 CLASSES = Classes(("dark", "bright"), ((0, 0, 0), (255, 255, 255)))

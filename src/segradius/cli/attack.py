@@ -144,7 +144,7 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     per_image.csv, table.md, figure.png and results.sqlite; of black-box attacks trace.csv and curve.png too. Started
     again, the same command goes on where it was stopped.
     """
-    from segradius.cli.folder import carry_out
+    from segradius.cli.run_folder import carry_out
     from segradius.evaluation import Experiment, Run, with_class_weights
     from segradius.report import report_attacks
 

@@ -141,7 +141,7 @@ def certify(
     """
     from functools import partial
 
-    from segradius.cli.folder import carry_out
+    from segradius.cli.run_folder import carry_out
     from segradius.evaluation import Certification, Run
     from segradius.report import report_certificates
 

@@ -27,8 +27,8 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
     """
     from rich.console import Console
 
-    from segradius.cli.folder import carry_out
     from segradius.cli.options import RunOptions
+    from segradius.cli.run_folder import carry_out
     from segradius.data import open_data
     from segradius.evaluation import DataChoice, Experiment, ModelChoice, Run, make_plans
     from segradius.models import fingerprint, load_model

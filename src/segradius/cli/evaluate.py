@@ -29,7 +29,7 @@ def evaluate(
         batch_size: Images at a time; changes no result.
         overwrite: Replace what another experiment left in the folder.
     """
-    from segradius.cli.folder import carry_out
+    from segradius.cli.run_folder import carry_out
     from segradius.evaluation import Experiment, Run
     from segradius.report import report_accuracy
 

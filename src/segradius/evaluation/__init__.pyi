@@ -13,6 +13,8 @@ from .batch import fault as fault
 from .batch import judge as judge
 from .batch import usable as usable
 from .certify import Certification as Certification
+from .certify_options import Smoothing as Smoothing
+from .certify_options import least_copies as least_copies
 from .certify_summary import CertifiedRow as CertifiedRow
 from .certify_summary import CertifiedSummary as CertifiedSummary
 from .certify_summary import certificates as certificates
@@ -40,8 +42,6 @@ from .run import open_images as open_images
 from .run import perform as perform
 from .run import units as units
 from .run import work as work
-from .smoothing import Smoothing as Smoothing
-from .smoothing import least_copies as least_copies
 from .store import CLEAN as CLEAN
 from .store import ImageResult as ImageResult
 from .store import Kept as Kept

@@ -12,10 +12,10 @@ from segradius.core.contracts import LOGITS, Seen
 from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
 from segradius.evaluation.batch import Batch, Bench, Clean, answering
+from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.crosscheck import Checking, CrossChecking
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, conflict, described, fingerprint_of, plain
 from segradius.evaluation.record import Kind, Record, edges, pack, score_answer, score_certificate
-from segradius.evaluation.smoothing import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.store import ImageResult, Kept, Rows
 
 

@@ -13,9 +13,9 @@ import torch
 
 from segradius.core.storage import as_csv, as_json
 from segradius.evaluation.certify import Certification
+from segradius.evaluation.certify_options import promise
 from segradius.evaluation.crosscheck import Checked, summarise_checks
 from segradius.evaluation.record import Record, Score, edges, pack, unpack
-from segradius.evaluation.smoothing import promise
 from segradius.evaluation.store import Store, ledger
 from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import Interval, class_iou, interval, miou, pooled_accuracy

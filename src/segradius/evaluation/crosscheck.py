@@ -32,8 +32,8 @@ from segradius.core.contracts import Model, Seen
 from segradius.core.errors import InputError, at_least, within
 from segradius.core.ledger import Ledger
 from segradius.evaluation.batch import Batch, Bench, is_priced
+from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.record import Record, unpack
-from segradius.evaluation.smoothing import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.store import ImageResult, Kept, Rows
 from segradius.metrics.counts import Pixels
 
