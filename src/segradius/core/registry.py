@@ -78,7 +78,7 @@ class Registry(Generic[T]):
         return self._things[name]
 
     def __contains__(self, name: object) -> bool:
-        if name not in self._things and isinstance(name, str):
+        if name not in self._things and isinstance(name, str) and name:
             self._look_for(name)
         return name in self._things
 
