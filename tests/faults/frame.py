@@ -34,8 +34,9 @@ from segradius.cli import main
 FINE = ("right", "refused", "set aside")
 WRONG = ("lost", "doubled", "silent", "traceback", "unclear")
 OUT = "out"
-ATTACK = ("attack", "--attack", "pgd,cr_pgd", "--steps", "3", "--eps", "l2=0.5", "--figures", "0")
-BLACK = ("attack", "--attack", "local_pbgd", "--queries", "24", "--eps", "linf=0.1", "--figures", "0")
+# Batches of one: a sum over a batch is rounded otherwise where an image of it was set aside.
+ATTACK = ("attack", "--attack", "pgd,cr_pgd", "--steps", "3", "--eps", "l2=0.5", "--batch-size", "1")
+BLACK = ("attack", "--attack", "local_pbgd", "--queries", "24", "--eps", "linf=0.1", "--batch-size", "1")
 CERTIFY = ("certify", "--sigma", "0.1", "--n0", "7", "--n", "60", "--figures", "0")
 MODEL = ("--model", "small_net:network", "--num-classes", "3", "--data", "folder:data", "--device", "cpu")
 
@@ -166,14 +167,14 @@ def prepared(make: Callable[[Path], Sequence[str]]) -> Callable[[Path], Sequence
 def attack(folder: Path) -> Sequence[str]:
     """A white-box attack and its guided one on three images of 8 × 10."""
     furnish(folder)
-    return [*ATTACK, *MODEL]
+    return [*ATTACK, *MODEL, "--figures", "0"]
 
 
 @prepared
 def black(folder: Path) -> Sequence[str]:
     """A black-box attack that writes a checkpoint after every round."""
     furnish(folder)
-    return [*BLACK, *MODEL, "--checkpoint-seconds", "0"]
+    return [*BLACK, *MODEL, "--figures", "0", "--checkpoint-seconds", "0"]
 
 
 @prepared
