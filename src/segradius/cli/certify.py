@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from segradius.cli.options import DataOptions, ModelOptions, RunOptions, warn
+from segradius.cli.options import DataOptions, ModelOptions, RunOptions
 from segradius.core import text
 from segradius.core.errors import InputError
+from segradius.core.screen import warn
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segradius.core import text
 from segradius.core.errors import InputError
+from segradius.core.screen import say
 from segradius.core.text import Listed
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
     markdown = page(tables)
     if out is not None:
         _write(Path(out), reports, networks, markdown)
-    print(markdown)
+    say(markdown)
     return 0
 
 

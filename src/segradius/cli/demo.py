@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segradius.core.screen import say
+
 if TYPE_CHECKING:
     from segradius.evaluation import Row
 
@@ -25,8 +27,6 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
     Returns:
         The exit status.
     """
-    from rich.console import Console
-
     from segradius.cli.options import RunOptions
     from segradius.cli.run_folder import carry_out
     from segradius.data import open_data
@@ -34,11 +34,8 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
     from segradius.models import fingerprint, load_model
     from segradius.report import report_attacks
 
-    console = Console()
     spec = "scenes:96x128"
-    console.print(
-        f"PGD and CR-PGD against a small network on {limit} drawn scenes, l2 ε = {eps:g}, {steps} steps each."
-    )
+    say(f"PGD and CR-PGD against a small network on {limit} drawn scenes, l2 ε = {eps:g}, {steps} steps each.")
     model, data = load_model("demo"), open_data(spec, split="test", limit=limit)
     plans = make_plans(["pgd", "cr_pgd"], [("l2", eps)], {"steps": steps})
     chosen = ModelChoice("demo", fingerprint=fingerprint(model))
@@ -47,13 +44,12 @@ def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: flo
     with _one_thread():
         found = carry_out(run, RunOptions(out, overwrite=True), report_attacks)
     clean, pgd, cr_pgd, *_ = found.summary.rows
-    console.print(
+    say(
         f"\nThe network labels {_share(clean)} of the pixels right. A change of length {eps:g}, a faint grain in "
         "the picture's first row and magnified in its second, leaves "
         f"{_share(pgd)} after PGD and {_share(cr_pgd)} after CR-PGD, which looks where the radius is small.",
-        highlight=False,
     )
-    console.print(f"The picture: {Path(out) / 'figure.png'}", markup=False, highlight=False)
+    say(f"The picture: {Path(out) / 'figure.png'}")
     return 0
 
 

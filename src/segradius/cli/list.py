@@ -6,6 +6,8 @@ import importlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
+from segradius.core.screen import console, say
+
 if TYPE_CHECKING:
     from segradius.core.registry import Registry
 
@@ -55,20 +57,16 @@ def list_names(kind: Kind, /) -> int:
     Returns:
         The exit status.
     """
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
     for title, rows, notes in _attacks() if kind == "attacks" else [_section(kind)]:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), title=title or None, title_justify="left")
         table.add_column(no_wrap=True, style="bold")
         for row in rows:
             table.add_row(*(cell.replace("``", "") for cell in row))
-        console.print(table)
+        console().print(table)
         for note in notes:
-            console.print(note, markup=False, highlight=False)
+            say(note)
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from segradius.cli.options import NetworkOptions
 from segradius.core import text
+from segradius.core.screen import say
 
 
 def models(
@@ -24,8 +25,6 @@ def models(
     Returns:
         The exit status.
     """
-    from rich.console import Console
-
     from segradius.models.checkpoints import convert
 
     done = convert(source, target, allow_unsafe=allow_unsafe_pickle, overwrite=overwrite)
@@ -37,9 +36,8 @@ def models(
         "  model: NETWORK  # as pspnet50,num_classes=21; see segradius list models",
         f"  weights: {done.target.name}",
     ]
-    console = Console(soft_wrap=True)
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        say(line)
     return 0
 
 
@@ -63,5 +61,5 @@ def export(model: str, size: str, out: str, network: NetworkOptions) -> int:
     assert height_width is not None  # as size is a text
     found = load_model(model, **vars(network))
     export_onnx(found, out, *height_width)
-    print(f"{out}: {found.num_classes} classes, {size}, {Path(out).stat().st_size:,} bytes")
+    say(f"{out}: {found.num_classes} classes, {size}, {Path(out).stat().st_size:,} bytes")
     return 0

@@ -6,7 +6,6 @@ docstring of a group is the text of ``--help``.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from segradius.core import text
 from segradius.core.errors import InputError, at_least, unknown_name
+from segradius.core.screen import warn
 from segradius.core.text import Keyed, Listed
 
 if TYPE_CHECKING:
@@ -199,11 +199,6 @@ class RunOptions:
     def folder(self) -> Path:
         """Of the report."""
         return Path(self.out)
-
-
-def warn(text: str) -> None:
-    """A warning on stderr."""
-    print(f"segradius: warning: {text}", file=sys.stderr)
 
 
 def device_name(asked: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -25,6 +26,7 @@ from segradius.cli.list import list_names
 from segradius.cli.models import export, models
 from segradius.cli.train import train
 from segradius.core.errors import SegradiusError
+from segradius.core.escapes import visible
 
 T = TypeVar("T")
 
@@ -94,14 +96,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["attack", "--model", "demo", "--data", "scenes", "--eps", "-1"])
         2
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     given = build_parser().parse_args(gather(sys.argv[1:] if argv is None else argv))
     try:
         return call(COMMANDS[given.command], given[given.command])
     except (SegradiusError, OSError, MemoryError) as error:
-        print(f"segradius: error: {error}", file=sys.stderr)
+        print(f"segradius: error: {visible(str(error), keep=chr(10))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"segradius: {str(stop) or 'stopped'}", file=sys.stderr)
+        print(f"segradius: {visible(str(stop)) or 'stopped'}", file=sys.stderr)
         return 130
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from segradius.cli.options import RunOptions, warn
+from segradius.cli.options import RunOptions
 from segradius.core.contracts import Seen
 from segradius.core.errors import BudgetError, InputError, TargetError
+from segradius.core.screen import console, progress, say, warn
 from segradius.core.storage import write_atomically
 from segradius.evaluation.job import Job, Study
 from segradius.evaluation.journal import resumable
@@ -126,17 +125,13 @@ def _batch_size(asked: int, store: Store, *, waiting: bool) -> int:
 def _execute(run: Run[S], store: Store, folder: Path) -> None:
     """Execute under a progress bar with the time left, counted in the tasks' steps times images."""
     unit = " and ".join(sorted({job.task.unit for job in run.experiment.jobs} - {""}, reverse=True)) or "images"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    bar = Progress(*columns, *times, console=Console(stderr=True), transient=True)
-    with bar, _keeping(folder):
-        task = bar.add_task("reading", total=work(run, store))
+    with progress(unit, work(run, store), first="reading") as advance, _keeping(folder):
 
-        def advance(job: Job, steps: int) -> None:
-            bar.update(task, advance=steps, description=job.task.title)
+        def advanced(job: Job, steps: int) -> None:
+            advance(steps, job.task.title)
 
         executor = InProcess(run.model, run.data, run.checkpoints)
-        execute(replace(run, progress=advance), store, executor)
+        execute(replace(run, progress=advanced), store, executor)
 
 
 @contextmanager
@@ -187,15 +182,12 @@ def _write(path: Path, content: str | bytes) -> None:
 
 
 def _print(report: Report, reused: str, folder: Path) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160  # a log has no right edge
     if report.heading:
-        console.print(report.heading, markup=False, highlight=False)
+        say(report.heading)
     for cells in report.tables:
-        console.print(cells.rich())
+        console().print(cells.rich())
     if reused:
-        console.print(reused)
+        say(reused)
     for note in report.notes:
-        console.print(note, style=report.style, markup=False, highlight=False)
-    console.print(f"Report: {folder}", markup=False, highlight=False)
+        say(note, report.style)
+    say(f"Report: {folder}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from segradius.cli.options import NetworkOptions
 from segradius.core import text
 from segradius.core.errors import InputError, must
+from segradius.core.screen import say
 
 if TYPE_CHECKING:
     from segradius.data import SegmentationData
@@ -304,7 +305,7 @@ def _print(folder: Path) -> None:
     for name, row in outcome(folder).items():
         measured = {key: value for key, value in row.items() if value and key not in ("step", "epoch")}
         figures = ", ".join(f"{key} {float(value):.4f}" for key, value in measured.items())
-        print(f"{name} (epoch {row['epoch']}): {figures}  {folder / name}.yaml")
+        say(f"{name} (epoch {row['epoch']}): {figures}  {folder / name}.yaml")
 
 
 def _range(given: Range | None) -> tuple[float, float] | None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from segradius.core.escapes import cell
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -52,7 +54,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def as_csv(header: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV.
+    """A table as CSV, text as `segradius.core.escapes.cell` has it.
 
     Example:
         >>> as_csv(("attack", "pixacc"), [("pgd", 0.5), ("sea", None)]).splitlines()
@@ -60,14 +62,15 @@ def as_csv(header: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(map(cell, header))
+    writer.writerows(map(cell, row) for row in rows)
     return text.getvalue()
 
 
 def as_json(report: Mapping[str, Any]) -> str:
     """A report as JSON, with null for what JSON has no number for."""
-    return json.dumps(null(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    whole = json.dumps(null(report), indent=2, ensure_ascii=False, allow_nan=False)
+    return whole.encode("utf-8", "backslashreplace").decode() + "\n"  # of a name that is not UTF-8
 
 
 def null(value: Any) -> Any:

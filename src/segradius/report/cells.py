@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from segradius.core.errors import InputError
+from segradius.core.escapes import markdown, visible
 from segradius.metrics.statistics import Difference, Interval
 
 
@@ -33,24 +35,24 @@ class Cells:
     def markdown(self) -> str:
         """The table in Markdown."""
         rule = "|".join([":--", *["--:"] * (len(self.header) - 1)])
-        lines = [" | ".join(row) for row in (self.header, *self.rows)]
+        lines = [" | ".join(map(markdown, row)) for row in (self.header, *self.rows)]
         body = [f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])]
-        return "\n".join([f"**{self.title}**", "", *body])
+        return "\n".join([f"**{markdown(self.title)}**", "", *body])
 
     def rich(self) -> Table:
         """The table for a `rich` console."""
-        table = Table(title=self.title, title_justify="left", title_style="bold")
+        table = Table(title=Text(visible(self.title)), title_justify="left", title_style="bold")
         for place, name in enumerate(self.header):
-            table.add_column(name, justify="right" if place else "left", overflow="fold")
+            table.add_column(Text(visible(name)), justify="right" if place else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*(Text(visible(each)) for each in row))
         return table
 
 
 def page(tables: Sequence[Cells], notes: Sequence[str] = (), heading: str = "") -> str:
     """A heading, tables and notes in Markdown."""
-    above = [heading] if heading else []
-    return "\n\n".join([*above, *(cells.markdown() for cells in tables), *notes]) + "\n"
+    above = [markdown(heading)] if heading else []
+    return "\n\n".join([*above, *(cells.markdown() for cells in tables), *map(markdown, notes)]) + "\n"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from segradius.certification.certificate import ABSTAIN
 from segradius.certification.certifiers import Hierarchy
+from segradius.core import escapes
 from segradius.data.sample import Classes, Sample
 from segradius.evaluation.certify import Certification
 from segradius.evaluation.certify_summary import (
@@ -326,7 +327,7 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     own = [row for row in rows if row.name == "radii"]
     figure = empty(6.4, 3.6 if not own else 5.6)
     axes = figure.subplots(1 + len(own), 1, squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + len(own)])[:, 0]
-    axes[0].set_title(title, fontsize=10, loc="left")
+    axes[0].set_title(escapes.figure(title), fontsize=10, loc="left")
     for place, name in enumerate(("base", "smoothed")):
         value = 100 * summary.rows[place].pixacc.value
         axes[0].plot(0, value, "ko" if name == "base" else "kx", markersize=5, clip_on=False, label=NAMES[name])

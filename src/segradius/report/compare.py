@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
+from segradius.core import escapes
 from segradius.core.errors import InputError
+from segradius.core.escapes import from_cell
 from segradius.core.storage import as_csv
 from segradius.metrics.statistics import Interval, paired_difference
 from segradius.report.cells import Cells, percent
@@ -83,15 +86,15 @@ def read_network(folder: Path, label: str) -> Network:
     """The results in a folder of ``segradius attack``."""
     report, rows = read_report(folder), {}
     for row in report["rows"]:
-        name = "worst" if row["name"].startswith("worst of ") else row["name"]
+        name = "worst" if row["name"].startswith("worst of ") else escapes.visible(row["name"])
         rows[name, row["norm"] or "", row["eps"] or 0.0] = row
     for (_, norm, eps), row in list(rows.items())[1:]:
         rows.setdefault(("worst", norm, eps), row)
     setting = _setting(report["experiment"])
     images: dict[Plan, dict[str, float]] = {}
-    for line in csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()):
-        accuracies = images.setdefault((line["attack"], line["norm"], float(line["eps"] or 0)), {})
-        accuracies[line["image"]] = float(line["pixacc"]) if line["valid"] == "1" else math.nan
+    for line in csv.DictReader(io.StringIO((folder / "per_image.csv").read_text(encoding="utf-8"))):
+        accuracies = images.setdefault((from_cell(line["attack"]), line["norm"], float(line["eps"] or 0)), {})
+        accuracies[from_cell(line["image"])] = float(line["pixacc"]) if line["valid"] == "1" else math.nan
         setting[f"labelled pixels of image {line['image']}"] = int(line["pixels"])
     return Network(label, rows, setting, images)
 
@@ -225,7 +228,7 @@ def draw_trade_off(networks: Sequence[Network]) -> bytes:
         main = MAIN[norm] if MAIN[norm] in budgets else budgets[len(budgets) // 2]
         _curves(row[0], networks, norm, budgets)
         _trade_off(row[1], networks, norm, main)
-    handles = [Line2D([], [], color=c, marker=m, label=n.label) for n, (c, m) in _styled(networks)]
+    handles = [Line2D([], [], color=c, marker=m, label=escapes.figure(n.label)) for n, (c, m) in _styled(networks)]
     handles += [Line2D([], [], color="0.3", linestyle=style, label=name) for name, style in _lines(networks).values()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
     figure.draw_without_rendering()
@@ -242,7 +245,8 @@ def name_points(axis: Axes, labels: Sequence[str]) -> None:
     bars = [ends for bar in drawn for lines in bar.lines[2] for ends in lines.get_segments()]
     taken += [Bbox.from_extents(*axis.transData.transform(ends).ravel()).padded(2) for ends in bars]
     for point, label, colour in zip(points, labels, cycle(COLOURS), strict=False):
-        text = axis.annotate(label, point, (0, 0), textcoords="offset points", color=colour, in_layout=False)
+        name = escapes.figure(label)
+        text = axis.annotate(name, point, (0, 0), textcoords="offset points", color=colour, in_layout=False)
 
         def place(spot: tuple[int, int, int], text: Annotation = text) -> float:
             reach, right, up = spot

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
+from segradius.core import escapes
 from segradius.evaluation.trace import ImageTrace
 from segradius.metrics.statistics import resampled
 from segradius.report.panels import LINES, bare, empty, png
@@ -77,7 +78,7 @@ def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, 
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ends = [_line(axis, curve, LINES[place % len(LINES)], log=log) for place, curve in enumerate(curves)]
-    axis.set_title(title, fontsize=10, loc="left")
+    axis.set_title(escapes.figure(title), fontsize=10, loc="left")
     axis.set_xlabel("queries per image, those for the radius and for judging included", fontsize=9)
     axis.set_ylabel("pixels not where aimed, %" if targeted else "PixAcc, %, mean over images", fontsize=9)
     bare(axis)
@@ -103,7 +104,7 @@ def _names(axis: Axes, curves: Sequence[Curve], ends: Sequence[float]) -> None:
     heights = spread(ends, gap=6.0)
     for place, (curve, end, height) in enumerate(zip(curves, ends, heights, strict=True)):
         axis.annotate(
-            f"{curve.name}  {end:.1f} %",
+            escapes.figure(f"{curve.name}  {end:.1f} %"),
             (curve.queries, end),
             xytext=(1.02, height / 100),
             textcoords=axis.transAxes,

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segradius.core import escapes
 from segradius.data.sample import Classes
 
 VOID = (255, 255, 255)
@@ -33,7 +34,7 @@ def grid(heights: Sequence[float], columns: int, title: str) -> tuple[Figure, ND
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
     figure = Figure(figsize=(CELL * columns, sum(heights) + 0.4), layout=layout)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(escapes.figure(title), fontsize=11)
     axes = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": list(heights)})
     for axis in axes.flat:
         axis.set_axis_off()
@@ -96,7 +97,7 @@ def panel(axis: Axes, picture: NDArray[np.generic], title: str, top: float | Non
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set(color="0.7", linewidth=0.5)
     axis.imshow(picture, cmap="viridis", vmin=0, vmax=top, interpolation="nearest")
-    axis.set_title(title if len(title) <= 30 else f"{title[:29]}…", fontsize=8, pad=3)
+    axis.set_title(escapes.figure(title if len(title) <= 30 else f"{title[:29]}…"), fontsize=8, pad=3)
 
 
 def photo(image: Tensor) -> NDArray[np.generic]:
@@ -128,7 +129,8 @@ def legend(
     order = [index for index in pixels.argsort(descending=True).tolist() if pixels[index]][:12]
     names = [classes.names[i] if i < len(classes.names) else f"class {i}" for i in order]
     patches = [
-        Patch(facecolor=rgb(palette[i]), edgecolor="0.7", label=name) for i, name in zip(order, names, strict=True)
+        Patch(facecolor=rgb(palette[i]), edgecolor="0.7", label=escapes.figure(name))
+        for i, name in zip(order, names, strict=True)
     ]
     if bool((seen == classes.ignore_index).any()):
         patches.append(Patch(facecolor=rgb(VOID), edgecolor="0.7", label="void (not counted)"))

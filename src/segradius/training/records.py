@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from segradius.core.errors import InputError
+from segradius.core.escapes import visible
 from segradius.core.storage import replacing, write_atomically
 from segradius.training.watch import Robustness
 
@@ -195,7 +196,12 @@ class Log:
         for table in (self._steps, self._evaluations):
             table.cut(step)
         self._board = _tensorboard(folder, step)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+        )
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         self._console = Console(stderr=True, quiet=quiet)
         self._bar = Progress(*columns, *times, console=self._console, transient=True, disable=quiet)
@@ -239,7 +245,7 @@ class Log:
 
     def say(self, text: str) -> None:
         """Show a line."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(text, keep="\n"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
