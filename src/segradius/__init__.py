@@ -34,6 +34,7 @@ Where to find what:
     sr.metrics        PixAcc, MIoU, intervals over images, paired differences
     sr.training       adversarial training and the paper's defences
     sr.evaluation     runs over data that go on from where they were stopped; sr.report tells them
+    sr.errors         what is raised on purpose; InputError for a value, a file or a pixel that is not as expected
 
 On the command line ``segradius attack | certify | train | evaluate | compare | list``. Names are loaded when first
 used, so that ``import segradius`` and ``segradius --help`` are instant.

@@ -18,6 +18,7 @@ from .attacks import Result as Result
 from .attacks import StepSize as StepSize
 from .attacks import attack_options as attack_options
 from .attacks import make_attack as make_attack
+from .core import errors as errors
 from .core.contracts import Model as Model
 from .core.errors import InputError as InputError
 from .core.errors import SegradiusError as SegradiusError
