@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
 
+import segradius as sr
 from segradius.core.errors import InputError
-from segradius.models.outputs import as_decode, log_probabilities, main_output, query_log_scores
+from segradius.models.outputs import as_decode, log_probabilities, main_output, query_log_scores, undo_sigmoids
 
 
 def test_forms_of_output():
@@ -64,3 +69,59 @@ def test_names_of_outputs():
     assert as_decode("probabilities") is log_probabilities
     with pytest.raises(InputError, match="did you mean 'logits'"):
         as_decode("logit")
+
+
+class Ends(nn.Module):
+    """A convolution whose logits run far on both sides of zero, and what it ends in."""
+
+    def __init__(self, end: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.end = nn.Conv2d(3, 4, 1), end
+        with torch.no_grad():
+            self.conv.weight.copy_(
+                torch.tensor([[20.0, -9, -9], [-9, 20, -9], [-9, -9, 20], [7, 7, 7]])[..., None, None]
+            )
+            self.conv.bias.fill_(-2.0)
+
+    def forward(self, images):
+        return self.end(self.conv(images))
+
+
+IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+LARGER = nn.Sequential(nn.Sigmoid(), nn.Upsample(scale_factor=2, mode="bilinear"))
+LOGITS = [nn.Identity(), nn.LogSoftmax(1), nn.ReLU(), nn.Tanh(), nn.Sequential(nn.Sigmoid(), nn.LogSoftmax(1))]
+
+
+@pytest.mark.parametrize("end", [nn.Sigmoid(), LARGER])
+def test_sigmoids_are_no_logits_and_the_refusal_names_the_way_out(end):
+    with pytest.raises(InputError, match='remove the sigmoid, or give outputs="sigmoids"'):
+        sr.wrap(Ends(end), num_classes=4).check(IMAGES)
+    sr.wrap(Ends(nn.Sigmoid()), num_classes=4, outputs="sigmoids").check(IMAGES)
+
+
+@pytest.mark.parametrize("end", LOGITS)
+def test_other_ends_are_taken_for_logits(end):
+    sr.wrap(Ends(end), num_classes=4).check(IMAGES)
+
+
+@given(st.floats(-15, 15))
+def test_undone_sigmoids_are_the_logits_as_far_as_float32_tells(z):
+    found = undo_sigmoids(torch.tensor(z, dtype=torch.float64).sigmoid().float().view(1, 1, 1, 1))
+    assert found.item() == pytest.approx(z, abs=2e-7 * (1 + math.exp(abs(z))))
+
+
+def test_logits_that_were_said_to_be_sigmoids_are_refused():
+    with pytest.raises(InputError, match="NaN"):
+        sr.wrap(Ends(nn.Identity()), num_classes=4, outputs="sigmoids").check(IMAGES)
+
+
+def test_the_attack_on_undone_sigmoids_is_the_attack_on_the_logits():
+    labels = sr.wrap(Ends(nn.Identity()), num_classes=4).logits(IMAGES).argmax(1)
+    found = [
+        sr.attacks.fgsm(norm="linf", eps=0.1)(sr.wrap(Ends(end), num_classes=4, outputs=outputs), IMAGES, labels)
+        for end, outputs in ((nn.Identity(), "logits"), (nn.Sigmoid(), "sigmoids"))
+    ]
+    assert torch.equal(*(each.fooled for each in found))
+    assert found[0].fooled.sum() > 0

@@ -41,7 +41,7 @@ class NetworkOptions:
     weights: str | None = None
     num_classes: int | None = None
     normalisation: str | dict[str, Any] | None = None
-    outputs: Literal["logits", "probabilities", "scores", "labels"] | None = None
+    outputs: Literal["logits", "probabilities", "sigmoids", "scores", "labels"] | None = None
 
 
 @dataclass(frozen=True)

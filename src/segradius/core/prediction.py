@@ -46,6 +46,23 @@ def are_probabilities(values: Tensor) -> bool:
     return not outside_unit(values) and off_one(values) < SIMPLEX_TOLERANCE
 
 
+def are_sigmoids(values: Tensor) -> bool:
+    """Whether (N, C, H, W) values are those of a sigmoid for each class: in [0, 1], one from below 0.1 to above 0.9.
+
+    Logits keep to [0, 1] at best by chance, and then not up to both ends; one class that does not vary tells nothing.
+    Waits for the device.
+
+    Example:
+        >>> z = torch.linspace(-4, 4, 16).view(1, 1, 4, 4)
+        >>> are_sigmoids(z), are_sigmoids(z.sigmoid()), are_sigmoids(z.sigmoid() / 2)
+        (False, True, False)
+    """
+    if outside_unit(values):
+        return False
+    by_class = values.transpose(0, 1).flatten(1)
+    return bool(((by_class.amin(1) < 0.1) & (by_class.amax(1) > 0.9)).any())
+
+
 def outside_unit(values: Tensor) -> str:
     """The range of values beyond [0, 1] by more than rounding explains; empty where they are not, or NaN; waits too.
 

@@ -31,7 +31,7 @@ class ModelChoice:
         weights: File of its weights.
         num_classes: Number of classes, where the spec does not tell.
         normalisation: Normalisation, where the spec does not tell.
-        outputs: ``"logits"`` or ``"probabilities"``, where the spec does not tell.
+        outputs: ``"logits"``, ``"probabilities"`` or ``"sigmoids"``, where the spec does not tell.
         fingerprint: `segradius.models.fingerprint` of the loaded network, so that retrained weights under an old name
             are noticed; `segradius.targets.fingerprint` of a target.
         scores_only: Whether it was a target, of which nothing but scores were used.

@@ -49,7 +49,7 @@ class ModelCard:
         sha256: Of the weights file, checked when it is loaded.
         normalisation: What the network wants done to the colours.
         size: What sizes it takes.
-        outputs: ``"logits"`` or ``"probabilities"``.
+        outputs: ``"logits"``, ``"probabilities"`` or ``"sigmoids"``.
         inference: The windows, scales and mirroring that it is deployed with.
         classes: Names of the classes, in the order of the logits.
         licence: Of the weights.
@@ -176,7 +176,7 @@ def load_model(
         num_classes: C; found when None.
         normalisation: In place of the source's: ``"imagenet"``, ``"none"``, (mean, std)…
         size: In place of the source's: a `SizeRule` or a mapping of its arguments.
-        outputs: ``"logits"`` or ``"probabilities"``, in place of the card's.
+        outputs: ``"logits"``, ``"probabilities"`` or ``"sigmoids"``, in place of the card's.
         inference: Windows, scales and mirroring, in place of the card's: a `Tiling` or a mapping of its arguments.
         dtype: Of the parameters, and so of what the network computes: ``"float32"`` or ``"bfloat16"``; its own when
             None.

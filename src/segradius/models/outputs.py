@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segradius.core.errors import InputError, unknown_name
-from segradius.core.prediction import SIMPLEX_TOLERANCE, are_probabilities
+from segradius.core.prediction import SIMPLEX_TOLERANCE, are_probabilities, are_sigmoids
 
 
 def check_images(images: Tensor) -> None:
@@ -44,8 +44,8 @@ def check_logits(logits: object, images: Tensor, num_classes: int, name: str, *,
         promised_log: Whether they are the logarithm of what was said to be probabilities.
 
     Raises:
-        InputError: If they are not floating (N, C, h, w), have a NaN or +inf, are probabilities, or are the logarithm
-            of numbers that are not.
+        InputError: If they are not floating (N, C, h, w), have a NaN or +inf, are probabilities or sigmoids, or are
+            the logarithm of numbers that are not.
     """
     _check_form(logits, len(images), num_classes, name)
     assert isinstance(logits, Tensor)
@@ -57,10 +57,27 @@ def check_logits(logits: object, images: Tensor, num_classes: int, name: str, *,
             raise InputError(
                 f"model {name!r} was said to give probabilities, but they do not sum to one over the classes"
             )
-    elif are_probabilities(logits):
+        return
+    if are_probabilities(logits):
         raise InputError(
             f"model {name!r} gives probabilities (in [0, 1], sum one over the classes) where logits are expected: give "
             'outputs="probabilities", which takes their logarithm, or remove the softmax'
+        )
+    refuse_sigmoids(logits, name)
+
+
+def refuse_sigmoids(logits: Tensor, name: str) -> None:
+    """Raise `InputError`, with the way out, for (N, C, h, w) values that are sigmoids where logits were promised.
+
+    Args:
+        logits: Of images that are not of one colour, which cannot tell.
+        name: The model's name, for the message.
+    """
+    if are_sigmoids(logits):
+        raise InputError(
+            f"model {name!r} gives one sigmoid a class (values from end to end of [0, 1] with sums that are not one) "
+            'where logits are expected, so attacks find too little: remove the sigmoid, or give outputs="sigmoids", '
+            "which undoes it"
         )
 
 
@@ -127,6 +144,21 @@ def log_probabilities(raw: Any) -> Tensor:
     return p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
 
+def undo_sigmoids(raw: Any) -> Tensor:
+    """The logits z of a network that returns one sigmoid a class, σ(z); NaN where a value is not in [0, 1].
+
+    Finite otherwise, as σ counts as at least 1.2e-7 (float32) away from 0 and 1. Beyond z = 17 a sigmoid has no
+    gradient left, which this cannot bring back: without the sigmoid an attack finds more.
+
+    Example:
+        >>> undo_sigmoids(torch.tensor([-3.0, 0.0, 3.0]).sigmoid().view(1, 3, 1, 1)).flatten()
+        tensor([-3.0000,  0.0000,  3.0000])
+    """
+    p = _at_least_float32(main_output(raw))
+    outside = (p.detach() - 0.5).abs() > 0.5 + SIMPLEX_TOLERANCE
+    return torch.logit(p, eps=torch.finfo(p.dtype).eps).masked_fill(outside, torch.nan)
+
+
 def query_log_scores(queries: Tensor, masks: Tensor) -> Tensor:
     """Log of the class × mask scores of MaskFormer and Mask2Former.
 
@@ -155,14 +187,19 @@ def query_log_scores(queries: Tensor, masks: Tensor) -> Tensor:
     return scores.clamp_min(torch.finfo(scores.dtype).tiny).log() + top_class.mT[..., None] + top_mask
 
 
-OUTPUTS: Mapping[str, Decode] = {"logits": main_output, "probabilities": log_probabilities}
+OUTPUTS: Mapping[str, Decode] = {
+    "logits": main_output,
+    "probabilities": log_probabilities,
+    "sigmoids": undo_sigmoids,
+}
 
 
 def as_decode(outputs: str | Decode) -> Decode:
     """The function that turns raw outputs into logits.
 
     Args:
-        outputs: ``"logits"``, ``"probabilities"``, or a function from the raw output to logits (N, C, h, w).
+        outputs: ``"logits"``, ``"probabilities"``, ``"sigmoids"`` (one a class), or a function from the raw output to
+            logits (N, C, h, w).
 
     Raises:
         InputError: On another name.

@@ -186,8 +186,8 @@ class Segmenter:
 
         Raises:
             InputError: If the images are not floating (N, 3, H, W) in [0, 1], the network fails on them, or its output
-                is not floating (N, num_classes, h, w), has a NaN, or holds probabilities where logits are expected (or
-                the reverse).
+                is not floating (N, num_classes, h, w), has a NaN, or holds probabilities or sigmoids where logits are
+                expected (or the reverse).
         """
         check_images(images)
         with torch.no_grad(), self.frozen():
@@ -224,8 +224,8 @@ def wrap(
         num_classes: C; found by one forward pass over a grey 128 × 128 image when None.
         normalisation: ``"imagenet"``, ``"none"``, (mean, std), a mapping or a `Normalisation`. None: none.
         size: A `SizeRule` or a mapping of its arguments. None: the network takes any size.
-        outputs: ``"logits"`` (the default), ``"probabilities"`` (their logarithm is taken), or a function from the raw
-            output to logits.
+        outputs: ``"logits"`` (the default), ``"probabilities"`` (their logarithm is taken), ``"sigmoids"`` (one a
+            class, undone), or a function from the raw output to logits.
         name: What reports call it; the class or function name when None.
         channels_last: See `Segmenter`. None: off.
 
