@@ -30,7 +30,7 @@ from torch import Tensor
 import segradius as sr
 from segradius.core import text
 from segradius.data import Sample, SegmentationData, open_data
-from segradius.metrics import Interval, bootstrap
+from segradius.metrics import Interval, jackknife
 from segradius.models import Segmenter, load_model
 from segradius.radius import CEILING, normalised_radius, signed_radius, smoothed_probabilities
 from segradius.report import Cells
@@ -108,11 +108,11 @@ def changes(images: Sequence[Mapping[Key, Tensor]], names: Sequence[str]) -> lis
 def _change(kind: str, pixels: str, names: tuple[str, str], pair: tuple[Tensor, Tensor]) -> Change:
     first, second = (each.sum(0) / each[:, -1].sum() for each in pair)
     parts = torch.cat([each[:, [0, -1]] for each in pair], 1)
-    least = bootstrap(parts, lambda sums: _means(sums)[0], level=1.0)
+    least = jackknife(parts, lambda sums: _means(sums)[0], shares=False)
     percent = Interval(math.nan, math.nan, math.nan)
     if not min(least.value, least.low) <= 0:
-        percent = bootstrap(parts, lambda sums: 100 * _gain(sums) / _means(sums)[0])
-    difference = bootstrap(parts, _gain)
+        percent = jackknife(parts, lambda sums: 100 * _gain(sums) / _means(sums)[0], shares=False)
+    difference = jackknife(parts, _gain, shares=False)
     both = [(float(first[k]), float(second[k])) for k in range(3)]
     return Change(kind, pixels, names, both[0], astuple(difference), astuple(percent), both[1], both[2])
 

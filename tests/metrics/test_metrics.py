@@ -14,18 +14,14 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 from segradius.core.errors import InputError
 from segradius.metrics.counts import Counts, count
+from segradius.metrics.intervals import interval
 from segradius.metrics.statistics import (
-    Statistic,
     accuracy_image,
-    bootstrap,
     class_iou,
-    interval,
     miou,
     miou_image,
-    paired_difference,
     pixel_accuracy,
     pooled_accuracy,
-    resampled,
     success,
     worst_accuracy,
     worst_miou,
@@ -146,74 +142,6 @@ def test_count_refuses_what_it_cannot_count():
         count(ones.float(), ones, 2)
 
 
-def test_interval_of_a_mean_is_the_normal_one():
-    # Images of one size: pooled accuracy is a mean of independent values, so the central limit theorem gives the ends.
-    prediction, labels = draw(1, images=400, void=0)
-    counts = count(prediction, labels, 4)
-    values = pixel_accuracy(counts)
-    error = 1.96 * float(values.std(correction=0)) / 20
-    found = interval(pooled_accuracy, counts)
-    assert found.value == pytest.approx(float(values.mean()))
-    assert found.low == pytest.approx(found.value - error, abs=0.1 * error)
-    assert found.high == pytest.approx(found.value + error, abs=0.1 * error)
-    wide = interval(pooled_accuracy, counts, level=0.99)
-    assert wide.low < found.low < found.high < wide.high
-
-
-@pytest.mark.parametrize("statistic", [pooled_accuracy, accuracy_image, miou, miou_image], ids=lambda s: s.name)
-def test_resampling_by_sums_equals_resampling_by_images(statistic: Statistic):
-    prediction, labels = draw(2, images=7, absent=(3,))
-    labels[4] = VOID
-    counts = count(prediction, labels, 4)
-    fast = interval(statistic, counts, resamples=50)
-    slow = interval(lambda counts: statistic(counts), counts, resamples=50)
-    assert (fast.value, fast.low, fast.high) == pytest.approx((slow.value, slow.low, slow.high), rel=1e-12)
-
-
-def test_paired_difference_of_equal_and_of_separated_values():
-    same = paired_difference([0.3, 0.4, 0.5], [0.3, 0.4, 0.5])
-    assert (same.mean, same.low, same.high, same.p_value) == (0, 0, 0, 1)
-    # All n differences have one sign: of 2ⁿ sign patterns exactly two reach the observed mean.
-    gaps = torch.linspace(0.1, 0.2, 8)
-    found = paired_difference(-gaps, torch.zeros(8), flips=40_000)
-    assert found.p_value == pytest.approx(2 / 2**8, rel=0.2)
-    assert found.mean == pytest.approx(-0.15)
-    assert -0.2 < found.low < found.mean < found.high < -0.1
-
-
-def test_paired_difference_is_antisymmetric_and_drops_nan_pairs():
-    rng = np.random.default_rng(0)
-    a, b = torch.tensor(rng.random((2, 30)))
-    there, back = paired_difference(a, b), paired_difference(b, a)
-    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
-    assert there.p_value == back.p_value
-    holed = torch.cat([a, torch.tensor([math.nan, 0.5])]), torch.cat([b, torch.tensor([0.5, math.nan])])
-    found = paired_difference(*holed)
-    assert (found.mean, found.p_value, found.dropped) == (there.mean, there.p_value, 2)
-    assert math.isnan(paired_difference([math.nan], [1.0]).mean)
-    with pytest.raises(InputError, match="expected"):
-        paired_difference([1.0], [1.0, 2.0])
-
-
-def test_one_image_has_a_value_and_no_interval():
-    prediction, labels = draw(1, images=1)
-    counts = count(prediction, labels, 4)
-    found = interval(pooled_accuracy, counts)
-    assert found.value == pooled_accuracy(counts)
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-    gap = paired_difference([0.5], [0.25])
-    assert (gap.mean, gap.p_value) == (0.25, 1.0)
-    assert math.isnan(gap.low)
-
-
-def test_p_values_are_uniform_without_an_effect():
-    rng = np.random.default_rng(3)
-    p = [paired_difference(rng.normal(size=12), np.zeros(12), resamples=2, flips=200).p_value for _ in range(200)]
-    assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.04)
-    assert np.mean(p) == pytest.approx(0.5, abs=0.07)
-
-
 def test_success_counts_pixels_that_were_right():
     labels = torch.tensor([[[0, 0, 1, VOID]], [[1, 1, 1, 1]]])
     before = torch.tensor([[[0, 1, 1, VOID]], [[0, 0, 0, 0]]])
@@ -269,13 +197,3 @@ def test_worst_miou_comes_close_to_exhaustive_search():
     assert min(gaps) >= -1e-12
     assert np.mean(np.array(gaps) < 1e-9) >= 0.9
     assert max(gaps) < 0.03
-
-
-def test_resampled_sums_are_what_intervals_are_taken_of():
-    parts = torch.rand(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    sums = resampled(parts, resamples=500, seed=3)
-    rows = torch.randint(7, (500, 7), generator=torch.Generator().manual_seed(3))
-    torch.testing.assert_close(sums, parts[rows].sum(1))
-    found = bootstrap(parts, lambda totals: totals[..., 0] / totals[..., 1], resamples=500, seed=3)
-    low, high = np.quantile((sums[:, 0] / sums[:, 1]).numpy(), (0.025, 0.975))
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))

@@ -14,7 +14,7 @@ from segradius.certification import ABSTAIN, Hierarchy
 from segradius.data import Classes
 from segradius.evaluation import CertifiedRow, CertifiedSummary
 from segradius.evaluation.certify_summary import PerClass, RadiusCurve
-from segradius.metrics.statistics import Interval
+from segradius.metrics.intervals import Interval
 from segradius.report import Certified, certified_notes, certified_tables, draw_certified, draw_radii, map_png
 from segradius.report.certify import certified_colours, group_colours, steps, stripes
 

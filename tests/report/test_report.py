@@ -16,7 +16,7 @@ from rich.console import Console
 
 from segradius.data import Classes
 from segradius.evaluation import Comparison, Row, Sanity, Summary
-from segradius.metrics.statistics import Difference, Interval
+from segradius.metrics.intervals import Difference, Interval
 from segradius.report import Attacked, Shown, draw, notes, tables
 from segradius.report.attack import magnification
 from segradius.report.panels import VOID, colours, full_palette

@@ -1,5 +1,6 @@
 """The studies of the cross-check and of SegCertify as a defence: numbers that follow elsewhere, and refusals."""
 
+import csv
 import importlib
 import json
 from pathlib import Path
@@ -52,3 +53,20 @@ def test_the_accuracy_of_the_network_is_that_of_the_library_and_certifying_never
     assert (smoothed["forward"], smoothed["backward"]) == (2 * 2 + 2, 2 * 2)
     for row in (clean, base, smoothed):
         assert row["pixacc"]["certified"]["value"] <= 1 - row["abstained"]
+
+
+@pytest.mark.parametrize("script", ["interval_coverage"], indirect=True)
+def test_the_coverage_of_intervals_is_near_the_aim_and_the_bootstraps_is_not(script, tmp_path):
+    script.simulate(tmp_path / "coverage.csv", images="2,6", sets=400, resamples=100)
+    lines = (tmp_path / "coverage.csv").read_text().splitlines()[1:]
+    rows = {(name, int(n)): tuple(map(float, found)) for name, n, *found in (parse(line) for line in lines)}
+    assert len(rows) == 14
+    for (name, n), (coverage, _, bootstrap) in rows.items():
+        assert coverage > 0.85 or name.endswith("two kinds")
+        assert coverage > bootstrap
+        assert n > 2 or bootstrap < 0.6
+
+
+def parse(line):
+    (row,) = csv.reader([line])
+    return row

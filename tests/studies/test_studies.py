@@ -28,7 +28,7 @@ def weakest(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_network_does_not_change_against_itself(weakest: ModuleType, tmp_path: Path):
-    given = ["--before=demo", "--after=demo", f"--data={SCENES}", "--limit=2", "--samples=2"]
+    given = ["--before=demo", "--after=demo", f"--data={SCENES}", "--limit=5", "--samples=2"]
     assert weakest.main([*given, f"--out={tmp_path / 'new' / 'out.json'}"]) == 0
     changes = json.loads((tmp_path / "new" / "out.json").read_text())["changes"]
     assert len(changes) == 8
@@ -49,10 +49,10 @@ def test_the_radius_is_that_of_the_library(weakest: ModuleType):
 
 
 def test_the_change_of_chosen_pixels_in_closed_form(weakest: ModuleType):
-    """Two images of four pixels; the weakest half of before is (1, 2) and becomes (3, 5): +166.7 % of 1.5."""
+    """Five equal images of four pixels; the weakest half of before is (1, 2) and becomes (3, 5): +166.7 % of 1.5."""
     before = torch.tensor([[1.0, 2.0, 3.0, 4.0], [-1.0, 1.0, 1.0, 1.0], [0.6, 0.7, 0.8, 0.9]]).double()
     after = torch.tensor([[3.0, 5.0, 1.0, 1.0], [1.0, 1.0, -1.0, -1.0], [0.8, 0.9, 0.6, 0.7]]).double()
-    images = [weakest.sums([before, after], 0.5)] * 2
+    images = [weakest.sums([before, after], 0.5)] * 5
     found = {(each.kind, each.pixels): each for each in weakest.changes(images, ("before", "after"))}
     first = found["radius", "weakest of before"]
     assert first.means == (1.5, 4.0)

@@ -16,13 +16,10 @@ from segradius.evaluation.job import Experiment
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
 from segradius.evaluation.trace import trace_csv
 from segradius.metrics.counts import Counts, Pixels
+from segradius.metrics.intervals import Difference, Interval, interval, paired_difference
 from segradius.metrics.statistics import (
-    Difference,
-    Interval,
-    interval,
     miou,
     miou_image,
-    paired_difference,
     pixel_accuracy,
     pooled_accuracy,
     worst_accuracy,

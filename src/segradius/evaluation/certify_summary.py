@@ -18,7 +18,8 @@ from segradius.evaluation.crosscheck import Checked, summarise_checks
 from segradius.evaluation.record import Record, Score, edges, pack, unpack
 from segradius.evaluation.store import Store, ledger
 from segradius.metrics.counts import Counts
-from segradius.metrics.statistics import Interval, class_iou, interval, miou, pooled_accuracy
+from segradius.metrics.intervals import Interval, interval
+from segradius.metrics.statistics import class_iou, miou, pooled_accuracy
 
 CERTIFIED_COLUMNS = (
     "answer", "image", "valid", "pixels", "right", "pixacc", "abstained", "boundary", "boundary_right",
@@ -200,7 +201,7 @@ def _row(
 
 
 def _share(parts: Sequence[int], wholes: Sequence[int]) -> Interval:
-    """Sum of parts over sum of wholes, with its bootstrap interval over images."""
+    """Sum of parts over sum of wholes, with its interval over images."""
     whole = torch.tensor(wholes, dtype=torch.int64).view(-1, 1)
     return interval(pooled_accuracy, Counts(torch.tensor(parts, dtype=torch.int64).view(-1, 1), whole, whole))
 

@@ -1,4 +1,4 @@
-"""Pixel accuracy and mean IoU, as the paper and as the field define them, with intervals and worst cases over attacks.
+"""Pixel accuracy and mean IoU, as the paper and as the field define them, and worst cases over attacks.
 
 Everything follows from the counts of each image, so it holds for any subset of images and any choice of attacks.
 """
@@ -37,7 +37,7 @@ def class_iou(counts: Counts) -> Tensor:
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number for a set of images that follows from sums over them, which makes resampling one matrix product.
+    """A number for a set of images that follows from sums over them, which makes leaving images out a subtraction.
 
     Args:
         name: Its name.
@@ -97,162 +97,6 @@ miou = Statistic("miou", _class_parts, _mean_ratio)
 
 miou_image = Statistic("miou_image", _pair_parts, _ratio)
 """Mean IoU over the pairs of an image and a class that occurs in it, labelled or predicted: the paper's Section 5.1."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def interval(
-    statistic: Callable[[Counts], float], counts: Counts, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap over images.
-
-    Args:
-        statistic: A `Statistic`, which is resampled at once, or any other function of counts, called for each resample.
-        counts: Counts of the images.
-        level: Coverage aimed at, in (0, 1).
-        resamples: How often images are drawn anew, with replacement.
-        seed: Seed of the draws.
-
-    Returns:
-        The interval; NaN if there is no image or no value, and NaN ends for one image, which says nothing of the
-        spread over images. Resamples without a value are left out.
-
-    Example:
-        >>> counts = count(torch.tensor([[[0, 0]], [[0, 1]]]), torch.tensor([[[0, 0]], [[0, 0]]]), 2)
-        >>> interval(pooled_accuracy, counts)
-        Interval(value=0.75, low=0.5, high=1.0)
-    """
-    if isinstance(statistic, Statistic):
-        return bootstrap(statistic.parts(counts), statistic.finish, level=level, resamples=resamples, seed=seed)
-    if not len(counts):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    if len(counts) == 1:
-        return Interval(statistic(counts), float("nan"), float("nan"))
-    rows = _resample(len(counts), resamples, seed)
-    values = torch.tensor([statistic(counts.select(row)) for row in rows], dtype=torch.float64)
-    return Interval(statistic(counts), *_quantiles(values, level))
-
-
-def bootstrap(
-    parts: Tensor,
-    finish: Callable[[Tensor], Tensor],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Percentile bootstrap over images of any number that follows from sums over them; see `interval`.
-
-    Args:
-        parts: What is summed, (N, K) float64.
-        finish: From sums, (…, K), to the number, (…).
-        level: Coverage aimed at, in (0, 1]; 1 for the least and the largest resample.
-        resamples: How often images are drawn anew, with replacement.
-        seed: Seed of the draws.
-
-    Example:
-        >>> parts = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double()
-        >>> bootstrap(parts, lambda sums: sums[..., 0] / sums[..., 1])
-        Interval(value=0.666..., low=0.5, high=0.75)
-    """
-    if not len(parts):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    value = float(finish(parts.sum(0)))
-    if len(parts) == 1:
-        return Interval(value, float("nan"), float("nan"))
-    return Interval(value, *_quantiles(finish(resampled(parts, resamples=resamples, seed=seed)), level))
-
-
-def resampled(parts: Tensor, *, resamples: int = 2000, seed: int = 0) -> Tensor:
-    """Sums over as many images as there are, drawn anew with replacement: what `bootstrap` takes its quantiles of.
-
-    Args:
-        parts: What is summed, (N, K) float64.
-        resamples: How often images are drawn.
-        seed: Seed of the draws.
-
-    Returns:
-        (resamples, K).
-
-    Example:
-        >>> resampled(torch.ones(3, 2).double(), resamples=2)
-        tensor([[3., 3.],
-                [3., 3.]], dtype=torch.float64)
-    """
-    return _multiplicity(_resample(len(parts), resamples, seed)) @ parts
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A paired mean difference, its interval, and the p-value of no difference.
-
-    Args:
-        mean: Mean of a − b.
-        low: Lower end of its bootstrap interval over images.
-        high: Upper end.
-        p_value: Two-sided, from flipping the signs of the differences at random.
-        dropped: Pairs left out because a value was NaN.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p_value: float
-    dropped: int = 0
-
-
-def paired_difference(
-    a: Tensor | Sequence[float],
-    b: Tensor | Sequence[float],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    flips: int = 10_000,
-    seed: int = 0,
-) -> Difference:
-    """Mean of a − b over images, with a bootstrap interval and a sign-flip permutation test.
-
-    Args:
-        a: One value for each image, (N,); NaN leaves the image out.
-        b: Values of the same images, (N,).
-        level: Coverage aimed at, in (0, 1).
-        resamples: Bootstrap resamples.
-        flips: Random assignments of signs; the least p-value is 1/(flips + 1).
-        seed: Seed of both.
-
-    Returns:
-        The difference; NaN if no pair is left, and NaN ends for a single pair.
-
-    Raises:
-        InputError: The lengths differ.
-
-    Example:
-        >>> found = paired_difference([0.5, 0.25, float("nan")], [0.25, 0.0, 0.5])
-        >>> found.mean, found.low, found.high, round(found.p_value, 1), found.dropped
-        (0.25, 0.25, 0.25, 0.5, 1)
-    """
-    a, b = torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64)
-    if a.shape != b.shape or a.dim() != 1:
-        raise InputError(f"paired values have shapes {tuple(a.shape)} and {tuple(b.shape)}; expected (N,) twice")
-    gaps = (a - b)[~(a - b).isnan()]
-    n, dropped = len(gaps), len(a) - len(gaps)
-    if not n:
-        return Difference(float("nan"), float("nan"), float("nan"), float("nan"), dropped)
-    low = high = float("nan")
-    if n > 1:
-        low, high = _quantiles(gaps[_resample(n, resamples, seed)].mean(1), level)
-    generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(2, (flips, n), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
-    # Equal sums may differ in the last place; they are no evidence against equality.
-    reached = (signs.double() @ gaps).abs() >= gaps.sum().abs() * (1 - 1e-12) - 1e-300
-    return Difference(float(gaps.mean()), low, high, (1 + int(reached.sum())) / (1 + flips), dropped)
 
 
 def success(before: Tensor, after: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
@@ -343,20 +187,3 @@ def _check_members(members: Sequence[Counts]) -> None:
     for k, member in enumerate(members):
         if not torch.equal(member.labelled, members[0].labelled):
             raise InputError(f"member {k} counts other images than member 0: their labelled pixels differ")
-
-
-def _resample(n: int, resamples: int, seed: int) -> Tensor:
-    """Indices of images drawn with replacement, (resamples, n)."""
-    return torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
-
-
-def _multiplicity(rows: Tensor) -> Tensor:
-    """How often each image occurs in each resample, (resamples, n) float64."""
-    ones = torch.ones((), dtype=torch.float64).expand(rows.shape)
-    return torch.zeros(rows.shape, dtype=torch.float64).scatter_add_(1, rows, ones)
-
-
-def _quantiles(values: Tensor, level: float) -> tuple[float, float]:
-    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = torch.nanquantile(values, ends).tolist()
-    return low, high

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from segradius.core.errors import InputError
 from segradius.core.escapes import markdown, visible
-from segradius.metrics.statistics import Difference, Interval
+from segradius.metrics.intervals import Difference, Interval
 
 
 @dataclass(frozen=True)

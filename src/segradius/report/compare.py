@@ -21,7 +21,7 @@ from segradius.core import escapes
 from segradius.core.errors import InputError
 from segradius.core.escapes import from_cell
 from segradius.core.storage import as_csv
-from segradius.metrics.statistics import Interval, paired_difference
+from segradius.metrics.intervals import Interval, paired_difference
 from segradius.report.cells import Cells, percent
 from segradius.report.panels import empty, png
 

@@ -1,4 +1,4 @@
-"""A picture of accuracy against queries: the mean over images, with its bootstrap band, one line an attack."""
+"""A picture of accuracy against queries: the mean over images, with its band, one line an attack."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from segradius.core import escapes
 from segradius.evaluation.trace import ImageTrace
-from segradius.metrics.statistics import resampled
+from segradius.metrics.intervals import LEAST, student
 from segradius.report.panels import LINES, bare, empty, png
 
-_RESAMPLES = 1000
 _POINTS = 200
 
 
@@ -59,7 +58,7 @@ class Curve:
 
 
 def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, log: bool | None = None) -> bytes:
-    """A PNG with one line for each attack: mean over its images, in a 95 % bootstrap band.
+    """A PNG with one line for each attack: mean over its images, in its 95 % interval.
 
     A line is dashed where no point inside the threat model was judged on the way; it shows the points asked about, and
     its dot the verdict at the end.
@@ -90,8 +89,8 @@ def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, 
 def _line(axis: Axes, curve: Curve, colour: str, *, log: bool) -> float:
     """Draw one curve; the height at which it ends."""
     grid = _grid(curve.queries, log=log)
-    values = 100 * curve.values(grid)
-    mean, (low, high) = values.mean(0), _band(values)
+    values = curve.values(grid)
+    mean, (low, high) = 100 * values.mean(0), (100 * end for end in _band(values))
     axis.fill_between(grid, low, high, color=colour, alpha=0.12, linewidth=0, step="post")
     dashes = "-" if curve.verified else (0, (4, 2))
     axis.plot(grid, mean, color=colour, linewidth=1.6, linestyle=dashes, drawstyle="steps-post")
@@ -147,7 +146,10 @@ def _grid(queries: int, *, log: bool) -> list[int]:
 
 
 def _band(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % bootstrap interval of the mean over images, (len(grid),) twice."""
-    means = resampled(torch.from_numpy(values), resamples=_RESAMPLES).numpy() / len(values)
-    low, high = np.quantile(means, (0.025, 0.975), axis=0)
-    return low, high
+    """95 % interval of the mean over images of shares (N, len(grid)), (len(grid),) twice; NaN for too few images."""
+    n = len(values)
+    if n < LEAST:
+        return np.full_like(values[0], np.nan), np.full_like(values[0], np.nan)
+    mean, each = torch.from_numpy(values.mean(0)), torch.from_numpy(values)
+    low, high = student(mean, (mean * n - each) / (n - 1))
+    return low.numpy(), high.numpy()

@@ -12,7 +12,8 @@ from segradius.evaluation.job import Experiment
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.counts import Counts
-from segradius.metrics.statistics import Interval, interval, miou, pooled_accuracy
+from segradius.metrics.intervals import Interval, interval
+from segradius.metrics.statistics import miou, pooled_accuracy
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
 
 
