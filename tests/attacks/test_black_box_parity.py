@@ -1,4 +1,4 @@
-"""Black-box attacks against independent lines: Algorithm 2, SimBA, and facts about per-pixel feedback."""
+"""Black-box attacks against independent lines: SimBA, and facts about per-pixel feedback."""
 
 from __future__ import annotations
 
@@ -14,41 +14,13 @@ from torch import Tensor
 import segradius as sr
 from segradius.attacks import make_attack
 from segradius.attacks.footprint import footprint
-from segradius.gradients import TPGE, LocalTPGE, Sphere
+from segradius.gradients import TPGE, LocalTPGE
 from segradius.gradients.directions import coprime
 from segradius.gradients.local import listen, window_sum
-from segradius.threats.threat import NORMS, make_threat
+from segradius.threats.threat import make_threat
 from tiny import CLASSES, VOID, batch, network
 
 EPS = {"l1": 6.0, "l2": 0.8, "linf": 0.1}
-
-
-def algorithm_2(
-    model: sr.Segmenter, image: Tensor, labels: Tensor, norm: str, rounds: int, alpha: float, gamma: float
-) -> Tensor:
-    """The paper's lines for one image, with the library's draws, spheres and projection only."""
-    keys, threat = sr.Randomness(0, ("0",)), make_threat(norm, EPS[norm])
-    counted, delta = labels != VOID, torch.zeros_like(image)
-    sphere = Sphere(NORMS[norm])
-    for t in range(rounds):
-        draw = sphere.draw(delta, keys, t, 1)
-        u, v = draw.along[0], draw.dual[0]
-        losses = []
-        for sign in (1, -1):
-            p = model.scores((image + delta + sign * gamma * u).clamp(0, 1))
-            own = p.gather(1, labels.masked_fill(~counted, 0).unsqueeze(1)).squeeze(1)
-            losses.append(-own.log()[counted].mean())
-        delta = threat.project(delta + alpha * (losses[0] - losses[1]) / (2 * gamma) * v, image)
-    return delta
-
-
-@pytest.mark.parametrize("norm", list(NORMS))
-def test_pbgd_is_algorithm_2(norm: str) -> None:
-    images, labels = batch(count=1)
-    model = sr.wrap(network(), num_classes=CLASSES)
-    expected = algorithm_2(model, images, labels, norm, rounds=10, alpha=0.05, gamma=0.1)
-    attack = make_attack("pbgd", norm=norm, eps=EPS[norm], queries=21, alpha=0.05, gamma=0.1, keep="last")
-    assert torch.allclose(attack(model, images, labels).delta, expected, atol=1e-9)
 
 
 def test_cr_pbgd_weighs_by_the_radius_of_its_last_refresh() -> None:

@@ -20,7 +20,7 @@ from segradius.attacks.local_search import LocalSearch, local_search
 from segradius.attacks.loop import Iterative, Observation, Room, Step, StepSize
 from segradius.attacks.make import attack_options, black_box, default_eps, guided, guided_by, make_attack, white_box
 from segradius.attacks.pgd import Momentum, Steepest, cospgd, fgsm, flip_pgd, mi_fgsm, pgd, segpgd
-from segradius.attacks.queries import Queried
+from segradius.attacks.queries import Queried, Rounds
 from segradius.attacks.restarts import Restarts
 from segradius.attacks.sea import ShrinkingBudget, sea
 from segradius.attacks.settings import QuerySettings, Settings
@@ -71,6 +71,7 @@ __all__ = [
     "Restarts",
     "Result",
     "Room",
+    "Rounds",
     "Settings",
     "ShrinkingBudget",
     "Simba",

@@ -12,13 +12,13 @@ from torch import Tensor
 from segradius.attacks.loop import Observation, Room, Step, StepSize
 from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
-from segradius.attacks.settings import PAPER_QUERIES, PBGD_ALPHA, QuerySettings, in_norm
+from segradius.attacks.settings import PAPER_QUERIES, PAPER_ROUNDS, PBGD_ALPHA, QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
-from segradius.core.errors import positive, unknown_name, within
+from segradius.core.errors import must, positive, unknown_name, within
 from segradius.gradients.directions import parse_directions
 from segradius.gradients.estimator import Estimator
 from segradius.gradients.estimators import NES, OPGE, TPGE, ZOO
-from segradius.gradients.sphere import Sphere
+from segradius.gradients.sphere import Form, Sphere
 from segradius.threats.threat import Threat
 
 
@@ -141,6 +141,7 @@ def pbgd(
     alpha: float | None = None,
     step: Literal["ascent", "steepest"] = "ascent",
     momentum: float = 0.0,
+    form: Form = "dense",
     directions: str = "pixel",
     samples_per_round: int = 1,
     loss: str = "ce",
@@ -151,16 +152,19 @@ def pbgd(
     Args:
         gamma: Radius γ of the sphere, in the norm of the threat; None is 2 % of ε.
         alpha: Learning rate; None is the paper's 5e-4 for ``ascent``, and 2 % of ε for ``steepest``.
-        step: ``ascent`` along the estimate as it is, as the paper, or ``steepest`` by a fixed length.
+        step: ``ascent`` along the estimate as it is (Eq. 17), or ``steepest`` by a fixed length.
         momentum: Decay of the running mean of the estimates, for ``steepest``.
+        form: What the answers are multiplied by. ``paper`` is the letter, n·u; ``dense``, u/E[u²], has the length of
+            the gradient in every norm, where the letter is about n/2 times too short in l1 and n/3 times too long in
+            l∞; ``exact`` is the normal of the sphere. All are one in l2.
         directions: ``pixel``; ``tiles:S`` or ``shifted_tiles:S`` for squares of S pixels (the published code has
             ``tiles:2``); ``dct:F`` for the lowest part F of the frequencies.
         samples_per_round: Pairs of queries of a round, whose estimates are averaged.
     """
-    sphere = Sphere(threat.norm, parse_directions(directions))
+    sphere = Sphere(threat.norm, parse_directions(directions), form)
     estimator = TPGE(in_norm(gamma, threat, 0.02), sphere, samples_per_round)
     bandit = Bandit(estimator, _step(step, alpha, momentum, threat))
-    return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
+    return settings.queried(threat, bandit, loss, weighting, PAPER_ROUNDS)
 
 
 @black_box("opge")
@@ -170,21 +174,25 @@ def opge(
     *,
     gamma: float | None = None,
     alpha: float | None = None,
+    step: Literal["ascent", "steepest"] = "steepest",
     momentum: float = 0.0,
+    form: Form = "dense",
     directions: str = "pixel",
     loss: str = "ce",
     weighting: str = "uniform",
 ) -> Queried:
-    """Steepest ascent along the one-point estimate (Eq. 15), the paper's comparison.
+    """Ascent along the one-point estimate (Eq. 15), the paper's comparison.
 
     Args:
         gamma: Radius γ of the sphere; None is 2 % of ε.
-        alpha: Step length; None is 2 % of ε.
-        momentum: Decay of the running mean of the estimates.
+        alpha: Learning rate; None is 2 % of ε for ``steepest``, and the paper's 5e-4 for ``ascent``.
+        step: ``steepest`` by a fixed length, or ``ascent`` along the estimate as it is (Eq. 17), as in Figure 9.
+        momentum: Decay of the running mean of the estimates, for ``steepest``.
+        form: As for ``pbgd``.
         directions: As for ``pbgd``.
     """
-    sphere = Sphere(threat.norm, parse_directions(directions))
-    bandit = Bandit(OPGE(in_norm(gamma, threat, 0.02), sphere), _step("steepest", alpha, momentum, threat))
+    sphere = Sphere(threat.norm, parse_directions(directions), form)
+    bandit = Bandit(OPGE(in_norm(gamma, threat, 0.02), sphere), _step(step, alpha, momentum, threat))
     return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
 
 
@@ -196,22 +204,24 @@ def nes(
     sigma_nes: float = 0.001,
     population: int = 100,
     alpha: float | None = None,
+    step: Literal["ascent", "steepest"] = "steepest",
     momentum: float = 0.0,
     directions: str = "pixel",
     loss: str = "ce",
     weighting: str = "uniform",
 ) -> Queried:
-    """Steepest ascent along natural evolution strategies (Ilyas et al. 2018), antithetic.
+    """Ascent along natural evolution strategies (Ilyas et al. 2018), antithetic.
 
     Args:
         sigma_nes: Standard deviation of the search, in the unit of the images.
         population: Queries of a round, even; the paper's 100.
-        alpha: Step length; None is 2 % of ε.
-        momentum: Decay of the running mean of the estimates.
+        alpha: As for ``opge``.
+        step: As for ``opge``.
+        momentum: Decay of the running mean of the estimates, for ``steepest``.
         directions: As for ``pbgd``.
     """
     estimator = NES(sigma=sigma_nes, population=population, directions=parse_directions(directions))
-    bandit = Bandit(estimator, _step("steepest", alpha, momentum, threat))
+    bandit = Bandit(estimator, _step(step, alpha, momentum, threat))
     return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
 
 
@@ -223,27 +233,35 @@ def zoo(
     gamma: float = 0.01,
     coordinates: int = 64,
     alpha: float | None = None,
+    step: Literal["ascent", "steepest"] = "steepest",
     momentum: float = 0.0,
     directions: str = "pixel",
     loss: str = "ce",
     weighting: str = "uniform",
 ) -> Queried:
-    """Steepest ascent along central differences at random coordinates (ZOO, Eq. 13).
+    """Ascent along central differences at random coordinates (ZOO, Eq. 13).
 
     Args:
         gamma: Step of the difference, in the unit of the images.
         coordinates: Coordinates of a round, two queries each.
-        alpha: Step length; None is 2 % of ε.
-        momentum: Decay of the running mean of the estimates.
+        alpha: As for ``opge``.
+        step: As for ``opge``.
+        momentum: Decay of the running mean of the estimates, for ``steepest``.
         directions: As for ``pbgd``; the coordinates are theirs.
     """
     estimator = ZOO(gamma=gamma, coordinates=coordinates, directions=parse_directions(directions))
-    bandit = Bandit(estimator, _step("steepest", alpha, momentum, threat))
+    bandit = Bandit(estimator, _step(step, alpha, momentum, threat))
     return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
 
 
 def _step(step: str, alpha: float | None, momentum: float, threat: Threat) -> Step:
     if step == "ascent":
+        must(
+            momentum == 0,
+            "momentum",
+            momentum,
+            "0 with step=ascent, which follows each estimate; step=steepest has one",
+        )
         return Ascent(PBGD_ALPHA if alpha is None else alpha)
     if step == "steepest":
         return Averaged(StepSize(in_norm(alpha, threat, 0.02)), momentum)

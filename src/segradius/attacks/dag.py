@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from segradius.attacks.base import Method, Result, Task
-from segradius.attacks.loop import Incumbent, Observation, Room, StepSize, judge, observe
+from segradius.attacks.loop import Incumbent, Observation, Room, StepSize, ascend, judge, judge_between, see
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import PAPER_STEPS, Settings
 from segradius.core.contracts import LOGITS, Model
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, at_least, one_of, positive
 from segradius.core.ledger import Ledger
 from segradius.objectives.losses import Margin
 from segradius.objectives.objective import Objective
@@ -23,17 +24,21 @@ from segradius.threats.threat import Linf, Threat
 
 @dataclass(frozen=True)
 class DagAlgorithm3:
-    """Algorithm 3: r ← ∇L(x_t + r) − ∇L(x_t), scaled to ‖r‖∞ = γ; δ ← Clip(δ + r, ε); x_{t+1} = x + δ.
+    """Algorithm 3: r ← ∇L(x_t + r) − ∇L(x_t), scaled to ‖r‖∞ = γ; δ ← Clip(δ + r, ε); x_{t+1} = x_t + r.
 
-    Taken to the letter, r starts at 0, so the first difference of gradients is 0 and the attack never moves. r starts
-    uniformly in the ball here instead. Each step costs two forward and two backward passes.
+    The steps add up outside of ball and box (γ = 0.5, ε = 0.006), and no gradient is taken where δ is; only δ is
+    clipped, and brought into the box when it is judged. ``inside`` takes both gradients within the box and goes on
+    from x_{t+1} = x + δ. Both gradients of a difference have the weights of x_t. A step costs two forward and two
+    backward passes, and, to the letter with ``keep="best"``, a forward pass that judges δ.
 
     Attributes:
         objective: Cross-entropy in the paper.
         threat: An l∞ ball.
         steps: T.
         gamma: Length γ of r in the l∞ norm, 0.5 in the paper.
-        first: ``"uniform"``, or ``"zero"`` for the letter of the algorithm.
+        first: ``"uniform"`` in the ball, or ``"zero"``, the letter: a difference that is 0, and stays so.
+        form: ``"paper"``, or ``"inside"`` as above.
+        keep: ``"best"`` δ by fooled pixels, or the ``"last"``, as the paper.
     """
 
     objective: Objective
@@ -41,12 +46,19 @@ class DagAlgorithm3:
     steps: int
     gamma: float = 0.5
     first: Literal["uniform", "zero"] = "uniform"
+    form: Literal["paper", "inside"] = "paper"
+    keep: Literal["best", "last"] = "best"
 
     needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
 
     def __post_init__(self) -> None:
         if not isinstance(self.threat.norm, Linf):
             raise InputError(f"dag_alg3 is defined for linf only (Algorithm 3), got {self.threat.norm.name}")
+        at_least(1, steps=self.steps)
+        positive(gamma=self.gamma)
+        one_of(("uniform", "zero"), first=self.first)
+        one_of(("paper", "inside"), form=self.form)
+        one_of(("best", "last"), keep=self.keep)
 
     @property
     def total_steps(self) -> int:
@@ -55,21 +67,36 @@ class DagAlgorithm3:
 
     def run(self, task: Task[Model]) -> Result:
         """T steps, then a forward pass that judges the last."""
-        ledger, incumbent, weights = Ledger(len(task.images)), Incumbent.none(task), None
+        ledger, incumbent, state = Ledger(len(task.images)), Incumbent.none(task), None
         room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
-        delta = torch.zeros_like(task.images) if task.warm is None else task.warm
-        ball = self.threat.start(task.images, task.randomness)
-        move = task.confine(ball if self.first == "uniform" else torch.zeros_like(ball))
+        eps, best, inside = room.eps.view(-1, 1, 1, 1), self.keep == "best", self.form == "inside"
+        low, high = (0.0, 1.0) if inside else (-math.inf, math.inf)
+        delta = torch.zeros_like(task.images) if task.warm is None else room.project(task.confine(task.warm))
+        point, move = task.images + delta, torch.zeros_like(delta)
+        if self.first == "uniform":
+            move = task.confine(self.threat.start(task.images, task.randomness))
         for t in range(self.steps):
-            here, prediction, finite, weights = observe(self.objective, room, delta, t, weights, ledger)
-            incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=True)
-            there, _, _, _ = observe(self.objective, room, delta + move, t, weights, ledger)
-            difference = there.gradient - here.gradient
-            length = difference.flatten(1).abs().amax(1).clamp_min(torch.finfo(difference.dtype).tiny)
-            move = difference * (self.gamma / length).view(-1, 1, 1, 1)
-            delta = room.project(delta + move)
+            here = see(room, point.clamp(low, high), t, ledger)
+            incumbent = replace(incumbent, valid=incumbent.valid & here.finite)
+            if inside or t == 0:  # the point is x + δ
+                incumbent = incumbent.offer(delta, here.prediction, here.finite, task.goal, best=best)
+            elif best:
+                incumbent = judge_between(incumbent, task, room.project(delta), ledger)
+            weights, state = self.objective.weighting.weigh(here.view, state)
+            gradient, _ = ascend(self.objective, room, here, weights, ledger)
+            there = see(room, (point + move).clamp(low, high), t, ledger)
+            move = self._scaled(ascend(self.objective, room, there, weights, ledger)[0] - gradient)
+            delta = (delta + move).clamp(-eps, eps)
+            if inside:
+                delta = room.project(delta)
+            point = task.images + delta if inside else point + move
             task.done(1)
-        return judge(incumbent, task, delta, ledger, best=True).result(task, ledger)
+        return judge(incumbent, task, room.project(delta), ledger, best=best).result(task, ledger)
+
+    def _scaled(self, difference: Tensor) -> Tensor:
+        """The difference of two gradients at length γ; zero stays zero."""
+        length = difference.flatten(1).abs().amax(1).clamp_min(torch.finfo(difference.dtype).tiny)
+        return difference * (self.gamma / length).view(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -99,19 +126,28 @@ def dag(threat: Threat, settings: Settings) -> Method:
     Args:
         settings: Shared settings; ``alpha`` is γ.
     """
-    steps = settings.steps or PAPER_STEPS[threat.norm.name]
+    steps = PAPER_STEPS[threat.norm.name] if settings.steps is None else settings.steps
     step = Dense(settings.size(threat.norm.name, 4.0 * steps if threat.norm.name == "linf" else 2.5))
     return settings.iterate(Objective(Margin(), StillCorrect()), threat, step)
 
 
-@white_box("dag_alg3", norms=("linf",), fixed=("start", "keep", "sparse"))
-def dag_alg3(threat: Threat, settings: Settings, *, first: Literal["uniform", "zero"] = "uniform") -> Method:
-    """DAG as the paper's Algorithm 3: differences of two gradients (l∞ only; two passes a step).
+@white_box("dag_alg3", norms=("linf",), fixed=("start", "sparse"))
+def dag_alg3(
+    threat: Threat,
+    settings: Settings,
+    *,
+    first: Literal["uniform", "zero"] = "uniform",
+    form: Literal["paper", "inside"] = "paper",
+) -> Method:
+    """DAG as the paper's Algorithm 3: differences of two gradients along unclipped steps (l∞ only; two passes a step).
 
     Args:
         threat: An l∞ ball.
         settings: Shared settings; ``alpha`` is γ, 0.5 by default.
         first: Start of the inner perturbation; ``zero``, the letter of the algorithm, never moves.
+        form: ``paper``, the letter: x + the sum of the steps, wherever it leads; ``inside`` steps from x + δ, inside
+            ball and box.
     """
-    steps = settings.steps or PAPER_STEPS["linf"]
-    return DagAlgorithm3(Objective(), threat, steps, settings.alpha or 0.5, first)
+    steps = PAPER_STEPS["linf"] if settings.steps is None else settings.steps
+    gamma = 0.5 if settings.alpha is None else settings.alpha
+    return DagAlgorithm3(Objective(), threat, steps, gamma, first, form, settings.keep)

@@ -177,6 +177,56 @@ class Iterative:
         return self.threat.project(task.confine(drawn), task.images)
 
 
+@dataclass(frozen=True)
+class Sight:
+    """One forward pass with its graph, from which gradients are taken.
+
+    Attributes:
+        images: (N, 3, H, W) what the model saw.
+        logits: (N, C, H, W).
+        prediction: (N, H, W).
+        finite: (N,) whether all logits of an image are finite.
+        view: What weights and losses may look at.
+    """
+
+    images: Tensor
+    logits: Tensor
+    prediction: Tensor
+    finite: Tensor
+    view: LogitView
+
+
+def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
+    """One forward pass over images (N, 3, H, W) as they are, entered in the ledger.
+
+    Args:
+        room: The batch, and the number of steps T.
+        images: What the model is shown; not a view of another tensor that is needed without a gradient.
+        step: The step's index t.
+        ledger: Where the pass is entered.
+    """
+    task = room.task
+    logits = task.model.logits(images.requires_grad_())
+    _check_output(task, logits)
+    ledger.enter("attack", forward=1)
+    fixed = logits.detach()
+    top, prediction = predict(fixed)
+    view = LogitView(
+        fixed, prediction, task.goal, images.detach(), step, room.steps, task.model, task.randomness, ledger
+    )
+    return Sight(images, logits, prediction, _finite(top), view)
+
+
+def ascend(objective: Objective, room: Room, sight: Sight, weights: Tensor, ledger: Ledger) -> tuple[Tensor, Tensor]:
+    """One backward pass: the gradient of weights · loss, (N, 3, H, W), where pixels may change; and that product."""
+    task = room.task
+    loss = objective.loss(sight.logits, task.goal.reference, sight.view.progress)
+    # The tail of the objective is linear: its derivative is written down, which spares half of its passes.
+    (gradient,) = torch.autograd.grad(loss, sight.images, task.goal.pull(weights))
+    ledger.enter("attack", backward=1)
+    return task.confine(gradient), loss.detach() * weights
+
+
 def observe(
     objective: Objective, room: Room, delta: Tensor, step: int, state: Any, ledger: Ledger
 ) -> tuple[Observation, Tensor, Tensor, Any]:
@@ -193,37 +243,39 @@ def observe(
     Returns:
         The observation, the prediction (N, H, W), which images had finite logits (N,), and the weighting's state.
     """
-    task = room.task
-    images = (task.images + delta).clamp_(0, 1).requires_grad_()
-    logits = task.model.logits(images)
-    _check_output(task, logits)
-    ledger.enter("attack", forward=1, backward=1)
-    fixed = logits.detach()
-    top, prediction = predict(fixed)
-    view = LogitView(
-        fixed, prediction, task.goal, images.detach(), step, room.steps, task.model, task.randomness, ledger
-    )
-    weights, state = objective.weighting.weigh(view, state)
-    loss = objective.loss(logits, task.goal.reference, view.progress)
-    # The tail of the objective is linear: its derivative is written down, which spares half of its passes.
-    (gradient,) = torch.autograd.grad(loss, images, task.goal.pull(weights))
-    tracked = loss.detach() * weights
+    goal = room.task.goal
+    sight = see(room, (room.task.images + delta).clamp_(0, 1), step, ledger)
+    weights, state = objective.weighting.weigh(sight.view, state)
+    gradient, tracked = ascend(objective, room, sight, weights, ledger)
     if objective.track is not None and objective.tracks_another:
         with torch.no_grad():
-            tracked = objective.track(fixed, task.goal.reference)
-    seen = Observation(delta, task.confine(gradient), task.goal.mean(tracked) * task.goal.sign, step)
-    return seen, prediction, _finite(top), state
+            tracked = objective.track(sight.view.logits, goal.reference)
+    seen = Observation(delta, gradient, goal.mean(tracked) * goal.sign, step)
+    return seen, sight.prediction, sight.finite, state
 
 
 @torch.no_grad()
 def judge(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
-    """Offer an iterate that needs no gradient, at the price of one forward pass."""
+    """Offer the last iterate, which needs no gradient, at the price of one forward pass; see `judge_between` too."""
     logits = task.model.logits((task.images + delta).clamp_(0, 1))
     if are_probabilities(logits):  # asked once a run, as the answer must be waited for
         raise InputError(
             "the model gives probabilities (in [0, 1], sum one over the classes) where logits are expected: "
             'wrap(…, outputs="probabilities") takes their logarithm, or remove the softmax'
         )
+    return _judged(incumbent, task, delta, logits, ledger, best)
+
+
+@torch.no_grad()
+def judge_between(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger) -> Incumbent:
+    """Offer an iterate where the attack took no gradient, at the price of one forward pass; nothing is waited for."""
+    logits = task.model.logits((task.images + delta).clamp_(0, 1))
+    return _judged(incumbent, task, delta, logits, ledger, best=True)
+
+
+def _judged(
+    incumbent: Incumbent, task: Task[Model], delta: Tensor, logits: Tensor, ledger: Ledger, best: bool
+) -> Incumbent:
     top, prediction = predict(logits)
     ledger.enter("judging", forward=1)
     return incumbent.offer(delta, prediction, _finite(top), task.goal, best=best)

@@ -124,7 +124,7 @@ def make_attack(
         >>> make_attack("cr_pgd", norm="linf", eps=4 / 255, steps=10).total_steps
         10
         >>> make_attack("cr_pbgd", queries=500).method.rounds  # 2 queries a round, 8 more every 16 rounds
-        199
+        197
     """
     base, family, _ = _parse(name)
     threat = make_threat(norm, family.eps.get(norm) if eps is None else eps, projection)

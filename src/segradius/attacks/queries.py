@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, cast
@@ -31,6 +32,20 @@ _IMAGES_PER_CALL = 16
 
 
 @dataclass(frozen=True)
+class Rounds:
+    """A budget in rounds T, as the paper states it: the queries that T rounds and a last verdict take.
+
+    Attributes:
+        count: T, at least 1.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        at_least(1, rounds=self.count)
+
+
+@dataclass(frozen=True)
 class Queried:
     """A black-box attack: rounds of one strategy on one objective inside one threat, within a budget of queries.
 
@@ -42,7 +57,7 @@ class Queried:
         objective: What is maximised; its loss must be a function of scores.
         threat: Where.
         strategy: How.
-        queries: The budget of each image.
+        queries: The budget of each image, as a number of queries or of `Rounds`.
         memory: What remains, per round, of the running mean of the scores that weights look at; 0 shows them the
             answers of the present round alone.
         keep: ``"best"`` returns the judged iterate, or the queried point inside the threat, that fooled most pixels;
@@ -54,7 +69,7 @@ class Queried:
     objective: Objective
     threat: Threat
     strategy: Strategy
-    queries: int
+    queries: int | Rounds
     memory: float = 0.7
     keep: Literal["best", "last"] = "best"
     judge_every: int = 0
@@ -66,7 +81,7 @@ class Queried:
         at_least(0, judge_every=self.judge_every)
         self.objective.check_scores()
         least = self.strategy.per_round + self.radius_queries(0) + 1
-        if self.queries < least:
+        if self.budget < least:
             raise InputError(f"queries is {self.queries}; one round and a verdict take {least}")
 
     @property
@@ -77,13 +92,25 @@ class Queried:
     @property
     def total_steps(self) -> int:
         """The budget of queries."""
-        return self.queries
+        return self.budget
+
+    @property
+    def budget(self) -> int:
+        """Queries of each image, everything included."""
+        return self._price(self.queries.count) if isinstance(self.queries, Rounds) else self.queries
 
     @property
     def rounds(self) -> int:
         """T: rounds that fit into the budget, when no iterate is judged but the last."""
-        often = sum(f.samples / f.interval for f in self._radii)
-        return int((self.queries - 1) / (self.strategy.per_round + often))
+        if isinstance(self.queries, Rounds):
+            return self.queries.count
+        most = (self.queries - 1) // self.strategy.per_round
+        return bisect.bisect_right(range(most + 1), self.queries, key=self._price) - 1
+
+    def _price(self, rounds: int) -> int:
+        """Queries of so many rounds and a verdict."""
+        refreshes = sum(f.samples * -(-rounds // f.interval) for f in self._radii)
+        return rounds * self.strategy.per_round + refreshes + 1
 
     def radius_queries(self, turn: int) -> int:
         """Noisy queries that the weights make in a round."""
@@ -96,11 +123,11 @@ class Queried:
         if task.journal and (kept := task.journal.load()):
             now = now.restored(kept)
         task.done(now.spent)
-        while now.rows.any() and self._after_another(now) <= self.queries:
+        while now.rows.any() and self._after_another(now) <= self.budget:
             now = run.kept(run.round(now))
         if now.rows.any() and not now.is_judged:
             now = run.kept(run.verdict(now))
-        task.done(self.queries - now.spent)  # an attack may finish early
+        task.done(self.budget - now.spent)  # an attack may finish early
         return now.result(task, last=self.keep == "last")
 
     @property
@@ -138,7 +165,7 @@ class _Run:
 
     def round(self, now: Snapshot) -> Snapshot:
         """Ask, weigh, tell; then judge the iterate if it is time to."""
-        attack, turn, asked_about = self.attack, Turn(now.round, now.spent / self.attack.queries), now.active
+        attack, turn, asked_about = self.attack, Turn(now.round, now.spent / self.attack.budget), now.active
         question = attack.strategy.ask(now.state, self.room, turn)
         answers = self._ask(question.points, now, judge="rise" if attack.strategy.feasible else "no")
         feedback = answers.feedback
@@ -157,7 +184,7 @@ class _Run:
         asked_about = now.active
         answers = self._ask(now.state["delta"].unsqueeze(0), now, judge="yes")
         now = self._settled(self._paid(now, "judging", 1), answers)
-        losses = self._losses(answers.feedback, now.spent / self.attack.queries)
+        losses = self._losses(answers.feedback, now.spent / self.attack.budget)
         now = replace(now, last=answers.verdict)
         return now.noted(asked_about, losses.sum((0, 2, 3)), self._right(answers.feedback), judged=True)
 
@@ -170,7 +197,7 @@ class _Run:
     def _is_time(self, now: Snapshot) -> bool:
         """Whether the iterate is to be judged now: a mark would be passed by another round, or the interval is over."""
         attack, coming = self.attack, self.attack._after_another(now)
-        if coming > attack.queries:
+        if coming > attack.budget:
             return False  # the last verdict follows anyway
         if any(now.spent + 1 <= mark < coming for mark in attack.marks):
             return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segradius.attacks.loop import Iterative, Step, StepSize
-from segradius.attacks.queries import Queried
+from segradius.attacks.queries import Queried, Rounds
 from segradius.attacks.strategy import Strategy
 from segradius.objectives.objective import Objective, objective
 from segradius.threats.threat import Threat
@@ -51,9 +51,11 @@ class Settings:
 #: The paper's budgets ε for black-box attacks by norm (Section 5.1).
 PAPER_EPS: Mapping[str, float] = {"l1": 10000.0, "l2": 10.0, "linf": 0.05}
 
-#: The paper's learning rate α, and T = 15,000 rounds of two queries (Section 5.1) with a last one that judges.
+#: The paper's learning rate α and its T = 15,000 rounds (Section 5.1), whatever a round costs. Other attacks have by
+#: default what those cost `pbgd`, two queries each and one that judges.
 PBGD_ALPHA = 5e-4
-PAPER_QUERIES = 30_001
+PAPER_ROUNDS = Rounds(15_000)
+PAPER_QUERIES = 2 * PAPER_ROUNDS.count + 1
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class QuerySettings:
     """What every black-box recipe understands.
 
     Args:
-        queries: Budget of each image, everything included; None is the recipe's own, the paper's 30,000 for pbgd.
+        queries: Budget of each image, everything included; None is the recipe's own: for pbgd what the paper's T =
+            15,000 rounds take, 30,001 and 37,505 with ``cr_``.
         keep: ``best`` iterate, or queried point inside the ball, by fooled pixels, or the ``last`` iterate.
         judge_every: Rounds between verdicts on the iterate, one query each; 0 judges the last one only.
         memory: What remains per round of the running mean of the scores behind still-correct and radius weights.
@@ -74,7 +77,7 @@ class QuerySettings:
     memory: float = 0.7
     marks: tuple[int, ...] = ()
 
-    def queried(self, threat: Threat, strategy: Strategy, loss: str, weighting: str, queries: int) -> Queried:
+    def queried(self, threat: Threat, strategy: Strategy, loss: str, weighting: str, queries: int | Rounds) -> Queried:
         """A black-box attack with these settings; ``queries`` is the recipe's own default."""
         count = queries if self.queries is None else self.queries
         marks = tuple(self.marks)
