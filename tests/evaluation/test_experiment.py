@@ -87,6 +87,15 @@ def test_more_attacks_and_more_images_extend_but_fewer_do_not():
     assert replace(more, attacks=(FGSM,)).extends(ONE.as_dict()) == "the earlier run also has pgd (l2, ε = 1.5)"
 
 
+def test_an_option_that_an_earlier_version_had_not_is_named():
+    """Folders of before do not go on with an attack that has other numbers now, or may have."""
+    (now,) = make_plans(["pbgd"], [("l2", 10.0)])
+    before = replace(now, options={name: value for name, value in now.options.items() if name != "form"})
+    earlier = replace(ONE, attacks=(before,)).as_dict()
+    expected = 'of pbgd (l2, ε = 10), form is "dense", and null in the earlier run'
+    assert replace(ONE, attacks=(now,)).extends(earlier) == expected
+
+
 def test_what_has_no_lasting_description_is_refused():
     with pytest.raises(InputError, match="cannot be part of an experiment"):
         plain({"a": object()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import PurePath
@@ -228,7 +228,7 @@ class Experiment:
             return differing
         kept = [_unlabelled(attack) for attack in attacks]
         dropped = [attack for attack in before if _unlabelled(attack) not in kept]
-        return f"the earlier run also has {_title(dropped[0])}" if dropped else None
+        return _missing(dropped[0], attacks) if dropped else None
 
 
 def described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
@@ -240,6 +240,15 @@ def described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
 
 def _unlabelled(attack: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attack.items() if name != "label"}
+
+
+def _missing(earlier: Mapping[str, Any], attacks: Sequence[Mapping[str, Any]]) -> str:
+    """That an attack of the earlier run is none of these, or how the one of its title differs."""
+    title = _title(earlier)
+    for attack in attacks:
+        if _title(attack) == title and (differing := conflict(attack["options"], earlier["options"])):
+            return f"of {title}, {differing}"
+    return f"the earlier run also has {title}"
 
 
 def _title(attack: Mapping[str, Any]) -> str:
