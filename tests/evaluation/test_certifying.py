@@ -30,7 +30,7 @@ from segradius.evaluation import (
     least_copies,
 )
 from segradius.evaluation.certify_options import fit_region, promise
-from segradius.evaluation.record import Kind, edges, file_name, pack, score_answer, score_certificate, unpack
+from segradius.evaluation.record import Kind, edges, pack, score_answer, score_certificate, unpack
 from segradius.models import wrap
 
 CLASSES = Classes(("dark", "bright"), ((0, 0, 0), (255, 255, 255)))
@@ -169,16 +169,6 @@ def test_a_record_comes_back_as_it_was_put():
         )
     assert pack(record) == pack(record)
     assert again.passes["crosscheck"] == [7, 2]
-
-
-@given(st.lists(st.text(max_size=30), min_size=2, max_size=2, unique=True))
-def test_ids_become_names_of_files_in_one_folder_each_its_own(ids: list[str]):
-    try:
-        names = [file_name(image) for image in ids]
-    except UnicodeEncodeError:  # lone surrogates are no file names
-        return
-    assert names[0] != names[1]
-    assert not any("/" in name or "\0" in name for name in names)
 
 
 # What can be certified at all, and what is promised.

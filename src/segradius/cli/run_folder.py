@@ -17,6 +17,7 @@ import torch
 from segradius.cli.options import RunOptions
 from segradius.core.contracts import Seen
 from segradius.core.errors import BudgetError, InputError, TargetError
+from segradius.core.locking import owned
 from segradius.core.screen import console, progress, say, warn
 from segradius.core.storage import write_atomically
 from segradius.evaluation.job import Job, Study
@@ -35,6 +36,8 @@ TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "table.md
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
 ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png")
 CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
+#: Sub-folders that a run writes in.
+WRITTEN = (CHECKPOINTS, f"{CHECKPOINTS}/spool/*", "certificates", "maps")
 
 
 def carry_out(
@@ -52,24 +55,33 @@ def carry_out(
         doubt: Asked before anything is run.
 
     Raises:
-        InputError: Another experiment is in the folder, or no image could be used.
+        InputError: Another experiment or another process is in the folder, or no image could be used.
         KeyboardInterrupt: With a message on how to go on.
     """
     at.folder.mkdir(parents=True, exist_ok=True)
-    jobs = run.experiment.jobs
-    with _opened(run.experiment, at) as store:
-        keys, places = [job.key for job in jobs], at.folder / CHECKPOINTS
-        model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
-        size = _batch_size(run.batch_size, store, waiting=checkpoints.waiting())
-        run = replace(run, model=model, checkpoints=checkpoints, batch_size=size)
-        counted = [job for job in jobs if job.task.unit]
-        reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
-        doubt(run, store)
-        _execute(run, store, at.folder)
-        found = report(run, store, _runtime(model, at.batch_size or size))
-        for name, content in found.files:
-            _write(at.folder / name, content)
-        checkpoints.tidy()
+    with owned(at.folder, WRITTEN, warn), _opened(run.experiment, at) as store:
+        return _carried_out(run, at, report, doubt, store)
+
+
+def _carried_out(
+    run: Run[S],
+    at: RunOptions,
+    report: Callable[[Run[S], Store, Mapping[str, Any]], Report],
+    doubt: Callable[[Run[S], Store], None],
+    store: Store,
+) -> Report:
+    jobs, keys, places = run.experiment.jobs, [job.key for job in run.experiment.jobs], at.folder / CHECKPOINTS
+    model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
+    size = _batch_size(run.batch_size, store, waiting=checkpoints.waiting())
+    run = replace(run, model=model, checkpoints=checkpoints, batch_size=size)
+    counted = [job for job in jobs if job.task.unit]
+    reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
+    doubt(run, store)
+    _execute(run, store, at.folder)
+    found = report(run, store, _runtime(model, at.batch_size or size))
+    for name, content in found.files:
+        _write(at.folder / name, content)
+    checkpoints.tidy()
     total = len(counted) * len(run.data)
     _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)
     return found

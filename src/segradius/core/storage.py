@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import math
@@ -14,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from segradius.core.escapes import cell
+from segradius.core.names import safe_name
+
+#: How names of temporary files begin.
+PREFIX = ".segradius-"
 
 
 @contextmanager
@@ -33,7 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> [file.name for file in folder.iterdir()], (folder / "a.txt").read_text()
         (['a.txt'], 'whole')
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    suffix = path.suffix if len(os.fsencode(path.suffix)) < 20 else ""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PREFIX}{safe_name(path.name)}-", suffix=suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -51,6 +57,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Put ``content`` into ``path`` so that a reader sees the old file or the new one, never a part."""
     with replacing(path) as new:
         new.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def leftovers(folder: Path, below: Iterable[str] = ()) -> list[Path]:
+    """Temporary files that killed processes left in a folder and in those of its sub-folders that are named by a glob.
+
+    While one process writes there they are also those that it is writing.
+    """
+    return [file for part in ("", *below) for file in folder.glob(f"{part}/{PREFIX}*".lstrip("/"))]
+
+
+def leftovers_of(path: Path) -> tuple[Path, list[Path]]:
+    """Of a single file: where its lock is, and the temporary files that killed processes left."""
+    name = safe_name(path.name)
+    return path.parent / f".segradius.{name}.lock", list(path.parent.glob(f"{PREFIX}{glob.escape(name)}-*"))
 
 
 def as_csv(header: Iterable[str], rows: Iterable[Sequence[object]]) -> str:

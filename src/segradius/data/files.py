@@ -190,6 +190,7 @@ class PairedFiles:
         classes: Names and colours.
         key: What the masks' values mean.
         pairs: The files, in order.
+        told_by: The file that says what masks mean, where there is one.
 
     Raises:
         BadSampleError: On access: a file is absent, truncated or of another kind, a mask value has no meaning, or image
@@ -200,6 +201,17 @@ class PairedFiles:
     classes: Classes
     key: MaskKey
     pairs: tuple[Pair, ...]
+    told_by: Path | None = None
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What values and colours of masks mean, as JSON holds it."""
+        colours = [[*colour, label] for colour, label in self.key.colours]
+        return {"values": [list(pair) for pair in self.key.values], "colours": colours}
+
+    def parts(self, index: int) -> dict[str, Path]:
+        """The files of a sample."""
+        return {"image": self.pairs[index].image, "mask": self.pairs[index].mask}
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def folder(path: str, split: str | None = None) -> PairedFiles:
         for kind, given in (("images", spec.images), ("masks", spec.masks))
     )
     classes, key = meaning(spec)
-    return PairedFiles(name, classes, key, paired(f"folder {name}", images, masks))
+    return PairedFiles(name, classes, key, paired(f"folder {name}", images, masks), file)
 
 
 def read_spec(file: Path) -> FolderSpec:

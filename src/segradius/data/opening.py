@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from segradius.core.digests import Parts
 from segradius.core.errors import InputError, at_least
 from segradius.core.registry import Registry
+from segradius.data.marks import meaning_of, parts_of
 from segradius.data.sample import DATA, Sample, SegmentationData
 
 Preparation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -118,6 +122,20 @@ class Prepared:
     def __getitem__(self, index: int) -> Sample:
         sample = self.source[range(len(self))[index] * self.stride]
         return Sample(sample.id, *self.preparation(sample.image, sample.label))
+
+    @property
+    def meaning(self) -> Mapping[str, Any]:
+        """As of the data set."""
+        return meaning_of(self.source)
+
+    @property
+    def told_by(self) -> Path | None:
+        """Likewise."""
+        return getattr(self.source, "told_by", None)
+
+    def parts(self, index: int) -> Parts:
+        """What the sample is prepared from."""
+        return parts_of(self.source, range(len(self))[index] * self.stride)
 
 
 def open_data(

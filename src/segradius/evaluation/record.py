@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -245,16 +244,6 @@ def take_over(folder: Path, store: Store, keys: Sequence[str]) -> None:
                 passes_of = {purpose: alone.get(purpose, spent)}
                 result = ImageResult(image, clean.pixels, passes=passes_of, valid=record.finite)
                 store.add(key, [result], Kept(records=each))
-
-
-def file_name(image: str) -> str:
-    """An id as the name of a file.
-
-    Example:
-        >>> file_name("frankfurt/frankfurt_000000_000294")
-        'frankfurt%2Ffrankfurt_000000_000294'
-    """
-    return quote(image, safe=" ")
 
 
 def _pairs(passes: Mapping[str, Mapping[str, int]]) -> dict[str, Sequence[int]]:

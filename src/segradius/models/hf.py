@@ -15,6 +15,12 @@ HUB_KEYS = ("local_files_only", "revision", "cache_dir", "token", "subfolder")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
+def _configurations(name: str, arguments: Mapping[str, Any]) -> dict[str, Path]:
+    """What is beside the weights in a folder; of a hub's network nothing, as its revision names its content."""
+    folder = Path(name) / str(arguments.get("subfolder") or "")
+    return {file: folder / file for file in ("config.json", *PROCESSOR_FILES) if (folder / file).is_file()}
+
+
 def _is_kind(name: str) -> bool:
     return not Path(name).is_dir() and "/" not in name
 
@@ -24,6 +30,7 @@ def _is_kind(name: str) -> bool:
     example="hf:FOLDER or hf:segformer,num_labels=19",
     extra="hf",
     random=lambda name, arguments: _is_kind(name),
+    files=lambda name, arguments: _configurations(name, arguments),
 )
 def hf(name: str, arguments: Mapping[str, Any]) -> Origin:
     """A semantic or universal segmentation network of transformers, in float32.

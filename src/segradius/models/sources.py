@@ -47,7 +47,8 @@ SOURCES: Registry[Source] = Registry("model source", "segradius.models")
 """Libraries of networks by name, each a function of the network's name and arguments.
 
 Facts: ``example``, of a model text; ``extra``, what to install for it, if any; ``random``, a function of name and
-arguments that says whether the network comes with random weights.
+arguments that says whether the network comes with random weights; ``files``, one that gives the files, by name, which
+decide what it computes beside its parameters, if there are any.
 """
 
 

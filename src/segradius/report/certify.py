@@ -20,6 +20,7 @@ from torch import Tensor
 from segradius.certification.certificate import ABSTAIN
 from segradius.certification.certifiers import Hierarchy
 from segradius.core import escapes
+from segradius.core.names import safe_names
 from segradius.data.sample import Classes, Sample
 from segradius.evaluation.certify import Certification
 from segradius.evaluation.certify_summary import (
@@ -31,7 +32,7 @@ from segradius.evaluation.certify_summary import (
     summarise_certified,
 )
 from segradius.evaluation.crosscheck import check_rows
-from segradius.evaluation.record import Record, file_name, unpack
+from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
@@ -80,12 +81,13 @@ def report_certificates(run: Run[Certification], store: Store, facts: Mapping[st
         raise nothing_usable(set_aside, "answers to noisy copies are NaN or infinite")
     summary = summarise_certified(experiment, found, run.names, set_aside)
     heading, shown = certified_heading(experiment, run.model.name, run.data.name), certified_tables(summary)
-    files = chain(_certificate_files(packed), _files(run, found, summary, facts, figures))
+    files = chain(_certificate_files(packed, run.data.ids), _files(run, found, summary, facts, figures))
     return Report(summary, shown[:-1], certified_notes(summary), files, "images", heading)  # that by class is long
 
 
-def _certificate_files(packed: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    return ((f"certificates/{file_name(image)}.npz", content) for image, content in packed.items())
+def _certificate_files(packed: Mapping[str, bytes], ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    names = safe_names(ids)
+    return ((f"certificates/{names[image]}.npz", content) for image, content in packed.items())
 
 
 def _files(
@@ -100,10 +102,11 @@ def _files(
     yield "radius.png", draw_radii(summary, title)
     if shown := _shown(run, [record for record in found if record.finite][:figures]):
         yield "figure.png", draw_certified(shown, classes, title, groups)
+    names = safe_names(run.data.ids)
     palette = full_palette(classes, [torch.tensor([run.model.num_classes - 1])])
     for record in found:
         kind = record.finest
-        yield f"maps/{file_name(record.image)}.png", map_png(kind.classes, palette, kind.level, groups)
+        yield f"maps/{names[record.image]}.png", map_png(kind.classes, palette, kind.level, groups)
     yield "results.json", certified_json(run.experiment, summary, facts)
 
 

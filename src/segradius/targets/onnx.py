@@ -14,6 +14,7 @@ from segradius.core.errors import InputError, TargetError, at_least, missing_ext
 from segradius.models import Normalisation
 from segradius.models.checkpoints import sha256_of
 from segradius.targets.exchange import BATCH, Exchange, Served, TensorSpec, find_signature
+from segradius.targets.onnx_files import files_beside
 from segradius.targets.target import TARGETS
 
 TYPES = {
@@ -53,7 +54,9 @@ class OnnxTarget(Served):
         return self._decoded(torch.from_numpy(np.asarray(raw)), images)
 
 
-@TARGETS.register("onnx", example="onnx:model.onnx,threads=2", extra="onnx", asking=("batch", "threads"))
+@TARGETS.register(
+    "onnx", example="onnx:model.onnx,threads=2", extra="onnx", asking=("batch", "threads"), files=files_beside
+)
 def open_onnx(
     address: str,
     device: torch.device,

@@ -13,6 +13,7 @@ import torch
 from segradius import models
 from segradius.core.errors import InputError
 from segradius.core.text import Spec, parse_spec, refuse_unknown
+from segradius.models import code
 from segradius.models.loading import is_card, load_model, torch_device
 from segradius.models.preprocessing import NormalisationLike, as_normalisation
 from segradius.targets.harsh import Harsh, parse_answers, parse_inputs
@@ -85,6 +86,23 @@ def open_target(
         )
         target = target if precision is None else Local(target, precision)
     return Metered(Harsh(target, *changes) if any(changes) else target, budget)
+
+
+def files_of(spec: str) -> code.Files:
+    """The files that decide what a target answers, beside what its `fingerprint` tells of.
+
+    Args:
+        spec: As `open_target` takes it.
+
+    Example:
+        >>> files_of("demo")
+        {}
+    """
+    parsed = None if is_card(spec) else parse_spec(spec)
+    if parsed is None or not _is_served(parsed):
+        return code.files_of(spec)
+    listed = TARGETS.facts(parsed.source).get("files")
+    return code.digested({} if listed is None else listed(Path(parsed.name)))
 
 
 def traffic_of(target: Target) -> Traffic | None:

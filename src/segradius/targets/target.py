@@ -42,7 +42,8 @@ def layers(target: Target) -> Iterator[Target]:
 
 #: Served models by the word before the colon: a function of the address, the device and keyword options. Facts:
 #: ``example`` of what a user writes, the ``extra`` that brings its library, and the options that say how it is asked,
-#: not what it answers (``asking``).
+#: not what it answers (``asking``); a function of the address that gives the ``files`` which decide what it answers, by
+#: name, beside those of which it has an ``identity``.
 TARGETS: Registry[Callable[..., Target]] = Registry("target", "segradius.targets")
 
 

@@ -17,8 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from segradius.core.errors import InputError
+from segradius.core.locking import owned
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
+from segradius.core.screen import warn
 from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
@@ -149,10 +151,15 @@ def fit(job: Job) -> Evaluation:
         The last evaluation.
 
     Raises:
-        InputError: If the folder holds another run, or model and data do not fit.
+        InputError: If the folder holds another run or is another process's, or model and data do not fit.
         MissingExtraError: If the extra ``train`` is not installed.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
+    with owned(job.folder, warn=warn):
+        return _fitted(job)
+
+
+def _fitted(job: Job) -> Evaluation:
     fabric = job.engine.fabric(PRECISIONS[job.recipe.precision], unused=not job.recipe.loss.aux_weight)
     identity = job.identity
     found: Evaluation = launched(fabric, _run, job)

@@ -81,6 +81,10 @@ class InMemory:
     def __getitem__(self, index: int) -> Sample:
         return self.samples[index]
 
+    def parts(self, index: int) -> dict[str, Tensor]:
+        """The tensors of a sample."""
+        return {"image": self.samples[index].image, "label": self.samples[index].label}
+
 
 def order(images: int, seed: int, epoch: int) -> list[int]:
     """A permutation of the images for one epoch.
