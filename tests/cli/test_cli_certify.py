@@ -246,7 +246,7 @@ def test_a_hierarchy_certifies_groups(place):
         ("- first: [x, y]\n- other: [y, z]\n", "splits a group"),
         ("[x, y]\n", "expected a mapping from each group to a list of its classes"),
         ("first: x\n", "expected a mapping from each group to a list of its classes"),
-        ("{", "groups.yaml cannot be read"),
+        ("{", "groups.yaml is no valid YAML"),
     ],
 )
 def test_a_bad_hierarchy_is_named(place, capsys, text, told):

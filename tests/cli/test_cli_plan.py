@@ -98,7 +98,7 @@ def test_budgets_of_the_command_line_go_before_those_of_the_plan(plan: str, give
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("[", "cannot be read"),
+        ("[", "no valid YAML"),
         ("{}", "expected attacks: {LABEL: {attack: NAME, OPTION: VALUE}}"),
         ("{epss: 1, attacks: {a: {attack: pgd}}}", "'epss'; did you mean 'eps'"),
         ("attacks: {a: pgd}", "a is 'pgd'; expected {attack: NAME, OPTION: VALUE}"),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import yaml
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, budgets
 from segradius.core import text
 from segradius.core.errors import InputError
+from segradius.core.safe_yaml import read_yaml
 
 if TYPE_CHECKING:
     from segradius.evaluation import AttackPlan
@@ -115,10 +113,7 @@ def read_plan(path: str, labels: Sequence[str] = ()) -> tuple[dict[str, dict[str
     Raises:
         InputError: It cannot be read, has an unknown key, an attack without a name or no attack of such a label.
     """
-    try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"the plan {path} cannot be read: {error}") from error
+    given = read_yaml(path, "the plan")
     attacks = given.get("attacks") if isinstance(given, dict) else None
     if not isinstance(attacks, dict) or not attacks:
         raise InputError(f"{path}: expected attacks: {{LABEL: {{attack: NAME, OPTION: VALUE}}}}, and norm and eps")

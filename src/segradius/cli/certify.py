@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import yaml
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions
 from segradius.core import text
 from segradius.core.errors import InputError
+from segradius.core.safe_yaml import read_yaml
 from segradius.core.screen import warn
 
 if TYPE_CHECKING:
@@ -204,10 +202,7 @@ def read_hierarchy(given: str | Sequence[Any] | Mapping[str, Any] | None) -> tup
     where = "hierarchy"
     if isinstance(given, str):
         where = given
-        try:
-            given = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"the hierarchy {where} cannot be read: {error}") from error
+        given = read_yaml(where, "the hierarchy")
     levels: list[Any] = given if isinstance(given, list) else [given]
     for level in levels:
         if not isinstance(level, Mapping) or not all(isinstance(names, list) and names for names in level.values()):

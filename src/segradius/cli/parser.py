@@ -14,7 +14,8 @@ from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_loader
+from yaml import YAMLError
 
 from segradius import __version__
 from segradius.cli.attack import attack
@@ -25,10 +26,13 @@ from segradius.cli.evaluate import evaluate
 from segradius.cli.list import list_names
 from segradius.cli.models import export, models
 from segradius.cli.train import train
-from segradius.core.errors import SegradiusError
+from segradius.core.errors import InputError, SegradiusError
 from segradius.core.escapes import visible
+from segradius.core.safe_yaml import from_yaml
 
 T = TypeVar("T")
+
+_LOADED: Callable[[str], Any] = get_loader("yaml")
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "attack": attack,
@@ -80,6 +84,7 @@ REPEATABLE = ("--attack", "--norm", "--eps", "--options")
 
 def build_parser() -> ArgumentParser:
     """The parser of the whole command line."""
+    set_loader("yaml", _bounded, (YAMLError, InputError))
     return make_parser(COMMANDS, EXAMPLES, configurable=("attack", "certify", "evaluate", "train"))
 
 
@@ -108,6 +113,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"segradius: {visible(str(stop)) or 'stopped'}", file=sys.stderr)
         return 130
+
+
+def _bounded(text: str) -> Any:
+    """What jsonargparse makes of YAML, in a --config file or a value, unless `from_yaml` refuses it."""
+    from_yaml(text, "the YAML")
+    return _LOADED(text)
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):

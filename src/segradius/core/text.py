@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import yaml
-
 from segradius.core.errors import InputError, unknown_name
+from segradius.core.safe_yaml import from_yaml
 
 T = TypeVar("T")
 
@@ -144,7 +143,7 @@ def value_of(text: str) -> Any:
         >>> value_of("1/4"), value_of("1e-3"), value_of("true"), value_of("js"), value_of("null")
         (0.25, 0.001, True, 'js', None)
     """
-    parsed = yaml.safe_load(text)
+    parsed = from_yaml(text, repr(text[:60]))
     if not isinstance(parsed, str):
         return parsed
     numerator, slash, denominator = text.partition("/")
@@ -292,6 +291,6 @@ def _arguments(parts: Iterable[str], where: str) -> dict[str, Any]:
             raise InputError(f"{where} gives {key.strip()!r} twice")
         try:
             found[key.strip()] = value_of(value)
-        except yaml.YAMLError as error:
+        except InputError as error:
             raise InputError(f"{where}: the value of {key.strip()!r} is not YAML: {value!r}") from error
     return found

@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from segradius.core.errors import InputError, is_whole
+from segradius.core.safe_yaml import read_yaml
 from segradius.core.text import refuse_unknown
 from segradius.data.files import MaskKey, PairedFiles, list_files, paired, sub_folders
 from segradius.data.sample import DATA, RGB, Classes, voc_palette
@@ -70,10 +69,7 @@ def read_spec(file: Path) -> FolderSpec:
     Raises:
         InputError: It is no YAML mapping, has an unknown key, lacks ``classes``, or a value is not as expected.
     """
-    try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is no valid YAML: {error}") from error
+    given = read_yaml(file)
     if not isinstance(given, dict) or "classes" not in given:
         raise InputError(f"{file}: the key 'classes' is needed, for instance\n{_EXAMPLE}")
     refuse_unknown(f"key in {file.name}", map(str, given), [field.name for field in fields(FolderSpec)])

@@ -15,6 +15,7 @@ import yaml
 from torch import nn
 
 from segradius.core.errors import InputError, unknown_name
+from segradius.core.safe_yaml import read_yaml
 from segradius.core.storage import write_atomically
 from segradius.core.text import Spec, parse_spec, refuse_unknown
 from segradius.models.checkpoints import load_into, load_state, sha256_of
@@ -104,12 +105,7 @@ def check_digest(card: ModelCard) -> None:
 
 
 def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the model card {str(path)!r}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"the model card {str(path)!r} is not YAML: {error}") from error
+    return read_yaml(path, "the model card")
 
 
 def _parsed(content: Any, path: Path) -> ModelCard:
