@@ -81,8 +81,8 @@ def _refuse_depth(text: str, what: str) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            line = event.start_mark.line + 1
-            raise InputError(f"{what} nests lists and mappings more than {MAX_DEPTH} deep, in line {line}")
+            where = "" if event.start_mark is None else f", in line {event.start_mark.line + 1}"
+            raise InputError(f"{what} nests lists and mappings more than {MAX_DEPTH} deep{where}")
 
 
 def _weigh(node: yaml.Node, what: str, known: dict[int, int | None]) -> int:
