@@ -80,7 +80,7 @@ def test_the_report_has_the_numbers_of_the_closed_form(place, capsys):
     assert (clean["name"], clean["pixacc"]["value"], clean["images"]) == ("clean", 1.0, 3)
     # 22 labelled pixels; two of a's columns and one of b's are turned, two pixels each.
     assert fgsm["pixacc"]["value"] == pgd["pixacc"]["value"] == worst["pixacc"]["value"] == 16 / 22
-    assert fgsm["success"] == 6 / 22
+    assert fgsm["success"]["value"] == 6 / 22
     assert fgsm["sanity"]["length_over_eps"] == pytest.approx(1, abs=1e-5)
     assert (fgsm["sanity"]["outside"], fgsm["sanity"]["disagreement"]) == (0, 0)
     assert (fgsm["backward"], pgd["backward"]) == (1, 20)
@@ -153,7 +153,7 @@ def test_sea_is_given_class_weights_counted_in_the_data(place):
 
 def test_a_targeted_attack(place):
     assert main([*COMMAND, "--attack", "fgsm", "--eps", "linf=0.1", "--aim", "bright"]) == 0
-    assert report()["rows"][1]["success"] == (6 + 4 + 4) / 22  # a: all but 51; b: 115 and 204; c: 204
+    assert report()["rows"][1]["success"]["value"] == (6 + 4 + 4) / 22  # a: all but 51; b: 115 and 204; c: 204
 
 
 def test_a_run_that_was_interrupted_goes_on_to_the_same_files(place, capsys, monkeypatch):
@@ -284,8 +284,8 @@ def test_a_targeted_run_says_how_much_of_the_target_there_was_before(place):
     assert main([*COMMAND, "--attack", "pgd", "--norm", "linf", "--eps", "0.1", "--aim", "Bright"]) == 0
     clean, pgd = report()["rows"][:2]
     # Of 22 labelled pixels 10 are predicted bright; four more, those of brightness 115, are raised to it.
-    assert clean["success"] == 10 / 22
-    assert pgd["success"] == 14 / 22
+    assert clean["success"]["value"] == 10 / 22
+    assert pgd["success"]["value"] == 14 / 22
 
 
 def test_probable_mistakes_are_warned_of(place, capsys):

@@ -25,7 +25,7 @@ def compare(*words: object) -> int:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of the demo network: twice the same, and once with another number of steps and of images each."""
     folder = tmp_path_factory.mktemp("runs")
-    for name, steps, limit in (("one", 2, 3), ("same", 2, 3), ("steps", 3, 3), ("images", 2, 2)):
+    for name, steps, limit in (("one", 2, 5), ("same", 2, 5), ("steps", 3, 5), ("images", 2, 4)):
         run = ["--model=demo", f"--data={SCENES}", "--attack=pgd,cr_pgd", "--eps=l2=0.5,1.5", "--figures=0"]
         assert segradius(["attack", *run, f"--steps={steps}", f"--limit={limit}", f"--out={folder / name}"]) == 0
     return folder
@@ -42,7 +42,7 @@ def test_a_network_is_level_with_itself_and_figures_are_those_of_the_run(runs: P
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("other", "named"), [("steps", "steps of pgd (l2, ε = 0.5)"), ("images", "image val-00002")])
+@pytest.mark.parametrize(("other", "named"), [("steps", "steps of pgd (l2, ε = 0.5)"), ("images", "image val-00004")])
 def test_unlike_runs_are_refused_by_name(
     runs: Path, other: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -56,7 +56,7 @@ def test_the_worst_of_an_image_is_its_least_accuracy(runs: Path):
     each = [network.each_image(name, "l2", 1.5) for name in ("pgd", "cr_pgd")]
     worst = network.each_image("worst", "l2", 1.5)
     assert worst == [min(pair) for pair in zip(*each, strict=True)]
-    assert len(worst) == 3
+    assert len(worst) == 5
 
 
 def test_names_of_points_that_coincide_do_not_overlap():

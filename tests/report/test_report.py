@@ -22,8 +22,10 @@ from segradius.report.attack import magnification
 from segradius.report.panels import VOID, colours, full_palette
 
 CLASSES = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
-CLEAN = Row("clean", None, None, 3, 0, *[Interval(0.9, 0.8, 1.0)] * 3, math.nan, 1.0, 0.0, 0.02, {}, None)
-PGD = Row("pgd", "l2", 1.5, 2, 1, *[Interval(0.5, 0.25, 0.625)] * 3, 0.4, 51.0, 50.0, 1.234, {}, Sanity(1.0, 0.0, 0.0))
+NONE = Interval(math.nan, math.nan, math.nan)
+CLEAN = Row("clean", None, None, 3, 0, *[Interval(0.9, 0.8, 1.0)] * 3, NONE, 1.0, 0.0, 0.02, {}, None)
+HALF = [Interval(0.5, 0.25, 0.625)] * 3
+PGD = Row("pgd", "l2", 1.5, 2, 1, *HALF, replace(NONE, value=0.4), 51.0, 50.0, 1.234, {}, Sanity(1.0, 0.0, 0.0))
 SUMMARY = Summary(
     (CLEAN, PGD, replace(PGD, name="cr_pgd")),
     (Comparison("cr_pgd", "pgd", "l2", 1.5, 2, Difference(-0.0125, -0.02, 0.001, 0.04)),),

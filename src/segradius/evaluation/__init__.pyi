@@ -7,6 +7,7 @@ from .attack_summary import Sanity as Sanity
 from .attack_summary import Summary as Summary
 from .attack_summary import per_image_csv as per_image_csv
 from .attack_summary import results_json as results_json
+from .attack_summary import share_left as share_left
 from .attack_summary import summarise as summarise
 from .attack_summary import traces_csv as traces_csv
 from .batch import fault as fault

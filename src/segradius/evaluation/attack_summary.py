@@ -16,13 +16,11 @@ from segradius.evaluation.job import Experiment
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
 from segradius.evaluation.trace import trace_csv
 from segradius.metrics.counts import Counts, Pixels
-from segradius.metrics.intervals import Difference, Interval, interval, paired_difference
+from segradius.metrics.intervals import Difference, Interval, interval, jackknife, paired_difference
 from segradius.metrics.statistics import (
     miou,
     miou_image,
-    pixel_accuracy,
     pooled_accuracy,
-    worst_accuracy,
     worst_miou,
 )
 
@@ -55,15 +53,17 @@ class Row:
     """One attack in one threat model over all images; for the unattacked images norm, eps and sanity are None.
 
     Args:
-        name: ``"clean"``, the attack by its label, or ``"worst of K"``: for each image whichever of K did worst.
+        name: ``"clean"``, the attack by its label, or ``"worst of K"``: for each image whichever of K did worst, which
+            is by the share of pixels that are right or, of targeted attacks, that are not where they aim.
         norm: Norm of the threat model.
         eps: Its budget.
         images: Images behind the figures.
         invalid: Images left out because NaN or infinite logits were met.
         pixacc: Share of all labelled pixels that are right, pooled over images, in [0, 1], with its interval.
-        miou: Data-set MIoU, as the field reports it; for an ensemble with the choice of members that makes it least.
+        miou: Data-set MIoU, as the field reports it; for an untargeted ensemble with the choice of members that makes
+            it least.
         miou_image: MIoU as the paper defines it (Section 5.1).
-        success: Eligible pixels that reached the goal.
+        success: Share of the eligible pixels that reached the goal, in [0, 1], with its interval.
         forward: Forward passes per image for all purposes but ``checking``, which is no part of the attack.
         backward: Backward passes per image, likewise.
         seconds: Wall time per image.
@@ -79,7 +79,7 @@ class Row:
     pixacc: Interval
     miou: Interval
     miou_image: Interval
-    success: float
+    success: Interval
     forward: float
     backward: float
     seconds: float
@@ -89,7 +89,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Per-image pixel accuracy after ``attack`` minus that after ``against``, over ``images``; negative: stronger."""
+    """`share_left` of each image after ``attack`` minus that after ``against``, over ``images``; negative: stronger."""
 
     attack: str
     against: str
@@ -101,11 +101,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that a run found out."""
+    """All that a run found out; ``targeted`` attacks are compared by what they aim at."""
 
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
     set_aside: dict[str, str]
+    targeted: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class Outcome:
     plan: AttackPlan
     results: dict[str, ImageResult]
     invalid: int
+    targeted: bool = False
+
+    def left(self, ids: Iterable[str]) -> list[float]:
+        """What the attack left of each image."""
+        return [share_left(self.results[image], targeted=self.targeted) for image in ids]
 
     def counts(self, ids: Iterable[str]) -> Counts:
         """Counts over some images."""
@@ -128,6 +134,20 @@ class Outcome:
         return [Counts.of([result.pixels for result in chosen]), *members]
 
 
+def share_left(result: ImageResult, *, targeted: bool) -> float:
+    """What an attack left undone of an image: labelled pixels that are right or, targeted, not where it aimed.
+
+    Example:
+        >>> from segradius.metrics import Pixels
+        >>> result = ImageResult("a", Pixels((1, 2), (2, 2), (3, 1)), hit=1, eligible=4)
+        >>> share_left(result, targeted=False), share_left(result, targeted=True)
+        (0.75, 0.75)
+    """
+    if targeted:
+        return 1 - result.hit / max(1, result.eligible)
+    return sum(result.pixels.intersection) / max(1, sum(result.pixels.labelled))
+
+
 def summarise(experiment: Experiment, store: Store, ids: Sequence[str]) -> Summary:
     """Rows and comparisons of ``experiment`` over the images ``ids`` that have results.
 
@@ -136,19 +156,21 @@ def summarise(experiment: Experiment, store: Store, ids: Sequence[str]) -> Summa
         store: Its results.
         ids: Images of the data set, in order.
     """
-    clean = _outcome(AttackPlan(CLEAN, "", 0.0), CLEAN, store, ids)
-    outcomes = [_outcome(plan, experiment.key(plan), store, list(clean.results)) for plan in experiment.attacks]
+    targeted = experiment.aim is not None
+    clean = _outcome(AttackPlan(CLEAN, "", 0.0), CLEAN, store, ids, targeted=targeted)
+    usable = list(clean.results)
+    outcomes = [_outcome(plan, experiment.key(plan), store, usable, targeted=targeted) for plan in experiment.attacks]
     rows = [_row(clean), *map(_row, outcomes)]
     for threat in dict.fromkeys(plan.threat for plan in experiment.attacks):
         rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat])
-    return Summary(tuple(rows), tuple(_comparisons(outcomes)), store.all_set_aside())
+    return Summary(tuple(rows), tuple(_comparisons(outcomes)), store.all_set_aside(), targeted)
 
 
-def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str]) -> Outcome:
+def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, targeted: bool) -> Outcome:
     stored = store.results(key)
     found = [stored[image] for image in ids if image in stored]
     valid = {result.image: result for result in found if result.valid}
-    return Outcome(plan, valid, len(found) - len(valid))
+    return Outcome(plan, valid, len(found) - len(valid), targeted)
 
 
 def _row(outcome: Outcome) -> Row:
@@ -161,7 +183,7 @@ def _row(outcome: Outcome) -> Row:
         results,
         outcome.invalid,
         own,
-        _least_miou([own, *members]) if members else own,
+        _least_miou([own, *members]) if members and not outcome.targeted else own,
         _sanity(plan, results) if attacked else None,
     )
 
@@ -172,9 +194,8 @@ def _worst(outcomes: Sequence[Outcome]) -> list[Row]:
         return []
     ids = [image for image in outcomes[0].results if all(image in other.results for other in outcomes)]
     invalid = max(len(outcome.results) + outcome.invalid for outcome in outcomes) - len(ids)
-    each = [outcome.counts(ids) for outcome in outcomes]
     every = [counts for outcome in outcomes for counts in outcome.alternatives(ids)]
-    choice = worst_accuracy(each).tolist() if ids else []
+    choice = torch.tensor([outcome.left(ids) for outcome in outcomes]).argmin(0).tolist() if ids else []
     chosen = [outcomes[pick].results[image] for pick, image in zip(choice, ids, strict=True)]
     worst = Counts.of([result.pixels for result in chosen])
     row = _filled(
@@ -183,7 +204,7 @@ def _worst(outcomes: Sequence[Outcome]) -> list[Row]:
         [outcome.results[image] for outcome in outcomes for image in ids],
         invalid,
         worst,
-        _least_miou(every) if ids else worst,
+        _least_miou(every) if ids and not outcomes[0].targeted else worst,
         None,
         hits=chosen,
     )
@@ -231,8 +252,8 @@ def _comparisons(outcomes: Sequence[Outcome]) -> Iterator[Comparison]:
             if other is not None and against != name:
                 ids = [image for image in outcome.results if image in other.results]
                 if ids:
-                    a, b = pixel_accuracy(outcome.counts(ids)), pixel_accuracy(other.counts(ids))
-                    yield Comparison(name, against, *outcome.plan.threat, len(ids), paired_difference(a, b))
+                    found = paired_difference(outcome.left(ids), other.left(ids))
+                    yield Comparison(name, against, *outcome.plan.threat, len(ids), found)
 
 
 def _least_miou(alternatives: Sequence[Counts]) -> Counts:
@@ -243,9 +264,9 @@ def _least_miou(alternatives: Sequence[Counts]) -> Counts:
     return Counts(*(torch.stack(part)[choice, rows] for part in parts))
 
 
-def _success(results: Sequence[ImageResult]) -> float:
-    eligible = sum(result.eligible for result in results)
-    return sum(result.hit for result in results) / eligible if eligible else math.nan
+def _success(results: Sequence[ImageResult]) -> Interval:
+    parts = torch.tensor([(result.hit, result.eligible) for result in results], dtype=torch.float64).view(-1, 2)
+    return jackknife(parts, lambda sums: sums[..., 0] / sums[..., 1])
 
 
 def _sanity(plan: AttackPlan, results: Sequence[ImageResult]) -> Sanity:

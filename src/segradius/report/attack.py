@@ -22,13 +22,14 @@ from segradius.evaluation.attack_summary import (
     Summary,
     per_image_csv,
     results_json,
+    share_left,
     summarise,
     traces_csv,
 )
 from segradius.evaluation.batch import is_priced, judge
 from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.run import Run
-from segradius.evaluation.store import CLEAN, ImageResult, Store
+from segradius.evaluation.store import CLEAN, Store
 from segradius.radius.smoothing import pixel_radius
 from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
@@ -60,9 +61,10 @@ def metrics_table(summary: Summary) -> Cells:
 
 
 def differences_table(summary: Summary) -> Cells:
-    """One line for each pair: the difference in per-image pixel accuracy."""
-    header = ("attack against other", "norm", "ε", "images", "PixAcc difference, points", "p")
-    title = "Paired over images: pixel accuracy after one attack minus after the other; below 0 the first is stronger"
+    """One line for each pair: the difference in what is left of each image."""
+    left, short = ("pixels not where aimed", "not aimed") if summary.targeted else ("pixel accuracy", "PixAcc")
+    header = ("attack against other", "norm", "ε", "images", f"{short} difference, points", "p")
+    title = f"Paired over images: {left} after one attack minus after the other; below 0 the first is stronger"
     return Cells(title, header, [_difference(comparison) for comparison in summary.comparisons])
 
 
@@ -93,7 +95,7 @@ def _broken(row: Row) -> list[str]:
 def _metrics(row: Row) -> list[str]:
     metrics = [share(each) for each in (row.pixacc, row.miou, row.miou_image)]
     threat = [row.norm or "", "" if row.eps is None else f"{row.eps:.4g}"]
-    success = "" if math.isnan(row.success) else f"{100 * row.success:.1f}"
+    success = "" if math.isnan(row.success.value) else share(row.success)
     cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
     return [row.name, *threat, str(row.images), *metrics, success, *cost]
 
@@ -264,16 +266,9 @@ def _curve(run: Run[Experiment], job: Job, store: Store) -> Curve | None:
     if not ids:
         return None
     targeted = run.experiment.aim is not None
-    before = tuple(_share_left(clean[image], targeted) for image in ids)
+    before = tuple(share_left(clean[image], targeted=targeted) for image in ids)
     task = _attack(job)
     return Curve(task.plan.label, task.total_steps, before, tuple(traces[image] for image in ids))
-
-
-def _share_left(clean: ImageResult, targeted: bool) -> float:
-    """Share of the pixels that an attack does not have where it wants them before it begins."""
-    if targeted:
-        return 1 - clean.hit / max(1, clean.eligible)
-    return sum(clean.pixels.intersection) / max(1, sum(clean.pixels.labelled))
 
 
 def _shown(run: Run[Experiment], jobs: Sequence[Job], store: Store, sample: Sample, looks: Ledger) -> Shown:

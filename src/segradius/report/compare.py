@@ -43,13 +43,23 @@ class Network:
         label: Its name in tables.
         rows: Rows of results.json; ``"worst"`` is of all attacks at a norm and ε, be it only one.
         setting: What must be the same for networks to be compared.
-        images: Accuracy of each image under each attack, NaN where it is invalid.
+        images: What each attack left of each image, `segradius.evaluation.share_left`; NaN where it is invalid.
     """
 
     label: str
     rows: Mapping[Plan, Mapping[str, Any]]
     setting: Mapping[str, Any]
     images: Mapping[Plan, Mapping[str, float]]
+
+    @property
+    def measure(self) -> str:
+        """The figure of results.json by which attacks are ranked."""
+        return "pixacc" if self.setting["target"] is None else "success"
+
+    @property
+    def measured(self) -> str:
+        """What that is, for people."""
+        return "PixAcc" if self.measure == "pixacc" else "pixels where aimed"
 
     @property
     def threats(self) -> list[tuple[str, float]]:
@@ -61,7 +71,7 @@ class Network:
         return [name for name, *threat in self.rows if threat == [norm, eps]]
 
     def each_image(self, name: str, norm: str, eps: float) -> list[float]:
-        """Accuracy of every image, NaN where it is invalid; of ``"worst"`` under whichever attack did worst."""
+        """What is left of every image, NaN where it is invalid; of ``"worst"`` by whichever attack did worst."""
         names = self.attacks(norm, eps)[:-1] if name == "worst" else [name]
         every = [[self.images[each, norm, eps].get(image, math.nan) for image in self.images[CLEAN]] for each in names]
         return [math.nan if any(map(math.isnan, each)) else min(each) for each in zip(*every, strict=True)]
@@ -94,9 +104,15 @@ def read_network(folder: Path, label: str) -> Network:
     images: dict[Plan, dict[str, float]] = {}
     for line in csv.DictReader(io.StringIO((folder / "per_image.csv").read_text(encoding="utf-8"))):
         accuracies = images.setdefault((from_cell(line["attack"]), line["norm"], float(line["eps"] or 0)), {})
-        accuracies[from_cell(line["image"])] = float(line["pixacc"]) if line["valid"] == "1" else math.nan
+        left = float(line["pixacc"]) if setting["target"] is None else _not_aimed(line)
+        accuracies[from_cell(line["image"])] = left if line["valid"] == "1" else math.nan
         setting[f"labelled pixels of image {line['image']}"] = int(line["pixels"])
     return Network(label, rows, setting, images)
+
+
+def _not_aimed(line: Mapping[str, str]) -> float:
+    eligible = int(line["eligible"])
+    return 1 - int(line["hit"]) / eligible if eligible else math.nan
 
 
 def network_tables(networks: Sequence[Network]) -> list[Cells]:
@@ -133,11 +149,15 @@ def metrics_table(networks: Sequence[Network]) -> Cells:
         found = [network.rows.get(plan) for plan in (CLEAN, *((name, norm, eps) for name in columns))]
         rows = [row for row in found if row]
         passes = ", ".join(f"{row['forward']:g}+{row['backward']:g}" for row in rows[1:-1])
-        shares = [share(row and row["pixacc"]) for row in found]
+        shares = [share(row and row[network.measure]) for row in found]
         lines.append(
             [network.label, norm, f"{eps:g}" if norm else "", *shares, str(min(row["images"] for row in rows)), passes]
         )
-    return Cells("PixAcc, per cent [95 % interval over images]; passes an image, attack by attack", header, lines)
+    return Cells(
+        f"{networks[0].measured}, per cent [95 % interval over images]; passes an image, attack by attack",
+        header,
+        lines,
+    )
 
 
 def differences_table(networks: Sequence[Network]) -> Cells:
@@ -149,8 +169,10 @@ def differences_table(networks: Sequence[Network]) -> Cells:
         threat = [plan[0], plan[1], f"{plan[2]:g}" if plan[1] else ""]
         points = percent(found.mean, found, sign="+")
         lines.append([f"{network.label} − {other.label}", *threat, points, f"{found.p_value:.2g}"])
-    title = "Paired over images: pixel accuracy of one network minus that of the other; above 0 the first is better"
-    return Cells(title, ("network against other", "attack", "norm", "ε", "PixAcc difference, points", "p"), lines)
+    usual = networks[0].measure == "pixacc"
+    left, short = ("pixel accuracy", "PixAcc") if usual else ("pixels not where aimed", "not aimed")
+    title = f"Paired over images: {left} of one network minus that of the other; above 0 the first is better"
+    return Cells(title, ("network against other", "attack", "norm", "ε", f"{short} difference, points", "p"), lines)
 
 
 def certified_runs_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Cells:
@@ -189,8 +211,10 @@ def runs_csv(runs: Sequence[Mapping[str, Any]]) -> str:
     return as_csv(columns, ([line.get(name) for name in columns] for line in lines))
 
 
-def share(found: Mapping[str, float | None] | None, absent: str = "–") -> str:
-    """A share of results.json in per cent with its interval."""
+def share(found: Mapping[str, float | None] | float | None, absent: str = "–") -> str:
+    """A share of results.json in per cent with its interval; one of an earlier version may have none."""
+    if isinstance(found, float):
+        return percent(found, Interval(found, math.nan, math.nan))
     if found is None or found["value"] is None:
         return absent
     ends = Interval(**{name: math.nan if end is None else end for name, end in found.items()})
@@ -274,21 +298,22 @@ def _curves(axis: Axes, networks: Sequence[Network], norm: str, budgets: Sequenc
     for network, (colour, marker) in _styled(networks):
         for attack, (_, line) in _lines(networks).items():
             plans = [CLEAN, *((attack, norm, eps) for eps in budgets if (attack, norm, eps) in network.rows)]
-            heights = [100 * network.rows[plan]["pixacc"]["value"] for plan in plans]
+            heights = [100 * network.rows[plan][network.measure]["value"] for plan in plans]
             axis.plot([plan[2] for plan in plans], heights, line, color=colour, marker=marker, markersize=5)
-    axis.set(xlabel=f"ε, {SIGNS[norm]} (0 is clean)", ylabel="PixAcc (%)", title="Accuracy against budget")
+    axis.set(xlabel=f"ε, {SIGNS[norm]} (0 is clean)", ylabel=f"{networks[0].measured} (%)")
+    axis.set_title(f"{networks[0].measured} against budget")
     axis.set_xticks([0, *budgets], [f"{eps:g}" for eps in (0, *budgets)])
     axis.grid(alpha=0.3)
 
 
 def _trade_off(axis: Axes, networks: Sequence[Network], norm: str, eps: float) -> None:
     for network, (colour, marker) in _styled(networks):
-        clean, worst = (network.rows[plan]["pixacc"] for plan in (CLEAN, ("worst", norm, eps)))
+        clean, worst = network.rows[CLEAN]["pixacc"], network.rows["worst", norm, eps][network.measure]
         ends = [[[100 * abs(f[end] - f["value"])] for end in ("low", "high")] for f in (clean, worst)]
         x, y = 100 * clean["value"], 100 * worst["value"]
         axis.errorbar(x, y, ends[1], ends[0], color=colour, fmt=marker, markersize=8, elinewidth=0.8, alpha=0.9)
     title = f"Trade-off, {SIGNS[norm]} ε = {eps:g}"
-    axis.set(xlabel="clean PixAcc (%)", ylabel="PixAcc (%) under the worst attack", title=title)
+    axis.set(xlabel="clean PixAcc (%)", ylabel=f"{networks[0].measured} (%) under the worst attack", title=title)
     axis.grid(alpha=0.3)
     axis.margins(0.12)
 
