@@ -34,16 +34,18 @@ class AttackOptions:
             attacks are black-box.
         steps: Steps T of white-box attacks. Default: the attack's own; the paper's 50 for l1 and l2, 20 for linf.
         queries: Queries of black-box attacks about each image, the noisy and the judging ones included. Default: the
-            attack's own, 1000, or the paper's 30001.
+            attack's own: 1000, or of the paper's attacks 30001 and of cr_pbgd 37505, which are its 15,000 rounds.
         alpha: Step length. Default: the attack's own; the paper's 2.5 eps/T for l1 and l2, eps/T for linf.
         gamma: How far from the iterate a black-box attack asks, in the unit of eps. Default: the attack's own.
         restarts: Runs, all but the first from a random start. Default: 1.
         start: Where the first run starts. Default: the attack's own, mostly zero.
         keep: Iterate that counts: the best by fooled pixels, or the last as in the paper. Default: best.
         projection: Exact onto ball and pixel box, or radial scaling as in the published code. Default: euclidean.
-        samples: Noisy samples M behind the radius; 0 takes the confidences of the attack's own pass. Default: 8.
+        samples: Noisy samples M behind the radius; 0 takes the confidences of the attack's own pass. Default: 8; 0 for
+            cr_local_pbgd and cr_local_search.
         sigma: Standard deviation of that noise. Default: 0.001.
-        every: Steps between refreshes of the radius (the paper's INT). Default: 8.
+        every: Steps between refreshes of the radius (the paper's INT). Default: M for white-box attacks, 2M for
+            black-box ones, 1 where M is 0.
         judge_every: Rounds of a black-box attack between verdicts on its iterate, one query each. Default: 0, the last
             iterate alone.
         marks: Query counts within which the iterate is judged too, for the curve, as in 200,400,800.
