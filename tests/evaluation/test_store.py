@@ -87,7 +87,7 @@ from segradius.evaluation import ImageResult, Store
 from segradius.metrics.counts import Pixels
 store = Store(sys.argv[1])
 store.add("key", [ImageResult("a", Pixels([1], [2], [3]))])
-store._base.execute("INSERT INTO set_aside VALUES ('b', 'half-way')")
+store._base.put("set_aside", ("b", "half-way"))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)

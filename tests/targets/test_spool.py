@@ -47,7 +47,7 @@ def test_a_stage_forgets_the_answers_of_the_others_and_finds_its_own(tmp_path):
     for stage in ("one", "two"):
         first.begin(stage)
         first.scores(IMAGES)
-    assert len(list(tmp_path.rglob("*.npy"))) == 3
+    assert len(list(tmp_path.rglob("*.npz"))) == 3
     again, meter = spooled(tmp_path)
     again.begin("two")
     again.scores(IMAGES)
@@ -60,7 +60,7 @@ def test_a_stage_forgets_the_answers_of_the_others_and_finds_its_own(tmp_path):
 def test_a_damaged_answer_is_asked_again(tmp_path):
     first, _ = spooled(tmp_path)
     first.scores(IMAGES)
-    one, *_ = sorted(tmp_path.rglob("*.npy"))
+    one, *_ = sorted(tmp_path.rglob("*.npz"))
     one.write_bytes(one.read_bytes()[:40])
     again, meter = spooled(tmp_path)
     assert torch.equal(again.scores(IMAGES), MODEL.scores(IMAGES))

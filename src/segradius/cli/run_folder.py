@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from segradius.core.contracts import Seen
 from segradius.core.errors import BudgetError, InputError, TargetError
 from segradius.core.locking import owned
 from segradius.core.screen import console, progress, say, warn
+from segradius.core.seal import read_json, readable
 from segradius.core.storage import write_atomically
 from segradius.evaluation.job import Job, Study
 from segradius.evaluation.journal import resumable
@@ -89,31 +90,37 @@ def _carried_out(
 
 def _opened(experiment: Study, at: RunOptions) -> Store:
     """The folder's store, for this experiment; one in which nothing was finished yet is begun anew."""
-    store, old = Store(at.folder / DATABASE), at.folder / OLD
+    old = at.folder / OLD
+    if at.overwrite:
+        _clear(at.folder, CERTIFIED if (at.folder / "certificates").is_dir() else ())
+    store = Store(at.folder / DATABASE)
     try:
+        store.check()
         earlier = store.noted("experiment")
         if earlier is None and old.exists():
-            earlier = json.loads(old.read_text(encoding="utf-8"))
-        conflict = None if earlier is None else experiment.extends(earlier)
+            earlier = read_json(old)
+        conflict = earlier and readable(partial(experiment.extends, earlier), old, "an experiment")
         begun = store.is_begun() or old.exists() or any((at.folder / CHECKPOINTS).glob("*"))
-        if conflict and begun and not at.overwrite:
+        if conflict and begun:
             raise InputError(
                 f"{at.folder} holds another experiment: {conflict}. Choose another --out, or add --overwrite to "
                 "replace it"
             )
-        if conflict or at.overwrite:
+        if conflict:
             store.close()
             _clear(at.folder, CERTIFIED if "smoothing" in (earlier or {}) else ())
             store = Store(at.folder / DATABASE)
-    except InputError:
+        if store.adopted:
+            warn(f"{store.path} is of an earlier version, without checksums: its rows were taken as they are")
+        store.note("experiment", experiment.as_dict())
+        if old.exists():
+            from segradius.evaluation.record import take_over
+
+            take_over(at.folder / "certificates", store, [job.key for job in experiment.jobs])
+            old.unlink()
+    except BaseException:
         store.close()
         raise
-    store.note("experiment", experiment.as_dict())
-    if old.exists():
-        from segradius.evaluation.record import take_over
-
-        take_over(at.folder / "certificates", store, [job.key for job in experiment.jobs])
-        old.unlink()
     return store
 
 

@@ -15,6 +15,14 @@ class InputError(SegradiusError, ValueError):
     """A value, file or tensor is not what was expected; the message says which and what was."""
 
 
+class DamagedError(InputError):
+    """A file that segradius wrote does not hold what was written; the message says which and what to do."""
+
+
+class StorageError(SegradiusError):
+    """A file cannot be written or read, as when a disk is full; the message says which and why."""
+
+
 class MissingExtraError(SegradiusError, ImportError):
     """An optional library is absent; the message names the extra that brings it."""
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from segradius.core.contracts import Seen
 from segradius.core.errors import at_least
+from segradius.core.seal import check_archive
 from segradius.core.storage import replacing
 from segradius.evaluation.store import CLEAN, Store
 from segradius.targets.target import Metered, Spooled
@@ -137,6 +138,7 @@ class FileJournal:
     def read(self) -> dict[str, Any] | None:
         """What the file holds; one that is damaged or of another version is renamed, with a warning."""
         try:
+            check_archive(self.path, self.path)
             kept: dict[str, Any] = torch.load(self.path, weights_only=True)
             if kept["format"] == FORMAT and isinstance(kept["saves"], int) and {"images", "standing"} <= kept.keys():
                 return kept

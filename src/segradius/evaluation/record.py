@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from segradius.certification.certificate import Certificate, boundary, certified_counts, information_gain
 from segradius.certification.certifiers import Hierarchy
+from segradius.core.seal import readable
 from segradius.evaluation.store import CLEAN, ImageResult, Kept, Store
 from segradius.metrics.counts import Pixels, count
 
@@ -229,21 +231,31 @@ def take_over(folder: Path, store: Store, keys: Sequence[str]) -> None:
         keys: Of the certificates, and of attacks on them where there are any.
     """
     for file in sorted(folder.glob("[!.]*.npz")):
-        with np.load(file) as found:
-            numbers, base = json.loads(str(found["numbers"])), torch.from_numpy(found["base"])
-        image, passes = numbers["image"], _pairs(numbers["passes"])
-        clean = ImageResult(image, Pixels(*numbers["base"]["pixels"]), passes={"judging": passes["judging"]})
-        store.add(CLEAN, [clean], Kept(predictions={image: base}))
-        if not numbers["done"]:
-            continue
-        record, alone = unpack(file.read_bytes()), {p: passes[p] for p in ("judging", "certification")}
-        study, spent = json.dumps(record.studies.get("crosscheck")).encode(), passes.get("crosscheck", (0, 0))
-        kept = {image: pack(replace(record, studies={}, passes=alone))}, {image: study} if record.studies else {}
-        for key, each, purpose in zip(keys, kept, ("certification", "crosscheck"), strict=False):
-            if each or not record.finite:
-                passes_of = {purpose: alone.get(purpose, spent)}
-                result = ImageResult(image, clean.pixels, passes=passes_of, valid=record.finite)
-                store.add(key, [result], Kept(records=each))
+        readable(partial(_taken_over, file, store, keys), file, "a certificate; remove it, and it is made again")
+
+
+def _taken_over(file: Path, store: Store, keys: Sequence[str]) -> None:
+    numbers, base = _begun(file)
+    image, passes = numbers["image"], _pairs(numbers["passes"])
+    clean = ImageResult(image, Pixels(*numbers["base"]["pixels"]), passes={"judging": passes["judging"]})
+    record = unpack(file.read_bytes()) if numbers["done"] else None
+    store.add(CLEAN, [clean], Kept(predictions={image: base}))
+    if record is None:
+        return
+    alone = {p: passes[p] for p in ("judging", "certification")}
+    study, spent = json.dumps(record.studies.get("crosscheck")).encode(), passes.get("crosscheck", (0, 0))
+    kept = {image: pack(replace(record, studies={}, passes=alone))}, {image: study} if record.studies else {}
+    for key, each, purpose in zip(keys, kept, ("certification", "crosscheck"), strict=False):
+        if each or not record.finite:
+            passes_of = {purpose: alone.get(purpose, spent)}
+            result = ImageResult(image, clean.pixels, passes=passes_of, valid=record.finite)
+            store.add(key, [result], Kept(records=each))
+
+
+def _begun(file: Path) -> tuple[dict[str, Any], Tensor]:
+    """The numbers and the model's prediction in a file of an earlier version, which may lack the rest."""
+    with file.open("rb") as stream, np.load(stream) as found:
+        return json.loads(str(found["numbers"])), torch.from_numpy(found["base"])
 
 
 def _pairs(passes: Mapping[str, Mapping[str, int]]) -> dict[str, Sequence[int]]:

@@ -6,8 +6,8 @@ import json
 import math
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -17,27 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError
+from segradius.core.errors import DamagedError, InputError, StorageError
+from segradius.evaluation.seals import SMALL, Sealed, UnsealedError
 from segradius.evaluation.trace import ImageTrace, pack, unpack
 from segradius.metrics.counts import Pixels
 
 CLEAN = "clean"
 """The key under which the judgement of the unattacked images is stored."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS results (
-    attack TEXT, image TEXT, pixels TEXT, members TEXT, hit INTEGER, eligible INTEGER, l1 REAL, l2 REAL, linf REAL,
-    outside REAL, disagreement INTEGER, passes TEXT, valid INTEGER, seconds REAL, PRIMARY KEY (attack, image)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS set_aside (image TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS examples (
-    attack TEXT, image TEXT, shape TEXT, adversarial BLOB, PRIMARY KEY (attack, image));
-CREATE TABLE IF NOT EXISTS predictions (
-    attack TEXT, image TEXT, shape TEXT, classes BLOB, PRIMARY KEY (attack, image));
-CREATE TABLE IF NOT EXISTS traces (attack TEXT, image TEXT, trace BLOB, PRIMARY KEY (attack, image));
-CREATE TABLE IF NOT EXISTS records (attack TEXT, image TEXT, record BLOB, PRIMARY KEY (attack, image));
-"""
+ADVICE = "what else is, and what mends it, is told by: segradius verify"
+KEPT = "What was stored before is kept; run the same command again to go on"
 
 
 @dataclass(frozen=True)
@@ -137,6 +126,12 @@ class Store:
     Raises:
         InputError: The file is there and is no SQLite file.
 
+    Every row has a checksum: whatever is read raises `DamagedError` where a row is not as it was stored, and
+    `StorageError` where the file cannot be read or written.
+
+    Attributes:
+        adopted: Whether an earlier version made the file, whose rows had no checksums and were taken as they are.
+
     Example:
         >>> with Store(":memory:") as store:
         ...     store.add("pgd", [ImageResult("a", Pixels([3], [4], [5]))])
@@ -148,11 +143,10 @@ class Store:
     def __init__(self, path: Path | str) -> None:
         self.path = path
         try:
-            self._base = sqlite3.connect(path, timeout=60)
-            self._base.execute("PRAGMA journal_mode=WAL")
-            self._base.executescript(SCHEMA)
+            self._base = Sealed(str(path))
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path} cannot be used as a results file: {error}") from error
+        self.adopted = self._base.adopted
 
     def __enter__(self) -> Store:
         return self
@@ -162,20 +156,27 @@ class Store:
 
     def close(self) -> None:
         """Close the file."""
-        self._base.close()
+        self._base.base.close()
+
+    def check(self) -> None:
+        """Raise `DamagedError` unless all rows but those of arrays, which are checked when they are read, are whole."""
+        with self._told():
+            for damage in self._base.damages(SMALL):
+                raise UnsealedError(damage)
 
     def is_begun(self) -> bool:
         """Whether there is any result beside the judgement of unattacked images."""
-        return bool(self._rows("SELECT 1 FROM results WHERE attack != ? LIMIT 1", CLEAN))
+        with self._told():
+            return bool(self._base.base.execute("SELECT 1 FROM results WHERE attack != ? LIMIT 1", (CLEAN,)).fetchall())
 
     def note(self, name: str, value: Any) -> None:
         """Keep a JSON value under ``name``, in place of an earlier one."""
-        with self._base:
-            self._base.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+        with self._told(), self._base.base:
+            self._base.put("meta", (name, json.dumps(value)), replace=True)
 
     def noted(self, name: str) -> Any:
         """The JSON value kept under ``name``; None where there is none."""
-        rows = self._rows("SELECT value FROM meta WHERE name = ?", name)
+        rows = self._rows("meta", "value", "name = ?", name)
         return json.loads(rows[0][0]) if rows else None
 
     def add(self, attack: str, results: Iterable[ImageResult], kept: Kept | None = None) -> None:
@@ -193,62 +194,77 @@ class Store:
         traces = [(attack, image, pack(trace)) for image, trace in kept.traces.items()]
         records = [(attack, image, record) for image, record in kept.records.items()]
         tables = {"results": rows, "examples": images, "predictions": maps, "traces": traces, "records": records}
-        with self._base:
+        with self._told(), self._base.base:
             for table, found in tables.items():
                 for row in found:
-                    marks = ", ".join("?" * len(row))
-                    self._base.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
+                    self._base.put(table, row)
 
     def done(self, attack: str) -> set[str]:
         """Ids of the images that have a result of ``attack``."""
-        return {image for (image,) in self._rows("SELECT image FROM results WHERE attack = ?", attack)}
+        return self._images("results", attack)
 
     def results(self, attack: str) -> dict[str, ImageResult]:
         """Results of ``attack`` by image id."""
-        rows = self._rows("SELECT * FROM results WHERE attack = ?", attack)
-        return {row[1]: _result(row[1:]) for row in rows}
+        columns = ", ".join(f.name for f in fields(ImageResult))
+        return {row[0]: _result(row) for row in self._rows("results", columns, "attack = ?", attack)}
 
     def kept(self, attack: str) -> set[str]:
         """Ids of the images whose adversarial image of ``attack`` is kept whole."""
-        return {image for (image,) in self._rows("SELECT image FROM examples WHERE attack = ?", attack)}
+        return self._images("examples", attack)
 
     def example(self, attack: str, image: str) -> Tensor | None:
         """The adversarial image (3, H, W) of ``attack``; None where it was not kept."""
-        rows = self._rows("SELECT shape, adversarial FROM examples WHERE attack = ? AND image = ?", attack, image)
+        rows = self._rows("examples", "shape, adversarial", "attack = ? AND image = ?", attack, image)
         return _unpacked(rows[0], "<f4") if rows else None
 
     def prediction(self, attack: str, image: str) -> Tensor | None:
         """What the model saw after ``attack``, (H, W) int64; None where it was not kept."""
-        rows = self._rows("SELECT shape, classes FROM predictions WHERE attack = ? AND image = ?", attack, image)
+        rows = self._rows("predictions", "shape, classes", "attack = ? AND image = ?", attack, image)
         return _unpacked(rows[0], "<i2").long() if rows else None
 
     def traces(self, attack: str) -> dict[str, ImageTrace]:
         """How ``attack`` went, by image id; of black-box attacks only."""
-        rows = self._rows("SELECT image, trace FROM traces WHERE attack = ?", attack)
-        return {image: unpack(trace) for image, trace in rows}
+        return {image: unpack(trace) for image, trace in self._rows("traces", "image, trace", "attack = ?", attack)}
 
     def record(self, attack: str, image: str) -> bytes | None:
         """What else ``attack`` kept of an image, packed; None where there is nothing."""
-        rows = self._rows("SELECT record FROM records WHERE attack = ? AND image = ?", attack, image)
+        rows = self._rows("records", "record", "attack = ? AND image = ?", attack, image)
         return bytes(rows[0][0]) if rows else None
 
     def set_aside(self, image: str, reason: str) -> None:
         """Record that an image could not be used, and why."""
-        with self._base:
-            self._base.execute("INSERT OR REPLACE INTO set_aside VALUES (?, ?)", (image, reason))
+        with self._told(), self._base.base:
+            self._base.put("set_aside", (image, reason), replace=True)
 
     def all_set_aside(self) -> dict[str, str]:
         """Reasons by id of the images that could not be used."""
-        return dict(self._rows("SELECT image, reason FROM set_aside ORDER BY image"))
+        return dict(self._rows("set_aside", "image, reason", "1 ORDER BY image"))
 
     def retry_set_aside(self) -> None:
         """Forget which images could not be used: a file may have been mended since."""
-        with self._base:
-            self._base.execute("DELETE FROM set_aside")
+        with self._told(), self._base.base:
+            self._base.drop("set_aside")
 
-    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        with closing(self._base.execute(query, values)) as cursor:
-            return cursor.fetchall()
+    def _images(self, table: str, attack: str) -> set[str]:
+        with self._told():
+            found = self._base.base.execute(f"SELECT image FROM {table} WHERE attack = ?", (attack,)).fetchall()
+        return {image for (image,) in found}
+
+    def _rows(self, table: str, columns: str, where: str, *values: str) -> list[tuple[Any, ...]]:
+        with self._told():
+            return self._base.rows(table, columns, where, *values)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors that name the file."""
+        try:
+            yield
+        except UnsealedError as error:
+            raise DamagedError(f"{self.path}: {error}; {ADVICE} {Path(self.path).parent}") from error
+        except sqlite3.OperationalError as error:
+            raise StorageError(f"{self.path} cannot be read or written: {error}. {KEPT}") from error
+        except sqlite3.DatabaseError as error:
+            raise DamagedError(f"{self.path}: {error}; {ADVICE} {Path(self.path).parent}") from error
 
 
 def _column(value: Any) -> Any:

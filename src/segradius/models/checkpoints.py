@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segradius.core.errors import InputError
+from segradius.core.seal import check_tensors, labelled
 from segradius.core.storage import replacing
 
 PYTORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
@@ -146,7 +147,10 @@ def sha256_of(path: str | Path) -> str:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            check_tensors(tensors, file.metadata() or {}, path)
+        return tensors
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{str(path)!r} is not a readable safetensors file (truncated, corrupt or another format): {error}"
@@ -370,6 +374,6 @@ def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
 def _write(tensors: dict[str, Tensor], target: Path) -> None:
     try:
         with replacing(target) as new:
-            save_file(tensors, new, metadata={"format": "pt"})
+            save_file(tensors, new, metadata=labelled(tensors))
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"cannot write {str(target)!r}: {type(error).__name__}: {error}") from error

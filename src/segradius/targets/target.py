@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -257,7 +258,7 @@ class Spooled(Wrapper):
         plain = image.detach().cpu().contiguous()
         content = _digest(f"{plain.dtype} {tuple(plain.shape)}\n".encode() + plain.numpy().tobytes())
         self._asked[content] += 1
-        return self.folder / (self._stage or "first") / f"{content}-{self._asked[content]}.npy"
+        return self.folder / (self._stage or "first") / f"{content}-{self._asked[content]}.npz"
 
 
 def _digest(content: bytes) -> str:
@@ -267,12 +268,15 @@ def _digest(content: bytes) -> str:
 def _read(file: Path) -> Tensor | None:
     """An answer; None where there is none, or none that can be read."""
     try:
-        return torch.from_numpy(np.load(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError):
+        if file.exists():
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+                return torch.from_numpy(found["answer"])  # the archive holds its checksum
+        return torch.from_numpy(np.load(file.with_suffix(".npy"), allow_pickle=False))  # of an earlier version
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError, zipfile.BadZipFile):
         return None
 
 
 def _write(file: Path, answer: Tensor) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as new, new.open("wb") as stream:
-        np.save(stream, answer.detach().cpu().numpy(), allow_pickle=False)
+        np.savez(stream, answer=answer.detach().cpu().numpy())

@@ -21,6 +21,7 @@ from segradius.core.locking import owned
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.core.screen import warn
+from segradius.core.seal import labelled
 from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
@@ -410,4 +411,4 @@ def export(network: nn.Module, path: Path) -> None:
     """Write a network's weights as safetensors, whole or not at all."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with replacing(path) as new:
-        save_file(state, new)
+        save_file(state, new, metadata=labelled(state))

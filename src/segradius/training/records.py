@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from segradius.core.errors import InputError
 from segradius.core.escapes import visible
+from segradius.core.seal import check_archive
 from segradius.core.storage import replacing, write_atomically
 from segradius.training.watch import Robustness
 
@@ -77,6 +78,7 @@ class Snapshot:
         if not path.exists():
             return None
         try:
+            check_archive(path, path)
             content = torch.load(path, map_location="cpu", weights_only=True)
             found = cls(**content | {"position": Position(**content["position"])})
         except Exception as error:
