@@ -334,7 +334,7 @@ def test_labels_only_needs_the_loss_wrong() -> None:
         ({"directions": "rings"}, "unknown set of directions"),
         ({"directions": "dct:2"}, "fraction is 2.0; expected a number in"),
         ({"memory": 1.0}, "memory is 1.0; expected a number in"),
-        ({"gamma": -1.0}, "gamma is -1.0; expected more than 0"),
+        ({"gamma": -1.0}, "gamma is -1.0; expected a number in"),
     ],
 )
 def test_bad_options_are_refused_by_name(options: dict[str, Any], message: str) -> None:

@@ -364,17 +364,17 @@ def test_queries_of_table_1(estimator, queries: int):
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: TPGE(0.0), "gamma is 0.0; expected more than 0"),
-        (lambda: OPGE(-1.0), "gamma is -1.0; expected more than 0"),
-        (lambda: TPGE(1.0, samples=0), "samples is 0; expected more than 0"),
-        (lambda: NES(math.nan), "sigma is nan; expected more than 0"),
+        (lambda: TPGE(0.0), "gamma is 0.0; expected a number in"),
+        (lambda: OPGE(-1.0), "gamma is -1.0; expected a number in"),
+        (lambda: TPGE(1.0, samples=0), "samples is 0; expected a whole number in"),
+        (lambda: NES(math.nan), "sigma is nan; expected a number in"),
         (lambda: NES(1.0, 7), "population is 7; expected an even number"),
-        (lambda: ZOO(1.0, 0), "coordinates is 0; expected more than 0"),
+        (lambda: ZOO(1.0, 0), "coordinates is 0; expected a whole number in"),
         (
             lambda: ZOO(1.0, 19).draw(torch.zeros(1, *SHAPE), keys(1)),
             "coordinates is 19; expected at most 18, the dimension",
         ),
-        (lambda: Sphere(form="denser"), "did you mean 'dense'"),
+        (lambda: Sphere(form="denser"), "form is 'denser'; expected dense or exact or paper"),
         (lambda: ESTIMATORS["tpeg"], "did you mean 'tpge'"),
     ],
 )

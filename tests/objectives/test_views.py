@@ -31,8 +31,8 @@ def both(*, targeted: bool = False) -> tuple[LogitView, ScoreView]:
 @pytest.mark.parametrize("name", ["uniform", "still_correct", "segpgd", "balanced", "cr*still_correct"])
 def test_scores_make_the_weights_that_logits_make(name: str, targeted: bool) -> None:
     by_logits, by_scores = both(targeted=targeted)
-    for samples in (0, 3):
-        weighting = parse_weighting(name, samples=samples, sigma=0.05)
+    for options in ({"samples": 0}, {"samples": 3, "sigma": 0.05}):
+        weighting = parse_weighting(name, **options)
         assert torch.allclose(weighting.weigh(by_logits, None)[0], weighting.weigh(by_scores, None)[0], atol=1e-9)
 
 

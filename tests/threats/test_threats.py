@@ -329,7 +329,7 @@ def test_make_threat_knows_the_papers_budgets_and_refuses_slips():
         make_threat("l2", 128.0, shape=(3, 64, 64))
     with pytest.raises(InputError, match="did you mean 'linf'"):
         make_threat("lin", 0.1)
-    with pytest.raises(InputError, match="unknown projection"):
+    with pytest.raises(InputError, match="projection is 'exact'; expected euclidean or radial"):
         make_threat("l2", 0.1, "exact")  # type: ignore[arg-type]
 
 

@@ -14,6 +14,7 @@ from segradius.attacks.base import Method
 from segradius.attacks.loop import Iterative, Observation, Room, Step
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import Settings
+from segradius.core.declared import Part, Positive, Share, check_fields
 from segradius.objectives.losses import CrossEntropy, ExpectedFlips
 from segradius.objectives.objective import Objective, objective
 from segradius.threats.projections import choose
@@ -60,8 +61,11 @@ class Apgd:
         inertia: Weight of the new step against the last, 0.75.
     """
 
-    rho: float = 0.75
-    inertia: float = 0.75
+    rho: Part = 0.75
+    inertia: Part = 0.75
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Look back at the checkpoints, step, mix with the last step, project."""
@@ -98,7 +102,10 @@ class SparseApgd:
         share: Share of the values that the first steps move.
     """
 
-    share: float = 0.2
+    share: Share = 0.2
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Adapt the sparsity, step, project."""
@@ -145,7 +152,7 @@ def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str
 
 
 @white_box("flip_apgd", fixed=("alpha", "sparse"))
-def flip_apgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Method:
+def flip_apgd(threat: Threat, settings: Settings, *, tau: Positive = 4.0, tau_end: Positive = 0.5) -> Method:
     """Auto-PGD on expected flips (ours), T = 100: the adaptive step tracks cross-entropy, as τ moves.
 
     Args:
@@ -157,5 +164,6 @@ def flip_apgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: 
 
 def adaptive(goal: Objective, threat: Threat, settings: Settings, steps: int) -> Iterative:
     """Auto-PGD on any objective, with the steps of the threat's norm; ``steps`` is the attack's own default T."""
+    threat.check_bounded("the first step of Auto-PGD")
     step: Step = SparseApgd() if threat.norm.name == "l1" else Apgd()
     return settings.iterate(goal, threat, step, steps=steps)

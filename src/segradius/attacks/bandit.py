@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,10 +14,10 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import PAPER_QUERIES, PAPER_ROUNDS, PBGD_ALPHA, QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
-from segradius.core.errors import must, positive, unknown_name, within
+from segradius.core.declared import Count, Decay, Inside, Length, Share, Sigma, check_fields, only_with
 from segradius.gradients.directions import parse_directions
 from segradius.gradients.estimator import Estimator
-from segradius.gradients.estimators import NES, OPGE, TPGE, ZOO
+from segradius.gradients.estimators import NES, OPGE, TPGE, ZOO, Pairs, Population
 from segradius.gradients.sphere import Form, Sphere
 from segradius.threats.threat import Threat
 
@@ -82,10 +82,10 @@ class Ascent:
         alpha: α > 0.
     """
 
-    alpha: float
+    alpha: Length
 
     def __post_init__(self) -> None:
-        positive(alpha=self.alpha)
+        check_fields(self)
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Step and project."""
@@ -105,15 +105,12 @@ class Averaged:
     """
 
     size: StepSize
-    decay: float = 0.8
-    end: float = 1.0
-    restart: float | None = None
+    decay: Decay = 0.8
+    end: Share = 1.0
+    restart: Inside | None = None
 
     def __post_init__(self) -> None:
-        within("[0, 1)", momentum=self.decay)
-        within("(0, 1]", alpha_end=self.end)
-        if self.restart is not None:
-            within("(0, 1)", restart=self.restart)
+        check_fields(self, decay="momentum", end="alpha_end")
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Average, step and project."""
@@ -137,13 +134,13 @@ def pbgd(
     threat: Threat,
     settings: QuerySettings,
     *,
-    gamma: float | None = None,
-    alpha: float | None = None,
+    gamma: Length | None = None,
+    alpha: Length | None = None,
     step: Literal["ascent", "steepest"] = "ascent",
-    momentum: float = 0.0,
+    momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
     form: Form = "dense",
     directions: str = "pixel",
-    samples_per_round: int = 1,
+    samples_per_round: Pairs = 1,
     loss: str = "ce",
     weighting: str = "uniform",
 ) -> Queried:
@@ -172,10 +169,10 @@ def opge(
     threat: Threat,
     settings: QuerySettings,
     *,
-    gamma: float | None = None,
-    alpha: float | None = None,
+    gamma: Length | None = None,
+    alpha: Length | None = None,
     step: Literal["ascent", "steepest"] = "steepest",
-    momentum: float = 0.0,
+    momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
     form: Form = "dense",
     directions: str = "pixel",
     loss: str = "ce",
@@ -201,11 +198,11 @@ def nes(
     threat: Threat,
     settings: QuerySettings,
     *,
-    sigma_nes: float = 0.001,
-    population: int = 100,
-    alpha: float | None = None,
+    sigma_nes: Sigma = 0.001,
+    population: Population = 100,
+    alpha: Length | None = None,
     step: Literal["ascent", "steepest"] = "steepest",
-    momentum: float = 0.0,
+    momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
     directions: str = "pixel",
     loss: str = "ce",
     weighting: str = "uniform",
@@ -230,11 +227,11 @@ def zoo(
     threat: Threat,
     settings: QuerySettings,
     *,
-    gamma: float = 0.01,
-    coordinates: int = 64,
-    alpha: float | None = None,
+    gamma: Length = 0.01,
+    coordinates: Count = 64,
+    alpha: Length | None = None,
     step: Literal["ascent", "steepest"] = "steepest",
-    momentum: float = 0.0,
+    momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
     directions: str = "pixel",
     loss: str = "ce",
     weighting: str = "uniform",
@@ -256,13 +253,5 @@ def zoo(
 
 def _step(step: str, alpha: float | None, momentum: float, threat: Threat) -> Step:
     if step == "ascent":
-        must(
-            momentum == 0,
-            "momentum",
-            momentum,
-            "0 with step=ascent, which follows each estimate; step=steepest has one",
-        )
         return Ascent(PBGD_ALPHA if alpha is None else alpha)
-    if step == "steepest":
-        return Averaged(StepSize(in_norm(alpha, threat, 0.02)), momentum)
-    raise unknown_name("step", step, ("ascent", "steepest"))
+    return Averaged(StepSize(in_norm(alpha, threat, 0.02)), momentum)

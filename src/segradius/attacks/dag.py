@@ -14,7 +14,8 @@ from segradius.attacks.loop import Incumbent, Observation, Room, StepSize, ascen
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import PAPER_STEPS, Settings
 from segradius.core.contracts import LOGITS, Model
-from segradius.core.errors import InputError, at_least, one_of, positive
+from segradius.core.declared import Count, Length, check_fields
+from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.objectives.losses import Margin
 from segradius.objectives.objective import Objective
@@ -43,8 +44,8 @@ class DagAlgorithm3:
 
     objective: Objective
     threat: Threat
-    steps: int
-    gamma: float = 0.5
+    steps: Count
+    gamma: Length = 0.5
     first: Literal["uniform", "zero"] = "uniform"
     form: Literal["paper", "inside"] = "paper"
     keep: Literal["best", "last"] = "best"
@@ -52,13 +53,10 @@ class DagAlgorithm3:
     needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
 
     def __post_init__(self) -> None:
+        check_fields(self, gamma="alpha")
+        self.threat.check_bounded("the start")
         if not isinstance(self.threat.norm, Linf):
             raise InputError(f"dag_alg3 is defined for linf only (Algorithm 3), got {self.threat.norm.name}")
-        at_least(1, steps=self.steps)
-        positive(gamma=self.gamma)
-        one_of(("uniform", "zero"), first=self.first)
-        one_of(("paper", "inside"), form=self.form)
-        one_of(("best", "last"), keep=self.keep)
 
     @property
     def total_steps(self) -> int:

@@ -10,7 +10,7 @@ from segradius.attacks.make import method_of, white_box
 from segradius.attacks.restarts import merged
 from segradius.attacks.settings import Settings
 from segradius.core.contracts import Model
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, must
 from segradius.threats.threat import Threat
 
 
@@ -47,7 +47,9 @@ class Ensemble:
 
 
 @white_box("ensemble")
-def ensemble(threat: Threat, settings: Settings, *, members: Sequence[str] = ("pgd", "cr_pgd", "flip_pgd")) -> Method:
+def ensemble(
+    threat: Threat, settings: Settings, *, members: str | Sequence[str] = ("pgd", "cr_pgd", "flip_pgd")
+) -> Method:
     """The worst of any members for each image.
 
     Args:
@@ -55,4 +57,5 @@ def ensemble(threat: Threat, settings: Settings, *, members: Sequence[str] = ("p
         members: Names of attacks, or one text with ``+`` between them.
     """
     names = members.split("+") if isinstance(members, str) else members
+    must(len(set(names)) == len(names), "members", members, "every member once")
     return Ensemble({name: method_of(name, threat, settings) for name in names})

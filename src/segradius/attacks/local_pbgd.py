@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
+from segradius.core.declared import Decay, Inside, Length, OddSide, Range, Share, Side, check_fields
 from segradius.core.errors import InputError
 from segradius.gradients.directions import parse_directions
+from segradius.gradients.estimators import Pairs
 from segradius.gradients.local import LocalTPGE, listen
 from segradius.gradients.sphere import Sphere
 from segradius.threats.threat import Threat
@@ -43,12 +45,13 @@ class Listening:
     per_round = 2
 
     bandit: Bandit
-    share: float = 0.8
-    tile: int = 16
-    spacing: int = 112
-    size: float = 0.05
+    share: Inside = 0.8
+    tile: Side = 16
+    spacing: Annotated[int, Range("[2, 1e5]")] = 112
+    size: Share = 0.05
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not isinstance(self.bandit.estimator, LocalTPGE) or self.bandit.estimator.samples != 1:
             raise InputError("window=auto is for per-pixel feedback with one sample a round")
 
@@ -101,14 +104,14 @@ def local_pbgd(
     threat: Threat,
     settings: QuerySettings,
     *,
-    gamma: float | None = None,
-    alpha: float | None = None,
-    alpha_end: float = 0.1,
-    momentum: float = 0.8,
-    restart: float | None = None,
+    gamma: Length | None = None,
+    alpha: Length | None = None,
+    alpha_end: Share = 0.1,
+    momentum: Decay = 0.8,
+    restart: Inside | None = None,
     directions: str | None = None,
-    window: int | Literal["auto"] = 33,
-    samples_per_round: int = 1,
+    window: OddSide | Literal["auto"] = 33,
+    samples_per_round: Pairs = 1,
     loss: str = "flips",
     weighting: str = "uniform",
 ) -> Queried:

@@ -14,7 +14,7 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import QuerySettings
 from segradius.attacks.strategy import Question, Turn
-from segradius.core.errors import at_least, must, within
+from segradius.core.declared import OddSide, Share, Side, Whole, check_fields
 from segradius.gradients.local import window_sum
 from segradius.threats.threat import Threat
 
@@ -40,15 +40,13 @@ class LocalSearch:
     remembers = True  # the loss that is put together is of many rounds
     per_round = 1
 
-    tile: int = 16
-    window: int = 49
-    share: float = 0.3
-    refresh: int = 0
+    tile: Side = 16
+    window: OddSide = 49
+    share: Share = 0.3
+    refresh: Whole = 0
 
     def __post_init__(self) -> None:
-        at_least(1, tile=self.tile)
-        must(self.window >= 1 and self.window % 2 == 1, "window", self.window, "an odd number, at least 1")
-        within("(0, 1]", share=self.share)
+        check_fields(self)
 
     def begin(self, room: Room) -> dict[str, Any]:
         """No perturbation, and no loss known."""
@@ -115,10 +113,10 @@ def local_search(
     threat: Threat,
     settings: QuerySettings,
     *,
-    tile: int = 16,
-    window: int = 49,
-    share: float = 0.1,
-    refresh: int = 0,
+    tile: Side = 16,
+    window: OddSide = 49,
+    share: Share = 0.1,
+    refresh: Whole = 0,
     loss: str = "margin",
     weighting: str = "uniform",
 ) -> Queried:
@@ -131,4 +129,5 @@ def local_search(
         refresh: Rounds between queries of the iterate itself; 0 for never.
         loss: Name of the loss; ``wrong`` serves a target that returns labels only.
     """
+    threat.check_bounded("the size of a change")
     return settings.queried(threat, LocalSearch(tile, window, share, refresh), loss, weighting, 1000)

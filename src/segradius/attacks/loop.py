@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
-from segradius.attacks.base import Result, Task
+from segradius.attacks.base import Result, Task, parts
 from segradius.core.contracts import LOGITS, Model
-from segradius.core.errors import InputError, at_least, one_of, positive
+from segradius.core.declared import Count, Length, Weight, check_fields
+from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import are_probabilities, predict
 from segradius.objectives.goal import Goal
@@ -130,17 +131,19 @@ class Iterative:
     objective: Objective
     threat: Threat
     step: Step
-    steps: int
+    steps: Count
     start: Literal["zero", "uniform"] = "zero"
     keep: Literal["best", "last"] = "best"
 
     needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        one_of(("zero", "uniform"), start=self.start)
-        one_of(("best", "last"), keep=self.keep)
+        check_fields(self)
         self.objective.loss.check_gradient()
+        if self.start == "uniform":
+            self.threat.check_bounded("a uniform start")
+        if any(size.alpha is None for size in parts(self.step, StepSize)):
+            self.threat.check_bounded("the step length")
 
     @property
     def total_steps(self) -> int:
@@ -308,12 +311,11 @@ class StepSize:
         per_eps: Length in units of ε/T where ``alpha`` is None: the paper's α = 2.5ε/T is 2.5.
     """
 
-    alpha: float | None = None
-    per_eps: float = 1.0
+    alpha: Length | None = None
+    per_eps: Weight = 1.0
 
     def __post_init__(self) -> None:
-        if self.alpha is not None:
-            positive(alpha=self.alpha)
+        check_fields(self)
 
     def of(self, room: Room) -> Tensor:
         """Length for each image, (N, 1, 1, 1)."""

@@ -13,17 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Recipe, changed
+from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Recipe, changed, parts
 from segradius.attacks.loop import Iterative
+from segradius.attacks.queries import Queried
 from segradius.attacks.restarts import Restarts
 from segradius.attacks.settings import PAPER_EPS, QuerySettings, Settings
 from segradius.core.contracts import LOGITS
-from segradius.core.errors import InputError, at_least, unknown_name
+from segradius.core.declared import taken
+from segradius.core.errors import InputError, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import refuse_unknown
 from segradius.objectives.objective import Objective, objective
-from segradius.objectives.weightings import CertifiedRadius, Weighting, factors
-from segradius.threats.threat import NORMS, Threat, make_threat
+from segradius.objectives.weightings import CertifiedRadius, Weighting, factors, parse_weighting, times
+from segradius.threats.threat import NORMS, Threat, make_threat, norm_name
 
 M = TypeVar("M", bound=Method)
 
@@ -101,8 +103,8 @@ def black_box(
 def make_attack(
     name: str,
     *,
-    norm: str = "l2",
-    eps: float | None = None,
+    norm: str | float = "l2",
+    eps: float | str | None = None,
     projection: Literal["euclidean", "radial"] = "euclidean",
     **options: Any,
 ) -> Attack:
@@ -110,7 +112,7 @@ def make_attack(
 
     Args:
         name: A registered name, with ``cr_`` before it for the certified-radius-guided form.
-        norm: ``l1``, ``l2`` or ``linf``.
+        norm: ``l1``, ``l2`` or ``linf``; or 1, 2 or ``math.inf``.
         eps: Budget, images being in [0, 1]; None is the paper's 750, 1.5 or 0.006, and for black-box attacks 10000, 10
             or 0.05.
         projection: Exact onto ball and box, or ``radial`` scaling as in the paper's published code.
@@ -127,14 +129,19 @@ def make_attack(
         197
     """
     base, family, _ = _parse(name)
-    threat = make_threat(norm, family.eps.get(norm) if eps is None else eps, projection)
+    threat = make_threat(norm, family.eps[norm_name(norm)] if eps is None else eps, projection)
     for option in options:
         if option in family.recipes.facts(base)["fixed"]:
             raise InputError(f"{name} determines {option} by itself: it cannot be set")
-    refuse_unknown(f"option of {name}", options, attack_options(name))
+    known = attack_options(name)
+    refuse_unknown(f"option of {name}", options, known)
+    kinds, defaults = ({option: getattr(p, of) for option, p in known.items()} for of in ("annotation", "default"))
+    options = taken(options, kinds, defaults, {"norm": threat.norm.name}, name)
     shared = {f.name for f in fields(family.settings)}
     settings = family.settings(**{k: v for k, v in options.items() if k in shared})
     method = method_of(name, threat, settings, **{k: v for k, v in options.items() if k not in shared})
+    for part in parts(method, Queried):
+        part.check_memory(name)
     return Attack(name, _restarted(method, settings.restarts) if isinstance(settings, Settings) else method)
 
 
@@ -193,11 +200,14 @@ def guided(attack: Attack, **options: Any) -> Attack:
 
 
 def guided_by(method: M, weighting: Weighting) -> M:
-    """The same method with every objective multiplied by a weighting, save those that have one of its kind already."""
+    """The same method with every objective multiplied by a weighting, in place of one of its kind if it has one."""
 
     def guide(objective: Objective) -> Objective:
-        present = any(isinstance(factor, type(weighting)) for factor in factors(objective.weighting))
-        return objective if present else objective.times(weighting)
+        own = factors(objective.weighting)
+        if not any(isinstance(factor, type(weighting)) for factor in own):
+            return objective.times(weighting)
+        new = functools.reduce(times, (weighting if isinstance(f, type(weighting)) else f for f in own))
+        return replace(objective, weighting=new)
 
     return changed(method, Objective, guide)
 
@@ -206,6 +216,12 @@ def method_of(name: str, threat: Threat, settings: Any, **options: Any) -> Metho
     """The method of an attack, one run of it, inside a threat; options are the recipe's own and the radius'."""
     base, family, guided = _parse(name)
     norms = family.recipes.facts(base)["norms"]
+    _check_settings(name, family, family.recipes.facts(base)["fixed"], settings)
+    weights = factors(parse_weighting(options.get("weighting", "uniform")))
+    if guided and any(isinstance(factor, CertifiedRadius) for factor in weights):
+        raise InputError(
+            f"{name} is weighted by cr of itself: leave cr out of its weighting, and give {name} its options"
+        )
     if threat.norm.name not in norms:
         only = " only" if len(norms) == 1 else ""
         raise InputError(f"{name} is defined for {' and '.join(norms)}{only}, got {threat.norm.name}")
@@ -215,6 +231,15 @@ def method_of(name: str, threat: Threat, settings: Any, **options: Any) -> Metho
         return method
     given = {k: v for k, v in options.items() if k in radius}
     return guided_by(method, _radius(family, {**family.recipes.facts(base)["guidance"], **given}))
+
+
+def _check_settings(name: str, family: Family, fixed: Sequence[str], settings: Any) -> None:
+    """Raise `InputError` if the settings are those of the other family, or one is given that the attack determines."""
+    if not isinstance(settings, family.settings):
+        raise InputError(f"{name} cannot be a part of this attack: one looks at gradients and the other at scores")
+    for option in fixed:
+        if getattr(settings, option) != getattr(family.settings, option):
+            raise InputError(f"{name} determines {option} by itself: it cannot be set")
 
 
 def _radius(family: Family, options: Mapping[str, Any]) -> CertifiedRadius:
@@ -235,7 +260,6 @@ def _parse(name: str) -> tuple[str, Family, bool]:
 
 
 def _restarted(method: Method, restarts: int) -> Method:
-    at_least(1, restarts=restarts)
     if restarts == 1:
         return method
     again = changed(method, Iterative, lambda attack: replace(attack, start="uniform"))

@@ -12,6 +12,8 @@ from segradius.attacks.base import Method
 from segradius.attacks.loop import Observation, Room, StepSize
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import Settings
+from segradius.core.declared import Positive, Share, Weight, check_fields
+from segradius.core.errors import InputError
 from segradius.objectives.losses import CrossEntropy, ExpectedFlips
 from segradius.objectives.objective import Objective, objective
 from segradius.objectives.weightings import CosPGD, SegPGD
@@ -28,12 +30,19 @@ class Steepest:
     """
 
     size: StepSize
-    sparse: float | None = None
+    sparse: Share | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Step and project."""
         if self.sparse is None:
             direction = room.threat.norm.steepest(seen.gradient)
+        elif room.threat.norm.name != "l1":
+            raise InputError(
+                f"sparse is {self.sparse}: steps of few values are for l1, and the norm is {room.threat.norm.name}"
+            )
         else:
             direction = sparse_steepest(seen.gradient, self.sparse)
         return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), None
@@ -49,7 +58,10 @@ class Momentum:
     """
 
     size: StepSize
-    decay: float = 1.0
+    decay: Weight = 1.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Accumulate, step and project."""
@@ -76,7 +88,7 @@ def fgsm(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str
 
 @white_box("mi_fgsm", fixed=("sparse",))
 def mi_fgsm(
-    threat: Threat, settings: Settings, *, decay: float = 1.0, loss: str = "ce", weighting: str = "uniform"
+    threat: Threat, settings: Settings, *, decay: Weight = 1.0, loss: str = "ce", weighting: str = "uniform"
 ) -> Method:
     """Momentum iterative FGSM (Dong et al. 2018), α = ε/T.
 
@@ -101,7 +113,7 @@ def cospgd(threat: Threat, settings: Settings) -> Method:
 
 
 @white_box("flip_pgd")
-def flip_pgd(threat: Threat, settings: Settings, *, tau: float = 4.0, tau_end: float = 0.5) -> Method:
+def flip_pgd(threat: Threat, settings: Settings, *, tau: Positive = 4.0, tau_end: Positive = 0.5) -> Method:
     """PGD on expected flips Φ(−r/τ), r the signed radius, τ annealed: a smooth count of flipped pixels (ours).
 
     Args:

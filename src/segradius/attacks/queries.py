@@ -17,7 +17,8 @@ from segradius.attacks.loop import Room
 from segradius.attacks.snapshot import Snapshot, Verdict
 from segradius.attacks.strategy import Strategy, Turn
 from segradius.core.contracts import ScoreModel
-from segradius.core.errors import InputError, at_least, one_of, within
+from segradius.core.declared import Decay, Queries, Whole, check_fields
+from segradius.core.errors import InputError
 from segradius.core.prediction import outside_unit
 from segradius.gradients.estimator import Stack
 from segradius.objectives.losses import ScoreLoss
@@ -39,10 +40,10 @@ class Rounds:
         count: T, at least 1.
     """
 
-    count: int
+    count: Queries
 
     def __post_init__(self) -> None:
-        at_least(1, rounds=self.count)
+        check_fields(self, count="rounds")
 
 
 @dataclass(frozen=True)
@@ -69,20 +70,26 @@ class Queried:
     objective: Objective
     threat: Threat
     strategy: Strategy
-    queries: int | Rounds
-    memory: float = 0.7
+    queries: Queries | Rounds
+    memory: Decay = 0.7
     keep: Literal["best", "last"] = "best"
-    judge_every: int = 0
-    marks: tuple[int, ...] = ()
+    judge_every: Whole = 0
+    marks: tuple[Queries, ...] = ()
 
     def __post_init__(self) -> None:
-        within("[0, 1)", memory=self.memory)
-        one_of(("best", "last"), keep=self.keep)
-        at_least(0, judge_every=self.judge_every)
+        check_fields(self)
         self.objective.check_scores()
         least = self.strategy.per_round + self.radius_queries(0) + 1
         if self.budget < least:
             raise InputError(f"queries is {self.queries}; one round and a verdict take {least}")
+
+    def check_memory(self, name: str) -> None:
+        """Raise `InputError` if the attack ``name`` was given a memory at which no weight looks."""
+        if self.memory != Queried.memory and not self.objective.weighting.watches:
+            raise InputError(
+                f"memory is {self.memory}, which does nothing in {name}: it is for weights that look at scores, as "
+                "weighting=still_correct and cr_… with samples=0"
+            )
 
     @property
     def needs(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from segradius.attacks.base import Method, Result, Task
 from segradius.core.contracts import Model
+from segradius.core.declared import Count, check_fields
 from segradius.core.ledger import Ledger
 from segradius.threats.projections import choose
 
@@ -23,7 +24,10 @@ class Restarts:
 
     first: Method
     again: Method
-    count: int
+    count: Count
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -11,6 +11,7 @@ from segradius.attacks.loop import Iterative
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import Settings
 from segradius.core.contracts import Model
+from segradius.core.declared import Weight
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.objectives.losses import CrossEntropy, JensenShannon
@@ -71,7 +72,7 @@ class ShrinkingBudget:
 
 
 @white_box("sea", fixed=("alpha", "sparse"))
-def sea(threat: Threat, settings: Settings, *, class_weights: tuple[float, ...] | None = None) -> Method:
+def sea(threat: Threat, settings: Settings, *, class_weights: tuple[Weight, ...] | None = None) -> Method:
     """SEA (Croce et al. 2024): red-ε Auto-PGD, T = 300, on masked CE, the same class-balanced, and Jensen–Shannon.
 
     Args:

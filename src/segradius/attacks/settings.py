@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from segradius.attacks.loop import Iterative, Step, StepSize
 from segradius.attacks.queries import Queried, Rounds
 from segradius.attacks.strategy import Strategy
+from segradius.core.declared import Count, Decay, Length, Queries, Range, Share, Whole, check_fields, only_with
 from segradius.objectives.objective import Objective, objective
 from segradius.threats.threat import Threat
 
@@ -30,12 +31,15 @@ class Settings:
         sparse: For l1: share of values that a step moves; None is the dense step of Eq. 22.
     """
 
-    steps: int | None = None
-    alpha: float | None = None
+    steps: Count | None = None
+    alpha: Length | None = None
     start: Literal["zero", "uniform"] | None = None
-    restarts: int = 1
+    restarts: Annotated[int, Range("[1, 1e4]")] = 1
     keep: Literal["best", "last"] = "best"
-    sparse: float | None = None
+    sparse: Annotated[Share | None, only_with(norm=["l1"])] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def size(self, norm: str, per_eps: float | None = None) -> StepSize:
         """Step length, ``per_eps``·ε/T unless ``alpha`` was given."""
@@ -71,19 +75,20 @@ class QuerySettings:
         marks: Query counts within which the iterate is judged too, for a curve of accuracy against queries.
     """
 
-    queries: int | None = None
+    queries: Queries | Rounds | None = None
     keep: Literal["best", "last"] = "best"
-    judge_every: int = 0
-    memory: float = 0.7
-    marks: tuple[int, ...] = ()
+    judge_every: Whole = 0
+    memory: Decay = 0.7
+    marks: tuple[Queries, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def queried(self, threat: Threat, strategy: Strategy, loss: str, weighting: str, queries: int | Rounds) -> Queried:
         """A black-box attack with these settings; ``queries`` is the recipe's own default."""
         count = queries if self.queries is None else self.queries
-        marks = tuple(self.marks)
-        return Queried(
-            objective(loss, weighting), threat, strategy, count, self.memory, self.keep, self.judge_every, marks
-        )
+        goal, marks = objective(loss, weighting), self.marks
+        return Queried(goal, threat, strategy, count, self.memory, self.keep, self.judge_every, marks)
 
 
 def in_norm(given: float | None, threat: Threat, share: float) -> float:

@@ -14,7 +14,7 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import PAPER_QUERIES, QuerySettings
 from segradius.attacks.strategy import Question, Turn, moved, raised
-from segradius.core.errors import positive
+from segradius.core.declared import Length, check_fields
 from segradius.gradients.directions import Directions, Pixel, dimension, parse_directions, walk
 from segradius.threats.threat import Threat
 
@@ -35,11 +35,11 @@ class Simba:
     remembers = True
     per_round = 1
 
-    alpha: float
+    alpha: Length
     directions: Directions = field(default_factory=Pixel)
 
     def __post_init__(self) -> None:
-        positive(alpha=self.alpha)
+        check_fields(self)
 
     def begin(self, room: Room) -> dict[str, Any]:
         """No perturbation; the first query asks about the clean image. Each image's walk through the basis begins."""
@@ -77,7 +77,7 @@ def simba(
     threat: Threat,
     settings: QuerySettings,
     *,
-    alpha: float | None = None,
+    alpha: Length | None = None,
     directions: str = "dct:1/8",
     loss: str = "ce",
     weighting: str = "uniform",

@@ -16,7 +16,7 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import PAPER_QUERIES, QuerySettings
 from segradius.attacks.strategy import Question, Turn, moved, raised
-from segradius.core.errors import within
+from segradius.core.declared import Share, check_fields
 from segradius.threats.threat import Threat
 
 
@@ -204,10 +204,10 @@ class Square:
     per_round = 1
 
     move: Move
-    p_init: float = 0.1
+    p_init: Share = 0.1
 
     def __post_init__(self) -> None:
-        within("(0, 1]", p_init=self.p_init)
+        check_fields(self)
 
     def begin(self, room: Room) -> dict[str, Any]:
         """The first perturbation, whose loss is not known."""
@@ -249,7 +249,7 @@ def square(
     threat: Threat,
     settings: QuerySettings,
     *,
-    p_init: float = 0.1,
+    p_init: Share = 0.1,
     loss: str = "margin",
     weighting: str = "uniform",
 ) -> Queried:
@@ -260,4 +260,5 @@ def square(
         p_init: Share of the pixels that the first squares cover.
         loss: Name of the loss; ``wrong`` serves a target that returns labels only.
     """
+    threat.check_bounded("the size of a change")
     return settings.queried(threat, Square(MOVES[threat.norm.name], p_init), loss, weighting, PAPER_QUERIES)

@@ -70,7 +70,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else "."
-    return InputError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
+    return InputError(f"unknown {kind} {shown(name)}{hint} Known: {', '.join(names)}")
 
 
 def missing_extra(library: str, extra: str) -> MissingExtraError:
@@ -99,7 +99,28 @@ def must(holds: bool, name: str, value: object, expected: str) -> None:
         segradius.core.errors.InputError: sigma is 0.5; expected more than 1
     """
     if not holds:
-        raise InputError(f"{name} is {value!r}; expected {expected}")
+        raise InputError(f"{name} is {shown(value)}; expected {expected}")
+
+
+#: Characters of a value in an error message, which is one line.
+SHOWN = 80
+
+
+def shown(value: object) -> str:
+    r"""A value in an error message: its ``repr`` in one line, cut in the middle where it is long.
+
+    Example:
+        >>> shown("pgd"), shown([1.5])
+        ("'pgd'", '[1.5]')
+        >>> len(shown("x" * 1_000_000)), "\n" in shown("two\nlines")
+        (83, False)
+    """
+    text = value[:SHOWN] + value[SHOWN:][-SHOWN:] if isinstance(value, str) else value
+    try:
+        told = " ".join(repr(text).split())
+    except Exception:  # whatever it is, the error that is being told is another one
+        told = f"a {type(value).__name__}"
+    return told if len(told) <= SHOWN else f"{told[: SHOWN // 2]} … {told[-SHOWN // 2 :]}"
 
 
 def is_whole(value: object, low: float = 0) -> TypeGuard[int]:

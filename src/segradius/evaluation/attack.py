@@ -24,7 +24,7 @@ from segradius.evaluation.store import ImageResult, Kept, Rows
 from segradius.evaluation.trace import image_traces
 from segradius.metrics.counts import Pixels
 from segradius.objectives.weightings import balanced_weights
-from segradius.threats.threat import NORMS
+from segradius.threats.threat import NORMS, norm_name
 
 #: Options that every attack takes, which are the threat's and no recipe's.
 SHARED = {"projection": "euclidean"}
@@ -50,6 +50,7 @@ class AttackPlan:
     label: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "norm", norm_name(self.norm))
         object.__setattr__(self, "label", self.label or self.name)
 
     @property

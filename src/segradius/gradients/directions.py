@@ -22,7 +22,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError, at_least, unknown_name, within
+from segradius.core.declared import Share, Side, check_fields
+from segradius.core.errors import InputError, unknown_name
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
 from segradius.core.text import number
@@ -106,10 +107,10 @@ class Tiles(Directions):
         [[[[1.0, 1.0, 2.0], [1.0, 1.0, 2.0]]]]
     """
 
-    side: int = 8
+    side: Side = 8
 
     def __post_init__(self) -> None:
-        at_least(1, side=self.side)
+        check_fields(self)
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Tiles along each side of the image."""
@@ -141,10 +142,10 @@ class ShiftedTiles(Directions):
         [[[[1.0, 2.0, 2.0, 1.0]]]]
     """
 
-    side: int = 8
+    side: Side = 8
 
     def __post_init__(self) -> None:
-        at_least(1, side=self.side)
+        check_fields(self)
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Tiles along each side of the image."""
@@ -181,10 +182,10 @@ class Dct(Directions):
         [[[[1.0, 1.0, 1.0, 1.0]]]]
     """
 
-    fraction: float = 0.125
+    fraction: Share = 0.125
 
     def __post_init__(self) -> None:
-        within("(0, 1]", fraction=self.fraction)
+        check_fields(self)
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Frequencies along each side of the image."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
-from segradius.core.errors import must, positive
+from segradius.core.declared import Count, Length, Range, Sigma, check_fields
+from segradius.core.errors import must
 from segradius.core.randomness import Randomness
 from segradius.gradients.directions import Directions, Pixel, Units, walk
 from segradius.gradients.estimator import ESTIMATORS, Around, Draw, Stack, central_differences, combine, per_image
 from segradius.gradients.sphere import Sphere
+
+#: Directions of a round, all of which are held at once.
+Pairs = Annotated[int, Range("[1, 1e4]")]
+Population = Annotated[int, Range("[1, 1e5]")]
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,12 @@ class OnSphere:
 
     sides: ClassVar[int] = 2
 
-    gamma: float
+    gamma: Length
     sphere: Sphere = field(default_factory=Sphere)
-    samples: int = 1
+    samples: Pairs = 1
 
     def __post_init__(self) -> None:
-        positive(gamma=self.gamma, samples=self.samples)
+        check_fields(self)
 
     @property
     def queries(self) -> int:
@@ -134,13 +139,13 @@ class NES:
         2.0
     """
 
-    sigma: float
-    population: int = 100
+    sigma: Sigma
+    population: Population = 100
     antithetic: bool = True
     directions: Directions = field(default_factory=Pixel)
 
     def __post_init__(self) -> None:
-        positive(sigma=self.sigma, population=self.population)
+        check_fields(self)
         must(not (self.antithetic and self.population % 2), "population", self.population, "an even number, for pairs")
 
     @property
@@ -199,13 +204,13 @@ class ZOO:
         tensor([2., 4., 6.])
     """
 
-    gamma: float
-    coordinates: int = 16
+    gamma: Length
+    coordinates: Count = 16
     unbiased: bool = False
     directions: Directions = field(default_factory=Pixel)
 
     def __post_init__(self) -> None:
-        positive(gamma=self.gamma, coordinates=self.coordinates)
+        check_fields(self)
 
     @property
     def queries(self) -> int:

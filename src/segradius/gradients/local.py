@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone knows)
 from torch import Tensor
 
-from segradius.core.errors import must
+from segradius.core.declared import OddSide, check_fields
 from segradius.gradients.estimator import ESTIMATORS, Draw, central_differences
 from segradius.gradients.estimators import OnSphere
 
@@ -58,11 +58,10 @@ class LocalTPGE(OnSphere):
         True
     """
 
-    window: int = 41
+    window: OddSide = 41
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        must(self.window >= 1 and self.window % 2 == 1, "window", self.window, "an odd number, at least 1")
+        check_fields(self)
 
     def gradient(self, losses: Tensor, draw: Draw) -> Tensor:
         """Mean over the samples of the windowed central difference times v."""

@@ -28,12 +28,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from segradius.core.errors import unknown_name
+from segradius.core.declared import check_fields
 from segradius.core.randomness import Randomness
 from segradius.gradients.directions import Directions, Pixel
 from segradius.gradients.estimator import Draw
@@ -62,8 +62,7 @@ class Sphere:
     form: Form = "dense"
 
     def __post_init__(self) -> None:
-        if self.form not in get_args(Form):
-            raise unknown_name("form", self.form, get_args(Form))
+        check_fields(self)
 
     def draw(self, delta: Tensor, randomness: Randomness, step: int, samples: int) -> Draw:
         """``samples`` independent directions for each image; (samples, N, 3, H, W), ‖u‖_p = 1.

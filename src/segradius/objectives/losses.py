@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812  (the name everyone knows)
 from torch import Tensor
 
 from segradius.core.contracts import LABELS, LOGITS, SCORES
+from segradius.core.declared import Positive, Weight, check_fields
 from segradius.core.errors import InputError
 from segradius.core.registry import Registry
 from segradius.radius.gaussian import signed_radius
@@ -154,7 +155,10 @@ class Hinge(ScoreLoss):
         1.0
     """
 
-    kappa: float = 0.0
+    kappa: Weight = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return _margin(logits, labels).clamp_max(self.kappa)
@@ -226,12 +230,11 @@ class ExpectedFlips(ScoreLoss):
 
     annealed: ClassVar[bool] = True
 
-    tau: float = 4.0
-    tau_end: float = 0.5
+    tau: Positive = 4.0
+    tau_end: Positive = 0.5
 
     def __post_init__(self) -> None:
-        if not (self.tau > 0 and self.tau_end > 0):
-            raise InputError(f"tau and tau_end must be positive, got {self.tau} and {self.tau_end}")
+        check_fields(self)
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return self._flips(signed_radius(logits, labels), progress)

@@ -7,13 +7,14 @@ certified radius keeps its weights between refreshes. Weights carry no gradient.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from segradius.core.contracts import LABELS_ALONE, LOGITS
-from segradius.core.errors import InputError, at_least, one_of, positive
+from segradius.core.declared import Count, Plain, Positive, Range, Sigma, Weight, Whole, check_fields, only_with
+from segradius.core.errors import InputError
 from segradius.core.registry import Registry
 from segradius.core.text import parse_call, refuse_unknown
 from segradius.objectives.goal import Goal
@@ -29,6 +30,11 @@ class Weighting(Protocol):
     def needs(self) -> frozenset[str]:
         """What of a model's answers it looks at: the predicted class and its rival, as far as they are known."""
         return LABELS_ALONE
+
+    @property
+    def watches(self) -> bool:
+        """Whether it looks at what the model answers about the iterate, in a black-box attack at the running mean."""
+        return True
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Weights (N, H, W) and the state of the next step; ``state`` is None in the first."""
@@ -51,6 +57,8 @@ WEIGHTINGS: Registry[type[Weighting]] = Registry("weighting", "segradius.objecti
 @dataclass(frozen=True)
 class Uniform(Weighting):
     """Weight 1 for every pixel: plain PGD."""
+
+    watches: ClassVar[bool] = False
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Ones."""
@@ -80,27 +88,27 @@ class CertifiedRadius(Weighting):
         [0.982..., 0.0054...]
     """
 
-    a: float = 2.0
-    b: float = -4.0
-    sigma: float = 0.001
-    samples: int = 8
-    every: int | None = None
+    a: Plain = 2.0
+    b: Plain = -4.0
+    sigma: Annotated[Sigma, only_with(samples=Range("[1, inf)"), radius_unit=["pixel"])] = 0.001
+    samples: Whole = 8
+    every: Count | None = None
     radius_unit: Literal["normalised", "pixel"] = "normalised"
-    precision: Literal["float32", "bfloat16"] = "float32"
-    clamp: bool = True
+    precision: Annotated[Literal["float32", "bfloat16"], only_with(samples=Range("[1, inf)"))] = "float32"
+    clamp: Annotated[bool, only_with(samples=Range("[1, inf)"))] = True
 
     def __post_init__(self) -> None:
-        one_of(("normalised", "pixel"), radius_unit=self.radius_unit)
-        one_of(("float32", "bfloat16"), precision=self.precision)
-        positive(sigma=self.sigma)
-        at_least(0, samples=self.samples)
-        if self.every is not None:
-            at_least(1, every=self.every)
+        check_fields(self)
+
+    @property
+    def watches(self) -> bool:
+        """Only if it has no noisy passes of its own."""
+        return self.samples == 0
 
     @property
     def interval(self) -> int:
         """Steps between refreshes, INT."""
-        return self.every or max(self.samples, 1)
+        return max(self.samples, 1) if self.every is None else self.every
 
     def of_probability(self, probability: Tensor) -> Tensor:
         """Weights of pixels whose smoothed top probability is given, any shape."""
@@ -142,19 +150,18 @@ class CleverRadius(Weighting):
         [0.982..., 0.5, 0.0]
     """
 
-    a: float = 2.0
-    b: float = -4.0
-    radius: float = 1.5
-    batches: int = 10
-    samples: int = 32
-    probes: int = 4
-    every: int = 8
+    a: Plain = 2.0
+    b: Plain = -4.0
+    radius: Positive = 1.5
+    batches: Count = 10
+    samples: Count = 32
+    probes: Whole = 4
+    every: Count = 8
 
     needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
 
     def __post_init__(self) -> None:
-        at_least(1, every=self.every)
-        _ = self.ball
+        check_fields(self)
 
     @property
     def ball(self) -> Ball:
@@ -218,7 +225,12 @@ class ClassBalanced(Weighting):
             balances each image by its own class frequencies.
     """
 
-    weights: tuple[float, ...] | None = None
+    watches: ClassVar[bool] = False
+
+    weights: tuple[Weight, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """The weight of each pixel's true class."""
@@ -250,6 +262,11 @@ class Product(Weighting):
     def needs(self) -> frozenset[str]:
         """What any factor needs."""
         return frozenset[str]().union(*(factor.needs for factor in self.factors))
+
+    @property
+    def watches(self) -> bool:
+        """Whether any factor does."""
+        return any(factor.watches for factor in self.factors)
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """Product of the factors' weights."""

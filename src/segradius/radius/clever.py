@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segradius.core.contracts import LogitModel
-from segradius.core.errors import at_least, within
+from segradius.core.declared import Count, Positive, Whole, check_fields
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
@@ -42,15 +42,13 @@ class Ball:
             exact lengths, a backward pass for each pixel and class, for tiny images only.
     """
 
-    radius: float = 1.5
-    batches: int = 10
-    samples: int = 32
-    probes: int = 4
+    radius: Positive = 1.5
+    batches: Count = 10
+    samples: Count = 32
+    probes: Whole = 4
 
     def __post_init__(self) -> None:
-        within("(0, inf)", radius=self.radius)
-        at_least(1, batches=self.batches, samples=self.samples)
-        at_least(0, probes=self.probes)
+        check_fields(self)
 
     def point(self, images: Tensor, randomness: Randomness, place: str, step: int) -> Tensor:
         """One point of each image's ball, uniform, not clamped; (N, 3, H, W)."""

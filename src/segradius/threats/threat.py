@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.declared import Range, check_fields, expected, fits
+from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.randomness import Randomness
 from segradius.threats.projections import column, project_l1, project_l2, project_linf, scale_then_clamp
 
 Projection = Literal["euclidean", "radial"]
+Eps = Annotated[float, Range("[1e-9, inf]")]
 
 
 class Norm(Protocol):
@@ -214,14 +216,16 @@ class Threat:
     """
 
     norm: Norm
-    eps: float | tuple[float, ...]
+    eps: Eps | tuple[Eps, ...]
     projection: Projection = "euclidean"
 
     def __post_init__(self) -> None:
-        for eps in self.eps if isinstance(self.eps, tuple) else (self.eps,):
-            parse_eps(eps)
-        if self.projection not in ("euclidean", "radial"):
-            raise unknown_name("projection", self.projection, ("euclidean", "radial"))
+        check_fields(self)
+
+    def check_bounded(self, what: str) -> None:
+        """Raise `InputError` if an ε is infinite, for ``what`` is measured by ε."""
+        if math.inf in (self.eps if isinstance(self.eps, tuple) else (self.eps,)):
+            raise InputError(f"eps is inf, and {what} is a part of it: give a finite eps, or alpha where it is that")
 
     def scaled(self, factor: float) -> Threat:
         """The same threat with ε times ``factor``."""
@@ -266,20 +270,46 @@ def parse_eps(text: str | float) -> float:
     numerator, slash, denominator = str(text).partition("/")
     try:
         eps = float(numerator) / (float(denominator) if slash else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"eps {text!r} is not a number; expected one like 1.5 or 4/255") from None
-    if not eps > 0:
-        raise InputError(f"eps {text!r} is not above zero; expected a number like 1.5 or 4/255")
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise InputError(f"eps {shown(text)} is not a number; expected one like 1.5 or 4/255") from None
+    if isinstance(text, bool) or not eps > 0:
+        raise InputError(f"eps {shown(text)} is not above zero; expected a number like 1.5 or 4/255")
+    if not fits(Eps, eps) or 1e9 < eps < math.inf:
+        raise InputError(f"eps {shown(text)} is out of range; expected {expected(Eps)}, at most 1e9 or inf")
     return eps
 
 
+def norm_name(given: object) -> str:
+    """The name of a norm, however it is written: ``l2``, ``L2``, ``2``, ``"2"``, ``math.inf``, ``"inf"``, ``"linf"``.
+
+    Raises:
+        InputError: It is none of ours.
+
+    Example:
+        >>> [norm_name(given) for given in ("l2", 2, math.inf, "Linf", "1")]
+        ['l2', 'l2', 'linf', 'linf', 'l1']
+        >>> norm_name(3)
+        Traceback (most recent call last):
+        segradius.core.errors.InputError: unknown norm '3'; did you mean 'l2' ...
+    """
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    text = f"{given:g}" if number else str(given).strip().lower()
+    name = text if text in NORMS else f"l{text}"
+    if name not in NORMS or not (number or isinstance(given, str)):
+        raise unknown_name("norm", str(given), NORMS)
+    return name
+
+
 def make_threat(
-    norm: str, eps: float | None = None, projection: Projection = "euclidean", shape: Sequence[int] | None = None
+    norm: str | float,
+    eps: float | str | None = None,
+    projection: Projection = "euclidean",
+    shape: Sequence[int] | None = None,
 ) -> Threat:
     """A threat model from the name of its norm.
 
     Args:
-        norm: "l1", "l2" or "linf".
+        norm: "l1", "l2" or "linf"; or 1, 2 or ``math.inf``.
         eps: The radius in the unit of images in [0, 1]; None for the paper's (750, 1.5, 0.006).
         projection: "euclidean" or "radial".
         shape: (3, H, W) of an image, if known; a finite ε longer than any perturbation in the box is then refused.
@@ -292,10 +322,9 @@ def make_threat(
         Traceback (most recent call last):
         segradius.core.errors.InputError: eps 8 for linf is no part of [0, 1], the range of the images; did you ...
     """
-    if norm not in NORMS:
-        raise unknown_name("norm", norm, NORMS)
-    threat = Threat(NORMS[norm], NORMS[norm].default_eps if eps is None else parse_eps(eps), projection)
-    _refuse_wide(norm, threat.eps if isinstance(threat.eps, float) else math.inf, shape)
+    name = norm_name(norm)
+    threat = Threat(NORMS[name], NORMS[name].default_eps if eps is None else parse_eps(eps), projection)
+    _refuse_wide(name, threat.eps if isinstance(threat.eps, float) else math.inf, shape)
     return threat
 
 
