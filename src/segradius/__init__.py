@@ -33,7 +33,6 @@ Where to find what:
     sr.data           open_data: Cityscapes, ADE20K, VOC, CamVid, folders, drawn scenes
     sr.metrics        PixAcc, MIoU, intervals over images, paired differences
     sr.training       adversarial training and the paper's defences
-    sr.errors         InputError and its kin: what is raised on purpose
     sr.evaluation     runs over data that go on from where they were stopped; sr.report tells them
     sr.errors         what is raised on purpose; InputError for a value, a file or a pixel that is not as expected
 

@@ -94,6 +94,8 @@ class Result:
         ledger: Passes over each image.
         members: Results of the members of an ensemble, by name; empty otherwise.
         trace: How a black-box attack went; None otherwise.
+        still: (N,) bool: the gradient was exactly zero at every step, so that there was nothing to follow; None where
+            no gradient is followed.
     """
 
     adversarial: Tensor
@@ -104,6 +106,7 @@ class Result:
     ledger: Ledger
     members: Mapping[str, Result] = field(default_factory=dict)
     trace: Trace | None = None
+    still: Tensor | None = None
 
 
 class Method(Protocol):

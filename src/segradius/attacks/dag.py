@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.base import Method, Result, Task
-from segradius.attacks.loop import Incumbent, Observation, Room, StepSize, ascend, judge, judge_between, see
+from segradius.attacks.loop import Incumbent, Observation, Room, StepSize, ascend, is_zero, judge, judge_between, see
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import PAPER_STEPS, Settings
 from segradius.core.contracts import LOGITS, Model
@@ -73,6 +73,7 @@ class DagAlgorithm3:
         point, move = task.images + delta, torch.zeros_like(delta)
         if self.first == "uniform":
             move = task.confine(self.threat.start(task.images, task.randomness))
+        still = torch.ones_like(incumbent.valid)
         for t in range(self.steps):
             here = see(room, point.clamp(low, high), t, ledger)
             incumbent = replace(incumbent, valid=incumbent.valid & here.finite)
@@ -82,6 +83,7 @@ class DagAlgorithm3:
                 incumbent = judge_between(incumbent, task, room.project(delta), ledger)
             weights, state = self.objective.weighting.weigh(here.view, state)
             gradient, _ = ascend(self.objective, room, here, weights, ledger)
+            still = still & is_zero(gradient)
             there = see(room, (point + move).clamp(low, high), t, ledger)
             move = self._scaled(ascend(self.objective, room, there, weights, ledger)[0] - gradient)
             delta = (delta + move).clamp(-eps, eps)
@@ -89,7 +91,8 @@ class DagAlgorithm3:
                 delta = room.project(delta)
             point = task.images + delta if inside else point + move
             task.done(1)
-        return judge(incumbent, task, room.project(delta), ledger, best=best).result(task, ledger)
+        found = judge(incumbent, task, room.project(delta), ledger, best=best).result(task, ledger)
+        return replace(found, still=still)
 
     def _scaled(self, difference: Tensor) -> Tensor:
         """The difference of two gradients at length γ; zero stays zero."""

@@ -153,23 +153,27 @@ class Iterative:
     def run(self, task: Task[Model]) -> Result:
         """T forward–backward passes and a last forward pass that judges δ^(T)."""
         ledger = Ledger(len(task.images))
-        incumbent, delta = self._iterate(task, ledger)
-        return judge(incumbent, task, delta, ledger, best=self.keep == "best").result(task, ledger)
+        incumbent, delta, still = self._iterate(task, ledger)
+        found = judge(incumbent, task, delta, ledger, best=self.keep == "best").result(task, ledger)
+        return replace(found, still=still)
 
     def last(self, task: Task[Model]) -> Tensor:
         """δ^(T) after T forward–backward passes, judged by none: what training needs."""
         return self._iterate(task, Ledger(len(task.images)))[1]
 
-    def _iterate(self, task: Task[Model], ledger: Ledger) -> tuple[Incumbent, Tensor]:
+    def _iterate(self, task: Task[Model], ledger: Ledger) -> tuple[Incumbent, Tensor, Tensor]:
+        """The best iterate so far, δ^(T), and the images (N,) whose gradient was zero at every step."""
         room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
         delta, weights_state, step_state = self._first(task), None, None
         incumbent, best = Incumbent.none(task), self.keep == "best"
+        still = torch.ones_like(incumbent.valid)
         for t in range(self.steps):
             seen, prediction, finite, weights_state = observe(self.objective, room, delta, t, weights_state, ledger)
             incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=best)
+            still = still & is_zero(seen.gradient)
             delta, step_state = self.step.advance(seen, room, step_state)
             task.done(1)
-        return incumbent, delta
+        return incumbent, delta, still
 
     def _first(self, task: Task[Model]) -> Tensor:
         if task.warm is not None:
@@ -282,6 +286,11 @@ def _judged(
     top, prediction = predict(logits)
     ledger.enter("judging", forward=1)
     return incumbent.offer(delta, prediction, _finite(top), task.goal, best=best)
+
+
+def is_zero(gradient: Tensor) -> Tensor:
+    """Whether all values of an image are exactly zero, (N,); the device is not waited for."""
+    return ~gradient.flatten(1).any(1)
 
 
 def _finite(values: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from segradius.attacks.base import Method, Result, Task
 from segradius.core.contracts import Model
 from segradius.core.declared import Count, check_fields
@@ -65,5 +67,11 @@ def merged(results: Sequence[Result]) -> Result:
             valid=best.valid & other.valid,
             ledger=ledger,
             members={n: merged([m, other.members[n]]) for n, m in best.members.items() if n in other.members},
+            still=both(best.still, other.still),
         )
     return best
+
+
+def both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Where the gradient was zero throughout in both of two runs; None where one of them followed none."""
+    return None if one is None or other is None else one & other

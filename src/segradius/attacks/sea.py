@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
+
+import torch
 
 from segradius.attacks.apgd import adaptive
 from segradius.attacks.base import Method, Result, Task
 from segradius.attacks.ensemble import Ensemble
 from segradius.attacks.loop import Iterative
 from segradius.attacks.make import white_box
+from segradius.attacks.restarts import both
 from segradius.attacks.settings import Settings
 from segradius.core.contracts import Model
 from segradius.core.declared import Weight
@@ -60,15 +64,14 @@ class ShrinkingBudget:
 
     def run(self, task: Task[Model]) -> Result:
         """Run the phases in turn."""
-        ledger, found, valid = Ledger(len(task.images)), None, None
+        ledger, phases = Ledger(len(task.images)), list[Result]()
         for number, (factor, steps) in enumerate(zip(self.factors, self.phase_steps, strict=True)):
             phase = replace(self.attack, threat=self.attack.threat.scaled(factor), steps=steps)
-            found = phase.run(replace(task.spawn(f"phase {number}"), warm=task.warm if found is None else found.delta))
-            ledger.add(found.ledger)
-            valid = found.valid if valid is None else valid & found.valid
-        assert found is not None
-        assert valid is not None
-        return replace(found, ledger=ledger, valid=valid)
+            warm = phases[-1].delta if phases else task.warm
+            phases.append(phase.run(replace(task.spawn(f"phase {number}"), warm=warm)))
+            ledger.add(phases[-1].ledger)
+        valid = torch.stack([found.valid for found in phases]).all(0)
+        return replace(phases[-1], ledger=ledger, valid=valid, still=reduce(both, (found.still for found in phases)))
 
 
 @white_box("sea", fixed=("alpha", "sparse"))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from segradius.core import text
 from segradius.core.errors import InputError, at_least, unknown_name
-from segradius.core.screen import warn
 from segradius.core.text import Keyed, Listed
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class ModelOptions:
             raise InputError("dtype is for --model; --target was given")
 
     def open(self, data: SegmentationData, device: str, seed: int) -> tuple[Seen, ModelChoice]:
-        """What is asked, and how an experiment describes it; what is probably a mistake is told.
+        """What is asked, and how an experiment describes it.
 
         Args:
             data: The images it will be asked about.
@@ -117,8 +116,6 @@ class ModelOptions:
         described = (it.weights, it.num_classes, colours, it.outputs, "", target, self.answers, self.input)
         choice = ModelChoice(self.text, *described, self.dtype)
         seen = open_choice(choice, device=device_name(device), seed=seed, budget=self.budget)
-        for doubt in doubts(self.text, it.weights, seen.num_classes, len(data.classes)):
-            warn(doubt)
         if not target:
             return seen, replace(choice, fingerprint=fingerprint(cast("Segmenter", seen)))
         from segradius import targets
@@ -206,26 +203,6 @@ def device_name(asked: str) -> str:
     import torch
 
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
-
-
-def doubts(model: str, weights: str | None, num_classes: int, data_classes: int) -> list[str]:
-    """What is probably a mistake though nothing forbids it: a network without weights, classes without data.
-
-    Example:
-        >>> doubts("smp:Unet,encoder_weights=null,classes=3", None, 3, 3)
-        ['smp:Unet has no weights: give --weights FILE, or every figure is that of a random network']
-    """
-    from segradius.models import lacks_weights
-
-    found = []
-    if lacks_weights(model, weights):
-        name = model.split(",")[0]
-        found.append(f"{name} has no weights: give --weights FILE, or every figure is that of a random network")
-    if num_classes > data_classes:
-        found.append(
-            f"the model predicts {num_classes} classes and the data set has {data_classes}: are these its classes?"
-        )
-    return found
 
 
 def budgets(

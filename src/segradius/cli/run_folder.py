@@ -74,7 +74,7 @@ def _carried_out(
     jobs, keys, places = run.experiment.jobs, [job.key for job in run.experiment.jobs], at.folder / CHECKPOINTS
     model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
     size = _batch_size(run.batch_size, store, waiting=checkpoints.waiting())
-    run = replace(run, model=model, checkpoints=checkpoints, batch_size=size)
+    run = replace(run, model=model, checkpoints=checkpoints, batch_size=size, warn=lambda found: warn(found.line))
     counted = [job for job in jobs if job.task.unit]
     reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
     doubt(run, store)

@@ -29,6 +29,9 @@ from segradius.threats.threat import NORMS, norm_name
 #: Options that every attack takes, which are the threat's and no recipe's.
 SHARED = {"projection": "euclidean"}
 
+#: The record of an image whose gradient was exactly zero at every step though there were pixels left to turn.
+STILL = b"the gradient was zero"
+
 
 @dataclass(frozen=True)
 class AttackPlan:
@@ -132,7 +135,8 @@ class Attacking:
         seconds = (time.perf_counter() - started) / len(batch.ids)
         again = None if is_priced(model) else judge(model, result.adversarial)[0]
         found = attack_results(result, batch, model.num_classes, target, again, seconds)
-        return Rows(bench.key, found, _kept(result, batch, bench), journal=journal.name if journal else None)
+        kept = replace(_kept(result, batch, bench), records={image: STILL for image in _still(result, found)})
+        return Rows(bench.key, found, kept, journal=journal.name if journal else None)
 
 
 def _kept(result: Result, batch: Batch, bench: Bench) -> Kept:
@@ -142,6 +146,13 @@ def _kept(result: Result, batch: Batch, bench: Bench) -> Kept:
     if is_priced(bench.model):
         return Kept(images, dict(zip(batch.ids, result.prediction, strict=True)), traces)
     return Kept({image: x for image, x in images.items() if image in bench.shown}, {}, traces)
+
+
+def _still(result: Result, found: Sequence[ImageResult]) -> list[str]:
+    """Images in which the attack had nothing to follow, though not all was done."""
+    still = [False] * len(found) if result.still is None else result.still.tolist()
+    left = [each.valid and each.hit < each.eligible for each in found]
+    return [each.image for each, zero, more in zip(found, still, left, strict=True) if zero and more]
 
 
 def make_plans(

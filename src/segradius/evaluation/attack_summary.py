@@ -11,8 +11,9 @@ import torch
 
 from segradius.attacks.make import references
 from segradius.core.storage import as_csv, as_json
-from segradius.evaluation.attack import AttackPlan
+from segradius.evaluation.attack import STILL, AttackPlan
 from segradius.evaluation.job import Experiment
+from segradius.evaluation.preflight import Finding
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
 from segradius.evaluation.trace import trace_csv
 from segradius.metrics.counts import Counts, Pixels
@@ -41,11 +42,13 @@ class Sanity:
         outside: Largest distance of a value from [0, 1]; 0.
         disagreement: Share of labelled pixels whose prediction differs when the adversarial image is judged again; NaN
             where that would have had its price.
+        zero_gradient: Images whose gradient was exactly zero at every step, so that the attack had nothing to follow.
     """
 
     length_over_eps: float
     outside: float
     disagreement: float
+    zero_gradient: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Valid results of one attack in the order of the data, and how many were invalid."""
+    """Valid results of one attack in the order of the data, how many were invalid, and where it had no gradient."""
 
     plan: AttackPlan
     results: dict[str, ImageResult]
     invalid: int
+    still: tuple[str, ...] = ()
     targeted: bool = False
 
     def left(self, ids: Iterable[str]) -> list[float]:
@@ -170,7 +174,8 @@ def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, ta
     stored = store.results(key)
     found = [stored[image] for image in ids if image in stored]
     valid = {result.image: result for result in found if result.valid}
-    return Outcome(plan, valid, len(found) - len(valid), targeted)
+    still = tuple(image for image in valid if store.record(key, image) == STILL)
+    return Outcome(plan, valid, len(found) - len(valid), still, targeted)
 
 
 def _row(outcome: Outcome) -> Row:
@@ -184,7 +189,7 @@ def _row(outcome: Outcome) -> Row:
         outcome.invalid,
         own,
         _least_miou([own, *members]) if members and not outcome.targeted else own,
-        _sanity(plan, results) if attacked else None,
+        _sanity(outcome) if attacked else None,
     )
 
 
@@ -269,18 +274,38 @@ def _success(results: Sequence[ImageResult]) -> Interval:
     return jackknife(parts, lambda sums: sums[..., 0] / sums[..., 1])
 
 
-def _sanity(plan: AttackPlan, results: Sequence[ImageResult]) -> Sanity:
+def _sanity(outcome: Outcome) -> Sanity:
+    plan, results = outcome.plan, list(outcome.results.values())
     pixels = sum(sum(result.pixels.labelled) for result in results)
     differing = [math.nan if result.disagreement is None else result.disagreement for result in results]
     return Sanity(
         max((getattr(result, plan.norm) / plan.eps for result in results), default=math.nan),
         max((result.outside for result in results), default=math.nan),
         sum(differing) / pixels if pixels else math.nan,
+        outcome.still,
     )
 
 
+def without_gradient(summary: Summary) -> list[Finding]:
+    """For each attack that met images whose gradient was exactly zero at every step, which these are."""
+    found = []
+    for row in summary.rows:
+        still = row.sanity.zero_gradient if row.sanity else ()
+        if still:
+            named = ", ".join(still[:5]) + ", …" * (len(still) > 5)
+            where = f"{row.name} ({row.norm}, ε = {row.eps:g})"
+            text = f"{where}: zero gradient on {len(still)} of {row.images} images ({named})"
+            advice = "the attack had nothing to follow there, and what is left right says nothing of robustness"
+            found.append(Finding("zero_gradient", text, advice, len(still)))
+    return found
+
+
 def results_json(
-    experiment: Experiment, summary: Summary, attacks: Mapping[str, str], runtime: Mapping[str, Any]
+    experiment: Experiment,
+    summary: Summary,
+    attacks: Mapping[str, str],
+    runtime: Mapping[str, Any],
+    told: Mapping[str, Any] | None = None,
 ) -> str:
     """The whole report as JSON. ``identity`` depends on the experiment only; NaN is written as null.
 
@@ -289,6 +314,7 @@ def results_json(
         summary: What came out.
         attacks: For each attack, the parts that it is made of.
         runtime: What changes no result: versions, device, batch size.
+        told: What is probably a mistake, as `segradius.evaluation.preflight.told` has it.
     """
     report = {
         "identity": experiment.identity,
@@ -297,6 +323,7 @@ def results_json(
         "rows": [asdict(row) for row in summary.rows],
         "paired_differences": [asdict(comparison) for comparison in summary.comparisons],
         "set_aside": summary.set_aside,
+        **(told or {}),
         "runtime": dict(runtime),
     }
     return as_json(report)

@@ -39,9 +39,14 @@ def answering(model: Seen, precision: torch.dtype | None = None) -> Callable[[Te
 
 
 @torch.no_grad()
+def answer(model: Seen, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest logit, or score of a target, of each pixel (N, H, W), and its class."""
+    return predict(answering(model)(images))
+
+
 def judge(model: Seen, images: Tensor) -> tuple[Tensor, Tensor]:
     """Predicted class of each pixel (N, H, W), and whether the largest values of an image are all finite (N,)."""
-    top, prediction = predict(answering(model)(images))
+    top, prediction = answer(model, images)
     return prediction, top.isfinite().flatten(1).all(1)
 
 

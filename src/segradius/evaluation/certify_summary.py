@@ -221,17 +221,23 @@ def _added(parts: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(sum(column) for column in zip(*parts, strict=True))
 
 
-def certified_json(experiment: Certification, summary: CertifiedSummary, runtime: Mapping[str, Any]) -> str:
+def certified_json(
+    experiment: Certification,
+    summary: CertifiedSummary,
+    runtime: Mapping[str, Any],
+    doubts: Mapping[str, Any] | None = None,
+) -> str:
     """The whole report as JSON. ``identity`` depends on the experiment only; NaN is written as null.
 
     Args:
         experiment: What was run, with every default spelt out.
         summary: What came out.
         runtime: What changes no result: versions, device, batch size.
+        doubts: What is probably a mistake, as `segradius.evaluation.preflight.told` has it.
     """
     described = {"identity": experiment.identity, "experiment": experiment.as_dict()}
     told = "The certificates speak of all pixels, void ones too; metrics count labelled pixels only."
-    return as_json(described | asdict(summary) | {"about": told, "runtime": dict(runtime)})
+    return as_json(described | asdict(summary) | dict(doubts or {}) | {"about": told, "runtime": dict(runtime)})
 
 
 def certified_csv(found: Sequence[Record]) -> str:

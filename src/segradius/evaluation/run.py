@@ -18,9 +18,10 @@ from torch import Tensor
 from segradius.core.contracts import Seen
 from segradius.data.opening import open_data
 from segradius.data.sample import Sample, SegmentationData, collate
-from segradius.evaluation.batch import Batch, Bench, check_classes, check_model, class_names, is_priced, judge, usable
+from segradius.evaluation.batch import Batch, Bench, answer, check_classes, check_model, class_names, is_priced, usable
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, Study
 from segradius.evaluation.journal import Checkpoints, digest
+from segradius.evaluation.preflight import Facts, Finding, findings, look_at
 from segradius.evaluation.store import CLEAN, Rows, Store
 from segradius.models.loading import load_model
 
@@ -87,6 +88,7 @@ class Run(Generic[S]):
         checkpoints: Where unfinished work is kept; None for nowhere.
         region: (h, w) bool mask that noise is confined to, resized to each image; None for the whole image.
         together: Noisy copies in a pass; changes no result but by rounding. None for a number that suits the device.
+        warn: Told of what is probably a mistake, once each, as soon as it is known.
     """
 
     experiment: S
@@ -98,11 +100,16 @@ class Run(Generic[S]):
     checkpoints: Checkpoints | None = None
     region: Tensor | None = None
     together: int | None = None
+    warn: Callable[[Finding], None] = lambda found: None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the model's classes."""
         return class_names(self.data.classes, self.model.num_classes)
+
+    def facts(self, store: Store) -> Facts:
+        """What the checks of `segradius.evaluation.preflight` look at, by the results so far."""
+        return look_at(self.experiment, self.model, self.data, store)
 
     def missing(self, job: Job, store: Store) -> list[str]:
         """Ids of the images that lack a result of a job, or are to be shown and were not kept whole.
@@ -124,6 +131,8 @@ def work(run: Run[S], store: Store) -> int:
 def execute(run: Run[S], store: Store, executor: Executor) -> None:
     """Do what is missing in ``store``. Images that cannot be used are set aside there with the reason.
 
+    What is probably a mistake is told before any attack: by a few images first, and by the first that were judged.
+
     Raises:
         InputError: The model has too few classes for the data, does not give logits, or does not give what a task
             needs.
@@ -132,6 +141,8 @@ def execute(run: Run[S], store: Store, executor: Executor) -> None:
     for job in run.experiment.jobs:
         job.task.check(run.model)
     store.retry_set_aside()
+    told = _warn(run, store, frozenset())
+    judged = False
     for rows in executor.run(units(run, store), run.progress):
         store.add(rows.key, rows.results, rows.kept)
         if not run.experiment.jobs:
@@ -140,6 +151,16 @@ def execute(run: Run[S], store: Store, executor: Executor) -> None:
             store.set_aside(image, reason)
         if rows.journal is not None and run.checkpoints is not None:
             run.checkpoints.remove(rows.journal)
+        if rows.key == CLEAN and rows.results and not judged:
+            told, judged = _warn(run, store, told), True
+
+
+def _warn(run: Run[S], store: Store, told: frozenset[str]) -> frozenset[str]:
+    """Tell what was found and not told yet; the names of all that was told."""
+    found = [each for each in findings(run.facts(store)) if each.name not in told]
+    for each in found:
+        run.warn(each)
+    return told | {each.name for each in found}
 
 
 def _clean_job(run: Run[S]) -> Job:
@@ -196,8 +217,9 @@ def perform(
         look(model, samples[0].image)
         bench = Bench(model, data.classes, CLEAN, unit.clean.seed, checkpoints, shown=unit.shown, region=unit.region,
                       together=unit.together, certificates=dict(unit.certificates))  # fmt: skip
-        batch, bad = _judged(unit, samples, bench)
-        yield replace(unit.clean.task.run(batch, bench), set_aside=bad)
+        batch, bad, notes = _judged(unit, samples, bench)
+        rows = unit.clean.task.run(batch, bench)
+        yield replace(rows, set_aside=bad, kept=replace(rows.kept, records=notes))
         for part in unit.parts:
             mine = batch.only(part.images)
             for some in mine.one_by_one() if part.job.task.one_by_one else [mine] if mine.ids else []:
@@ -224,32 +246,41 @@ def _shape(sample: Sample) -> tuple[int, ...]:
     return tuple(sample.image.shape)
 
 
-def _judged(unit: Unit, samples: Sequence[Sample], bench: Bench) -> tuple[Batch, dict[str, str]]:
-    """A batch with its clean prediction, and why images are not in it: their logits are not finite."""
+def _judged(unit: Unit, samples: Sequence[Sample], bench: Bench) -> tuple[Batch, dict[str, str], dict[str, bytes]]:
+    """A batch with its clean prediction; why images are not in it, not being finite; how sure a target is."""
     images, labels, ids = collate(samples)
     images, labels = images.to(bench.model.device), labels.to(bench.model.device)
     started = time.perf_counter()
-    prediction, fine = _clean(unit, ids, images, bench)
+    prediction, fine, sure = _clean(unit, ids, images, bench)
     seconds = (time.perf_counter() - started) / len(ids)
     batch = Batch(ids, images, labels, prediction, bench.classes.ignore_index, seconds)
     values = "scores" if is_priced(bench.model) else "logits"
     told = f"the model's {values} are NaN or infinite on the clean image"
     bad = {image: told for image, good in zip(ids, fine, strict=True) if not good}
-    return batch.select([row for row in range(len(ids)) if fine[row]]), bad
+    notes = {image: share for image, share in sure.items() if image not in bad}
+    return batch.select([row for row in range(len(ids)) if fine[row]]), bad, notes
 
 
-def _clean(unit: Unit, ids: tuple[str, ...], images: Tensor, bench: Bench) -> tuple[Tensor, list[bool]]:
-    """Prediction (N, H, W) for unattacked images, and whether it is finite; what was kept is not asked again."""
+def _clean(
+    unit: Unit, ids: tuple[str, ...], images: Tensor, bench: Bench
+) -> tuple[Tensor, list[bool], dict[str, bytes]]:
+    """Prediction (N, H, W) for unattacked images, and whether it is finite; what was kept is not asked again.
+
+    And for each image that was asked of a target, the share of its pixels whose score is exactly 1, as a text: what the
+    preflight learns of a target, of which every question has its price.
+    """
     rows = {row: unit.known[image] for row, image in enumerate(ids) if image in unit.known}
     asked = [row for row in range(len(ids)) if row not in rows]
-    fine = [True] * len(ids)
+    fine, sure = [True] * len(ids), dict[str, bytes]()
     if asked:
         if bench.checkpoints is not None:
             bench.checkpoints.begin(f"clean {digest(ids, images)}")
-        prediction, finite = judge(bench.model, images[asked])
-        for row, seen, good in zip(asked, prediction, finite.tolist(), strict=True):
-            rows[row], fine[row] = seen, good
-    return torch.stack([rows[row].to(images.device) for row in range(len(ids))]), fine
+        top, prediction = answer(bench.model, images[asked])
+        for row, seen, best in zip(asked, prediction, top, strict=True):
+            rows[row], fine[row] = seen, bool(best.isfinite().all())
+            if is_priced(bench.model):
+                sure[ids[row]] = f"{(best >= 1).double().mean().item():.9g}".encode()
+    return torch.stack([rows[row].to(images.device) for row in range(len(ids))]), fine, sure
 
 
 def open_choice(

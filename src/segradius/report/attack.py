@@ -25,9 +25,11 @@ from segradius.evaluation.attack_summary import (
     share_left,
     summarise,
     traces_csv,
+    without_gradient,
 )
 from segradius.evaluation.batch import is_priced, judge
 from segradius.evaluation.job import Experiment, Job
+from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
 from segradius.radius.smoothing import pixel_radius
@@ -207,12 +209,20 @@ def report_attacks(run: Run[Experiment], store: Store, facts: Mapping[str, Any])
     summary = summarise(run.experiment, store, run.data.ids)
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
-    files = _files(run, store, summary, facts)
-    return Report(summary, tables(summary), notes(summary), files, "results", style="yellow")
+    seen = run.facts(store)
+    doubts = [*findings(seen), *without_gradient(summary)]
+    said = [*notes(summary), *warnings(doubts)]
+    files = _files(run, store, summary, facts, said, told(seen, doubts))
+    return Report(summary, tables(summary), said, files, "results", style="yellow")
 
 
 def _files(
-    run: Run[Experiment], store: Store, summary: Summary, facts: Mapping[str, Any]
+    run: Run[Experiment],
+    store: Store,
+    summary: Summary,
+    facts: Mapping[str, Any],
+    said: Sequence[str],
+    doubts: Mapping[str, Any],
 ) -> Iterator[tuple[str, str | bytes]]:
     experiment, ids, looks = run.experiment, run.data.ids, Ledger(1)
     threats = list(dict.fromkeys(plan.threat for plan in experiment.attacks))
@@ -228,12 +238,13 @@ def _files(
     yield "per_image.csv", per_image_csv(experiment, store, ids)
     if (traces := traces_csv(experiment, store, ids)) is not None:
         yield "trace.csv", traces
-    yield "table.md", page(tables(summary), notes(summary))
+    yield "table.md", page(tables(summary), said)
     parts = {
         f"{task.plan.label} {task.plan.norm} {task.plan.eps:g}": str(task.attack)
         for task in map(_attack, experiment.jobs)
     }
-    yield "results.json", results_json(experiment, summary, parts, {**facts, "picture": looks.by_purpose()})
+    facts = {**facts, "picture": looks.by_purpose()}
+    yield "results.json", results_json(experiment, summary, parts, facts, doubts)
 
 
 def _attack(job: Job) -> Attacking:

@@ -32,6 +32,7 @@ from segradius.evaluation.certify_summary import (
     summarise_certified,
 )
 from segradius.evaluation.crosscheck import check_rows
+from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
@@ -79,10 +80,13 @@ def report_certificates(run: Run[Certification], store: Store, facts: Mapping[st
     found = [unpack(each) for each in packed.values()]
     if not any(record.finite for record in found):
         raise nothing_usable(set_aside, "answers to noisy copies are NaN or infinite")
-    summary = summarise_certified(experiment, found, run.names, set_aside)
+    summary, seen = summarise_certified(experiment, found, run.names, set_aside), run.facts(store)
+    doubts = findings(seen)
+    notes = certified_notes(summary) + warnings(doubts)
     heading, shown = certified_heading(experiment, run.model.name, run.data.name), certified_tables(summary)
-    files = chain(_certificate_files(packed, run.data.ids), _files(run, found, summary, facts, figures))
-    return Report(summary, shown[:-1], certified_notes(summary), files, "images", heading)  # that by class is long
+    rest = _files(run, found, summary, facts, figures, notes, told(seen, doubts))
+    files = chain(_certificate_files(packed, run.data.ids), rest)
+    return Report(summary, shown[:-1], notes, files, "images", heading)  # that by class is long
 
 
 def _certificate_files(packed: Mapping[str, bytes], ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -91,14 +95,20 @@ def _certificate_files(packed: Mapping[str, bytes], ids: Sequence[str]) -> Itera
 
 
 def _files(
-    run: Run[Certification], found: Sequence[Record], summary: CertifiedSummary, facts: Mapping[str, Any], figures: int
+    run: Run[Certification],
+    found: Sequence[Record],
+    summary: CertifiedSummary,
+    facts: Mapping[str, Any],
+    figures: int,
+    notes: Sequence[str],
+    doubts: Mapping[str, Any],
 ) -> Iterator[tuple[str, str | bytes]]:
     it, classes = run.experiment.smoothing, run.data.classes
     groups, title = it.groups(run.names), f"σ = {it.sigma:g}, n = {it.n}, α = {it.alpha:g}"
     title = f"{run.model.name} on {run.data.name}, {title}"
     yield "per_image.csv", certified_csv(found)
     heading = certified_heading(run.experiment, run.model.name, run.data.name)
-    yield "table.md", page(certified_tables(summary), certified_notes(summary), heading)
+    yield "table.md", page(certified_tables(summary), notes, heading)
     yield "radius.png", draw_radii(summary, title)
     if shown := _shown(run, [record for record in found if record.finite][:figures]):
         yield "figure.png", draw_certified(shown, classes, title, groups)
@@ -107,7 +117,7 @@ def _files(
     for record in found:
         kind = record.finest
         yield f"maps/{names[record.image]}.png", map_png(kind.classes, palette, kind.level, groups)
-    yield "results.json", certified_json(run.experiment, summary, facts)
+    yield "results.json", certified_json(run.experiment, summary, facts, doubts)
 
 
 def _shown(run: Run[Certification], found: Sequence[Record]) -> list[Certified]:

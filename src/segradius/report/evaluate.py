@@ -9,6 +9,7 @@ from typing import Any
 from segradius.core.storage import as_csv, null
 from segradius.evaluation.attack_summary import Summary, per_image_csv, results_json, summarise
 from segradius.evaluation.job import Experiment
+from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.counts import Counts
@@ -45,13 +46,15 @@ def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]
     found = store.results(CLEAN)
     counts = Counts.of([found[image].pixels for image in run.data.ids if image in found])
     rows = class_rows(counts, run.names)
-    tables, notes = [accuracy_table(summary), classes_table(rows)], set_aside_note(summary.set_aside)
+    tables, seen = [accuracy_table(summary), classes_table(rows)], run.facts(store)
+    doubts = findings(seen)
+    notes = set_aside_note(summary.set_aside) + warnings(doubts)
 
     def files() -> Iterator[tuple[str, str]]:
         yield "per_image.csv", per_image_csv(experiment, store, run.data.ids)
         yield "classes.csv", classes_csv(rows)
         yield "table.md", page(tables, notes)
-        yield "results.json", results_json(experiment, summary, {}, facts)
+        yield "results.json", results_json(experiment, summary, {}, facts, told(seen, doubts))
 
     return Report(summary, tables, notes, files(), "images", f"{run.model.name} on {run.data.name}", "yellow")
 

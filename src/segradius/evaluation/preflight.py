@@ -1,0 +1,392 @@
+"""What is probably a mistake though nothing forbids it: found before a pass is spent on attacks, and told everywhere.
+
+A check is a function of `Facts` that is registered in `CHECKS`; it says what it saw and what to do, or nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import torch
+
+from segradius.core.contracts import Seen
+from segradius.core.errors import InputError
+from segradius.core.registry import Registry
+from segradius.data.sample import SegmentationData
+from segradius.evaluation.attack import Attacking
+from segradius.evaluation.batch import class_names, is_priced
+from segradius.evaluation.job import DataChoice, ModelChoice, Study
+from segradius.evaluation.probe import Measured, chosen, kappa, measure
+from segradius.evaluation.store import CLEAN, Store
+from segradius.metrics.counts import Counts
+from segradius.models.loading import lacks_weights
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is probably a mistake.
+
+    Attributes:
+        name: Of the check.
+        text: What was seen.
+        advice: What to do.
+        value: The figure behind it; NaN for none.
+    """
+
+    name: str
+    text: str
+    advice: str
+    value: float = math.nan
+
+    @property
+    def line(self) -> str:
+        """For people.
+
+        Example:
+            >>> Finding("void", "3 of 4 pixels have no label", "look at the masks", 0.75).line
+            '3 of 4 pixels have no label: look at the masks'
+        """
+        return f"{self.text}: {self.advice}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a check looks at.
+
+    Attributes:
+        model: As it was asked for.
+        data: As they were asked for.
+        ids: Of all images.
+        names: Of the model's classes.
+        labels: How many classes the data have.
+        threats: Norms and budgets of the attacks.
+        follows: Whether an attack follows the gradient.
+        counts: What the predictions for the unattacked images are worth, of those judged so far.
+        whole: Whether those are all images, and all of the data set.
+        sure: Share of the pixels of a target's answers that are exactly 1, over the images; NaN where not known.
+        seen: What a few images show.
+    """
+
+    model: ModelChoice
+    data: DataChoice
+    ids: Sequence[str]
+    names: tuple[str, ...]
+    labels: int
+    threats: tuple[tuple[str, float], ...]
+    follows: bool
+    counts: Counts
+    whole: bool
+    sure: float
+    seen: Measured
+
+
+Check = Callable[[Facts], Finding | None]
+#: Checks by the name of what they find.
+CHECKS: Registry[Check] = Registry("check")
+
+
+def findings(facts: Facts) -> tuple[Finding, ...]:
+    """What the checks say, in the order of their names."""
+    return tuple(found for name in CHECKS if (found := CHECKS[name](facts)) is not None)
+
+
+def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> Facts:
+    """The facts as they are now; the few images are looked at where the store does not have that yet.
+
+    Args:
+        study: What is run.
+        model: Its model.
+        data: Its images.
+        store: Its results so far; what was measured is noted there.
+
+    Raises:
+        InputError: The network gives sigmoids where logits are expected.
+    """
+    tasks = [job.task for job in study.jobs]
+    attacks = [task for task in tasks if isinstance(task, Attacking)]
+    follows = any(not task.asks for task in attacks)
+    judged, aside = store.results(CLEAN), store.all_set_aside()
+    mine = [judged[image].pixels for image in data.ids if image in judged]
+    all_of_it = study.data.limit is None and study.data.stride == 1
+    ids = data.ids if is_priced(model) else ()
+    sure = [float(kept) for image in ids if (kept := store.record(CLEAN, image)) is not None]
+    return Facts(
+        study.model,
+        study.data,
+        data.ids,
+        class_names(data.classes, model.num_classes),
+        len(data.classes),
+        tuple(dict.fromkeys(task.plan.threat for task in attacks)),
+        follows,
+        Counts.of(mine),
+        all_of_it and len(mine) + len(aside) == len(data.ids),
+        math.fsum(sure) / len(sure) if sure else math.nan,
+        _measured(study, model, data, store, gradient=follows),
+    )
+
+
+def _measured(study: Study, model: Seen, data: SegmentationData, store: Store, *, gradient: bool) -> Measured:
+    """What was noted, if it is of these images; measured anew, and noted, otherwise."""
+    samples = chosen(data, model.num_classes)
+    kept = store.noted("preflight")
+    if kept is not None:
+        known = Measured.of(kept)
+        if known.images == tuple(sample.id for sample in samples) and known.gradient >= gradient:
+            return known
+    found = measure(model, data, samples, study.seed, gradient=gradient)
+    store.note("preflight", found.as_dict())
+    return found
+
+
+def told(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
+    """What goes into ``results.json``: every warning, and what was looked at for them."""
+    passes = {"forward": facts.seen.forward, "backward": facts.seen.backward}
+    return {
+        "warnings": [asdict(each) for each in found],
+        "preflight": {"images": list(facts.seen.images), "ledger": {"preflight": passes}},
+    }
+
+
+def warnings(found: Sequence[Finding]) -> list[str]:
+    """What stands under a table."""
+    return [f"Warning ({each.name}): {each.line}." for each in found]
+
+
+# -- the model --
+
+
+@CHECKS.register("weights")
+def _weights(it: Facts) -> Finding | None:
+    try:
+        if not lacks_weights(it.model.spec, it.model.weights):
+            return None
+    except InputError:  # a name of its own, as given in Python
+        return None
+    name = it.model.spec.split(",")[0]
+    return Finding(
+        "weights", f"{name} has no weights", "give --weights FILE, or every figure is that of a random network"
+    )
+
+
+@CHECKS.register("classes")
+def _classes(it: Facts) -> Finding | None:
+    if len(it.names) <= it.labels:
+        return None
+    text = f"the model predicts {len(it.names)} classes and the data set has {it.labels}"
+    return Finding("classes", text, "are these its classes?", len(it.names) - it.labels)
+
+
+@CHECKS.register("outputs")
+def _outputs(it: Facts) -> Finding | None:
+    low, high, (least, most) = it.seen.low, it.seen.high, it.seen.total
+    if low >= 0 and high <= 1:
+        what, advice = "as sigmoids do", "if the network ends in one, remove it, or give --outputs sigmoids"
+    elif -1 <= low < -0.9 and 0.9 < high <= 1:
+        what, advice = "as a tanh or a cosine does", "attacks find too little without the scale that training had"
+    elif low >= 0 and most - least <= 0.01 * most:
+        what, advice = (
+            f"and sum to {most:.4g} over the classes",
+            "if they are probabilities, give --outputs probabilities",
+        )
+    else:
+        return None
+    return Finding("outputs", f"the logits run from {low:.4g} to {high:.4g} only, {what}", advice, high - low)
+
+
+@CHECKS.register("saturated")
+def _saturated(it: Facts) -> Finding | None:
+    share = it.sure if math.isnan(it.seen.sure) else it.seen.sure
+    if not share >= 0.25:
+        return None
+    text = f"at {share:.1%} of the pixels the model's confidence is exactly 1, where cross-entropy has no slope"
+    advice = (
+        "attacks on it find too little: follow the margin (dag, or --options apgd.loss=margin), or undo the scale"
+        if math.isnan(it.sure)
+        else "attacks on scores find too little; --options loss=wrong counts labels alone"
+    )
+    return Finding("saturated", text, advice, share)
+
+
+@CHECKS.register("gradient")
+def _gradient(it: Facts) -> Finding | None:
+    seen = it.seen
+    if not it.follows or not seen.gradient:
+        return None
+    of = f"of {len(seen.images)} images looked at"
+    if seen.broken:
+        text, value = f"the gradient has NaN or infinite values on {len(seen.broken)} {of}", len(seen.broken)
+        return Finding("gradient", text, "white-box attacks cannot follow it", value)
+    if seen.deaf:
+        advice = (
+            "something in the network has none, as rounding, an argmax or a cast to whole numbers, and white-box "
+            "attacks have nothing to follow: ask it as a --target, by black-box attacks"
+        )
+        return Finding("gradient", f"the gradient is exactly zero on {len(seen.deaf)} {of}", advice, len(seen.deaf))
+    sure = "the network is surer than its precision tells: compute in float32, or attack the logits' margin (dag)"
+    if seen.still:
+        text = f"the gradient of cross-entropy is exactly zero on {len(seen.still)} {of}"
+        return Finding("gradient", text, sure, len(seen.still))
+    if seen.flat >= 0.5:
+        return Finding("gradient", f"{seen.flat:.1%} of the gradient's values are exactly zero", sure, seen.flat)
+    return None
+
+
+@CHECKS.register("masked")
+def _masked(it: Facts) -> Finding | None:
+    seen = it.seen
+    if not it.follows or seen.still or not seen.noise > max(seen.climb, 1e-3):
+        return None
+    text = (
+        f"a random step raises the loss by {seen.noise:.3g}, one of that length along the gradient by {seen.climb:.3g}"
+    )
+    advice = "the gradient is masked, and white-box attacks find too little: ask it as a --target, by black-box attacks"
+    return Finding("masked", text, advice, seen.noise - seen.climb)
+
+
+@CHECKS.register("agreement")
+def _agreement(it: Facts) -> Finding | None:
+    mirrored, brighter = it.seen.flipped, it.seen.brighter
+    if mirrored < 0.5:
+        text, value = f"only {mirrored:.1%} of the pixels keep their class in the mirror image", mirrored
+    elif brighter < 0.7:
+        text, value = f"only {brighter:.1%} of the pixels keep their class when the image is 5 % brighter", brighter
+    else:
+        return None
+    return Finding(
+        "agreement", text, "is the network trained, and are its weights and normalisation the right ones?", value
+    )
+
+
+@CHECKS.register("normalisation")
+def _normalisation(it: Facts) -> Finding | None:
+    fine = {what: miou for what, (agreement, miou) in it.seen.prepared.items() if agreement >= 0.4}
+    best = max(fine, key=lambda what: fine[what], default=None)
+    if best is None or fine[best] < it.seen.miou + 0.1:
+        return None
+    text = f"MIoU of the images looked at is {it.seen.miou:.3f}, and {fine[best]:.3f} with the normalisation {best}"
+    return Finding("normalisation", text, "give --normalisation what the network was trained with", fine[best])
+
+
+# -- predictions and labels --
+
+
+@CHECKS.register("constant")
+def _constant(it: Facts) -> Finding | None:
+    """One class (nearly) everywhere, though others are labelled, of which (nearly) nothing is found."""
+    right, predicted, labelled = _totals(it.counts)
+    if not labelled.sum():
+        return None
+    top = int(predicted.argmax())
+    share = (predicted[top] / predicted.sum()).item()
+    others = labelled.sum() - labelled[top]
+    found = right.sum() - right[top]
+    if share < 0.98 or not others or found > 0.1 * others:
+        return None
+    rest = (others / labelled.sum()).item()
+    text = f"{share:.1%} of the pixels are predicted as {it.names[top]}, and {rest:.1%} are something else"
+    advice = (
+        "what says one class everywhere passes as robust; is a normalisation missing, or are the weights not loaded?"
+    )
+    return Finding("constant", text, advice, share)
+
+
+@CHECKS.register("chance")
+def _chance(it: Facts) -> Finding | None:
+    _, _, labelled = _totals(it.counts)
+    if not labelled.sum() or labelled.max() > 0.98 * labelled.sum() or _constant(it) is not None:
+        return None
+    beyond = kappa(it.counts)
+    if not beyond < 0.1:
+        return None
+    text = f"labels and predictions agree no more than by chance (kappa {beyond:.2f})"
+    return Finding("chance", text, "are these the labels, the weights and the order of the classes?", beyond)
+
+
+@CHECKS.register("order")
+def _order(it: Facts) -> Finding | None:
+    seen = it.seen
+    if not seen.reordered > max(seen.right + 0.2, 0.5):
+        return None
+    moved = [(c, to) for c, to in enumerate(seen.order) if c != to]
+    pairs = ", ".join(f"{it.names[c]} is predicted as {it.names[to]}" for c, to in moved[:3])
+    more = ", …" if len(moved) > 3 else ""
+    shares = f"{seen.right:.1%} of the pixels are right, and {seen.reordered:.1%}"
+    text = f"{shares} in another order of classes ({pairs}{more})"
+    return Finding("order", text, "are data and model agreed on the order of the classes?", seen.reordered)
+
+
+@CHECKS.register("unlabelled")
+def _unlabelled(it: Facts) -> Finding | None:
+    _, predicted, labelled = _totals(it.counts)
+    never = [c for c in range(len(labelled)) if not labelled[c] and predicted[c]]
+    share = (predicted[never].sum() / predicted.sum()).item() if never else 0.0
+    if share < 0.2 or _constant(it) is not None:
+        return None
+    named = ", ".join(it.names[c] for c in sorted(never, key=lambda c: -predicted[c])[:3])
+    text = f"{share:.1%} of the labelled pixels are predicted as classes that no pixel is labelled as ({named})"
+    return Finding("unlabelled", text, "are these the classes of the model, and the masks of these images?", share)
+
+
+# -- the data --
+
+
+@CHECKS.register("void")
+def _void(it: Facts) -> Finding | None:
+    if not it.seen.void > 0.5:
+        return None
+    text = f"{it.seen.void:.1%} of the pixels looked at have no label and count nowhere"
+    return Finding("void", text, "is a class of the masks read as void?", it.seen.void)
+
+
+@CHECKS.register("empty")
+def _empty(it: Facts) -> Finding | None:
+    _, _, labelled = _totals(it.counts)
+    lacking = [name for name, pixels in zip(it.names[: it.labels], labelled.tolist(), strict=False) if not pixels]
+    if not it.whole or not lacking:
+        return None
+    named = ", ".join(lacking[:5]) + ", …" * (len(lacking) > 5)
+    text = f"{len(lacking)} of {it.labels} classes have no labelled pixel in the data ({named})"
+    return Finding("empty", text, "are the masks read as they should be? MIoU is a mean over the others", len(lacking))
+
+
+#: Names of folders with images that a network has learnt, and with others.
+LEARNT = {"train", "training", "trn"}
+HELD_OUT = {"val", "valid", "validation", "test", "testing", "eval", "dev"}
+
+
+@CHECKS.register("split")
+def _split(it: Facts) -> Finding | None:
+    first = [PurePosixPath(image).parts[0].casefold() for image in it.ids if "/" in image]
+    learnt = sum(part in LEARNT for part in first)
+    if it.data.split is not None or not learnt or not HELD_OUT & set(first):
+        return None
+    text = f"{learnt} of {len(it.ids)} images are of a training part, which the network may have learnt by heart"
+    return Finding("split", text, "give --split test, or val", learnt / len(it.ids))
+
+
+# -- the attacks --
+
+#: Budgets below or above which a mistaken unit is likelier than an attack, for images in [0, 1].
+USUAL = {"l1": (10.0, math.inf), "l2": (0.1, math.inf), "linf": (0.0, 0.5)}
+
+
+@CHECKS.register("eps")
+def _eps(it: Facts) -> Finding | None:
+    for norm, eps in it.threats:
+        low, high = USUAL.get(norm, (0.0, math.inf))
+        if eps < low:
+            text = f"{norm} ε = {eps:.4g} is the length of the whole change of an image, which is hardly any change"
+            return Finding("eps", text, f"for a change of {eps:.4g} in every value give --eps linf={eps:.4g}", eps)
+        if math.isfinite(eps) and eps > high:
+            text = f"{norm} ε = {eps:.4g} for images in [0, 1] leaves nothing of an image"
+            return Finding("eps", text, f"was {eps:.4g}/255 meant?", eps)
+    return None
+
+
+def _totals(counts: Counts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Right, predicted and labelled pixels of each class."""
+    return counts.intersection.sum(0), counts.predicted.sum(0), counts.labelled.sum(0)

@@ -1,0 +1,298 @@
+"""A look at a few images before a run: what a network makes of them, and what its gradient is worth there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional
+
+from segradius.core.contracts import Seen
+from segradius.core.errors import InputError
+from segradius.core.ledger import Ledger
+from segradius.core.prediction import predict
+from segradius.core.randomness import Randomness
+from segradius.data.sample import Sample, SegmentationData
+from segradius.evaluation.batch import is_priced, usable
+from segradius.metrics.counts import Counts, count
+from segradius.metrics.statistics import miou
+from segradius.models.outputs import refuse_sigmoids
+from segradius.models.preprocessing import Normalisation
+from segradius.models.segmenter import Segmenter
+
+NAN = math.nan
+#: Void in counts, whatever it is in the data.
+VOID = -1
+#: Images looked at: one in eight, at least two, at most four.
+SAMPLE = (2, 4)
+#: Length of the steps along the gradient and at random, in l∞.
+STEP = 2 / 255
+
+#: What else a network might want done to the colours, by what `--normalisation` says of it.
+PREPARATIONS = {
+    "none": Normalisation.none(),
+    "imagenet": Normalisation.imagenet(),
+    "mean 0.5, std 0.5": Normalisation((0.5,) * 3, (0.5,) * 3),
+    "mean 0, std 1/255 (images in 0–255)": Normalisation((0.0,) * 3, (1 / 255,) * 3),
+    "mean 0, std 1, order [2, 1, 0] (BGR)": Normalisation((0.0,) * 3, (1.0,) * 3, (2, 1, 0)),
+    "imagenet, order [2, 1, 0] (BGR)": Normalisation((0.406, 0.456, 0.485), (0.225, 0.224, 0.229), (2, 1, 0)),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a few images show; NaN and empty where it was not looked at, as of a target, whose passes have a price.
+
+    Attributes:
+        images: Their ids.
+        void: Share of their pixels without label.
+        forward: Passes for all this.
+        backward: Likewise.
+        low: Least logit.
+        high: Largest.
+        total: Least and largest sum of the logits over the classes.
+        sure: Share of the pixels whose confidence is exactly 1.
+        gradient: Whether the gradient was looked at.
+        still: Images where that of cross-entropy is exactly zero.
+        deaf: Images where that of the logits' margin is, too.
+        broken: Images where it has a NaN or an infinity.
+        flat: Share of its values on labelled pixels that are exactly zero.
+        climb: By how much a step along its sign raises the loss.
+        noise: By how much a random step of that length does.
+        flipped: Share of the pixels that keep their class in the mirror image.
+        brighter: Share that keep it in an image 5 % brighter.
+        kappa: Agreement of labels and predictions beyond chance, 1 at best.
+        miou: Over these images.
+        right: Share of the labelled pixels that are right.
+        reordered: The same if the model's classes had the order that suits the labels best.
+        order: Of each class, the class that the model calls so in that order.
+        prepared: Kappa and MIoU under other preparations of the colours, by name.
+    """
+
+    images: tuple[str, ...] = ()
+    void: float = NAN
+    forward: int = 0
+    backward: int = 0
+    low: float = NAN
+    high: float = NAN
+    total: tuple[float, float] = (NAN, NAN)
+    sure: float = NAN
+    gradient: bool = False
+    still: tuple[str, ...] = ()
+    deaf: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    flat: float = NAN
+    climb: float = NAN
+    noise: float = NAN
+    flipped: float = NAN
+    brighter: float = NAN
+    kappa: float = NAN
+    miou: float = NAN
+    right: float = NAN
+    reordered: float = NAN
+    order: tuple[int, ...] = ()
+    prepared: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain lists and numbers."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Measured:
+        """From its `as_dict`, through JSON or not; an entry of another version is left out.
+
+        Example:
+            >>> Measured.of({"images": ["a"], "void": 0.25, "more": 1}).images
+            ('a',)
+        """
+        known: dict[str, Any] = {f.name: kept[f.name] for f in fields(cls) if f.name in kept}
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**known)
+
+
+def chosen(data: SegmentationData, num_classes: int) -> list[Sample]:
+    """The images to look at, spread over a data set; those that cannot be used are left out."""
+    low, high = SAMPLE
+    wanted = min(len(data), max(low, min(high, len(data) // 8)))
+    places = sorted(set(torch.linspace(0, len(data) - 1, wanted).long().tolist())) if wanted else []
+    found = (usable(data, place, num_classes) for place in places)
+    return [sample for sample in found if isinstance(sample, Sample)]
+
+
+def kappa(counts: Counts) -> float:
+    """Cohen's kappa of labels and predictions: their agreement beyond that of independent ones, 1 at best.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1]]])
+        >>> kappa(count(labels, labels, 2)), kappa(count(torch.zeros_like(labels), labels, 2))
+        (1.0, 0.0)
+    """
+    right, predicted, labelled = (
+        part.sum(0).double() for part in (counts.intersection, counts.predicted, counts.labelled)
+    )
+    pixels = labelled.sum()
+    by_chance = (predicted * labelled).sum() / pixels**2
+    return float((right.sum() / pixels - by_chance) / (1 - by_chance)) if by_chance < 1 else NAN
+
+
+def measure(model: Seen, data: SegmentationData, samples: Sequence[Sample], seed: int, *, gradient: bool) -> Measured:
+    """Look at some images, one by one; of a target at their masks alone, as an answer has its price.
+
+    About a dozen passes over each. An image with which the model fails is left to the run, which says so.
+
+    Args:
+        model: A network or a target.
+        data: Theirs.
+        samples: From `chosen`.
+        seed: Of the random step.
+        gradient: Whether the gradient is of interest.
+
+    Raises:
+        InputError: The network gives sigmoids where logits are expected.
+    """
+    void = [(sample.label == data.classes.ignore_index).double().mean().item() for sample in samples]
+    known = Measured(tuple(sample.id for sample in samples), math.fsum(void) / len(void) if void else NAN)
+    if is_priced(model) or not isinstance(model, Segmenter):
+        return known
+    looks, ledger = [], Ledger(1)
+    with model.frozen():
+        for sample in samples:
+            image, labels = (part[None].to(model.device) for part in (sample.image.clone(), sample.label))
+            one = _Look(model, sample.id, image, labels, labels != data.classes.ignore_index, ledger)
+            try:
+                looks += [one.seen(seed, gradient=gradient)]
+            except InputError:
+                raise
+            except Exception:
+                continue  # the run meets it as well, and says so
+    found = [look for look in looks if look is not None]
+    known = replace(known, gradient=gradient, forward=int(ledger.forward.sum()), backward=int(ledger.backward.sum()))
+    return _together(known, found) if found else known
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one image shows: numbers by the names of `Measured`, labels against predictions, counts by preparation."""
+
+    image: str
+    numbers: Mapping[str, float]
+    state: Collection[str]
+    confusion: Tensor
+    counts: Mapping[str, Counts]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A look at one image (1, 3, H, W) with labels (1, H, W), of which those ``counted`` are no void."""
+
+    model: Segmenter
+    name: str
+    image: Tensor
+    labels: Tensor
+    counted: Tensor
+    ledger: Ledger
+
+    def seen(self, seed: int, *, gradient: bool) -> _Seen | None:
+        """All of it; None for an image whose logits are not finite, which the run sets aside."""
+        with torch.set_grad_enabled(gradient):
+            logits = self.logits(self.image.requires_grad_(gradient))
+        if not bool(logits.isfinite().all()):
+            return None
+        refuse_sigmoids(logits.detach(), self.model.name)
+        numbers, state, steps = self.slope(logits, seed) if logits.requires_grad else ({}, (), {})
+        with torch.no_grad():
+            fixed = logits.detach()
+            prediction, before = predict(fixed)[1], self.losses(fixed).mean()
+            for what, step in steps.items():
+                changed = (self.image + STEP * step).clamp(0, 1)
+                numbers[what] = (self.losses(self.logits(changed)).mean() - before).item()
+            mirrored = predict(self.logits(self.image.flip(-1)).flip(-1))[1]
+            brighter = predict(self.logits((self.image * 1.05).clamp(0, 1)))[1]
+            numbers |= _range(fixed) | {
+                "sure": _share(fixed.softmax(1).amax(1) >= 1),
+                "flipped": _share(mirrored == prediction),
+                "brighter": _share(brighter == prediction),
+            }
+            classes, others = self.model.num_classes, self.prepared()
+            counts = {what: self.counts(seen) for what, seen in {"": prediction, **others}.items()}
+            pairs = torch.bincount((self.labels * classes + prediction)[self.counted], minlength=classes**2)
+        return _Seen(self.name, numbers, state, pairs.view(classes, classes).cpu().double(), counts)
+
+    def slope(self, logits: Tensor, seed: int) -> tuple[dict[str, float], Collection[str], dict[str, Tensor]]:
+        """What the gradient is like, what must be said of it, and the directions to step in."""
+        first, second = logits.topk(2, dim=1).values.unbind(1)
+        (own,) = torch.autograd.grad(self.losses(logits).sum(), self.image, retain_graph=True)
+        (margins,) = torch.autograd.grad((first - second).sum(), self.image)  # which no confidence makes flat
+        self.ledger.enter("preflight", backward=2)
+        flat = {"flat": _share((own == 0).movedim(1, -1)[self.counted])}
+        if not bool(own.isfinite().all()):
+            return flat, ("broken",), {}
+        still, deaf = (not bool(each.any()) for each in (own, margins))
+        noise = Randomness(seed, (self.name,)).normal(tuple(own.shape[1:]), "preflight").to(own)
+        steps = {"climb": own.sign(), "noise": noise.sign()}
+        return flat, ["still"] * still + ["deaf"] * (still and deaf), steps
+
+    def logits(self, images: Tensor, model: Segmenter | None = None) -> Tensor:
+        """One forward pass."""
+        self.ledger.enter("preflight", forward=1)
+        return (model or self.model).logits(images)
+
+    def losses(self, logits: Tensor) -> Tensor:
+        """Cross-entropy of each labelled pixel."""
+        labels = self.labels.masked_fill(~self.counted, 0)
+        return functional.cross_entropy(logits, labels, reduction="none")[self.counted]
+
+    def prepared(self) -> dict[str, Tensor]:
+        """What is predicted under each other preparation of the colours."""
+        mine = self.model.normalisation or Normalisation.none()
+        others = {what: colours for what, colours in PREPARATIONS.items() if colours != mine}
+        return {w: predict(self.logits(self.image, replace(self.model, normalisation=c)))[1] for w, c in others.items()}
+
+    def counts(self, prediction: Tensor) -> Counts:
+        """What a prediction is worth."""
+        labels = self.labels.masked_fill(~self.counted, VOID)
+        return count(prediction.cpu(), labels.cpu(), self.model.num_classes, VOID)
+
+
+def _share(which: Tensor) -> float:
+    return which.double().mean().item()
+
+
+def _range(logits: Tensor) -> dict[str, float]:
+    total = logits.sum(1)
+    ends = {"low": logits.amin(), "high": logits.amax(), "least": total.amin(), "most": total.amax()}
+    return {name: value.item() for name, value in ends.items()}
+
+
+def _together(known: Measured, looks: Sequence[_Seen]) -> Measured:
+    """Over the images."""
+
+    def over(what: str) -> list[float]:
+        return [look.numbers[what] for look in looks if what in look.numbers]
+
+    means = {what: over(what) for what in ("sure", "flat", "climb", "noise", "flipped", "brighter")}
+    states = {what: tuple(look.image for look in looks if what in look.state) for what in ("still", "deaf", "broken")}
+    counts = {what: Counts.joined(look.counts[what] for look in looks) for what in looks[0].counts}
+    own = counts.pop("")
+    confusion = torch.stack([look.confusion for look in looks]).sum(0)
+    order = linear_sum_assignment(confusion.numpy(), maximize=True)[1].tolist()
+    right, reordered = (confusion[range(len(order)), columns].sum() for columns in (range(len(order)), order))
+    found: dict[str, Any] = {what: math.fsum(each) / len(each) for what, each in means.items() if each}
+    return replace(
+        known,
+        **found | states,
+        low=min(over("low")),
+        high=max(over("high")),
+        total=(min(over("least")), max(over("most"))),
+        kappa=kappa(own),
+        miou=miou(own),
+        right=float(right / confusion.sum()),
+        reordered=float(reordered / confusion.sum()),
+        order=tuple(order),
+        prepared={what: (kappa(each), miou(each)) for what, each in counts.items()},
+    )
