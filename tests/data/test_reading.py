@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,21 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from segradius.core.errors import InputError
-from segradius.data.files import MaskKey, read_image, read_labels, translate
+from segradius.data import masks, pixels
+from segradius.data.masks import MaskKey, translate
 
 TEN = MaskKey(tuple((i, i) for i in range(10)))
 RED, BLUE = (200, 10, 10), (10, 10, 200)
 COLOURED = MaskKey(((0, 0), (1, 1)), ((RED, 0), (BLUE, 1)))
+NEAREST = replace(COLOURED, nearest=True)
+
+
+def read_image(path):
+    return pixels.read_image(path)[0]
+
+
+def read_labels(path, key):
+    return masks.read_labels(path, key)[0]
 
 
 def grey_png(bits: int, width: int, row: bytes) -> bytes:
@@ -46,10 +57,10 @@ def test_rgb_image_is_read_exactly(tmp_path, write, photo):
 
 
 def test_grey_alpha_and_palette_images_become_rgb(tmp_path, write, photo):
-    grey, alpha = photo()[..., 0], np.dstack([photo(), np.arange(24, dtype=np.uint8).reshape(4, 6)])
+    grey, alpha = photo()[..., 0], np.dstack([photo(), np.full((4, 6), 255, np.uint8)])
     np.testing.assert_array_equal(read_image(write(tmp_path / "l.png", grey)), np.stack([grey] * 3, -1))
     np.testing.assert_array_equal(read_image(write(tmp_path / "a.png", alpha)), photo())
-    indexed = write(tmp_path / "p.png", np.array([[0, 3]], np.uint8), "P", transparency=b"\0\x80\xff\xff")
+    indexed = write(tmp_path / "p.png", np.array([[0, 3]], np.uint8), "P", transparency=b"\xff\0\x80\xff")
     np.testing.assert_array_equal(read_image(indexed), [[[0, 255, 7], [3, 252, 7]]])
 
 
@@ -100,7 +111,7 @@ def test_jpeg_masks_are_matched_nearest_and_never_gain_a_class(tmp_path, write):
     label = np.zeros((32, 32), int)
     label[:, 16:] = 1
     path = write(tmp_path / "m.jpg", np.array([RED, BLUE], np.uint8)[label], quality=75)
-    read = read_labels(path, COLOURED)
+    read = read_labels(path, NEAREST)
     np.testing.assert_array_equal(read[:, :8], 0)
     np.testing.assert_array_equal(read[:, 24:], 1)
     assert ((read == label) | (read == 255)).all()
@@ -108,15 +119,16 @@ def test_jpeg_masks_are_matched_nearest_and_never_gain_a_class(tmp_path, write):
 
 def test_jpeg_masks_without_palette_or_of_other_colours_are_refused(tmp_path, write):
     path = write(tmp_path / "m.jpg", np.full((16, 16, 3), 120, np.uint8))
-    with pytest.raises(InputError, match="store masks as PNG"):
-        read_labels(path, TEN)
-    with pytest.raises(InputError, match="100% of the pixels of the JPEG mask"):
-        read_labels(path, COLOURED)
+    for key in (TEN, COLOURED, replace(TEN, nearest=True)):
+        with pytest.raises(InputError, match="store masks as PNG"):
+            read_labels(path, key)
+    with pytest.raises(InputError, match="100% of the pixels of the mask lie more than 32 from every colour"):
+        read_labels(path, NEAREST)
 
 
 def test_grey_jpeg_masks_go_by_the_palette(tmp_path, write):
     path = write(tmp_path / "m.jpg", np.full((8, 8), 250, np.uint8))
-    key = MaskKey(((0, 0), (1, 1)), (((0, 0, 0), 0), ((255, 255, 255), 1)))
+    key = MaskKey(((0, 0), (1, 1)), (((0, 0, 0), 0), ((255, 255, 255), 1)), nearest=True)
     assert (read_labels(path, key) == 1).all()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from segradius.core.errors import unknown_name
-from segradius.data.files import MaskKey, PairedFiles, existing_folder, list_files, paired
+from segradius.data.files import PairedFiles, existing_folder, paired
+from segradius.data.listing import MASK_SUFFIXES, list_files
+from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, Classes, voc_palette
 
 _NAMES = """
@@ -43,5 +45,7 @@ def ade20k(path: str, split: str | None = None) -> PairedFiles:
         raise unknown_name("ade20k split", str(split), _FOLDERS)
     folder = _FOLDERS[split or "val"]
     existing_folder("ade20k", str(root), f"images/{folder}", f"annotations/{folder}")
-    images, masks = (list_files(root, f"{kind}/{folder}") for kind in ("images", "annotations"))
-    return PairedFiles(f"ade20k/{folder}", ADE20K, _KEY, paired(f"ade20k/{folder}", images, masks))
+    images = list_files(root, f"images/{folder}")
+    masks = list_files(root, f"annotations/{folder}", MASK_SUFFIXES, once=False)
+    pairs, left_out = paired(f"ade20k/{folder}", images, masks)
+    return PairedFiles(f"ade20k/{folder}", ADE20K, _KEY, pairs, left_out=left_out)

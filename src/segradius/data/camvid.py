@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from segradius.core.errors import unknown_name
-from segradius.data.files import MaskKey, PairedFiles, existing_folder, list_files, paired, sub_folders
+from segradius.data.files import PairedFiles, existing_folder, paired, sub_folders
+from segradius.data.listing import MASK_SUFFIXES, list_files
+from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, Classes
 
 _COLOURS = {
@@ -38,5 +40,6 @@ def camvid(path: str, split: str | None = None) -> PairedFiles:
     split = split or "test"
     if split not in sub_folders(root / "images"):
         raise unknown_name("camvid split", split, sub_folders(root / "images"))
-    images, masks = (list_files(root, f"{kind}/{split}") for kind in ("images", "masks"))
-    return PairedFiles(f"camvid/{split}", CAMVID, _KEY, paired(f"camvid/{split}", images, masks))
+    images, masks = list_files(root, f"images/{split}"), list_files(root, f"masks/{split}", MASK_SUFFIXES, once=False)
+    pairs, left_out = paired(f"camvid/{split}", images, masks)
+    return PairedFiles(f"camvid/{split}", CAMVID, _KEY, pairs, left_out=left_out)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torchvision.datasets import Cityscapes
 
 from segradius.core.errors import unknown_name
-from segradius.data.files import MaskKey, PairedFiles, existing_folder, list_files, paired, sub_folders
+from segradius.data.files import PairedFiles, existing_folder, paired, sub_folders
+from segradius.data.listing import list_files
+from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, Classes
 
 # torchvision keeps the benchmark's table of labels but hands out the raw labelIds, of which 15 are no class.
@@ -31,11 +31,12 @@ def cityscapes(path: str, split: str | None = None) -> PairedFiles:
     split = split or "val"
     if split not in sub_folders(root / "leftImg8bit"):
         raise unknown_name("cityscapes split", split, sub_folders(root / "leftImg8bit"))
-    images = _by_name(list_files(root, f"leftImg8bit/{split}/*/*_leftImg8bit.png"))
-    masks = _by_name(list_files(root, f"gtFine/{split}/*/*_gtFine_labelIds.png"))
-    return PairedFiles(f"cityscapes/{split}", CITYSCAPES, KEY, paired(f"cityscapes/{split}", images, masks))
+    images = list_files(root, f"leftImg8bit/{split}/*/*_leftImg8bit.png").renamed(_without_folder)
+    masks = list_files(root, f"gtFine/{split}/*/*_gtFine_labelIds.png", once=False).renamed(_without_folder)
+    pairs, left_out = paired(f"cityscapes/{split}", images, masks)
+    return PairedFiles(f"cityscapes/{split}", CITYSCAPES, KEY, pairs, left_out=left_out)
 
 
-def _by_name(files: dict[str, Path]) -> dict[str, Path]:
-    """The files without their folder in the key, as the name repeats the city."""
-    return {key.rpartition("/")[2]: path for key, path in files.items()}
+def _without_folder(name: str) -> str:
+    """The name repeats the city."""
+    return name.rpartition("/")[2]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from segradius.core.errors import InputError, is_whole
+from segradius.core.errors import InputError, is_whole, must
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.text import refuse_unknown
-from segradius.data.files import MaskKey, PairedFiles, list_files, paired, sub_folders
+from segradius.data.files import PairedFiles, paired, sub_folders
+from segradius.data.listing import MASK_SUFFIXES, list_files
+from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, RGB, Classes, voc_palette
 
 YAML_NAME = "segradius.yaml"
@@ -25,19 +27,25 @@ class FolderSpec:
         classes: Names of the classes, in label order.
         images: Folder or glob pattern of the images, relative to the YAML; may hold ``{split}``.
         masks: The same of the masks.
-        palette: A colour a class: for pictures, and to read RGB and JPEG masks.
-        values: The mask value of each class; 0, 1, 2 … by default.
-        ignore_index: Mask value, or values, of pixels without a class.
-        ignore_color: The same for RGB masks.
+        palette: A colour a class: for pictures, and to read masks in colour.
+        values: Pairs (mask value, label), of which several may have one label; by default 0, 1, 2 … are the classes.
+        ignore_index: Mask value, or values, of pixels without a class; 255 where none is given.
+        ignore_color: The same for masks in colour.
+        read: Whether masks are read by their ``numbers`` or their ``colours`` where they have both and disagree.
+        lossy_masks: ``nearest`` reads masks with lossy compression by the nearest colour of the palette.
+        exif: Whether masks were made for images as they are ``shown``, or as they are ``stored``.
     """
 
     classes: tuple[str, ...]
     images: str | None = None
     masks: str | None = None
     palette: tuple[RGB, ...] | None = None
-    values: tuple[int, ...] | None = None
-    ignore_index: tuple[int, ...] = (255,)
+    values: tuple[tuple[int, int], ...] | None = None
+    ignore_index: tuple[int, ...] | None = None
     ignore_color: RGB | None = None
+    read: Literal["numbers", "colours"] | None = None
+    lossy_masks: Literal["nearest"] | None = None
+    exif: Literal["shown", "stored"] | None = None
 
 
 @DATA.register("folder")
@@ -55,12 +63,11 @@ def folder(path: str, split: str | None = None) -> PairedFiles:
     file = _yaml_file(path)
     spec = read_spec(file)
     base, name = file.parent, file.resolve().parent.name + (f"/{split}" if split else "")
-    images, masks = (
-        list_files(base, _pattern(kind, given, split, base))
-        for kind, given in (("images", spec.images), ("masks", spec.masks))
-    )
+    images = list_files(base, _pattern("images", spec.images, split, base))
+    masks = list_files(base, _pattern("masks", spec.masks, split, base), MASK_SUFFIXES, once=False)
     classes, key = meaning(spec)
-    return PairedFiles(name, classes, key, paired(f"folder {name}", images, masks), file)
+    pairs, left_out = paired(f"folder {name}", images, masks)
+    return PairedFiles(name, classes, key, pairs, file, left_out, spec.exif)
 
 
 def read_spec(file: Path) -> FolderSpec:
@@ -83,13 +90,16 @@ def meaning(spec: FolderSpec) -> tuple[Classes, MaskKey]:
     """Classes and mask key of a folder; pixels without a class get 255, or 65535 if there are over 255 classes."""
     count = len(spec.classes)
     ignore = 255 if count <= 255 else 65535
-    values = spec.values or tuple(range(count))
-    # A 256th class may sit on 255, which is void only by default.
-    void = tuple(v for v in spec.ignore_index if v not in values)
+    values = spec.values or tuple((label, label) for label in range(count))
+    # A 256th class may sit on 255, which is void only by custom.
+    assumed = 255 if spec.ignore_index is None and 255 not in dict(values) else None
+    void = spec.ignore_index or (() if assumed is None else (assumed,))
     colours = tuple(zip(spec.palette or (), range(count), strict=False))
     if colours and spec.ignore_color:
         colours += ((spec.ignore_color, ignore),)
-    key = MaskKey((*zip(values, range(count), strict=True), *((v, ignore) for v in void)), colours, ignore)
+    numbers = (*values, *((v, ignore) for v in void))
+    nearest = spec.lossy_masks == "nearest"
+    key = MaskKey(numbers, colours, ignore, assumed, spec.read, nearest, spec.classes)
     return Classes(spec.classes, spec.palette or voc_palette(count), ignore), key
 
 
@@ -121,24 +131,57 @@ def _pattern(kind: str, given: str | None, split: str | None, base: Path) -> str
 def _checked(given: Mapping[str, Any]) -> FolderSpec:
     classes = _texts(given["classes"])
     palette = None if given.get("palette") is None else tuple(_colour("palette", c) for c in _list(given, "palette"))
-    values = None if given.get("values") is None else tuple(_whole("values", v) for v in _list(given, "values"))
-    for key, items in (("palette", palette), ("values", values)):
-        if items is not None and len(items) != len(classes):
-            raise InputError(f"{key}: {len(items)} given for {len(classes)} classes")
-        if items is not None and len(set(items)) != len(items):
-            raise InputError(f"{key}: two classes have the same")
-    ignored = given.get("ignore_index", 255)
-    ignored = tuple(_whole("ignore_index", v) for v in (ignored if isinstance(ignored, list) else [ignored]))
-    clash = set(ignored) & set(values or range(len(classes)))
-    if clash and "ignore_index" in given:
-        raise InputError(f"ignore_index: {min(clash)} is the mask value of a class")
+    values = _values(given, classes)
+    if palette is not None:
+        _one_each("palette", palette, classes)
+    ignored = given.get("ignore_index")
+    if ignored is not None:
+        ignored = tuple(_whole("ignore_index", v) for v in (ignored if isinstance(ignored, list) else [ignored]))
+        clash = set(ignored) & set(dict(values) if values else range(len(classes)))
+        if clash:
+            raise InputError(f"ignore_index: {min(clash)} is the mask value of a class")
     colour = None if given.get("ignore_color") is None else _colour("ignore_color", given["ignore_color"])
     if colour is not None and colour in (palette or ()):
         raise InputError(f"ignore_color: {colour} is the colour of a class")
     for key in ("images", "masks"):
         if not isinstance(given.get(key, ""), str):
             raise InputError(f"{key}: {given[key]!r}; expected a folder or a pattern")
-    return FolderSpec(classes, given.get("images"), given.get("masks"), palette, values, ignored, colour)
+    words = _words(given)
+    return FolderSpec(classes, given.get("images"), given.get("masks"), palette, values, ignored, colour, **words)
+
+
+def _words(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that have one of a few words."""
+    choices = {"read": ("numbers", "colours"), "lossy_masks": ("nearest",), "exif": ("shown", "stored")}
+    for key, words in choices.items():
+        if given.get(key) is not None:
+            must(given[key] in words, key, given[key], " or ".join(words))
+    return {key: given.get(key) for key in choices}
+
+
+def _values(given: Mapping[str, Any], classes: tuple[str, ...]) -> tuple[tuple[int, int], ...] | None:
+    """Pairs (mask value, label), from a value a class, or from a class a value."""
+    found = given.get("values")
+    if found is None:
+        return None
+    if isinstance(found, list):
+        numbers = tuple(_whole("values", value) for value in found)
+        _one_each("values", numbers, classes)
+        return tuple(zip(numbers, range(len(classes)), strict=True))
+    if not isinstance(found, dict):
+        raise InputError(f"values: {found!r}; expected a list, or a mapping from each mask value to its class")
+    refuse_unknown("class in values", map(str, found.values()), classes)
+    lacking = [name for name in classes if name not in found.values()]
+    if lacking:
+        raise InputError(f"values: the class {lacking[0]!r} has no mask value")
+    return tuple((_whole("values", value), classes.index(str(name))) for value, name in found.items())
+
+
+def _one_each(key: str, items: tuple[Any, ...], classes: tuple[str, ...]) -> None:
+    if len(items) != len(classes):
+        raise InputError(f"{key}: {len(items)} given for {len(classes)} classes")
+    if len(set(items)) != len(items):
+        raise InputError(f"{key}: two classes have the same")
 
 
 def _list(given: Mapping[str, Any], key: str) -> list[Any]:

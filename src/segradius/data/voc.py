@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from segradius.core.errors import InputError, unknown_name
-from segradius.data.files import MaskKey, Pair, PairedFiles, existing_folder, list_files, paired
+from segradius.data.files import Pair, PairedFiles, existing_folder, paired
+from segradius.data.listing import MASK_SUFFIXES, LeftOut, list_files
+from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, Classes, voc_palette
 
 _NAMES = (
@@ -14,6 +16,7 @@ _NAMES = (
 )
 VOC = Classes(tuple(_NAMES.split(", ")), voc_palette(21))
 _KEY = MaskKey((*((i, i) for i in range(21)), (255, 255)))
+_Pairs = tuple[tuple[Pair, ...], tuple[LeftOut, ...]]
 _SBD_PLACES = ("SBD", "sbd", "benchmark_RELEASE/dataset")
 
 
@@ -32,8 +35,9 @@ def voc(path: str, split: str | None = None) -> PairedFiles:
     root = _root(existing_folder("voc", path))
     existing_folder("voc", str(root), "ImageSets/Segmentation", "JPEGImages", "SegmentationClass")
     split = split or "val"
-    pairs = _augmented(root) if split in ("train_aug", "trainaug") else _listed(root, split, "SegmentationClass")
-    return PairedFiles(f"voc/{split}", VOC, _KEY, pairs)
+    augmented = split in ("train_aug", "trainaug")
+    pairs, left_out = _augmented(root) if augmented else _listed(root, split, "SegmentationClass")
+    return PairedFiles(f"voc/{split}", VOC, _KEY, pairs, left_out=left_out)
 
 
 def _root(given: Path) -> Path:
@@ -41,26 +45,30 @@ def _root(given: Path) -> Path:
     return next((place for place in places if place.is_dir()), given)
 
 
-def _listed(root: Path, split: str, masks: str) -> tuple[Pair, ...]:
+def _listed(root: Path, split: str, masks: str) -> _Pairs:
     lists = root / "ImageSets" / "Segmentation"
     if not (lists / f"{split}.txt").is_file():
         raise unknown_name("voc split", split, [*(f.stem for f in lists.glob("*.txt")), "train_aug"])
     ids = _names(lists / f"{split}.txt")
-    return paired(f"voc/{split}", list_files(root, "JPEGImages"), list_files(root, masks), ids)
+    found = list_files(root, masks, MASK_SUFFIXES, once=False)
+    return paired(f"voc/{split}", list_files(root, "JPEGImages"), found, ids, f"{split}.txt")
 
 
-def _augmented(root: Path) -> tuple[Pair, ...]:
+def _augmented(root: Path) -> _Pairs:
     """The augmented set: ready-made PNGs in ``SegmentationClassAug`` where they exist, else SBD's own files."""
     lists = root / "ImageSets" / "Segmentation"
     ready = [name for name in ("train_aug", "trainaug") if (lists / f"{name}.txt").is_file()]
     if ready and (root / "SegmentationClassAug").is_dir():
         return _listed(root, ready[0], "SegmentationClassAug")
     sbd = _sbd(root)
-    ours = _listed(root, "train", "SegmentationClass")
+    ours, left_out = _listed(root, "train", "SegmentationClass")
     taken = {pair.id for pair in ours} | set(_names(lists / "val.txt"))
     extra = sorted({name for part in ("train", "val") for name in _names(sbd / f"{part}.txt")} - taken)
-    masks = {file.stem: file for file in (sbd / "cls").glob("*.mat")}
-    return ours + (paired("SBD", list_files(sbd, "img"), masks, extra) if extra else ())
+    if not extra:
+        return ours, left_out
+    masks = list_files(sbd, "cls", {".mat"}, once=False)
+    theirs, more = paired("SBD", list_files(sbd, "img"), masks, extra, "the lists of SBD without VOC's")
+    return ours + theirs, left_out + more
 
 
 def _sbd(root: Path) -> Path:
