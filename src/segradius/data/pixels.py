@@ -222,7 +222,8 @@ def _undeclared(file: Any) -> int:
     if told.startswith('{"shape":'):
         try:
             shape = json.loads(told)["shape"]
-            return max(1, int(np.prod(shape)) // (file.size[0] * file.size[1] * len(file.getbands())))
+            values: int = file.size[0] * file.size[1] * len(file.getbands())
+            return max(1, int(np.prod(shape)) // values)
         except (ValueError, TypeError, KeyError):
             return 1
     return 1
