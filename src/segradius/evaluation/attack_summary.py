@@ -161,7 +161,7 @@ def summarise(experiment: Experiment, store: Store, ids: Sequence[str]) -> Summa
         ids: Images of the data set, in order.
     """
     targeted = experiment.aim is not None
-    clean = _outcome(AttackPlan(CLEAN, "", 0.0), CLEAN, store, ids, targeted=targeted)
+    clean = _outcome(AttackPlan(CLEAN, "l2", 0.0), CLEAN, store, ids, targeted=targeted)
     usable = list(clean.results)
     outcomes = [_outcome(plan, experiment.key(plan), store, usable, targeted=targeted) for plan in experiment.attacks]
     rows = [_row(clean), *map(_row, outcomes)]
