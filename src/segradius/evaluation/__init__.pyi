@@ -19,6 +19,8 @@ from .certify_options import least_copies as least_copies
 from .certify_summary import CertifiedRow as CertifiedRow
 from .certify_summary import CertifiedSummary as CertifiedSummary
 from .certify_summary import certificates as certificates
+from .class_summary import ClassRow as ClassRow
+from .class_summary import class_rows as class_rows
 from .crosscheck import CrossChecking as CrossChecking
 from .crosscheck import check_rows as check_rows
 from .job import DataChoice as DataChoice

@@ -12,6 +12,7 @@ import torch
 from segradius.attacks.make import references
 from segradius.core.storage import as_csv, as_json
 from segradius.evaluation.attack import STILL, AttackPlan
+from segradius.evaluation.class_summary import ClassRow, class_rows, classes_csv
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.preflight import Finding
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
@@ -72,6 +73,7 @@ class Row:
         seconds: Wall time per image.
         ledger: ``{purpose: {"forward": …, "backward": …}}`` summed over the images.
         sanity: What must hold.
+        classes: What is left of each class.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Row:
     seconds: float
     ledger: dict[str, dict[str, int]]
     sanity: Sanity | None
+    classes: tuple[ClassRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,21 +155,22 @@ def share_left(result: ImageResult, *, targeted: bool) -> float:
     return sum(result.pixels.intersection) / max(1, sum(result.pixels.labelled))
 
 
-def summarise(experiment: Experiment, store: Store, ids: Sequence[str]) -> Summary:
+def summarise(experiment: Experiment, store: Store, ids: Sequence[str], names: Sequence[str] = ()) -> Summary:
     """Rows and comparisons of ``experiment`` over the images ``ids`` that have results.
 
     Args:
         experiment: What was run.
         store: Its results.
         ids: Images of the data set, in order.
+        names: Of the model's classes, for a row of each.
     """
     targeted = experiment.aim is not None
     clean = _outcome(AttackPlan(CLEAN, "l2", 0.0), CLEAN, store, ids, targeted=targeted)
     usable = list(clean.results)
     outcomes = [_outcome(plan, experiment.key(plan), store, usable, targeted=targeted) for plan in experiment.attacks]
-    rows = [_row(clean), *map(_row, outcomes)]
+    rows = [_row(outcome, names) for outcome in (clean, *outcomes)]
     for threat in dict.fromkeys(plan.threat for plan in experiment.attacks):
-        rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat])
+        rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat], names)
     return Summary(tuple(rows), tuple(_comparisons(outcomes)), store.all_set_aside(), targeted)
 
 
@@ -178,7 +182,7 @@ def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, ta
     return Outcome(plan, valid, len(found) - len(valid), still, targeted)
 
 
-def _row(outcome: Outcome) -> Row:
+def _row(outcome: Outcome, names: Sequence[str]) -> Row:
     plan, results = outcome.plan, list(outcome.results.values())
     attacked = plan.name != CLEAN
     own, *members = outcome.alternatives(list(outcome.results))
@@ -190,10 +194,11 @@ def _row(outcome: Outcome) -> Row:
         own,
         _least_miou([own, *members]) if members and not outcome.targeted else own,
         _sanity(outcome) if attacked else None,
+        names,
     )
 
 
-def _worst(outcomes: Sequence[Outcome]) -> list[Row]:
+def _worst(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[Row]:
     """The row of the per-image worst over several attacks in one threat model, members of ensembles included."""
     if len(outcomes) < 2:
         return []
@@ -211,6 +216,7 @@ def _worst(outcomes: Sequence[Outcome]) -> list[Row]:
         worst,
         _least_miou(every) if ids and not outcomes[0].targeted else worst,
         None,
+        names,
         hits=chosen,
     )
     return [row]
@@ -224,6 +230,7 @@ def _filled(
     counts: Counts,
     miou_counts: Counts,
     sanity: Sanity | None,
+    names: Sequence[str],
     hits: Sequence[ImageResult] | None = None,
 ) -> Row:
     """A row from the results whose cost it bears and the counts that its metrics come from."""
@@ -244,6 +251,7 @@ def _filled(
         math.fsum(result.seconds for result in results) / images,
         book,
         sanity,
+        tuple(class_rows(counts, names)),
     )
 
 
@@ -336,6 +344,12 @@ def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> s
     stored = ((about, store.results(key)) for *about, key in clean + plans)
     rows = ([*about, *_line(found[image])] for about, found in stored for image in ids if image in found)
     return as_csv(COLUMNS, rows)
+
+
+def summary_classes_csv(summary: Summary) -> str:
+    """One line for each attack and class, shares in [0, 1] and the ends of their intervals."""
+    rows = (((row.name, row.norm, row.eps), each) for row in summary.rows for each in row.classes)
+    return classes_csv(rows, ("attack", "norm", "eps"))
 
 
 def traces_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str | None:

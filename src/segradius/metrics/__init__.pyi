@@ -9,7 +9,9 @@ from .intervals import paired_difference as paired_difference
 from .intervals import student as student
 from .statistics import Statistic as Statistic
 from .statistics import accuracy_image as accuracy_image
+from .statistics import class_dice as class_dice
 from .statistics import class_iou as class_iou
+from .statistics import dice as dice
 from .statistics import miou as miou
 from .statistics import miou_image as miou_image
 from .statistics import pixel_accuracy as pixel_accuracy

@@ -35,6 +35,16 @@ def class_iou(counts: Counts) -> Tensor:
     return counts.intersection.sum(0).double() / counts.union.sum(0)
 
 
+def class_dice(counts: Counts) -> Tensor:
+    """Dice of each class over the data set, 2|A ∩ B| / (|A| + |B|); (C,) float64, NaN for a class that is absent.
+
+    Example:
+        >>> class_dice(count(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 0]]]), 3))
+        tensor([0.6667, 0.0000,    nan], dtype=torch.float64)
+    """
+    return 2 * counts.intersection.sum(0).double() / (counts.predicted + counts.labelled).sum(0)
+
+
 @dataclass(frozen=True)
 class Statistic:
     """A number for a set of images that follows from sums over them, which makes leaving images out a subtraction.
@@ -72,6 +82,10 @@ def _class_parts(counts: Counts) -> Tensor:
     return torch.cat([counts.intersection, counts.union], 1).double()
 
 
+def _dice_parts(counts: Counts) -> Tensor:
+    return torch.cat([2 * counts.intersection, counts.predicted + counts.labelled], 1).double()
+
+
 def _pair_parts(counts: Counts) -> Tensor:
     iou = counts.intersection.double() / counts.union
     return torch.stack([iou.nan_to_num(0.0).sum(1), (~iou.isnan()).sum(1).double()], 1)
@@ -94,6 +108,9 @@ accuracy_image = Statistic("accuracy_image", _image_parts, _ratio)
 
 miou = Statistic("miou", _class_parts, _mean_ratio)
 """Mean of `class_iou` over the classes that occur in labels or predictions: the field's data-set MIoU."""
+
+dice = Statistic("dice", _dice_parts, _mean_ratio)
+"""Mean of `class_dice` over the classes that occur in labels or predictions."""
 
 miou_image = Statistic("miou_image", _pair_parts, _ratio)
 """Mean IoU over the pairs of an image and a class that occurs in it, labelled or predicted: the paper's Section 5.1."""

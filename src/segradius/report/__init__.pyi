@@ -19,5 +19,4 @@ from .certify import map_png as map_png
 from .certify import report_certificates as report_certificates
 from .curve import Curve as Curve
 from .curve import draw_curves as draw_curves
-from .evaluate import ClassRow as ClassRow
 from .evaluate import report_accuracy as report_accuracy

@@ -24,6 +24,7 @@ from segradius.evaluation.attack_summary import (
     results_json,
     share_left,
     summarise,
+    summary_classes_csv,
     traces_csv,
     without_gradient,
 )
@@ -68,6 +69,27 @@ def differences_table(summary: Summary) -> Cells:
     header = ("attack against other", "norm", "ε", "images", f"{short} difference, points", "p")
     title = f"Paired over images: {left} after one attack minus after the other; below 0 the first is stronger"
     return Cells(title, header, [_difference(comparison) for comparison in summary.comparisons])
+
+
+def classes_tables(summary: Summary) -> list[Cells]:
+    """IoU and Dice of each class, a column for each attack; nothing where classes were not counted."""
+    rows = [row for row in summary.rows if row.classes]
+    found = {row_title(row): {each.name: each for each in row.classes} for row in rows}
+    pixels = {each.name: each.pixels for row in rows for each in row.classes}
+    tables = []
+    for title, value in (("IoU", lambda each: each.iou), ("Dice", lambda each: each.dice)):
+        lines = [
+            [name, str(pixels[name]), *(share(value(known[name])) if name in known else "" for known in found.values())]
+            for name in pixels
+        ]
+        heading = f"{title} of each class over all images, per cent [95 % interval over images]"
+        tables.append(Cells(heading, ("class", "pixels", *found), lines))
+    return tables if found else []
+
+
+def row_title(row: Row) -> str:
+    """An attack with its norm and budget."""
+    return row.name if row.norm is None else f"{row.name} {row.norm} {row.eps:.4g}"
 
 
 def notes(summary: Summary) -> list[str]:
@@ -206,7 +228,7 @@ def report_attacks(run: Run[Experiment], store: Store, facts: Mapping[str, Any])
     Raises:
         InputError: No image could be used.
     """
-    summary = summarise(run.experiment, store, run.data.ids)
+    summary = summarise(run.experiment, store, run.data.ids, run.names)
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
     seen = run.facts(store)
@@ -238,7 +260,8 @@ def _files(
     yield "per_image.csv", per_image_csv(experiment, store, ids)
     if (traces := traces_csv(experiment, store, ids)) is not None:
         yield "trace.csv", traces
-    yield "table.md", page(tables(summary), said)
+    yield "classes.csv", summary_classes_csv(summary)
+    yield "table.md", page([*tables(summary), *classes_tables(summary)], said)
     parts = {
         f"{task.plan.label} {task.plan.norm} {task.plan.eps:g}": str(task.attack)
         for task in map(_attack, experiment.jobs)

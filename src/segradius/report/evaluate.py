@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
 from typing import Any
 
-from segradius.core.storage import as_csv, null
 from segradius.evaluation.attack_summary import Summary, per_image_csv, results_json, summarise
+from segradius.evaluation.class_summary import ClassRow, class_rows, classes_csv
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.counts import Counts
-from segradius.metrics.intervals import Interval, interval
-from segradius.metrics.statistics import miou, pooled_accuracy
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """Of one class, pixels of all images pooled: how many are labelled, the share of them that is right, and IoU."""
-
-    name: str
-    pixels: int
-    accuracy: Interval
-    iou: Interval
 
 
 def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]) -> Report:
@@ -52,27 +39,11 @@ def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]
 
     def files() -> Iterator[tuple[str, str]]:
         yield "per_image.csv", per_image_csv(experiment, store, run.data.ids)
-        yield "classes.csv", classes_csv(rows)
+        yield "classes.csv", classes_csv(((), row) for row in rows)
         yield "table.md", page(tables, notes)
         yield "results.json", results_json(experiment, summary, {}, facts, told(seen, doubts))
 
     return Report(summary, tables, notes, files(), "images", f"{run.model.name} on {run.data.name}", "yellow")
-
-
-def class_rows(counts: Counts, names: Sequence[str]) -> list[ClassRow]:
-    """A row for each class that is labelled or predicted anywhere.
-
-    Args:
-        counts: Of the images.
-        names: Of the model's classes.
-    """
-    rows = []
-    for c, name in enumerate(names):
-        alone = Counts(*(part[:, c : c + 1] for part in (counts.intersection, counts.predicted, counts.labelled)))
-        if alone.union.any():
-            labelled = int(alone.labelled.sum())
-            rows.append(ClassRow(name, labelled, interval(pooled_accuracy, alone), interval(miou, alone)))
-    return rows
 
 
 def accuracy_table(summary: Summary) -> Cells:
@@ -86,12 +57,5 @@ def accuracy_table(summary: Summary) -> Cells:
 
 def classes_table(rows: Sequence[ClassRow]) -> Cells:
     """One line for each class."""
-    lines = [(row.name, str(row.pixels), share(row.accuracy), share(row.iou)) for row in rows]
-    return Cells("By class, over all images", ("class", "pixels", "accuracy %", "IoU %"), lines)
-
-
-def classes_csv(rows: Sequence[ClassRow]) -> str:
-    """One line for each class, shares in [0, 1] and the ends of their intervals."""
-    columns = [f"{name}{end}" for name in ("accuracy", "iou") for end in ("", "_low", "_high")]
-    lines = ((row.name, row.pixels, *null([*astuple(row.accuracy), *astuple(row.iou)])) for row in rows)
-    return as_csv(("class", "pixels", *columns), lines)
+    lines = [(row.name, str(row.pixels), *map(share, (row.accuracy, row.iou, row.dice))) for row in rows]
+    return Cells("By class, over all images", ("class", "pixels", "accuracy %", "IoU %", "Dice %"), lines)
