@@ -29,9 +29,9 @@ def results(folder: Path) -> dict[str, Any]:
 def test_accuracy_over_the_images_and_by_class_is_that_of_counted_pixels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert main(["evaluate", *GIVEN, "--limit", "3", "--batch-size", "2", "--out", str(tmp_path)]) == 0
-    data = sr.open_data(SCENES, limit=3)
-    images, labels = (torch.stack([getattr(data[i], part) for i in range(3)]) for part in ("image", "label"))
+    assert main(["evaluate", *GIVEN, "--limit", "6", "--batch-size", "2", "--out", str(tmp_path)]) == 0
+    data = sr.open_data(SCENES, limit=6)
+    images, labels = (torch.stack([getattr(data[i], part) for i in range(6)]) for part in ("image", "label"))
     counts = count(demo().logits(images).argmax(1), labels, 8)
     (row,) = results(tmp_path)["rows"]
     assert row["pixacc"]["value"] == pytest.approx(pooled_accuracy(counts))
@@ -47,7 +47,10 @@ def test_accuracy_over_the_images_and_by_class_is_that_of_counted_pixels(
         line, right = classes[name], int(total.intersection[c])
         assert int(line["pixels"]) == int(total.labelled[c])
         assert float(line["iou"]) == pytest.approx(right / int(total.union[c]))
-        assert float(line["iou_low"]) <= float(line["iou"]) <= float(line["iou_high"])
+        twice = int(total.predicted[c] + total.labelled[c])
+        assert float(line["dice"]) == pytest.approx(2 * right / twice)
+        if line["iou_low"]:  # from five images on that have anything of it
+            assert float(line["iou_low"]) <= float(line["iou"]) <= float(line["iou_high"])
         assert line["accuracy"] == "" or float(line["accuracy"]) == pytest.approx(right / int(total.labelled[c]))
     assert f"{100 * row['pixacc']['value']:.1f} [" in capsys.readouterr().out
 
@@ -80,11 +83,11 @@ def test_progress_counts_images_where_they_are_only_judged():
 
 def test_evaluations_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for name in ("one", "other"):
-        assert main(["evaluate", *GIVEN, "--limit", "3", "--out", str(tmp_path / name)]) == 0
+        assert main(["evaluate", *GIVEN, "--limit", "5", "--out", str(tmp_path / name)]) == 0
     capsys.readouterr()
     folders = [str(tmp_path / name) for name in ("one", "other")]
     assert main(["compare", *folders, "--out", str(tmp_path / "both")]) == 0
     table = capsys.readouterr().out
     assert "| other − one | clean |  |  | +0.0 [+0.0, +0.0] | 1 |" in table
-    assert table.count("| 3 |") == 2
+    assert table.count("| 5 |") == 2
     assert not (tmp_path / "both" / "compare.png").exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import io
+import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -29,6 +30,7 @@ from segradius.cli.train import train
 from segradius.core.errors import InputError, SegradiusError
 from segradius.core.escapes import visible
 from segradius.core.safe_yaml import from_yaml
+from segradius.core.screen import COMMAND
 
 T = TypeVar("T")
 
@@ -104,7 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
-    given = build_parser().parse_args(gather(sys.argv[1:] if argv is None else argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+    COMMAND.set(shlex.join(["segradius", *words]))
+    given = build_parser().parse_args(gather(words))
     try:
         return call(COMMANDS[given.command], given[given.command])
     except (SegradiusError, OSError, MemoryError) as error:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from segradius.cli.options import RunOptions
 from segradius.core.contracts import Seen
 from segradius.core.errors import BudgetError, InputError, TargetError
 from segradius.core.locking import owned
-from segradius.core.screen import console, progress, say, warn
+from segradius.core.screen import COMMAND, console, progress, say, warn
 from segradius.core.seal import read_json, readable
 from segradius.core.storage import write_atomically
 from segradius.evaluation.job import Job, Study
@@ -71,6 +72,7 @@ def _carried_out(
     doubt: Callable[[Run[S], Store], None],
     store: Store,
 ) -> Report:
+    begun = _begun(store)
     jobs, keys, places = run.experiment.jobs, [job.key for job in run.experiment.jobs], at.folder / CHECKPOINTS
     model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
     size = _batch_size(run.batch_size, store, waiting=checkpoints.waiting())
@@ -79,7 +81,7 @@ def _carried_out(
     reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
     doubt(run, store)
     _execute(run, store, at.folder)
-    found = report(run, store, _runtime(model, at.batch_size or size))
+    found = report(run, store, _runtime(model, at.batch_size or size, begun))
     for name, content in found.files:
         _write(at.folder / name, content)
     checkpoints.tidy()
@@ -141,6 +143,13 @@ def _batch_size(asked: int, store: Store, *, waiting: bool) -> int:
     return asked
 
 
+def _begun(store: Store) -> str:
+    """When the first run in this folder began."""
+    if store.noted("begun") is None:
+        store.note("begun", datetime.now(UTC).isoformat(timespec="seconds"))
+    return str(store.noted("begun"))
+
+
 def _execute(run: Run[S], store: Store, folder: Path) -> None:
     """Execute under a progress bar with the time left, counted in the tasks' steps times images."""
     unit = " and ".join(sorted({job.task.unit for job in run.experiment.jobs} - {""}, reverse=True)) or "images"
@@ -169,18 +178,23 @@ def _keeping(folder: Path) -> Iterator[None]:
         raise TargetError(told) from error
 
 
-def _runtime(model: Seen, batch_size: int | None) -> Mapping[str, Any]:
+def _runtime(model: Seen, batch_size: int | None, begun: str) -> Mapping[str, Any]:
     """What changes no result, for the record."""
     device = model.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    made = {"date": begun, "command": COMMAND.get()}
     packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
     target = {"target": _asked(model)} if isinstance(model, Metered) else {}
-    return target | {
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
-        "device": f"{device} ({name})",
-        "threads": torch.get_num_threads(),
-        "batch_size": batch_size,
-    }
+    return (
+        target
+        | made
+        | {
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
+            "device": f"{device} ({name})",
+            "threads": torch.get_num_threads(),
+            "batch_size": batch_size,
+        }
+    )
 
 
 def _asked(target: Metered) -> Mapping[str, Any]:

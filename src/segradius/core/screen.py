@@ -1,4 +1,4 @@
-"""What a command says on the screen: lines, warnings and progress, on a terminal and in a log alike."""
+"""What a command was asked, and what it says on the screen: lines, warnings, progress, on a terminal or in a log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from segradius.core.escapes import visible
@@ -13,6 +14,8 @@ from segradius.core.escapes import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
+#: The command line, for the record; empty where there is none.
+COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
 #: Width of tables in a log, which has no right edge.
 LOG_WIDTH = 160
 #: Seconds until the first line of progress in a log, and then between two.

@@ -34,9 +34,11 @@ from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
 from segradius.radius.smoothing import pixel_radius
-from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
+from segradius.report.cells import Cells, Report, heading, made, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
 from segradius.report.panels import colour_bar, colours, full_palette, grid, height, legend, panel, photo, png
+
+NAMES = {"iou": "IoU", "dice": "Dice"}
 
 
 def tables(summary: Summary) -> list[Cells]:
@@ -77,14 +79,14 @@ def classes_tables(summary: Summary) -> list[Cells]:
     found = {row_title(row): {each.name: each for each in row.classes} for row in rows}
     pixels = {each.name: each.pixels for row in rows for each in row.classes}
     tables = []
-    for title, value in (("IoU", lambda each: each.iou), ("Dice", lambda each: each.dice)):
-        lines = [
-            [name, str(pixels[name]), *(share(value(known[name])) if name in known else "" for known in found.values())]
-            for name in pixels
-        ]
-        heading = f"{title} of each class over all images, per cent [95 % interval over images]"
-        tables.append(Cells(heading, ("class", "pixels", *found), lines))
-    return tables if found else []
+    for what in ("iou", "dice") if found else ():
+        lines = []
+        for name, labelled in pixels.items():
+            known = (each.get(name) for each in found.values())
+            lines.append([name, str(labelled), *("" if row is None else share(getattr(row, what)) for row in known)])
+        title = f"{NAMES[what]} of each class over all images, per cent [95 % interval over images]"
+        tables.append(Cells(title, ("class", "pixels", *found), lines))
+    return tables
 
 
 def row_title(row: Row) -> str:
@@ -235,7 +237,7 @@ def report_attacks(run: Run[Experiment], store: Store, facts: Mapping[str, Any])
     doubts = [*findings(seen), *without_gradient(summary)]
     said = [*notes(summary), *warnings(doubts)]
     files = _files(run, store, summary, facts, said, told(seen, doubts))
-    return Report(summary, tables(summary), said, files, "results", style="yellow")
+    return Report(summary, tables(summary), said, files, "results", heading(run), "yellow")
 
 
 def _files(
@@ -255,13 +257,13 @@ def _files(
         if shown := shown_images(run, mine, store, looks):
             yield f"figure{name}.png", draw(shown, run.data.classes, title)
         if drawn := curves(run, mine, store):
-            heading = f"{title}, {len(drawn[0].traces)} images"
-            yield f"curve{name}.png", draw_curves(drawn, heading, targeted=experiment.aim is not None)
+            above = f"{title}, {len(drawn[0].traces)} images"
+            yield f"curve{name}.png", draw_curves(drawn, above, targeted=experiment.aim is not None)
     yield "per_image.csv", per_image_csv(experiment, store, ids)
     if (traces := traces_csv(experiment, store, ids)) is not None:
         yield "trace.csv", traces
     yield "classes.csv", summary_classes_csv(summary)
-    yield "table.md", page([*tables(summary), *classes_tables(summary)], said)
+    yield "table.md", page([*tables(summary), *classes_tables(summary)], [*said, *made(facts)], heading(run))
     parts = {
         f"{task.plan.label} {task.plan.norm} {task.plan.eps:g}": str(task.attack)
         for task in map(_attack, experiment.jobs)

@@ -36,7 +36,7 @@ from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
-from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
+from segradius.report.cells import Cells, Report, made, nothing_usable, page, set_aside_note, share
 from segradius.report.panels import (
     LINES,
     VOID,
@@ -108,7 +108,7 @@ def _files(
     title = f"{run.model.name} on {run.data.name}, {title}"
     yield "per_image.csv", certified_csv(found)
     heading = certified_heading(run.experiment, run.model.name, run.data.name)
-    yield "table.md", page(certified_tables(summary), notes, heading)
+    yield "table.md", page(certified_tables(summary), [*notes, *made(facts)], heading)
     yield "radius.png", draw_radii(summary, title)
     if shown := _shown(run, [record for record in found if record.finite][:figures]):
         yield "figure.png", draw_certified(shown, classes, title, groups)

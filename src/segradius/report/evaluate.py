@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from segradius.evaluation.attack_summary import Summary, per_image_csv, results_json, summarise
-from segradius.evaluation.class_summary import ClassRow, class_rows, classes_csv
+from segradius.evaluation.class_summary import ClassRow, classes_csv
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
-from segradius.evaluation.store import CLEAN, Store
-from segradius.metrics.counts import Counts
-from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
+from segradius.evaluation.store import Store
+from segradius.report.cells import Cells, Report, heading, made, nothing_usable, page, set_aside_note, share
 
 
 def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]) -> Report:
@@ -27,12 +26,10 @@ def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]
         InputError: No image could be used.
     """
     experiment = run.experiment
-    summary = summarise(experiment, store, run.data.ids)
+    summary = summarise(experiment, store, run.data.ids, run.names)
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
-    found = store.results(CLEAN)
-    counts = Counts.of([found[image].pixels for image in run.data.ids if image in found])
-    rows = class_rows(counts, run.names)
+    rows = summary.rows[0].classes
     tables, seen = [accuracy_table(summary), classes_table(rows)], run.facts(store)
     doubts = findings(seen)
     notes = set_aside_note(summary.set_aside) + warnings(doubts)
@@ -40,10 +37,10 @@ def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]
     def files() -> Iterator[tuple[str, str]]:
         yield "per_image.csv", per_image_csv(experiment, store, run.data.ids)
         yield "classes.csv", classes_csv(((), row) for row in rows)
-        yield "table.md", page(tables, notes)
+        yield "table.md", page(tables, [*notes, *made(facts)], heading(run))
         yield "results.json", results_json(experiment, summary, {}, facts, told(seen, doubts))
 
-    return Report(summary, tables, notes, files(), "images", f"{run.model.name} on {run.data.name}", "yellow")
+    return Report(summary, tables, notes, files(), "images", heading(run), "yellow")
 
 
 def accuracy_table(summary: Summary) -> Cells:
