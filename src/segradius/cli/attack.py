@@ -150,5 +150,6 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     seen, chosen = model.open(opened, run.device, run.seed)
     plans = with_class_weights(plans, opened, seen.num_classes)
     experiment = Experiment(chosen, choice, plans, attack.aim, run.seed)
-    carry_out(Run(experiment, seen, opened, run.batch_size or 8, opened.ids[: run.figures]), run, report_attacks)
+    one = Run(experiment, seen, opened, run.batch_size or 8, opened.ids[: run.figures])
+    carry_out(one, run, report_attacks, files={"the earlier run also has": attack.plan})
     return 0

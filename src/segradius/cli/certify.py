@@ -152,7 +152,9 @@ def certify(
         warn(f"sigma is {test.sigma:g} for images in [0, 1]: was {test.sigma:g}/255 meant?")
     experiment = Certification(chosen, choice, test, run.seed, checking)
     one = Run(experiment, seen, opened, 1, region=mask, together=run.batch_size)
-    carry_out(one, run, partial(report_certificates, figures=run.figures), doubt=_doubt)
+    groups = smoothing.hierarchy if isinstance(smoothing.hierarchy, str) else None
+    files = {"smoothing.region": smoothing.region, "smoothing.hierarchy": groups}
+    carry_out(one, run, partial(report_certificates, figures=run.figures), doubt=_doubt, files=files)
     return 0
 
 

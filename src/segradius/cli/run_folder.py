@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from segradius.core.locking import owned
 from segradius.core.screen import COMMAND, console, progress, say, warn
 from segradius.core.seal import read_json, readable
 from segradius.core.storage import write_atomically
-from segradius.evaluation.job import Job, Study
+from segradius.evaluation.job import Job
 from segradius.evaluation.journal import resumable
 from segradius.evaluation.run import InProcess, Run, S, execute, work
+from segradius.evaluation.sources import look
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
 from segradius.targets.target import Metered
@@ -47,6 +49,7 @@ def carry_out(
     at: RunOptions,
     report: Callable[[Run[S], Store, Mapping[str, Any]], Report],
     doubt: Callable[[Run[S], Store], None] = lambda run, store: None,
+    files: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Report:
     """Run what is missing, write every file of the report, and print it.
 
@@ -55,13 +58,14 @@ def carry_out(
         at: Where.
         report: Given the run, its store, and what changes no result.
         doubt: Asked before anything is run.
+        files: By the part of an experiment that they describe, for the message where that differs.
 
     Raises:
         InputError: Another experiment or another process is in the folder, or no image could be used.
         KeyboardInterrupt: With a message on how to go on.
     """
     at.folder.mkdir(parents=True, exist_ok=True)
-    with owned(at.folder, WRITTEN, warn), _opened(run.experiment, at) as store:
+    with owned(at.folder, WRITTEN, warn), _opened(run, at, files) as store:
         return _carried_out(run, at, report, doubt, store)
 
 
@@ -90,9 +94,9 @@ def _carried_out(
     return found
 
 
-def _opened(experiment: Study, at: RunOptions) -> Store:
+def _opened(run: Run[S], at: RunOptions, files: Mapping[str, str | None]) -> Store:
     """The folder's store, for this experiment; one in which nothing was finished yet is begun anew."""
-    old = at.folder / OLD
+    old, experiment = at.folder / OLD, run.experiment
     if at.overwrite:
         _clear(at.folder, CERTIFIED if (at.folder / "certificates").is_dir() else ())
     store = Store(at.folder / DATABASE)
@@ -102,12 +106,10 @@ def _opened(experiment: Study, at: RunOptions) -> Store:
         if earlier is None and old.exists():
             earlier = read_json(old)
         conflict = earlier and readable(partial(experiment.extends, earlier), old, "an experiment")
-        begun = store.is_begun() or old.exists() or any((at.folder / CHECKPOINTS).glob("*"))
-        if conflict and begun:
-            raise InputError(
-                f"{at.folder} holds another experiment: {conflict}. Choose another --out, or add --overwrite to "
-                "replace it"
-            )
+        waiting = any((at.folder / CHECKPOINTS).glob("*"))
+        sources = look(experiment, run.data, store, earlier, begun=waiting)
+        differs = conflict if store.is_begun() or old.exists() or waiting else None
+        _refuse(at.folder, sources.changed, differs, files)
         if conflict:
             store.close()
             _clear(at.folder, CERTIFIED if "smoothing" in (earlier or {}) else ())
@@ -119,11 +121,29 @@ def _opened(experiment: Study, at: RunOptions) -> Store:
             from segradius.evaluation.record import take_over
 
             take_over(at.folder / "certificates", store, [job.key for job in experiment.jobs])
-            old.unlink()
+        if conflict or old.exists():
+            sources = look(experiment, run.data, store)
+        if sources.unknown:
+            warn(
+                f"{at.folder} is of a version that did not note what images and models it was made from: those of "
+                f"{sources.unknown} images are taken to be as they were"
+            )
+        sources.keep(store)
+        old.unlink(missing_ok=True)
     except BaseException:
         store.close()
         raise
     return store
+
+
+def _refuse(folder: Path, changed: str | None, differs: str | None, files: Mapping[str, str | None]) -> None:
+    """Raise `InputError` where results would mix; content goes first, as what differs may come of it."""
+    way = "Choose another --out, or add --overwrite to replace it"
+    if changed:
+        raise InputError(f"{changed} since {folder} was written: results of old and new content would mix. {way}")
+    if differs:
+        told = next((f" (from {file})" for part, file in files.items() if file and part in differs), "")
+        raise InputError(f"{folder} holds another experiment: {differs}{told}. {way}")
 
 
 def _clear(folder: Path, more: tuple[str, ...]) -> None:
@@ -159,7 +179,7 @@ def _execute(run: Run[S], store: Store, folder: Path) -> None:
             advance(steps, job.task.title)
 
         executor = InProcess(run.model, run.data, run.checkpoints)
-        execute(replace(run, progress=advanced), store, executor)
+        execute(replace(run, progress=advanced), store, executor, looked=True)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -82,6 +82,17 @@ def changed_part(parts: Parts, now: Mapping[str, Mark], before: Mapping[str, Mar
             name = str(part) if isinstance(part, Path) else f"the {role}"
             return f"{name} changed" if now[role].digest else f"{name} cannot be read any more"
     return None
+
+
+def first_of(told: Sequence[str]) -> str | None:
+    """The first of several changes, and how many others there are; None where there is none.
+
+    Example:
+        >>> first_of(["a.png changed", "b.png changed"]), first_of([])
+        ('a.png changed (and 1 more did)', None)
+    """
+    more = f" (and {len(told) - 1} more did)" if len(told) > 1 else ""
+    return f"{told[0]}{more}" if told else None
 
 
 def _mark(part: Path | Tensor, before: Mark | None) -> Mark:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from segradius.core.digests import Mark, Parts
+from segradius.core.digests import Mark, Parts, changed_part, marks_of
 from segradius.data.sample import BadSampleError, SegmentationData
 
 
@@ -58,6 +58,27 @@ def changed_meaning(data: SegmentationData, before: Mapping[str, Any]) -> str | 
         return None
     where = getattr(data, "told_by", None) or data.name
     return f"{where} changed ({', '.join(differing)})"
+
+
+def look(
+    data: SegmentationData, before: Mapping[str, Mapping[str, Mark]], images: Collection[str]
+) -> tuple[dict[str, Mapping[str, Mark]], list[str]]:
+    """What samples are made of now, and in words what of it changed.
+
+    Args:
+        data: The data set.
+        before: What they were made of, by id.
+        images: Ids of those that are looked at.
+    """
+    found: dict[str, Mapping[str, Mark]] = {}
+    told = []
+    for place, image in enumerate(data.ids):
+        if image in images:
+            parts, known = parts_of(data, place), before.get(image, {})
+            found[image] = marks_of(parts, known)
+            if changed := changed_part(parts, found[image], known):
+                told.append(f"image {image}: {changed}")
+    return found, told
 
 
 def plain(marks: Mapping[str, Mark]) -> dict[str, list[str]]:

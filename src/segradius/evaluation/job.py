@@ -19,6 +19,11 @@ from segradius.evaluation.attack import Attacking, AttackPlan
 from segradius.evaluation.batch import Batch, Bench, Clean
 from segradius.evaluation.store import CLEAN, Rows
 
+#: What is described by a digest of content, in words.
+CONTENT = {
+    "model.fingerprint": "the model changed, its weights or what is done to its input",
+    "smoothing.region": "the mask of the region changed",
+}
 UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype")
 
 
@@ -304,7 +309,8 @@ def conflict(described: Mapping[str, Any], earlier: Mapping[str, Any]) -> str | 
     limit, floor = mine.pop("data.limit", None), theirs.pop("data.limit", None)
     for name in sorted(mine.keys() | theirs.keys()):
         if mine.get(name) != theirs.get(name):
-            return f"{name} is {json.dumps(mine.get(name))}, and {json.dumps(theirs.get(name))} in the earlier run"
+            told = f"{name} is {json.dumps(mine.get(name))}, and {json.dumps(theirs.get(name))} in the earlier run"
+            return f"{CONTENT[name]}: {told}" if name in CONTENT else told
     if limit is not None and (floor is None or limit < floor):
         return f"data.limit is {json.dumps(limit)}, and {json.dumps(floor)} in the earlier run"
     return None

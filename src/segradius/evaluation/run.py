@@ -22,6 +22,7 @@ from segradius.evaluation.batch import Batch, Bench, answer, check_classes, chec
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, Study
 from segradius.evaluation.journal import Checkpoints, digest
 from segradius.evaluation.preflight import Facts, Finding, findings, look_at
+from segradius.evaluation.sources import Watch
 from segradius.evaluation.store import CLEAN, Rows, Store
 from segradius.models.loading import load_model
 
@@ -128,14 +129,20 @@ def work(run: Run[S], store: Store) -> int:
     return sum(job.task.total_steps * len(run.missing(job, store)) for job in run.experiment.jobs)
 
 
-def execute(run: Run[S], store: Store, executor: Executor) -> None:
+def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = False) -> None:
     """Do what is missing in ``store``. Images that cannot be used are set aside there with the reason.
 
     What is probably a mistake is told before any attack: by a few images first, and by the first that were judged.
 
+    Args:
+        run: What is to be done.
+        store: Of the results.
+        executor: Where it is done.
+        looked: As `segradius.evaluation.sources.Watch` takes it.
+
     Raises:
         InputError: The model has too few classes for the data, does not give logits, or does not give what a task
-            needs.
+            needs; or an image changed since other results of it were stored, or while it was worked on.
     """
     check_classes(run.model.num_classes, len(run.data.classes))
     for job in run.experiment.jobs:
@@ -143,7 +150,9 @@ def execute(run: Run[S], store: Store, executor: Executor) -> None:
     store.retry_set_aside()
     told = _warn(run, store, frozenset())
     judged = False
-    for rows in executor.run(units(run, store), run.progress):
+    watch = Watch(run.data, store, looked)
+    for rows in executor.run(watch.over(units(run, store)), run.progress):
+        watch.check(result.image for result in rows.results)
         store.add(rows.key, rows.results, rows.kept)
         if not run.experiment.jobs:
             run.progress(_clean_job(run), len(rows.results) + len(rows.set_aside))

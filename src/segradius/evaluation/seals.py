@@ -48,6 +48,7 @@ _COUNTS = (
 TABLES = {
     "meta": Table(("name",), ("value TEXT NOT NULL",), " WITHOUT ROWID"),
     "results": Table(_PAIR, _COUNTS, " WITHOUT ROWID"),
+    "sources": Table(("image",), ("marks TEXT NOT NULL",), " WITHOUT ROWID"),
     "set_aside": Table(("image",), ("reason TEXT NOT NULL",), " WITHOUT ROWID"),
     "examples": Table(_PAIR, ("shape TEXT", "adversarial BLOB")),
     "predictions": Table(_PAIR, ("shape TEXT", "classes BLOB")),
@@ -57,7 +58,7 @@ TABLES = {
 SEALS = "CREATE TABLE seals (part TEXT, one TEXT, two TEXT, seal TEXT, PRIMARY KEY (part, one, two)) WITHOUT ROWID"
 
 #: The tables whose rows are few bytes, and are all checked when a store is opened; those of others when they are read.
-SMALL = ("meta", "results", "set_aside")
+SMALL = ("meta", "results", "sources", "set_aside")
 
 
 @dataclass(frozen=True)

@@ -231,6 +231,22 @@ class Store:
         rows = self._rows("records", "record", "attack = ? AND image = ?", attack, image)
         return bytes(rows[0][0]) if rows else None
 
+    def images(self) -> set[str]:
+        """Ids of the images that have any result."""
+        with self._told():
+            found = self._base.base.execute("SELECT DISTINCT image FROM results").fetchall()
+        return {image for (image,) in found}
+
+    def mark(self, marks: Mapping[str, Any]) -> None:
+        """Keep a JSON value by image of what it was when it was worked on, in place of an earlier one."""
+        with self._told(), self._base.base:
+            for image, mark in marks.items():
+                self._base.put("sources", (image, json.dumps(mark)), replace=True)
+
+    def marks(self) -> dict[str, Any]:
+        """What `mark` was given, by image."""
+        return {image: json.loads(mark) for image, mark in self._rows("sources", "image, marks")}
+
     def set_aside(self, image: str, reason: str) -> None:
         """Record that an image could not be used, and why."""
         with self._told(), self._base.base:
@@ -250,7 +266,7 @@ class Store:
             found = self._base.base.execute(f"SELECT image FROM {table} WHERE attack = ?", (attack,)).fetchall()
         return {image for (image,) in found}
 
-    def _rows(self, table: str, columns: str, where: str, *values: str) -> list[tuple[Any, ...]]:
+    def _rows(self, table: str, columns: str, where: str = "1", *values: str) -> list[tuple[Any, ...]]:
         with self._told():
             return self._base.rows(table, columns, where, *values)
 

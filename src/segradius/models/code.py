@@ -54,6 +54,26 @@ def digested(files: Mapping[str, Path]) -> Files:
     return {name: (path, file_digest(path)) for name, path in files.items()}
 
 
+def changed_files(now: Files, before: Mapping[str, str] | None) -> list[str]:
+    """What is not as it was, in words.
+
+    Args:
+        now: The files.
+        before: Their digests by name then; None where nothing was noted.
+    """
+    if before is None:
+        return []
+    gone = [f"{name} is no longer part of the model" for name in before if name not in now]
+    new = [f"{path} is new in the model" for name, (path, _) in now.items() if name not in before]
+    both = [(path, digest, before[name]) for name, (path, digest) in now.items() if name in before]
+    return [f"{path} changed" for path, digest, old in both if digest != old] + gone + new
+
+
+def digests(files: Files) -> dict[str, str]:
+    """Digests by name, which `changed_files` compares."""
+    return {name: digest for name, (_, digest) in files.items()}
+
+
 def _of_network(spec: Spec) -> Files:
     if spec.source in SOURCES:
         listed = SOURCES.facts(spec.source).get("files")

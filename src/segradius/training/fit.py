@@ -30,6 +30,7 @@ from segradius.models.loading import write_card
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork, fingerprint
 from segradius.training.adversaries import Lesson
+from segradius.training.content import Content, content_of
 from segradius.training.engine import Engine, launched, synchronise
 from segradius.training.lessons import InMemory, Share, even, lessons
 from segradius.training.loss import combine
@@ -163,12 +164,27 @@ def fit(job: Job) -> Evaluation:
 def _fitted(job: Job) -> Evaluation:
     fabric = job.engine.fabric(PRECISIONS[job.recipe.precision], unused=not job.recipe.loss.aux_weight)
     identity = job.identity
-    found: Evaluation = launched(fabric, _run, job)
+    found: Evaluation = launched(fabric, _run, (job, _content(job)))
     if job.engine.devices > 1:  # the processes had copies of the network
         trained = Snapshot.load(job.folder, identity)
         if trained is not None and isinstance(job.model.network, nn.Module):
             job.model.network.load_state_dict(trained.network)
     return found
+
+
+def _content(job: Job) -> Content:
+    """What is learnt from; raises `InputError` where the folder's snapshot learnt from other content."""
+    before = Snapshot.read(job.folder)
+    sets = {"training": job.train, "held-out": job.held_out}
+    content, changed = content_of(sets, (job.card or {}).get("model"), {} if before is None else before.content)
+    if before is not None and changed:
+        raise InputError(
+            f"{changed} since {job.folder} was begun: what was learnt before and after would mix. Choose another "
+            "folder, or remove it to start anew"
+        )
+    if before is not None and not before.content:
+        warn(f"{job.folder} is of a version that did not note what it learnt from: that is taken to be as it was")
+    return content
 
 
 @dataclass
@@ -180,6 +196,7 @@ class _Process:
     learner: Any
     optimiser: Any
     identity: str
+    content: Content
     position: Position
     average: dict[str, Tensor]
     losses: list[Tensor] = field(default_factory=list)
@@ -206,8 +223,9 @@ class _Process:
         return nullcontext() if average is None else average.applied(self.network, self.average)
 
 
-def _run(fabric: Any, job: Job) -> Evaluation:
-    process = _prepare(fabric, job)
+def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
+    job, content = given
+    process = _prepare(fabric, job, content)
     recipe, steps = job.recipe, job.recipe.steps_an_epoch(len(job.train))
     train = InMemory.read(job.train) if job.engine.in_memory else job.train
     found = None
@@ -251,7 +269,7 @@ def _opening(process: _Process) -> str:
     return f"{job.model.name} on {len(job.train)} images of {job.train.name}, {name}: {begun}, {process.device}"
 
 
-def _prepare(fabric: Any, job: Job) -> _Process:
+def _prepare(fabric: Any, job: Job, content: Content) -> _Process:
     """Network, optimiser and averaged weights on the device, as the snapshot in the folder has them if there is one."""
     recipe = job.recipe
     learner = Learner(job.model, auxiliary=recipe.loss.aux_weight > 0)
@@ -274,7 +292,7 @@ def _prepare(fabric: Any, job: Job) -> _Process:
         average[name].copy_(value)
     position = Position() if snapshot is None else snapshot.position
     wrapped, optimiser = fabric.setup(learner, optimiser)
-    return _Process(fabric, job, wrapped, optimiser, identity, position, average)
+    return _Process(fabric, job, wrapped, optimiser, identity, content, position, average)
 
 
 def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
@@ -335,7 +353,7 @@ def _save(process: _Process) -> None:
     if process.fabric.is_global_zero:
         scaler = process.fabric.strategy.precision.state_dict()
         state = (process.network.state_dict(), process.optimiser.state_dict(), process.average, scaler)
-        Snapshot(process.identity, process.position, *state).save(process.job.folder)
+        Snapshot(process.identity, process.position, *state, process.content).save(process.job.folder)
     process.fabric.barrier()
 
 

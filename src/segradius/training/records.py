@@ -53,6 +53,7 @@ class Snapshot:
         optimiser: State dict.
         average: Averaged weights by name; empty for none.
         scaler: State of the loss scale of precision ``"16"``; empty for none.
+        content: What it learns from; see `segradius.training.content`; empty in one of an earlier version.
     """
 
     identity: str
@@ -61,6 +62,7 @@ class Snapshot:
     optimiser: Mapping[str, Any]
     average: Mapping[str, Any] = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
+    content: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write it to ``last.pt`` of a folder, whole or not at all."""
@@ -74,6 +76,17 @@ class Snapshot:
         Raises:
             InputError: If it is unreadable, or of a run with another recipe, network or data.
         """
+        found = cls.read(folder)
+        if found is not None and found.identity != identity:
+            raise InputError(
+                f"{folder} holds another run: {_difference(found.identity, identity)}. Choose another folder, or "
+                "remove it to start anew"
+            )
+        return found
+
+    @classmethod
+    def read(cls, folder: Path) -> Snapshot | None:
+        """The same, of whatever run."""
         path = folder / CHECKPOINT
         if not path.exists():
             return None
@@ -83,11 +96,6 @@ class Snapshot:
             found = cls(**content | {"position": Position(**content["position"])})
         except Exception as error:
             raise InputError(f"{path} is not a readable training checkpoint: {error}") from error
-        if found.identity != identity:
-            raise InputError(
-                f"{folder} holds another run: {_difference(found.identity, identity)}. Choose another folder, or "
-                "remove it to start anew"
-            )
         return found
 
 
