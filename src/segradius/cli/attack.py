@@ -151,5 +151,5 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     plans = with_class_weights(plans, opened, seen.num_classes)
     experiment = Experiment(chosen, choice, plans, attack.aim, run.seed)
     one = Run(experiment, seen, opened, run.batch_size or 8, opened.ids[: run.figures])
-    carry_out(one, run, report_attacks, files={"the earlier run also has": attack.plan})
+    carry_out(one, run, report_attacks, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
     return 0
