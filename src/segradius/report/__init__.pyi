@@ -17,6 +17,9 @@ from .certify import draw_certified as draw_certified
 from .certify import draw_radii as draw_radii
 from .certify import map_png as map_png
 from .certify import report_certificates as report_certificates
+from .compare import Network as Network
+from .compare import network_tables as network_tables
+from .compare import read_network as read_network
 from .curve import Curve as Curve
 from .curve import draw_curves as draw_curves
 from .evaluate import report_accuracy as report_accuracy

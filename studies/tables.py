@@ -1,0 +1,242 @@
+"""Tables of the documentation that are made of committed data, and the runs that make the data.
+
+A line such as ``<!-- table: attacks data/results/l2 rows=pgd,sea -->`` in a page says what the table below it shows: a
+kind, a file or folder beside the page, and options. Kinds are those of `KINDS`, or the name of a study, whose
+``tables(path)`` gives its tables from the file that it wrote.
+
+    python studies/tables.py write            every such table anew
+    python studies/tables.py check            exit status 1 if one is not what its data say
+    python studies/tables.py run --page results --given camvid=PATH,weights=FILE --only l2
+
+``--instead attack.limit=6`` gives all runs of a command another option.
+
+docs/data/PAGE/runs.yaml has under ``runs`` the options of a command of segradius, or of a study, by the name of the
+run. What is written {NAME} in them is given, or the folder of an earlier run. Beside the file each run leaves what its
+tables are made of, without a path of this machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import math
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import auto_cli
+
+import segradius as sr
+from segradius.core import text
+from segradius.evaluation import Comparison, Row, Summary
+from segradius.metrics import Difference, Interval
+from segradius.report import Cells, network_tables, percent, read_network, tables
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[1]
+MARK = re.compile(r"^<!-- table: (?P<what>.+) -->\n(?P<table>(?:\*\*.*\*\*\n\n)?(?:\|.*\n)*)", re.M)
+KEPT = ("results.json", "per_image.csv")
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A marked table of a page."""
+
+    page: Path
+    what: str
+    found: str
+
+    @property
+    def expected(self) -> str:
+        """The table that its data say, in Markdown."""
+        kind, path, *rest = shlex.split(self.what)
+        options = dict(each.split("=", 1) for each in rest)
+        titled, place = options.pop("titled", "no") == "yes", int(options.pop("table", 0))
+        make = KINDS[kind] if kind in KINDS else _study(kind)
+        cells = make(self.page.parent / path, **options)[place]
+        whole = cells.markdown() + "\n"
+        return whole if titled else whole[whole.index("| ") :]
+
+
+def marked(page: Path) -> list[Marked]:
+    """The marked tables of a page, in order."""
+    return [Marked(page, m["what"], m["table"]) for m in MARK.finditer(page.read_text(encoding="utf-8"))]
+
+
+def pages() -> list[Path]:
+    """Those that may have tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def read_summary(folder: Path) -> Summary:
+    """What `segradius attack` or `evaluate` found out, from its results.json.
+
+    Raises:
+        InputError: per_image.csv beside it does not have the same accuracies.
+    """
+    report = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    shares = ("pixacc", "miou", "miou_image", "success")
+    rows = [
+        _made(Row, row | {name: _made(Interval, row[name]) for name in shares} | {"sanity": None})
+        for row in report["rows"]
+    ]
+    pairs = [
+        _made(Comparison, each | {"difference": _made(Difference, each["difference"])})
+        for each in report["paired_differences"]
+    ]
+    _must_agree(rows, folder)
+    return Summary(tuple(rows), tuple(pairs), report["set_aside"], report["experiment"].get("target") is not None)
+
+
+def attacks(folder: Path, rows: str = "") -> list[Cells]:
+    """Metrics and paired differences of a run of ``segradius attack``; of the attacks ``rows`` alone, where given."""
+    summary = read_summary(folder)
+    if rows:
+        chosen = rows.split(",")
+        text.refuse_unknown(f"row of {folder}", chosen, [row.name for row in summary.rows])
+        pairs = tuple(each for each in summary.comparisons if {each.attack, each.against} <= set(chosen))
+        summary = replace(summary, rows=tuple(row for row in summary.rows if row.name in chosen), comparisons=pairs)
+    return [_without(cells, "s/image") for cells in tables(summary)]
+
+
+def networks(folder: Path, **labels: str) -> list[Cells]:
+    """What ``segradius compare`` says of several runs: folders in this one by label, ``_`` being a space."""
+    return network_tables([read_network(folder / name, label.replace("_", " ")) for label, name in labels.items()])
+
+
+def accuracies(folder: Path, **labels: str) -> list[Cells]:
+    """Of several runs of ``segradius evaluate``, by label as for `networks`."""
+    rows = []
+    for label, name in labels.items():
+        clean = read_summary(folder / name).rows[0]
+        found = (percent(each.value, each) for each in (clean.pixacc, clean.miou, clean.miou_image))
+        rows.append((label.replace("_", " "), str(clean.images), *found))
+    header = ("network", "images", "PixAcc %", "MIoU %", "MIoU/image %")
+    return [Cells("Per cent [95 % interval over images]", header, rows)]
+
+
+KINDS: Mapping[str, Callable[..., list[Cells]]] = {"attacks": attacks, "networks": networks, "accuracies": accuracies}
+
+
+def write() -> int:
+    """Write every marked table anew."""
+    for page in pages():
+        before = page.read_text(encoding="utf-8")
+        after = before
+        for each in marked(page):
+            mark = f"<!-- table: {each.what} -->\n"
+            after = after.replace(mark + each.found, mark + each.expected)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            print(page)
+    return 0
+
+
+def check() -> int:
+    """Name every marked table that is not what its data say."""
+    wrong = [f"{each.page}: {each.what}" for page in pages() for each in marked(page) if each.found != each.expected]
+    print("\n".join(wrong) or "every marked table is what its data say")
+    return 1 if wrong else 0
+
+
+def run(page: str, given: str = "", only: str = "", instead: str = "", work: str = "runs", show: bool = False) -> int:
+    """Run what makes the data of a page, in order, and keep what its tables are made of beside the file of runs.
+
+    Args:
+        page: The page, whose runs are in docs/data/PAGE/runs.yaml.
+        given: What is to be filled in, as camvid=PATH,weights=FILE.
+        only: Names of runs, commas between them; all by default.
+        instead: Options of a command in the place of its runs' own, as attack.limit=6,train.epochs=1.
+        work: Folder of the runs; one that was stopped goes on there.
+        show: Only show the commands.
+    """
+    file, filled, others = ROOT / "docs" / "data" / page / "runs.yaml", _pairs(given), _pairs(instead)
+    listed: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8"))["runs"]
+    text.refuse_unknown(f"run of {page}", text.names(only) if only else [], listed)
+    places = {name: str(Path(work) / page / name) for name in listed}
+    for name in text.names(only) if only else listed:
+        command = _command(
+            listed[name], others, {"root": str(ROOT), "here": str(file.parent), **filled, **places, "out": places[name]}
+        )
+        print(shlex.join(command), flush=True)
+        if not show:
+            subprocess.run(command, check=True)
+            _keep(Path(places[name]), file.parent / name, listed[name].get("keep", KEPT), {**filled, "runs": work})
+    return 0
+
+
+def _command(options: Mapping[str, Any], others: Mapping[str, str], filled: Mapping[str, str]) -> list[str]:
+    """The arguments of a process, from the options of a run."""
+    what = str(options["command"])
+    words = [sys.executable, str(ROOT / what)] if what.endswith(".py") else [sys.executable, "-m", "segradius", what]
+    flags = {"out": "{out}"} | {name: value for name, value in options.items() if name not in ("command", "keep")}
+    flags |= {name.removeprefix(f"{what}."): v for name, v in others.items() if name.startswith(f"{what}.")}
+    for name, value in flags.items():
+        try:
+            words += [f"--{name}", str(value).format_map(filled)]
+        except KeyError as missing:
+            raise sr.InputError(f"{name} is {value!r}; expected --given {missing.args[0]}=…") from None
+    return words
+
+
+def _pairs(given: str) -> dict[str, str]:
+    return {name: value for name, _, value in (each.partition("=") for each in given.split(",") if each)}
+
+
+def _keep(source: Path, target: Path, names: Sequence[str], hidden: Mapping[str, str]) -> None:
+    """Copy files that are there; what was given to the run goes by its name."""
+    for name in names:
+        if (source / name).is_file():
+            content = (source / name).read_text(encoding="utf-8")
+            for title, value in sorted(hidden.items(), key=lambda each: -len(each[1])):
+                content = content.replace(value, title.upper())
+            target.mkdir(parents=True, exist_ok=True)
+            (target / name).write_text(content, encoding="utf-8")
+
+
+def _made(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
+    """A dataclass from what JSON holds of it: null is NaN in a number, and None elsewhere."""
+    found = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        value = values.get(field.name)
+        found[field.name] = math.nan if value is None and field.type == "float" else value
+    return kind(**found)
+
+
+def _must_agree(rows: Sequence[Row], folder: Path) -> None:
+    right: dict[tuple[str, str, float], list[int]] = {}
+    for line in csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()):
+        if line["valid"] == "1":
+            sums = right.setdefault((line["attack"], line["norm"], float(line["eps"] or 0)), [0, 0])
+            sums[0] += int(line["right"])
+            sums[1] += int(line["pixels"])
+    for row in rows:
+        key = (row.name, row.norm or "", row.eps or 0.0)
+        if key in right and not math.isclose(right[key][0] / right[key][1], row.pixacc.value, rel_tol=1e-9):
+            raise sr.InputError(f"{folder}: per_image.csv and results.json differ in the accuracy of {row.name}")
+
+
+def _study(name: str) -> Callable[..., list[Cells]]:
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        found: Callable[..., list[Cells]] = importlib.import_module(name).tables
+    finally:
+        sys.path.pop(0)
+    return found
+
+
+def _without(cells: Cells, column: str) -> Cells:
+    kept = [place for place, name in enumerate(cells.header) if name != column]
+    return Cells(cells.title, [cells.header[k] for k in kept], [[row[k] for k in kept] for row in cells.rows])
+
+
+if __name__ == "__main__":
+    sys.exit(auto_cli([write, check, run], as_positional=False))
