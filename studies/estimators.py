@@ -241,6 +241,12 @@ def table(found: Sequence[Measured]) -> Cells:
     return Cells(found[0].subject, header, lines)
 
 
+def tables(path: Path) -> list[Cells]:
+    """Those of all subjects, from estimators.json."""
+    found = [Measured(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    return [table([each for each in found if each.subject == name]) for name in dict.fromkeys(e.subject for e in found)]
+
+
 def draw(subjects: Sequence[Subject], found: Sequence[Measured], path: Path) -> None:
     """A PNG: for each subject the largest norm against the reach, and the cosine against queries."""
     figure = Figure(figsize=(10.5, 3.9 * len(subjects) + 0.6), layout="constrained")
@@ -328,15 +334,15 @@ def main(
         keys = sr.Randomness(0, tuple(f"image {k}" for k in range(len(on.delta))))
         found += [*(measure(row, on, keys) for row in ROWS[:3]), simba(on, keys)]
         found += [measure(row, on, keys) for row in ROWS[3:]]
-    tables = [table([each for each in found if each.subject == on.name]) for on in all_subjects]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     lines = json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False)
     (folder / "estimators.json").write_text(lines + "\n")
+    made = tables(folder / "estimators.json")
     (folder / "estimators.csv").write_text(as_csv(found))
-    (folder / "estimators.md").write_text("\n\n".join(each.markdown() for each in tables) + "\n")
+    (folder / "estimators.md").write_text("\n\n".join(each.markdown() for each in made) + "\n")
     draw(all_subjects, found, folder / "estimators.png")
-    for each in tables:
+    for each in made:
         Console(width=150).print(each.rich())
 
 

@@ -20,7 +20,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from itertools import combinations, product
 from pathlib import Path
 
@@ -137,6 +137,14 @@ def table(found: Sequence[Change]) -> Cells:
         difference = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*each.difference)
         lines.append((each.kind, each.pixels, " → ".join(each.networks), means, difference, percent, *shares))
     return Cells("Mean radius, images pooled [95 % interval over images]; in pixel units times σ", header, lines)
+
+
+def tables(path: Path) -> list[Cells]:
+    """The table of a file that was written."""
+    lines = json.loads(path.read_text(encoding="utf-8"))["changes"]
+    names = [field.name for field in fields(Change)]
+    known = [{name: (math.nan,) * 3 if line[name] is None else line[name] for name in names} for line in lines]
+    return [table([Change(**each) for each in known])]
 
 
 def measure(models: Sequence[Segmenter], data: SegmentationData, noise: Noise, share: float) -> list[dict[Key, Tensor]]:

@@ -8,7 +8,7 @@ kind, a file or folder beside the page, and options. Kinds are those of `KINDS`,
     python studies/tables.py check            exit status 1 if one is not what its data say
     python studies/tables.py run --page results --given camvid=PATH,weights=FILE --only l2
 
-``--instead attack.limit=6`` gives all runs of a command another option.
+``--instead attack.limit=6,l2.steps=9`` gives all runs of a command, or one run, other options.
 
 docs/data/PAGE/runs.yaml has under ``runs`` the options of a command of segradius, or of a study, by the name of the
 run. What is written {NAME} in them is given, or the folder of an earlier run. Beside the file each run leaves what its
@@ -154,31 +154,33 @@ def run(page: str, given: str = "", only: str = "", instead: str = "", work: str
         page: The page, whose runs are in docs/data/PAGE/runs.yaml.
         given: What is to be filled in, as camvid=PATH,weights=FILE.
         only: Names of runs, commas between them; all by default.
-        instead: Options of a command in the place of its runs' own, as attack.limit=6,train.epochs=1.
+        instead: Other options for all runs of a command, or for one run: attack.limit=6,l2.batch-size=2.
         work: Folder of the runs; one that was stopped goes on there.
         show: Only show the commands.
     """
     file, filled, others = ROOT / "docs" / "data" / page / "runs.yaml", _pairs(given), _pairs(instead)
     listed: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8"))["runs"]
     text.refuse_unknown(f"run of {page}", text.names(only) if only else [], listed)
-    places = {name: str(Path(work) / page / name) for name in listed}
+    filled |= {"root": str(ROOT), "here": str(file.parent)} | {name: str(Path(work) / page / name) for name in listed}
     for name in text.names(only) if only else listed:
-        command = _command(
-            listed[name], others, {"root": str(ROOT), "here": str(file.parent), **filled, **places, "out": places[name]}
-        )
+        command = _command(name, listed[name], others, filled | {"out": filled[name]})
         print(shlex.join(command), flush=True)
         if not show:
-            subprocess.run(command, check=True)
-            _keep(Path(places[name]), file.parent / name, listed[name].get("keep", KEPT), {**filled, "runs": work})
+            if status := subprocess.run(command, check=False).returncode:
+                return status
+            _keep(
+                Path(filled[name]), file.parent / name, listed[name].get("keep", KEPT), _pairs(given) | {"runs": work}
+            )
     return 0
 
 
-def _command(options: Mapping[str, Any], others: Mapping[str, str], filled: Mapping[str, str]) -> list[str]:
+def _command(run: str, options: Mapping[str, Any], others: Mapping[str, str], filled: Mapping[str, str]) -> list[str]:
     """The arguments of a process, from the options of a run."""
     what = str(options["command"])
     words = [sys.executable, str(ROOT / what)] if what.endswith(".py") else [sys.executable, "-m", "segradius", what]
     flags = {"out": "{out}"} | {name: value for name, value in options.items() if name not in ("command", "keep")}
-    flags |= {name.removeprefix(f"{what}."): v for name, v in others.items() if name.startswith(f"{what}.")}
+    for place in (what, run):
+        flags |= {key.removeprefix(f"{place}."): v for key, v in others.items() if key.startswith(f"{place}.")}
     for name, value in flags.items():
         try:
             words += [f"--{name}", str(value).format_map(filled)]

@@ -32,6 +32,8 @@ def test_a_network_does_not_change_against_itself(weakest: ModuleType, tmp_path:
     assert weakest.main([*given, f"--out={tmp_path / 'new' / 'out.json'}"]) == 0
     changes = json.loads((tmp_path / "new" / "out.json").read_text())["changes"]
     assert len(changes) == 8
+    (cells,) = weakest.tables(tmp_path / "new" / "out.json")
+    assert len(cells.rows) == 8
     for each in changes:
         assert each["difference"] == [0, 0, 0]
         assert each["percent"] in ([0, 0, 0], None)
