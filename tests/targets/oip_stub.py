@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 import threading
@@ -28,14 +29,19 @@ def linear(images: np.ndarray) -> np.ndarray:
 class Stub:
     """What it serves, how it fails, and what reached it.
 
-    ``fault(n)`` names the failure of the n-th infer request, from 0, or is None.
+    ``fault(n)`` names the failure of the n-th infer request, from 0, or is None. ``change(n, reply, answer)`` gives
+    another JSON object and array in place of these, and ``wire(n, head, body)`` pieces of bytes that are all that is
+    sent, or None.
     """
 
     model: Callable[[np.ndarray], np.ndarray] = linear
     fault: Callable[[int], str | None] = lambda n: None
+    change: Callable[[int, dict, np.ndarray], tuple[dict, np.ndarray]] = lambda n, reply, answer: (reply, answer)
+    wire: Callable[[int, bytes, bytes], Iterator[bytes] | None] = lambda n, head, body: None
     datatype: str = "FP32"
     shape: tuple[int, ...] = (-1, 3, -1, -1)
     output_shape: tuple[int, ...] = (-1, 3, -1, -1)
+    output_datatype: str = "FP32"
     binary_in: bool = True
     binary_out: bool = True
     metadata: dict | None = None
@@ -60,7 +66,7 @@ class Stub:
             "versions": list(self.versions),
             "platform": "stub",
             "inputs": [{"name": "images", "datatype": self.datatype, "shape": list(self.shape)}],
-            "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": list(self.output_shape)}],
+            "outputs": [{"name": "probabilities", "datatype": self.output_datatype, "shape": list(self.output_shape)}],
         }
 
 
@@ -100,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
             fault = stub.fault(number)
             stub.failed[fault] += 1
         if fault is None or fault in ("half", "garbage"):
-            self.respond(message, images, fault)
+            self.respond(message, images, fault, number)
         else:
             self.fail(fault)
 
@@ -133,22 +139,29 @@ class Handler(BaseHTTPRequestHandler):
                 {"Retry-After": after} if after else {},
             )
 
-    def respond(self, message: dict, images: np.ndarray, fault: str | None) -> None:
-        answer = self.stub.model(images)
-        kind = {"f": "FP32", "i": "INT64", "u": "UINT8"}[answer.dtype.kind]
+    def respond(self, message: dict, images: np.ndarray, fault: str | None, number: int) -> None:
+        said, answer = self.stub.change(number, {"id": message["id"], "model_name": "net"}, self.stub.model(images))
+        kind = next(name for name, kind in KINDS.items() if np.dtype(kind) == answer.dtype)
         output = {"name": "probabilities", "datatype": kind, "shape": list(answer.shape)}
         asked = message.get("outputs") or [{"parameters": message.get("parameters", {}) and {"binary_data": True}}]
         extra = {}
         if self.stub.binary_out and asked[0].get("parameters", {}).get("binary_data"):
             raw = answer.astype(KINDS[kind]).tobytes()
             output["parameters"] = {"binary_data_size": len(raw)}
-            head = json.dumps({"id": message["id"], "outputs": [output]}).encode()
+            head = json.dumps({"outputs": [output], **said}).encode()
             body, extra = head + raw, {LENGTH: str(len(head))}
         else:
             output["data"] = answer.ravel().tolist()
-            body = json.dumps({"id": message["id"], "outputs": [output]}).encode()
+            body = json.dumps({"outputs": [output], **said}).encode()
         if fault == "garbage":
             body = b"<html>" + self.stub.echo.encode() + body[:50]
+        pieces = self.stub.wire(number, f"{LENGTH}: {extra.get(LENGTH, len(body))}".encode(), body)
+        if pieces is not None:
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                for piece in pieces:
+                    self.wfile.write(piece)
+            return
         if fault is None:
             with self.stub.lock:
                 self.stub.answered[message["id"]] += 1

@@ -144,7 +144,8 @@ def test_a_traceback_is_told_by_its_end(serve: Serve):
 def test_an_answer_that_is_none_is_told_with_its_beginning(serve: Serve):
     stub = serve(fault=lambda n: "garbage", binary_out=False)
     with pytest.raises(
-        TargetError, match=r"/v2/models/net: no JSON object is where one is expected; the answer begins with '<html>"
+        TargetError,
+        match=r"/v2/models/net: answer 1 of this run is refused: no JSON object is .*; the answer begins with '<html>",
     ):
         opened(stub).scores(batch())
 
@@ -279,7 +280,7 @@ def test_a_fixed_batch_is_filled_up_and_only_real_images_count(serve: Serve):
 
 
 def test_labels_of_a_server_that_gives_no_scores(serve: Serve):
-    stub, images = serve(model=lambda x: linear(x).argmax(1)), batch()
+    stub, images = serve(model=lambda x: linear(x).argmax(1), output_datatype="INT64"), batch()
     target = opened(stub, outputs="labels")
     assert target.offers == LABELS_ALONE
     one_hot = torch.nn.functional.one_hot(expected(images).argmax(1), 3).permute(0, 3, 1, 2).float()
@@ -313,7 +314,7 @@ def test_malformed_metadata_are_refused(serve: Serve, metadata, message: str):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (lambda x: 5 * x, "", r"answers lie in \[.*give outputs=logits"),
+        (lambda x: 5 * x, "", r"values lie in \[.*give outputs=logits"),
         (lambda x: x / 4, "", "sum to one only within"),
         (linear, "outputs=logits", "leave out outputs=logits"),
         (lambda x: x * np.nan, "", "NaN"),

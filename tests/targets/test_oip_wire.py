@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segradius.core.errors import InputError, TargetError
+from segradius.core.errors import AnswerError, InputError
 from segradius.targets.oip_wire import DTYPES, pack, read_response, request_id, unpack, write_request
 
 KINDS = {name: dtype for name, dtype in DTYPES.items() if name != "BF16"}
@@ -55,7 +55,7 @@ def test_a_binary_request_is_read_back_as_a_response_is(case, name, output):
     assert head["id"] == "an id"
     assert [o["name"] for o in head.get("outputs", [])] == ([] if output is None else [output])
     answer = json.dumps({"outputs": head["inputs"]}).encode()
-    found = read_response(str(len(answer)), answer + pack(tensor))
+    found = read_response(str(len(answer)), answer + pack(tensor)).outputs
     assert list(found) == [name]
     assert same(found[name], tensor)
 
@@ -66,7 +66,7 @@ def test_a_json_request_loses_nothing(case):
     _, body = write_request("i", "x", tensor, "y", binary=False)
     sent = json.loads(body)["inputs"][0]
     assert (sent["datatype"], tuple(sent["shape"])) == (kind, tuple(tensor.shape))
-    found = read_response(None, json.dumps({"outputs": [sent]}).encode())["x"]
+    found = read_response(None, json.dumps({"outputs": [sent]}).encode()).outputs["x"]
     torch.testing.assert_close(found, tensor, rtol=0, atol=0, equal_nan=True)
 
 
@@ -79,7 +79,7 @@ def test_several_outputs_are_cut_in_their_order_and_nested_lists_are_read():
         ]
     }
     raw = json.dumps(head).encode()
-    found = read_response(str(len(raw)), raw + bytes([7, 8, 9, 1, 1]))
+    found = read_response(str(len(raw)), raw + bytes([7, 8, 9, 1, 1])).outputs
     assert {name: tensor.tolist() for name, tensor in found.items()} == {
         "a": [7, 8, 9],
         "b": [[1.5], [2.0]],
@@ -107,19 +107,19 @@ GOOD = {"name": "a", "datatype": "UINT8", "shape": [2], "parameters": {"binary_d
 )
 def test_malformed_outputs_are_refused(change, extra: bytes, message: str):
     head = json.dumps({"outputs": [GOOD | change]}).encode()
-    with pytest.raises(TargetError, match=message):
+    with pytest.raises(AnswerError, match=message):
         read_response(str(len(head)), head + extra)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"outputs": []}', b'{"outputs": 3}', b"[" * 100_000])
 def test_what_is_no_response_is_refused(body: bytes):
-    with pytest.raises(TargetError):
+    with pytest.raises(AnswerError):
         read_response(None, body)
 
 
 @given(st.one_of(st.none(), st.text(max_size=4)), st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(length, body):
-    with pytest.raises(TargetError):
+    with pytest.raises(AnswerError):
         read_response(length, body)
 
 
@@ -135,8 +135,8 @@ def test_any_bytes_are_read_or_refused(length, body):
 )
 def test_any_json_is_read_or_refused(message):
     try:
-        found = read_response(None, json.dumps({"outputs": [message]}).encode())
-    except TargetError:
+        found = read_response(None, json.dumps({"outputs": [message]}).encode()).outputs
+    except AnswerError:
         return
     assert all(isinstance(tensor, torch.Tensor) for tensor in found.values())
 

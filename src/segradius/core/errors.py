@@ -15,6 +15,19 @@ class InputError(SegradiusError, ValueError):
     """A value, file or tensor is not what was expected; the message says which and what was."""
 
 
+class ModelError(InputError):
+    """A model's own code raised, or gave what is no output; the message says on which images, and what.
+
+    Args:
+        message: In one line.
+        by_image: Whether it may have been these images' fault, so that others can still be worked on.
+    """
+
+    def __init__(self, message: str, *, by_image: bool = True) -> None:
+        super().__init__(message)
+        self.by_image = by_image
+
+
 class DamagedError(InputError):
     """A file that segradius wrote does not hold what was written; the message says which and what to do."""
 
@@ -29,6 +42,10 @@ class MissingExtraError(SegradiusError, ImportError):
 
 class TargetError(SegradiusError):
     """A served model did not answer, or its answer cannot be used; the message says where, what and why."""
+
+
+class AnswerError(TargetError):
+    """An answer of a target arrived and cannot be used: it is not kept, and the next run asks again."""
 
 
 class BudgetError(SegradiusError):

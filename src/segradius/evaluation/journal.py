@@ -181,7 +181,7 @@ def resumable(
         return model, Checkpoints(folder, seconds, warn=warn)
     from segradius.targets.opening import traffic_of  # brings every protocol, which a network can do without
 
-    spool = Spooled(model.target, folder / "spool") if traffic_of(model) is not None else None
+    spool = Spooled(model.target, folder / "spool", warn=warn) if traffic_of(model) is not None else None
     checkpoints = Checkpoints(folder, seconds, spool, warn)
     stored = (result.passes.values() for key in (CLEAN, *keys) for result in store.results(key).values())
     paid = sum(forward for books in stored for forward, _ in books)

@@ -5,52 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from segradius.core.contracts import ANSWERS, LABELS_ALONE
-from segradius.core.errors import InputError, TargetError, unknown_name
-from segradius.core.prediction import SIMPLEX_TOLERANCE, off_one, outside_unit
+from segradius.core.errors import AnswerError, InputError, unknown_name
 from segradius.models import Normalisation
 from segradius.models.preprocessing import resize
+from segradius.targets.answers import Firsts, Raw, check_repeated, check_values
 from segradius.targets.harsh import to_bytes
-
-
-def check_values(values: Tensor, kind: str) -> None:
-    """Raise `TargetError` unless values (N, C, h, w) can be of this kind; the message says what to do.
-
-    Args:
-        values: An answer.
-        kind: ``"probabilities"``, ``"logits"`` or ``"scores"``.
-
-    Example:
-        >>> import torch
-        >>> check_values(torch.full((1, 2, 1, 1), 3.0), "probabilities")
-        Traceback (most recent call last):
-        segradius.core.errors.TargetError: the answers lie in [3, 3]; expected [0, 1]: give outputs=logits if ...
-    """
-    if not values.isfinite().all():
-        raise TargetError("the first answer holds NaN or infinite values; expected finite ones")
-    beyond, off = outside_unit(values), off_one(values)
-    if kind == "logits":
-        if not beyond and off < SIMPLEX_TOLERANCE:
-            raise TargetError(
-                "the answers are probabilities (in [0, 1], sum one over the classes) where logits were promised: leave "
-                "out outputs=logits"
-            )
-        return
-    if beyond:
-        raise TargetError(
-            f"the answers lie in {beyond}; expected [0, 1]: give outputs=logits if the model has no softmax"
-        )
-    if kind == "probabilities" and off >= SIMPLEX_TOLERANCE:
-        raise TargetError(
-            f"the answers sum to one only within {off:.4g} over the classes: give outputs=logits if the model has no "
-            "softmax, outputs=scores if it gives its best classes only or was trained with sigmoids"
-        )
-
 
 LAYOUTS = ("nchw", "nhwc")
 CHANNELS = {"nchw": 1, "nhwc": 3}
@@ -105,6 +71,12 @@ class Signature:
         """Height and width that images must have; None where free."""
         _, *sides, _ = self.input.shape if self.layout == "nhwc" else (*self.input.shape[:1], *self.input.shape[2:], 0)
         return sides[0], sides[1]
+
+    def check_shape(self, answer: Tensor) -> None:
+        """Raise `AnswerError` unless an answer has the sides that were declared."""
+        declared, found = self.output.shape, tuple(answer.shape)
+        if len(declared) == len(found) and any(a not in (None, b) for a, b in zip(declared, found, strict=True)):
+            raise AnswerError(f"it has shape {found}; expected the declared {self.output}")
 
 
 def find_signature(
@@ -243,28 +215,35 @@ class Exchange:
         x = to_bytes(x) if dtype == torch.uint8 else x.to(dtype)
         return (x if self.signature.layout == "nchw" else x.permute(0, 2, 3, 1)).cpu().contiguous()
 
-    def decode(self, raw: Tensor, images: Tensor, *, check: bool = False) -> Tensor:
-        """Probabilities at the size and on the device of the images.
+    def decode(self, raw: Tensor, images: Tensor, real: int | None = None) -> Tensor:
+        """Probabilities at the size and on the device of the images; every answer is checked.
 
         Args:
             raw: The network's output for them, (N, C, h, w) or as the signature says.
             images: (N, 3, H, W).
-            check: Whether to look at the values, not only at the shape.
+            real: Images that were asked about; the rest fills up a batch. None for all.
 
         Returns:
             (N, C, H, W) float32. A coarse output is resized: bilinearly, logits before the softmax; labels by nearest
             neighbour.
 
         Raises:
-            TargetError: If the output has another shape or type, or its values are not what ``outputs`` says.
+            AnswerError: If the output has another shape or type, or its values are not what ``outputs`` says.
         """
         if self.outputs == "labels":
             return self._one_hot(raw, images)
         coarse = self._formed(raw, images)
-        if check:
-            check_values(coarse, self.outputs)
+        check_values(coarse, self.outputs, real)
         full = resize(coarse.to(images.device), (images.shape[-2], images.shape[-1]))
         return (full.softmax(1) if self.outputs == "logits" else full).contiguous()
+
+    def size_of(self, raw: Tensor) -> tuple[int, int]:
+        """Height and width of the maps in an output that can be decoded."""
+        if self.outputs == "labels":
+            sides = _as_maps(raw).shape[1:]
+        else:
+            sides = raw.shape[1:3] if self.signature.output_layout == "nhwc" else raw.shape[2:]
+        return sides[0], sides[1]
 
     def _formed(self, raw: Tensor, images: Tensor) -> Tensor:
         """(N, C, h, w) float32."""
@@ -277,25 +256,24 @@ class Exchange:
                 else "give num_classes or layout if these are wrong"
             )
             order = "h, w" if self.signature.output_layout == "nchw" else "classes last"
-            raise TargetError(
+            raise AnswerError(
                 f"the model answered with shape {tuple(raw.shape)} to {len(images)} images; expected {expected} and "
                 f"{order}: {hint}"
             )
         if not raw.is_floating_point():
-            raise TargetError(f"the model answered in {raw.dtype}; expected floating {self.outputs}")
+            raise AnswerError(f"the model answered in {raw.dtype}; expected floating {self.outputs}")
         return swapped.to(torch.float32)
 
     def _one_hot(self, raw: Tensor, images: Tensor) -> Tensor:
-        labels = raw.squeeze(1) if raw.ndim == 4 and raw.shape[1] == 1 else raw
-        labels = labels.squeeze(-1) if labels.ndim == 4 and labels.shape[-1] == 1 else labels
+        labels = _as_maps(raw)
         if labels.ndim != 3 or len(labels) != len(images) or labels.is_floating_point() or 0 in labels.shape:
-            raise TargetError(
+            raise AnswerError(
                 f"the model answered with {raw.dtype} of shape {tuple(raw.shape)} to {len(images)} images; expected "
                 "integers (N, H, W), as outputs=labels promises"
             )
         low, high = labels.aminmax()
         if low < 0 or high >= self.signature.num_classes:
-            raise TargetError(
+            raise AnswerError(
                 f"the model answered with labels {low.item()} to {high.item()}; expected 0 to "
                 f"{self.signature.num_classes - 1}: give num_classes"
             )
@@ -304,6 +282,12 @@ class Exchange:
         if one_hot.shape[-2:] != size:
             one_hot = functional.interpolate(one_hot, size=size, mode="nearest-exact")
         return one_hot.to(images.device).contiguous()
+
+
+def _as_maps(raw: Tensor) -> Tensor:
+    """Labels without a dimension of one channel."""
+    labels = raw.squeeze(1) if raw.ndim == 4 and raw.shape[1] == 1 else raw
+    return labels.squeeze(-1) if labels.ndim == 4 and labels.shape[-1] == 1 else labels
 
 
 def in_batches(images: Tensor, largest: int, fixed: int | None, ask: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -334,40 +318,70 @@ def in_batches(images: Tensor, largest: int, fixed: int | None, ask: Callable[[T
 class Served:
     """What all served networks have in common as targets: `_ask` is what each does in its own way.
 
+    Every answer is checked before anybody sees it, against what was promised and against the first ones.
+
     Args:
         exchange: How images go in and answers come out.
         name: What reports call it.
         batch: Images to ask about at once, at most; changes no result.
         device: Where images are best held.
         identity: A text that changes with whatever changes the answers.
+        dtype: Of the answers where it was declared.
     """
 
+    checks = True
+
     def __init__(
-        self, exchange: Exchange, *, name: str, batch: int = BATCH, device: torch.device = CPU, identity: str = ""
+        self,
+        exchange: Exchange,
+        *,
+        name: str,
+        batch: int = BATCH,
+        device: torch.device = CPU,
+        identity: str = "",
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.exchange, self.name, self.batch, self.device, self.identity = exchange, name, batch, device, identity
         self.num_classes, self.offers = exchange.signature.num_classes, exchange.offers
-        self._checked = False
+        self._firsts, self._numbers = Firsts(dtype), count(1)
+
+    @property
+    def called(self) -> str:
+        """What errors call it."""
+        return self.name
 
     def scores(self, images: Tensor) -> Tensor:
         """Probabilities (N, C, H, W), float32, of images (N, 3, H, W) in [0, 1].
 
         Raises:
             InputError: If the network takes images of another size.
-            TargetError: If it fails on them or does not answer, or not as was promised.
+            TargetError: If it does not answer.
+            AnswerError: If it answers and not as was promised, or not as it did before.
         """
-        return in_batches(images, self.batch, self.exchange.signature.batch, self._ask)
+        return in_batches(images, self.batch, self.exchange.signature.batch, self._answer)
 
     def frozen(self) -> AbstractContextManager[None]:
         """A context that does nothing: there is no state that is ours to hold."""
         return nullcontext()
 
-    def _ask(self, images: Tensor, real: int) -> Tensor:
-        """Probabilities of a batch, the first ``real`` of which are asked about."""
+    def _ask(self, images: Tensor, real: int) -> Raw:
+        """The answer to a batch, the first ``real`` of which are asked about."""
         raise NotImplementedError
 
-    def _decoded(self, raw: Tensor, images: Tensor) -> Tensor:
-        """Probabilities from an output; the values of the first are looked at."""
-        scores = self.exchange.decode(raw, images, check=not self._checked)
-        self._checked = True
+    def _answered(self, real: int, *, refused: bool) -> None:
+        """Told of every answer about so many images."""
+
+    def _answer(self, images: Tensor, real: int) -> Tensor:
+        """Probabilities of a batch."""
+        number = next(self._numbers)
+        try:
+            raw = self._ask(images, real)
+            scores = self.exchange.decode(raw.values, images, real)
+            self.exchange.signature.check_shape(raw.values)
+            self._firsts.check(raw, self.exchange.size_of(raw.values), (images.shape[-2], images.shape[-1]))
+            check_repeated(scores, real)
+        except AnswerError as error:
+            self._answered(real, refused=True)
+            raise AnswerError(f"{self.called}: answer {number} of this run is refused: {error}") from error
+        self._answered(real, refused=False)
         return scores

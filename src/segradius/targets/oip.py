@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError, TargetError, at_least, unknown_name
+from segradius.core.errors import AnswerError, InputError, TargetError, at_least, unknown_name
+from segradius.core.escapes import visible
 from segradius.models import Normalisation
+from segradius.targets.answers import Raw
 from segradius.targets.exchange import BATCH, Exchange, Served, TensorSpec, find_signature
 from segradius.targets.oip_http import Line, Policy, RejectedError, Reply, Traffic
-from segradius.targets.oip_wire import BINARY_ONLY, DTYPES, LENGTH_HEADER, read_response, request_id, write_request
+from segradius.targets.oip_wire import (
+    BINARY_ONLY,
+    DTYPES,
+    LENGTH_HEADER,
+    Response,
+    largest_response,
+    read_response,
+    request_id,
+    write_request,
+)
 from segradius.targets.target import TARGETS
 
 
@@ -68,6 +81,44 @@ WIRES = ("auto", "binary", "json")
 NOT_UNDERSTOOD = (400, 411, 415, 422, 500, 501)
 
 
+#: Pixels a side by which maps may be larger than their image, of a server that fills it up.
+MARGIN = 128
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the metadata and the address say of every answer.
+
+    Args:
+        name: Of the model; empty where that is not told.
+        versions: Of which every answer is one; empty for any.
+        outputs: How many outputs the model has.
+    """
+
+    name: str = ""
+    versions: tuple[str, ...] = ()
+    outputs: int = 1
+
+    @staticmethod
+    def of(metadata: Mapping[str, Any], url: str) -> Declared:
+        """From metadata, and an address that may name a version."""
+        name, given, outputs = metadata.get("name"), metadata.get("versions"), metadata.get("outputs")
+        asked = url.partition("/versions/")[2]
+        versions = (asked,) if asked else tuple(map(str, given)) if isinstance(given, list) else ()
+        return Declared(name if isinstance(name, str) else "", versions, len(outputs) if outputs else 1)
+
+    def check(self, response: Response, asked: str) -> None:
+        """Raise `AnswerError` unless a response is this model's to the question with this id."""
+        said = response.said
+        if said.get("id", asked) != asked:
+            raise AnswerError(f"it answers the question {said['id']!r}; expected {asked!r}, which was asked")
+        if self.name and said.get("model_name", self.name) != self.name:
+            raise AnswerError(f"it is of the model {said['model_name']!r}; expected {self.name!r}")
+        if self.versions and said.get("model_version", self.versions[0]) not in self.versions:
+            known = " or ".join(self.versions)
+            raise AnswerError(f"it is of the model's version {said['model_version']!r}; expected {known}")
+
+
 class OipTarget(Served):
     """A served model that is asked over HTTP. `open_oip` makes one.
 
@@ -77,47 +128,67 @@ class OipTarget(Served):
         wire: ``"binary"`` or ``"json"`` tensors; ``"auto"``: binary, and JSON from then on if the first query is
             rejected as binary and answered as JSON.
         prefix: Of the request ids.
+        declared: What every answer says of itself.
         **about: As `Served` takes it.
     """
 
-    def __init__(self, line: Line, exchange: Exchange, *, wire: str = "auto", prefix: str = "", **about: Any) -> None:
+    def __init__(
+        self,
+        line: Line,
+        exchange: Exchange,
+        *,
+        wire: str = "auto",
+        prefix: str = "",
+        declared: Declared | None = None,
+        **about: Any,
+    ) -> None:
         super().__init__(exchange, **about)
-        self.line, self.wire, self.prefix = line, wire, prefix
+        self.line, self.wire, self.prefix, self.declared = line, wire, prefix, declared or Declared()
 
     def __repr__(self) -> str:
         return f"OipTarget({self.line}, {self.exchange}, wire={self.wire!r}, batch={self.batch})"
+
+    @property
+    def called(self) -> str:
+        """Its address."""
+        return self.line.url
 
     @property
     def traffic(self) -> Traffic:
         """What was sent and answered so far."""
         return self.line.traffic
 
-    def _ask(self, images: Tensor, real: int) -> Tensor:
-        given = self.exchange.encode(images)
-        reply = self._post_in_some_wire(given, real)
-        try:
-            tensors = read_response(_header(reply.headers, LENGTH_HEADER), reply.body)
-        except TargetError as error:
-            begins = self.line.policy.redacted(reply.body[:2000].decode("utf-8", "replace"))[:60]
-            raise TargetError(f"{self.line.url}: {error}; the answer begins with {begins!r}") from None
-        try:
-            raw = _named(tensors, self.exchange.signature.output.name)
-            scores = self._decoded(raw, images)
-        except TargetError as error:
-            raise TargetError(f"{self.line.url}: {self.line.policy.redacted(str(error))}") from error
-        self.traffic.add(answered=real)
-        return scores
+    def _answered(self, real: int, *, refused: bool) -> None:
+        self.traffic.add(**{"refused" if refused else "answered": real})
 
-    def _post_in_some_wire(self, given: Tensor, real: int) -> Reply:
-        if self.wire != "auto":
-            return self._post(given, real, binary=self.wire == "binary")
+    def _ask(self, images: Tensor, real: int) -> Raw:
+        given = self.exchange.encode(images)
+        asked = request_id(self.prefix, self.exchange.signature.input.name, given)
+        reply = self._post_in_some_wire(asked, given, real)
         try:
-            reply = self._post(given, real, binary=True)
+            response = read_response(_header(reply.headers, LENGTH_HEADER), reply.body)
+        except AnswerError as error:
+            begins = self.line.policy.redacted(reply.body[:2000].decode("utf-8", "replace"))[:60]
+            raise AnswerError(f"{visible(str(error))}; the answer begins with {begins!r}") from None
+        try:
+            self.declared.check(response, asked)
+            raw = _named(response.outputs, self.exchange.signature.output.name)
+        except AnswerError as error:
+            raise AnswerError(visible(self.line.policy.redacted(str(error)))) from None
+        about = {name: said for name, said in response.said.items() if name != "id"}
+        about |= {"id": "the question's"} if "id" in response.said else {}
+        return Raw(raw, about | {"list of outputs": ", ".join(response.outputs)})
+
+    def _post_in_some_wire(self, asked: str, given: Tensor, real: int) -> Reply:
+        if self.wire != "auto":
+            return self._post(asked, given, real, binary=self.wire == "binary")
+        try:
+            reply = self._post(asked, given, real, binary=True)
         except RejectedError as error:
             if error.status not in NOT_UNDERSTOOD or given.dtype in (DTYPES[name] for name in BINARY_ONLY):
                 raise
             try:
-                reply = self._post(given, real, binary=False)
+                reply = self._post(asked, given, real, binary=False)
             except TargetError:
                 raise error from None
             self.wire = "json"
@@ -125,19 +196,28 @@ class OipTarget(Served):
         self.wire = "binary"
         return reply
 
-    def _post(self, given: Tensor, real: int, *, binary: bool) -> Reply:
+    def _post(self, asked: str, given: Tensor, real: int, *, binary: bool) -> Reply:
         signature = self.exchange.signature
         wanted = signature.output.name or None
-        asked = request_id(self.prefix, signature.input.name, given)
         headers, body = write_request(asked, signature.input.name, given, wanted, binary=binary)
-        return self.line.post("/infer", headers, body, real)
+        return self.line.post("/infer", headers, body, real, self._largest(given))
+
+    def _largest(self, given: Tensor) -> Callable[[Mapping[str, str]], int]:
+        """From headers to the bytes that an answer to this question has at most."""
+        signature = self.exchange.signature
+        declared = signature.output.shape
+        fixed = math.prod(side or 0 for side in declared[1:]) if declared else 0
+        height, width = given.shape[-2:] if signature.layout == "nchw" else given.shape[1:3]
+        maps = (height + MARGIN) * (width + MARGIN) * (1 if self.exchange.outputs == "labels" else self.num_classes)
+        values = len(given) * max(fixed, maps) * self.declared.outputs
+        return lambda headers: largest_response(values, binary=_header(headers, LENGTH_HEADER) is not None)
 
 
 @TARGETS.register(
     "oip",
     example="oip:http://HOST:PORT/v2/models/NAME,rate=20",
     extra="oip",
-    asking=("wire", "batch", "prefix", "connect", "read", "retries", "backoff", "rate", "token_env", "ca"),
+    asking=("wire", "batch", "prefix", "connect", "read", "total", "retries", "backoff", "rate", "token_env", "ca"),
 )
 def open_oip(
     address: str,
@@ -155,6 +235,7 @@ def open_oip(
     prefix: str = "",
     connect: float = Policy.connect,
     read: float = Policy.read,
+    total: float | None = Policy.total,
     retries: int = Policy.retries,
     backoff: float = Policy.backoff,
     rate: float | None = None,
@@ -176,8 +257,9 @@ def open_oip(
         wire: As `OipTarget` takes it.
         batch: Images of one request, at most.
         prefix: Of the request ids, as the name of a run; the rest is a hash of the request's content.
-        connect: As `Policy` takes it, and so are the next six.
-        read: Seconds to wait for an answer.
+        connect: As `Policy` takes it, and so are the next seven.
+        read: Seconds to wait for the next piece of an answer.
+        total: Seconds to wait for all of it; None for five times ``read``.
         retries: How often a request is sent again.
         backoff: Seconds of waiting before the second repetition, half.
         rate: Images a second.
@@ -197,7 +279,7 @@ def open_oip(
     if datatype is not None and datatype not in DTYPES:
         raise unknown_name("datatype", str(datatype), DTYPES)
     at_least(1, batch=batch)
-    line = Line(address, Policy(connect, read, retries, backoff, rate, token_env, ca))
+    line = Line(address, Policy(connect, read, retries, backoff, rate, token_env, ca, total))
     metadata = read_metadata(line)
     try:
         signature = find_signature(
@@ -213,7 +295,24 @@ def open_oip(
         raise InputError(f"{line.url}: {error}") from error
     name = line.url.partition("/models/")[2] or line.url
     identity = f"{line.url} {metadata.get('versions')} {exchange}"
-    return OipTarget(line, exchange, name=name, wire=wire, batch=batch, device=device, prefix=prefix, identity=identity)
+    return OipTarget(
+        line,
+        exchange,
+        name=name,
+        wire=wire,
+        batch=batch,
+        device=device,
+        prefix=prefix,
+        identity=identity,
+        dtype=_declared_type(metadata, signature.output.name),
+        declared=Declared.of(metadata, line.url),
+    )
+
+
+def _declared_type(metadata: Mapping[str, Any], output: str) -> torch.dtype | None:
+    """Of an output, where the metadata tell it."""
+    said = next((each.get("datatype") for each in metadata.get("outputs") or () if each.get("name") == output), None)
+    return DTYPES.get(said) if isinstance(said, str) else None
 
 
 def _named(tensors: Mapping[str, Tensor], name: str) -> Tensor:
@@ -221,7 +320,7 @@ def _named(tensors: Mapping[str, Tensor], name: str) -> Tensor:
         return tensors[name]
     if not name and len(tensors) == 1:
         return next(iter(tensors.values()))
-    raise TargetError(
+    raise AnswerError(
         f"the response has the outputs {', '.join(map(repr, tensors))}; expected {name or 'one'!r}: give output_name"
     )
 

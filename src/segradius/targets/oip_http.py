@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from segradius.core.errors import InputError, TargetError, at_least, missing_extra, must
+from segradius.core.escapes import visible
+from segradius.targets.oip_body import Deadline, read_body, read_words, watched
 
 if TYPE_CHECKING:
     import urllib3
-    from urllib3.response import BaseHTTPResponse
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Policy:
         rate: Images a second, repetitions counted; None for no limit.
         token_env: Name of the environment variable that holds the token, or a whole ``Authorization`` header's value.
         ca: File of the certificates to trust, in place of the system's.
+        total: Seconds to wait for a whole answer, from the first byte sent to the last one read; None for five times
+            ``read``.
 
     Raises:
         InputError: For a number outside its range.
@@ -44,13 +47,19 @@ class Policy:
     rate: float | None = None
     token_env: str | None = None
     ca: str | None = None
+    total: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("connect", "read", "rate"):
+        for name in ("connect", "read", "rate", "total"):
             value = getattr(self, name)
             must(value is None or 0 < value < math.inf, name, value, "a positive number")
         at_least(0, retries=self.retries)
         must(0 <= self.backoff < math.inf, "backoff", self.backoff, "at least 0")
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a whole answer."""
+        return 5 * self.read if self.total is None else self.total
 
     def authorization(self) -> str | None:
         """Value of the ``Authorization`` header, read anew each time and kept nowhere; None without ``token_env``.
@@ -89,6 +98,7 @@ class Traffic:
         timed_out: Those without a connection or an answer in time.
         rejected: Those answered with an error status.
         dropped: Those whose connection was refused or broke.
+        refused: Images whose answers arrived and could not be used; the server may have been paid for them.
 
     Example:
         >>> traffic = Traffic()
@@ -96,7 +106,7 @@ class Traffic:
         >>> traffic.add(sent=1, retried=1)
         >>> traffic.add(answered=8)
         >>> traffic
-        Traffic(answered=8, sent=2, retried=1, timed_out=0, rejected=1, dropped=0)
+        Traffic(answered=8, sent=2, retried=1, timed_out=0, rejected=1, dropped=0, refused=0)
     """
 
     answered: int = 0
@@ -105,6 +115,7 @@ class Traffic:
     timed_out: int = 0
     rejected: int = 0
     dropped: int = 0
+    refused: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, **more: int) -> None:
@@ -168,15 +179,23 @@ LONGEST_WAIT = 120  # seconds, of a back-off or of what a server asks for
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer with status 200.
+    """An answer.
 
     Args:
         headers: Its headers, with names in any case of letters.
-        body: All of it.
+        body: All of it; of one with an error status the beginning.
+        status: Its status.
     """
 
     headers: Mapping[str, str]
     body: bytes
+    status: int = 200
+
+
+#: From the headers of an answer to the bytes that its body has at most.
+Largest = Callable[[Mapping[str, str]], int]
+#: The same of metadata.
+METADATA = 2**20
 
 
 class RejectedError(TargetError):
@@ -216,19 +235,35 @@ class Line:
 
     def get(self, path: str = "") -> Reply:
         """The answer to a GET, which is in no counter."""
-        return self._send("GET", path, {}, None, images=0, traffic=Traffic())
+        return self._send("GET", path, {}, None, images=0, traffic=Traffic(), largest=lambda headers: METADATA)
 
-    def post(self, path: str, headers: Mapping[str, str], body: bytes, images: int) -> Reply:
+    def post(self, path: str, headers: Mapping[str, str], body: bytes, images: int, largest: Largest) -> Reply:
         """The answer to a POST about so many images; every sending is counted in ``traffic``.
+
+        Args:
+            path: Added to the URL.
+            headers: Of the request.
+            body: Likewise.
+            images: For the pace.
+            largest: From the headers of an answer to the bytes that it has at most.
 
         Raises:
             TargetError: If there is no answer after all repetitions.
             RejectedError: If there is one with an error status.
+            AnswerError: If it is larger.
         """
-        return self._send("POST", path, headers, body, images=images, traffic=self.traffic)
+        return self._send("POST", path, headers, body, images=images, traffic=self.traffic, largest=largest)
 
     def _send(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, *, images: int, traffic: Traffic
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        images: int,
+        traffic: Traffic,
+        largest: Largest,
     ) -> Reply:
         from urllib3.exceptions import MaxRetryError
 
@@ -236,64 +271,98 @@ class Line:
         while True:
             self._pace.wait(images)
             traffic.add(sent=1, retried=int(bool(patience.history)))
-            response, failure = self._once(method, path, headers, body)
-            if response is not None and response.status == 200:
-                return Reply(response.headers, response.data)
+            reply, failure = self._once(method, path, headers, body, largest)
+            if reply is not None and reply.status == 200:
+                return reply
             traffic.add(**{"rejected" if failure is None else _counter(failure): 1})
-            self._give_up(path, response, failure)
+            self._give_up(path, reply, failure)
             try:
-                patience = patience.increment(method, path, response=response, error=failure)
+                patience = patience.increment(method, path, error=failure)
             except MaxRetryError as error:
-                told = self._told(path, response, failure)
+                told = self._told(path, reply, failure)
                 raise TargetError(f"{told}; sent {self.policy.retries + 1} times: is the server up?") from error.reason
-            self.clock.sleep(_wait(patience, response))
+            self.clock.sleep(_wait(patience, reply))
 
-    def _give_up(self, path: str, response: BaseHTTPResponse | None, failure: Exception | None) -> None:
+    def _give_up(self, path: str, reply: Reply | None, failure: Exception | None) -> None:
         """Raise what sending again would not change."""
-        from urllib3.exceptions import SSLError
+        from urllib3.exceptions import LocationValueError, SSLError
 
-        if response is not None and response.status not in PASSING:
-            raise RejectedError(response.status, self._told(path, response, None))
+        if isinstance(failure, LocationValueError):
+            raise InputError(f"{self.url!r} is no address of a server: {failure}") from failure
+        if reply is not None and reply.status not in PASSING:
+            raise RejectedError(reply.status, self._told(path, reply, None))
         if isinstance(failure, SSLError):
             raise TargetError(
                 f"{self._told(path, None, failure)}: give ca=FILE for a certificate of your own"
             ) from failure
 
     def _once(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
-    ) -> tuple[BaseHTTPResponse | None, Exception | None]:
-        """The response, whatever its status, or what went wrong."""
-        from urllib3.exceptions import HTTPError
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, largest: Largest
+    ) -> tuple[Reply | None, Exception | None]:
+        """The reply, whatever its status, or what went wrong on the way."""
+        from urllib3.exceptions import HTTPError, ReadTimeoutError
 
         token = self.policy.authorization()
-        given = {**headers, **({} if token is None else {"Authorization": token})}
-        try:
-            # No redirect: the token is for this server.
-            return self._pool.urlopen(method, self._path + path, body, given, retries=False, redirect=False), None
-        except HTTPError as error:
-            return None, error
+        given = {"Accept-Encoding": "identity", **headers, **({} if token is None else {"Authorization": token})}
+        response = None
+        with Deadline(self.policy.patience) as deadline:
+            try:
+                # No redirect: the token is for this server.
+                response = self._pool.urlopen(
+                    method, self._path + path, body, given, retries=False, redirect=False, preload_content=False
+                )
+                if response.status == 200:
+                    reply = Reply(response.headers, read_body(response, largest(response.headers)))
+                else:
+                    reply = Reply(response.headers, read_words(response).encode(), response.status)
+                if deadline.over:  # what was cut may look like the end
+                    raise TimeoutError
+                return reply, None
+            except Exception as error:
+                if deadline.over:
+                    told = f"no whole answer in {deadline.seconds:g} seconds (total=…)"
+                    return None, ReadTimeoutError(self._pool, path, told)
+                if isinstance(error, HTTPError):
+                    return None, error
+                raise
+            finally:
+                if response is not None:
+                    if not response.closed:  # what is left of it must not be the beginning of the next
+                        response.close()
+                    response.release_conn()
 
-    def _told(self, path: str, response: BaseHTTPResponse | None, failure: Exception | None) -> str:
+    def _told(self, path: str, reply: Reply | None, failure: Exception | None) -> str:
         """Where, what and why, in one line, without the token that a server may send back."""
-        if response is None:
-            return f"{self.url}{path}: {self.policy.redacted(str(failure) or type(failure).__name__)}"
-        lines = self.policy.redacted(response.data.decode("utf-8", "replace").strip()).splitlines()
+        if reply is None:
+            return f"{self.url}{path}: {visible(self.policy.redacted(str(failure) or type(failure).__name__))}"
+        lines = self.policy.redacted(reply.body.decode("utf-8", "replace").strip()).splitlines()
         # What a Python traceback says stands at its end.
         lines = lines[::-1] if lines and lines[0].startswith("Traceback") else lines
-        said = lines[0][:200] if lines else "(no message)"
-        return f"{self.url}{path} answered {response.status}: {said}{HINTS.get(response.status, '')}"
+        said = visible(lines[0])[:200] if lines else "(no message)"
+        return f"{self.url}{path} answered {reply.status}: {said}{HINTS.get(reply.status, '')}"
 
 
 def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
+    wanted = "expected http://HOST:PORT/v2/models/NAME"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:  # of a port that is none, of brackets
+        raise InputError(f"{_without_secret(url)!r} is no address of a server ({error}); {wanted}") from None
+    whole = parts.scheme in ("http", "https") and bool(host)
+    if "@" in parts.netloc or parts.query or parts.fragment or ("@" in url and not whole):
         raise InputError(
-            f"the URL of {parts.hostname!r} holds a user, a query or a fragment; expected "
-            "http://HOST:PORT/v2/models/NAME, and a secret in the environment variable that token_env names"
+            f"the URL of {host!r} holds a user, a query or a fragment; {wanted}, and a secret in the environment "
+            "variable that token_env names"
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{url!r} is no address of a server; expected http://HOST:PORT/v2/models/NAME")
+    if not whole or port == 0 or not url.isprintable() or any(letter in url for letter in " \\"):
+        raise InputError(f"{_without_secret(url)!r} is no address of a server; {wanted}")
     return url.rstrip("/")
+
+
+def _without_secret(url: str) -> str:
+    """What of a malformed URL can be repeated."""
+    return "…" + url.rpartition("@")[2].partition("?")[0] if "@" in url else url.partition("?")[0].partition("#")[0]
 
 
 def _pool(url: str, policy: Policy) -> urllib3.HTTPConnectionPool:
@@ -303,7 +372,12 @@ def _pool(url: str, policy: Policy) -> urllib3.HTTPConnectionPool:
         raise missing_extra("urllib3", "oip") from error
     timeout = urllib3.Timeout(connect=policy.connect, read=policy.read)
     trust = {"ca_certs": policy.ca} if policy.ca is not None else {}
-    return urllib3.connection_from_url(url, timeout=timeout, maxsize=8, **trust)
+    try:
+        pool = urllib3.connection_from_url(url, timeout=timeout, maxsize=8, **trust)
+    except urllib3.exceptions.HTTPError as error:
+        raise InputError(f"{url!r} is no address of a server: {error}") from error
+    pool.ConnectionCls = watched(pool.ConnectionCls)
+    return pool
 
 
 def _patience(policy: Policy) -> urllib3.Retry:
@@ -312,11 +386,12 @@ def _patience(policy: Policy) -> urllib3.Retry:
     return urllib3.Retry(policy.retries, backoff_factor=policy.backoff, backoff_max=LONGEST_WAIT, allowed_methods=None)
 
 
-def _wait(patience: urllib3.Retry, response: BaseHTTPResponse | None) -> float:
+def _wait(patience: urllib3.Retry, reply: Reply | None) -> float:
     from urllib3.exceptions import InvalidHeader
 
+    after = None if reply is None else reply.headers.get("Retry-After")
     try:
-        asked = None if response is None else patience.get_retry_after(response)
+        asked = None if after is None else patience.parse_retry_after(after)
     except InvalidHeader:
         asked = None
     return min(patience.get_backoff_time() if asked is None else asked, LONGEST_WAIT)

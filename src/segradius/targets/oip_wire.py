@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from segradius.core.errors import InputError, TargetError
+from segradius.core.errors import AnswerError, InputError, is_whole
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 DTYPES = {
@@ -46,15 +48,15 @@ def pack(tensor: Tensor) -> bytes:
 
 
 def unpack(raw: bytes, datatype: str, shape: Sequence[int]) -> Tensor:
-    """The tensor of a datatype and shape in ``raw``; raises `TargetError` where they do not fit.
+    """The tensor of a datatype and shape in ``raw``; raises `AnswerError` where they do not fit.
 
     Example:
         >>> unpack(bytes.fromhex("803f00c0"), "BF16", [2])
         tensor([ 1., -2.], dtype=torch.bfloat16)
     """
     dtype = _dtype(datatype)
-    if len(raw) != (size := int(np.prod(shape, dtype=np.int64)) * dtype.itemsize):
-        raise TargetError(f"{len(raw)} bytes of {datatype} for shape {tuple(shape)}; expected {size}")
+    if len(raw) != (size := math.prod(shape) * dtype.itemsize):
+        raise AnswerError(f"{len(raw)} bytes of {datatype} for shape {tuple(shape)}; expected {size}")
     whole = torch.int16 if dtype == torch.bfloat16 else dtype
     kind = np.dtype(str(whole).removeprefix("torch."))
     array = np.frombuffer(raw, kind.newbyteorder("<")).astype(kind)
@@ -99,34 +101,66 @@ def write_request(
     return {"Content-Type": "application/octet-stream", LENGTH_HEADER: str(len(head))}, head + data
 
 
-def read_response(header_length: str | None, body: bytes) -> dict[str, Tensor]:
-    """The output tensors in a response, by name.
+#: Bytes of a number in JSON, with what parts it from the next, and of the largest binary one.
+IN_JSON, IN_BINARY = 32, 8
+#: Bytes of all of a message but its numbers.
+HEAD = 2**16
+
+
+def largest_response(values: int, *, binary: bool) -> int:
+    """Bytes that a response with so many values has at most.
+
+    Example:
+        >>> largest_response(100, binary=True) - largest_response(0, binary=True)
+        800
+    """
+    return HEAD + (IN_BINARY if binary else IN_JSON) * values
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer to an infer request.
+
+    Args:
+        outputs: Tensors by name.
+        said: What else it says of itself: ``id``, ``model_name`` and ``model_version``, where it has them.
+    """
+
+    outputs: Mapping[str, Tensor]
+    said: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_response(header_length: str | None, body: bytes) -> Response:
+    """What stands in a response.
 
     Args:
         header_length: Value of the header ``Inference-Header-Content-Length``; None where there is none.
         body: All of it.
 
     Returns:
-        The tensors.
+        The output tensors, and what it says of itself.
 
     Raises:
-        TargetError: If it is not such a response.
+        AnswerError: If it is not such a response.
     """
-    if header_length is not None and not (header_length.isascii() and header_length.strip().isdigit()):
-        raise TargetError(f"{LENGTH_HEADER} is {header_length!r}; expected a number of bytes")
-    length = len(body) if header_length is None else int(header_length)
-    outputs = _outputs(body[:length])
+    length = len(body) if header_length is None else _length(header_length)
+    message = _message(body[:length])
     rest, found = body[length:], {}
     try:
-        for output in outputs:
+        for output in message["outputs"]:
             size = (output.get("parameters") or {}).get("binary_data_size")
+            if not (size is None or is_whole(size)):
+                raise AnswerError(f"binary_data_size is {size!r}; expected a number of bytes")
             raw, rest = (None, rest) if size is None else (rest[:size], rest[size:])
+            if output["name"] in found:
+                raise AnswerError(f"there are two outputs {output['name']!r}; expected one")
             found[output["name"]] = _tensor(output, raw)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
-        raise TargetError(f"an output is malformed: {type(error).__name__}: {error}") from error
+        raise AnswerError(f"an output is malformed: {type(error).__name__}: {error}") from error
     if rest:
-        raise TargetError(f"{len(rest)} bytes are left over after the last output")
-    return found
+        raise AnswerError(f"{len(rest)} bytes are left over after the last output")
+    said = {name: str(message[name]) for name in ("id", "model_name", "model_version") if message.get(name)}
+    return Response(found, said)
 
 
 def request_id(prefix: str, name: str, tensor: Tensor) -> str:
@@ -142,18 +176,26 @@ def request_id(prefix: str, name: str, tensor: Tensor) -> str:
     return prefix + digest.hexdigest()[:32]
 
 
-def _outputs(head: bytes) -> list[Any]:
+def _length(header: str) -> int:
+    # Python reads no number of thousands of digits; eighteen are more bytes than there are.
+    if not (header.isascii() and header.strip().isdigit() and len(header) <= 18):
+        raise AnswerError(f"{LENGTH_HEADER} is {header[:40]!r}; expected a number of bytes")
+    return int(header)
+
+
+def _message(head: bytes) -> Mapping[str, Any]:
     try:
-        message = json.loads(head)
+        message: Any = json.loads(head)
     except (ValueError, RecursionError) as error:
-        raise TargetError("no JSON object is where one is expected") from error
-    outputs = message.get("outputs") if isinstance(message, Mapping) else None
-    if not isinstance(outputs, list) or not outputs:
-        raise TargetError("the response has no outputs")
-    return outputs
+        raise AnswerError("no JSON object is where one is expected") from error
+    if not isinstance(message, Mapping) or not isinstance(message.get("outputs"), list) or not message["outputs"]:
+        raise AnswerError("the response has no outputs")
+    return message
 
 
 def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:
+    if not (isinstance(output["shape"], list) and all(map(is_whole, output["shape"]))):
+        raise ValueError(f"the shape is {output['shape']!r}"[:100])
     if raw is not None:
         return unpack(raw, output["datatype"], output["shape"])
     # NumPy reads nested lists as well as the flat one that the protocol prefers.
@@ -165,5 +207,5 @@ def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:
 
 def _dtype(datatype: str) -> torch.dtype:
     if datatype not in DTYPES:
-        raise TargetError(f"datatype {datatype!r} is not one of {', '.join(DTYPES)}")
+        raise AnswerError(f"datatype {datatype!r} is not one of {', '.join(DTYPES)}")
     return DTYPES[datatype]

@@ -13,6 +13,7 @@ from torch import Tensor
 from segradius.core.errors import InputError, TargetError, at_least, missing_extra, unknown_name
 from segradius.models import Normalisation
 from segradius.models.checkpoints import sha256_of
+from segradius.targets.answers import Raw
 from segradius.targets.exchange import BATCH, Exchange, Served, TensorSpec, find_signature
 from segradius.targets.onnx_files import files_beside
 from segradius.targets.target import TARGETS
@@ -43,7 +44,7 @@ class OnnxTarget(Served):
     def __repr__(self) -> str:
         return f"OnnxTarget({self.name!r}, {self.exchange})"
 
-    def _ask(self, images: Tensor, real: int) -> Tensor:
+    def _ask(self, images: Tensor, real: int) -> Raw:
         signature = self.exchange.signature
         given = self.exchange.encode(images).numpy()
         try:
@@ -51,7 +52,7 @@ class OnnxTarget(Served):
         except Exception as error:  # ONNX Runtime's exceptions have no public base
             reason = str(error).splitlines()[0]
             raise TargetError(f"{self.name!r} failed on an input of shape {given.shape}: {reason}") from error
-        return self._decoded(torch.from_numpy(np.asarray(raw)), images)
+        return Raw(torch.from_numpy(np.asarray(raw)))
 
 
 @TARGETS.register(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import threading
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,11 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segradius.core.border import in_a_line
 from segradius.core.contracts import LOGITS, ScoreModel, Seen
-from segradius.core.errors import BudgetError, at_least, unknown_name
+from segradius.core.errors import AnswerError, BudgetError, at_least, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.storage import replacing
 from segradius.models import Segmenter
+from segradius.targets.answers import check_scores
 
 
 class Target(ScoreModel, Seen, Protocol):
@@ -162,11 +166,17 @@ class Metered(Wrapper):
         with self._lock:
             return None if self.budget is None else self.budget - self._answered - self._pending
 
+    @property
+    def _answers_are_checked(self) -> bool:
+        """Whether somebody below looks at every answer, or makes it of logits here."""
+        return any(isinstance(layer, Segmenter) or getattr(layer, "checks", False) for layer in layers(self.target))
+
     def scores(self, images: Tensor) -> Tensor:
         """The target's scores (N, C, H, W) of images (N, 3, H, W).
 
         Raises:
             BudgetError: If they would exceed the budget; nothing was sent then.
+            AnswerError: If they cannot be scores.
         """
         asked = len(images)
         with self._lock:
@@ -177,6 +187,8 @@ class Metered(Wrapper):
         done = 0
         try:
             scores = self.target.scores(images)
+            if not self._answers_are_checked:
+                check_scores(scores, images, self.num_classes)
             done = asked
         finally:
             with self._lock:
@@ -187,6 +199,8 @@ class Metered(Wrapper):
 
 #: Bytes of answers beyond which `Spooled.full` asks for a snapshot to be saved.
 LIMIT = 256 * 2**20
+#: Bytes of a file of answers before the first of them, at most.
+HEADER = 2**12
 
 
 class Spooled(Wrapper):
@@ -194,12 +208,13 @@ class Spooled(Wrapper):
 
     Whoever asks the same questions in the same order in a stage of the same name, also in another process, gets the
     answers that are there without asking. The second asking of an image in a stage is a question of its own, and is
-    counted as one.
+    counted as one. An answer that cannot be used is not kept, and one in the folder that cannot be is asked again.
 
     Args:
         target: What answers.
         folder: Of the answers; made where absent.
         limit: Bytes of answers from which on the stage should end.
+        warn: Told of a file that cannot be used.
 
     Example:
         >>> import tempfile
@@ -216,8 +231,10 @@ class Spooled(Wrapper):
         1
     """
 
-    def __init__(self, target: Target, folder: Path, limit: int = LIMIT) -> None:
-        self.target, self.folder, self.limit = target, folder, limit
+    checks = True
+
+    def __init__(self, target: Target, folder: Path, limit: int = LIMIT, warn: Callable[[str], None] = print) -> None:
+        self.target, self.folder, self.limit, self.warn = target, folder, limit, warn
         self._asked: Counter[str] = Counter()
         self._stage, self._bytes = "", 0
 
@@ -243,15 +260,33 @@ class Spooled(Wrapper):
 
     def _part(self, images: Tensor) -> Tensor:
         files = [self._file(image) for image in images]
-        found = {row: answer for row, file in enumerate(files) if (answer := _read(file)) is not None}
+        asked = zip(files, images, strict=True)
+        found = {row: kept for row, (file, image) in enumerate(asked) if (kept := self._kept(file, image)) is not None}
         missing = [row for row in range(len(images)) if row not in found]
         if missing:
-            answers = self.target.scores(images[missing] if found else images)
+            question = images[missing] if found else images
+            answers = self.target.scores(question)
+            check_scores(answers, question, self.num_classes)
             for row, answer in zip(missing, answers, strict=True):
                 _write(files[row], answer)
                 found[row] = answer
                 self._bytes += answer.nbytes
         return torch.stack([found[row].to(images.device) for row in range(len(images))])
+
+    def _kept(self, file: Path, image: Tensor) -> Tensor | None:
+        """An answer; None where there is none, or none that can be used, which is told and removed."""
+        for path in (file, file.with_suffix(".npy")):  # the latter of an earlier version
+            try:
+                answer = _read(path, self.num_classes * image[0].numel() * 8 + HEADER)
+                check_scores(answer[None], image[None], self.num_classes)
+                return answer
+            except FileNotFoundError:
+                continue
+            except (*UNREADABLE, AnswerError) as error:
+                why = in_a_line(error)
+                self.warn(f"{path} is no answer that can be used ({why}): it is removed, and the question asked again")
+                path.unlink()
+        return None
 
     def _file(self, image: Tensor) -> Path:
         """Where the answer of the next asking of an image belongs."""
@@ -265,15 +300,24 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _read(file: Path) -> Tensor | None:
-    """An answer; None where there is none, or none that can be read."""
-    try:
-        if file.exists():
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
-                return torch.from_numpy(found["answer"])  # the archive holds its checksum
-        return torch.from_numpy(np.load(file.with_suffix(".npy"), allow_pickle=False))  # of an earlier version
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError, zipfile.BadZipFile):
-        return None
+#: What reading a damaged file raises; the archive holds a checksum.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, EOFError, KeyError, AttributeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+def _read(path: Path, most: int) -> Tensor:
+    """The answer in a file of at most so many bytes, compressed or not."""
+    with path.open("rb") as stream:
+        if os.fstat(stream.fileno()).st_size > most:
+            raise ValueError(f"it has more than {most} bytes")
+        found = np.load(stream, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return torch.from_numpy(found)
+        if sum(member.file_size for member in found.zip.infolist()) > most:
+            raise ValueError(f"it holds more than {most} bytes")
+        return torch.from_numpy(found["answer"])
 
 
 def _write(file: Path, answer: Tensor) -> None:
