@@ -316,3 +316,25 @@ def test_attacking_a_network_imports_neither_certification_nor_what_servers_spea
         "segradius.models.published",
     )
     assert not [name for name in loaded if name.startswith(others)]
+
+
+def test_every_adversarial_image_can_be_kept_as_it_was_judged_and_rounded(place):
+    command = [*FGSM, "--figures", "0", "--save-images"]
+    assert main(command) == main(command) == 0
+    lines = list(csv.DictReader(Path("out/adversarial/manifest.csv").read_text().splitlines()))
+    assert [(line["attack"], line["image"]) for line in lines] == [(n, i) for n in ("fgsm", "pgd") for i in "abc"]
+    found = {
+        (row["attack"], row["image"]): row for row in csv.DictReader(Path("out/per_image.csv").read_text().splitlines())
+    }
+    for line in lines:
+        image, exact = line["image"], np.load(Path("out", line["npz"]))["adversarial"]
+        clean = np.array([BRIGHTNESS[image]] * 2) / 255
+        label = np.array([LABELS[image]] * 2)
+        right = ((exact.mean(0) > 0.5) == label) & (label != 255)
+        assert int(found[line["attack"], image]["right"]) == right.sum()
+        assert float(line["length"]) == pytest.approx(np.abs(exact - clean).max(), abs=1e-7)
+        levels = np.asarray(Image.open(Path("out", line["png"]))).transpose(2, 0, 1)
+        assert np.array_equal(levels, np.round(exact * 255))
+        assert float(line["length_png"]) == pytest.approx(np.abs(levels / 255 - clean).max(), abs=1e-9)
+    assert main([*FGSM, "--figures", "0", "--overwrite"]) == 0
+    assert not list(Path("out").rglob("*.npz"))

@@ -18,7 +18,7 @@ from segradius.data import Classes
 from segradius.evaluation import Comparison, Row, Sanity, Summary
 from segradius.metrics.intervals import Difference, Interval
 from segradius.report import Attacked, Shown, draw, notes, tables
-from segradius.report.attack import magnification
+from segradius.report.attack import CHANGES, changes, magnification
 from segradius.report.panels import VOID, colours, full_palette
 
 CLASSES = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
@@ -99,6 +99,15 @@ def test_the_picture_holds_the_classes_colours_and_grows_with_attacks_and_images
     assert large.height > 1.8 * small.height
     seen = set(map(tuple, np.asarray(small.convert("RGB")).reshape(-1, 3).tolist()))
     assert set(CLASSES.palette) <= seen
+
+
+def test_changed_pixels_have_the_colour_of_what_became_of_them_and_void_has_none():
+    label = torch.tensor([[0, 0, 0, 0, 255]])
+    before, now = torch.tensor([[0, 0, 1, 1, 0]]), torch.tensor([[0, 1, 2, 0, 1]])
+    shown = Shown("a", torch.ones(3, 1, 5), label, before, None, ())
+    pale = (255, 255, 255)
+    expected = [pale, CHANGES["right, now wrong"], CHANGES["wrong, otherwise"], CHANGES["wrong, now right"], pale]
+    assert changes(shown, now, 255)[0].tolist() == list(map(list, expected))
 
 
 def test_the_same_picture_is_drawn_twice():

@@ -204,7 +204,7 @@ class Attack:
 
         Args:
             model: From `segradius.wrap`; for a black-box attack also from `segradius.targets.open_target`.
-            images: (N, 3, H, W) float in [0, 1], not normalised.
+            images: (N, 3, H, W) float in [0, 1], not normalised; of half precision they are attacked in float32.
             labels: (N, H, W) int64 in [0, C), or ``ignore_index`` for void.
             ids: A name for each image, which keys its random numbers; default "0", "1", …
             seed: Seed of the run.
@@ -226,21 +226,33 @@ class Attack:
         check_batch(images, labels, model.num_classes, ignore_index)
         for name, mask in (("changeable", changeable), ("victims", victims)):
             _check_mask(name, mask, labels)
-        if isinstance(target, int):
-            target = one_class(labels, target, model.num_classes, ignore_index=ignore_index)
-        if target is not None:
-            check_labels(target, model.num_classes, ignore_index, name="target", like=labels)
-            goal = Goal.reach(target, labels, ignore_index=ignore_index, victims=victims)
-        else:
-            goal = Goal.leave(labels, ignore_index=ignore_index, victims=victims)
         names = tuple(ids) if ids is not None else tuple(map(str, range(len(images))))
         if len(names) != len(images):
             raise InputError(f"{len(names)} ids for {len(images)} images")
-        room = None if changeable is None else changeable.unsqueeze(1).to(images.dtype)
-        keys = Randomness(seed, names)
-        task = Task(model, images.detach(), goal, keys, room, progress=progress, journal=journal)
-        with model.frozen():
-            return self.method.run(task)
+        with torch.inference_mode(False), torch.enable_grad():  # wherever it is called
+            # Half precision has too few values between x and x + δ to stay in the ball.
+            images = _usual(images).detach().to(torch.promote_types(images.dtype, torch.float32))
+            goal = self._goal(_usual(labels), target, victims, model.num_classes, ignore_index)
+            room = None if changeable is None else _usual(changeable).unsqueeze(1).to(images.dtype)
+            task = Task(model, images, goal, Randomness(seed, names), room, progress=progress, journal=journal)
+            with model.frozen():
+                return self.method.run(task)
+
+    def _goal(
+        self, labels: Tensor, target: Tensor | int | None, victims: Tensor | None, num_classes: int, ignore_index: int
+    ) -> Goal:
+        victims = None if victims is None else _usual(victims)
+        if isinstance(target, int):
+            target = one_class(labels, target, num_classes, ignore_index=ignore_index)
+        if target is None:
+            return Goal.leave(labels, ignore_index=ignore_index, victims=victims)
+        check_labels(target, num_classes, ignore_index, name="target", like=labels)
+        return Goal.reach(_usual(target), labels, ignore_index=ignore_index, victims=victims)
+
+
+def _usual(tensor: Tensor) -> Tensor:
+    """The tensor, which autograd can save also where it was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _lacking(name: str, method: Method, model: object, offers: frozenset[str]) -> InputError:

@@ -24,7 +24,7 @@ class AttackOptions:
 
     Args:
         attack: Attacks, commas between them; cr_ before any name guides it by the certified radius. See segradius list
-            attacks, which tells the black-box ones from the others. Default: pgd,cr_pgd; of a target
+            attacks, which tells the black-box ones from the others. Default: flip_apgd,pgd,cr_pgd; of a target
             local_pbgd,local_search. With plan: labels in it. Default: all.
         plan: YAML file with attacks by label, each a mapping of attack: NAME and options of its own, under attacks;
             beside it norm and eps. Its options go before those given here, save LABEL.NAME=value in options.
@@ -50,6 +50,8 @@ class AttackOptions:
             iterate alone.
         marks: Query counts within which the iterate is judged too, for the curve, as in 200,400,800.
         options: Further options as name=value,name=value; see segradius list attacks.
+        save_images: Keep every adversarial image: the folder adversarial gets each as NPZ, exact, and as PNG of 8 bits,
+            and a list of them.
         aim: Aim at a class (name or number), at random classes, or at a mask image. Default: untargeted.
     """
 
@@ -72,6 +74,7 @@ class AttackOptions:
     marks: str | int | list[int] | None = None
     options: Pairs | None = None
     aim: str | None = None
+    save_images: bool = False
 
     def plans(self, default: str) -> tuple[AttackPlan, ...]:
         """The attacks, spelt out.
@@ -98,7 +101,7 @@ class AttackOptions:
 
     def _given(self) -> Mapping[str, Any]:
         """Options of attacks by name; None for those that were not given."""
-        apart = ("attack", "plan", "norm", "eps", "options", "aim")
+        apart = ("attack", "plan", "norm", "eps", "options", "aim", "save_images")
         named = {name: value for name, value in vars(self).items() if name not in apart}
         for name in ("alpha", "gamma"):
             named[name] = None if named[name] is None else text.value_of(str(named[name]))
@@ -129,6 +132,8 @@ def read_plan(path: str, labels: Sequence[str] = ()) -> tuple[dict[str, dict[str
     return {label: variants[label] for label in labels or variants}, given.get("norm"), given.get("eps")
 
 
+#: The strongest of one run on two networks (docs/results.md), and the paper's with and without the radius beside it.
+DEFAULT = "flip_apgd,pgd,cr_pgd"
 #: Where the report goes unless said otherwise.
 RUN = RunOptions("segradius-results")
 
@@ -138,18 +143,19 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
 
     A model that you have is attacked with its gradients, or without them; a target, which answers with scores only, by
     black-box attacks, which count every query. Prints a table and writes a report into a folder: results.json,
-    per_image.csv, table.md, figure.png and results.sqlite; of black-box attacks trace.csv and curve.png too. Started
-    again, the same command goes on where it was stopped.
+    per_image.csv, classes.csv, table.md, figure.png and results.sqlite; of black-box attacks trace.csv and curve.png
+    too. Started again, the same command goes on where it was stopped.
     """
     from segradius.cli.run_folder import carry_out
     from segradius.evaluation import Experiment, Run, with_class_weights
     from segradius.report import report_attacks
 
-    plans = attack.plans("local_pbgd,local_search" if model.target else "pgd,cr_pgd")
+    plans = attack.plans("local_pbgd,local_search" if model.target else DEFAULT)
     choice, opened = data.choice, data.open()
     seen, chosen = model.open(opened, run.device, run.seed)
     plans = with_class_weights(plans, opened, seen.num_classes)
     experiment = Experiment(chosen, choice, plans, attack.aim, run.seed)
-    one = Run(experiment, seen, opened, run.batch_size or 8, opened.ids[: run.figures])
-    carry_out(one, run, report_attacks, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
+    shown = opened.ids[: run.figures]
+    what = Run(experiment, seen, opened, run.batch_size or 8, shown, save=attack.save_images)
+    carry_out(what, run, report_attacks, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
     return 0

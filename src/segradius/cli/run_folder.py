@@ -38,10 +38,10 @@ OLD = "experiment.json"
 
 TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "table.md")
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
-ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png")
+ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", "adversarial/**/*.*")
 CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
 #: Sub-folders that a run writes in.
-WRITTEN = (CHECKPOINTS, f"{CHECKPOINTS}/spool/*", "certificates", "maps")
+WRITTEN = (CHECKPOINTS, "adversarial/*", f"{CHECKPOINTS}/spool/*", "certificates", "maps")
 
 
 def carry_out(
@@ -228,7 +228,7 @@ def _asked(target: Metered) -> Mapping[str, Any]:
 
 def _write(path: Path, content: str | bytes) -> None:
     """Write a file whole, unless it is there already as it should be."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     wanted = content.encode() if isinstance(content, str) else content
     if not path.exists() or path.read_bytes() != wanted:
         write_atomically(path, wanted)

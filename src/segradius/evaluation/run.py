@@ -84,7 +84,8 @@ class Run(Generic[S]):
             adversarial image, and what was seen in it; nothing is judged a second time.
         data: The images.
         batch_size: Images at a time, ≥ 1; changes no result.
-        shown: Ids of images whose adversarial images are kept whole, for pictures.
+        shown: Ids of images that pictures are made of, whose adversarial images are kept whole.
+        save: Whether those of all others are kept too.
         progress: Called as steps are done.
         checkpoints: Where unfinished work is kept; None for nowhere.
         region: (h, w) bool mask that noise is confined to, resized to each image; None for the whole image.
@@ -97,6 +98,7 @@ class Run(Generic[S]):
     data: SegmentationData
     batch_size: int = 8
     shown: Sequence[str] = ()
+    save: bool = False
     progress: Progress = lambda job, steps: None
     checkpoints: Checkpoints | None = None
     region: Tensor | None = None
@@ -112,14 +114,19 @@ class Run(Generic[S]):
         """What the checks of `segradius.evaluation.preflight` look at, by the results so far."""
         return look_at(self.experiment, self.model, self.data, store)
 
+    @property
+    def whole(self) -> Sequence[str]:
+        """Ids of the images whose adversarial images are kept."""
+        return self.data.ids if self.save else self.shown
+
     def missing(self, job: Job, store: Store) -> list[str]:
-        """Ids of the images that lack a result of a job, or are to be shown and were not kept whole.
+        """Ids of the images that lack a result of a job, or are to be kept whole and were not.
 
         An image whose attack was paid for is not attacked again for a picture.
         """
         done, kept = store.done(job.key), store.kept(job.key)
-        shown = () if is_priced(self.model) else self.shown
-        return [image for image in self.data.ids if image not in done or (image in shown and image not in kept)]
+        whole = set() if is_priced(self.model) else set(self.whole)
+        return [image for image in self.data.ids if image not in done or (image in whole and image not in kept)]
 
 
 def work(run: Run[S], store: Store) -> int:
@@ -192,7 +199,7 @@ def units(run: Run[S], store: Store) -> Iterator[Unit]:
             before = [(job.key, image) for job, _ in reversed(lacking) for image in ids]
             made = {image: kept for key, image in before if (kept := store.record(key, image))}
             todo = tuple(part for part in parts if part.images)
-            yield Unit(clean, todo, tuple(places), known, made, tuple(run.shown), run.region, run.together)
+            yield Unit(clean, todo, tuple(places), known, made, tuple(run.whole), run.region, run.together)
 
 
 def perform(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,9 +35,10 @@ from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
 from segradius.radius.smoothing import pixel_radius
+from segradius.report.adversarial import adversarial_files
 from segradius.report.cells import Cells, Report, heading, made, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
-from segradius.report.panels import colour_bar, colours, full_palette, grid, height, legend, panel, photo, png
+from segradius.report.panels import colour_bar, colours, full_palette, grid, height, legend, panel, photo, png, rgb
 
 NAMES = {"iou": "IoU", "dice": "Dice"}
 
@@ -155,7 +157,7 @@ class Shown:
 
 
 def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
-    """A PNG with three rows of panels for each image: images, where it is weak and what was added, predictions.
+    """A PNG with four rows of panels for each image: images, where it is weak and what was added, predictions, changes.
 
     The left column is before any attack, then one column for each attack, and the label at the right.
 
@@ -165,13 +167,16 @@ def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
         title: Heading.
     """
     columns = len(shown[0].attacks) + 2
-    figure, axes = grid([height(image.image) for image in shown for _ in range(3)], columns, title)
+    figure, axes = grid([height(image.image) for image in shown for _ in range(4)], columns, title)
     predicted = [m for s in shown for m in (s.prediction, *(each.prediction for each in s.attacks))]
     palette = full_palette(classes, predicted)
     ceiling = max((image.radius.max().item() for image in shown if image.radius is not None), default=0.0)
     for place, image in enumerate(shown):
-        _draw_image(axes[3 * place : 3 * place + 3], image, classes, palette, ceiling or 1.0)
+        _draw_image(axes[4 * place : 4 * place + 4], image, classes, palette, ceiling or 1.0)
     legend(axes[0, -1], [*predicted, *(s.label for s in shown)], classes, palette)
+    patches = [Patch(facecolor=rgb(colour), edgecolor="0.7", label=name) for name, colour in CHANGES.items()]
+    said = axes[3, 0].legend(handles=patches, title="changed pixels", loc="center", fontsize=7, frameon=False)
+    said.get_title().set_fontsize(8)
     if ceiling:
         colour_bar(figure, axes[1, -1], ceiling, "radius / σ: small (dark) is easily turned")
     return png(figure)
@@ -211,6 +216,31 @@ def _draw_image(
         panel(axes[1, column], photo(0.5 + factor * delta), f"perturbation ×{factor}")
         painted = colours(attacked.prediction, palette, ignore)
         panel(axes[2, column], painted, f"prediction: {_right(shown, attacked.prediction, ignore)}")
+        turned = changes(shown, attacked.prediction, ignore)
+        panel(axes[3, column], turned, f"changed: {_changed(shown, attacked.prediction, ignore)}")
+
+
+#: What became of a pixel, and in which colour that is shown.
+CHANGES = {"right, now wrong": (213, 94, 0), "wrong, otherwise": (204, 121, 167), "wrong, now right": (0, 114, 178)}
+
+
+def changes(shown: Shown, prediction: Tensor, ignore_index: int) -> NDArray[np.uint8]:
+    """The image, pale, with every labelled pixel whose prediction an attack changed in a colour of `CHANGES`.
+
+    Returns:
+        (H, W, 3).
+    """
+    painted = (photo(0.6 + 0.4 * shown.image.mean(0, keepdim=True).expand(3, -1, -1)) * 255).astype(np.uint8)
+    labelled = (shown.label != ignore_index) & (prediction != shown.prediction)
+    before, now = shown.prediction == shown.label, prediction == shown.label
+    for where, colour in zip((before, ~before & ~now, now), CHANGES.values(), strict=True):
+        painted[(labelled & where).numpy()] = colour
+    return painted
+
+
+def _changed(shown: Shown, prediction: Tensor, ignore_index: int) -> str:
+    labelled = shown.label != ignore_index
+    return f"{100 * (prediction != shown.prediction)[labelled].double().mean().item():.1f} %"
 
 
 def _right(shown: Shown, prediction: Tensor, ignore_index: int) -> str:
@@ -262,6 +292,8 @@ def _files(
     yield "per_image.csv", per_image_csv(experiment, store, ids)
     if (traces := traces_csv(experiment, store, ids)) is not None:
         yield "trace.csv", traces
+    if run.save:
+        yield from adversarial_files(run, experiment.jobs, store)
     yield "classes.csv", summary_classes_csv(summary)
     yield "table.md", page([*tables(summary), *classes_tables(summary)], [*said, *made(facts)], heading(run))
     parts = {

@@ -1,0 +1,67 @@
+"""Adversarial images as files: exact as NPZ, as 8-bit PNG for people and other programs, and a list of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from segradius.core.names import safe_name, safe_names
+from segradius.core.storage import as_csv
+from segradius.evaluation.attack import Attacking
+from segradius.evaluation.job import Experiment, Job
+from segradius.evaluation.run import Run
+from segradius.evaluation.store import Store
+from segradius.threats.threat import NORMS
+
+FOLDER = "adversarial"
+COLUMNS = ("attack", "norm", "eps", "image", "npz", "png", "length", "length_png")
+
+
+def adversarial_files(run: Run[Experiment], jobs: Sequence[Job], store: Store) -> Iterator[tuple[str, bytes | str]]:
+    """Path and content of every adversarial image that was kept, and at the end of ``manifest.csv``.
+
+    The NPZ holds ``adversarial``, float32 (3, H, W) in [0, 1], which is what was judged. The PNG is that rounded to 8
+    bits, and may be longer than ε: the manifest has both lengths, in the norm of the attack.
+
+    Args:
+        run: What was run.
+        jobs: Whose images.
+        store: Where they are.
+    """
+    names, rows = safe_names(run.data.ids), []
+    for job in jobs:
+        assert isinstance(job.task, Attacking)
+        plan, kept = job.task.plan, store.kept(job.key)
+        place = f"{FOLDER}/{safe_name(f'{plan.label} {plan.norm} {plan.eps:.6g}')}"
+        for at, image in enumerate(run.data.ids):
+            if image not in kept:
+                continue
+            found = store.example(job.key, image)
+            assert found is not None
+            rounded = (found * 255).round()
+            files = f"{place}/{names[image]}.npz", f"{place}/{names[image]}.png"
+            yield files[0], _npz(found)
+            yield files[1], _png(rounded)
+            clean = run.data[at].image.double()
+            lengths = [
+                float(NORMS[plan.norm].length((each.double() - clean)[None])[0]) for each in (found, rounded / 255)
+            ]
+            rows.append((plan.label, plan.norm, plan.eps, image, *files, *(f"{length:.9g}" for length in lengths)))
+    yield f"{FOLDER}/manifest.csv", as_csv(COLUMNS, rows)
+
+
+def _npz(image: Tensor) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, adversarial=image.numpy())
+    return file.getvalue()
+
+
+def _png(levels: Tensor) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()).save(file, format="PNG")
+    return file.getvalue()
