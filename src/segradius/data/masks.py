@@ -247,12 +247,15 @@ def _refuse_disagreement(stored: Stored, numbers: Ints, key: MaskKey) -> None:
 
 def _refuse_renumbered(used: list[tuple[int, int | None]], stored: Stored, key: MaskKey) -> None:
     """Programs that put a grey mask into a palette may number its greys anew, which the palette gives away."""
+    if stored.renumbered:
+        raise InputError(
+            "the mask is a GIF, in which programs number colours as they like: store it as PNG, give its colours as "
+            "palette in segradius.yaml, or write read: numbers there"
+        )
     other = [(number, colour) for number, colour in used if colour != number * _GREY]
-    if not other:
-        return
     classes = {value for value, label in key.values if label != key.ignore_index}
     by_grey = all(colour is not None and colour % _GREY == 0 and colour // _GREY in classes for _, colour in used)
-    if by_grey or stored.renumbered:
+    if other and by_grey:
         number, colour = other[0]
         raise InputError(
             f"number {number} of the mask is shown as {_rgb(colour)}, and programs that write such files number "

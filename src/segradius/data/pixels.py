@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ MAX_PIXELS_VARIABLE = "SEGRADIUS_MAX_PIXELS"
 
 _LFS = b"version https://git-lfs.github.com/spec"
 _OPAQUE = 255
+_WITH_PREDICTOR = (5, 8, 32946, 34925, 50000)  # LZW, Deflate twice, LZMA, Zstandard
 _PILLOW = threading.Lock()
 
 
@@ -109,16 +110,17 @@ def open_picture(path: Path) -> Picture:
         InputError: It is missing, empty, damaged, of no format in `FORMATS`, larger than `max_pixels`, or holds several
             pictures.
     """
-    with unreadable():
-        _refuse_stand_ins(path)
+    # By a path, Pillow maps an uncompressed TIFF into memory, and reads one that is to be turned wrongly.
+    with unreadable(), path.open("rb") as stream:
+        _refuse_stand_ins(stream)
         with _pillow_without_limit():
-            file = Image.open(path, formats=FORMATS)
+            file = Image.open(stream, formats=FORMATS)
         with file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             width, height = file.size
             refuse_size(height, width)
-            _refuse_several(file, path)
-            raw, levels, lossy = _layout(file, path)
+            _refuse_several(file, stream)
+            raw, levels, lossy = _layout(file, stream)
             orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
             kind = file.format or ""
             file.load()
@@ -192,23 +194,23 @@ def _pillow_without_limit() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = theirs
 
 
-def _refuse_stand_ins(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(len(_LFS))
+def _refuse_stand_ins(stream: BinaryIO) -> None:
+    head = stream.read(len(_LFS))
+    stream.seek(0)
     if not head:
         raise InputError("the file cannot be read: it is empty")
     if head == _LFS:
         raise InputError("the file cannot be read: it is a Git LFS pointer, not the file itself (run git lfs pull)")
 
 
-def _refuse_several(file: Image.Image, path: Path) -> None:
+def _refuse_several(file: Image.Image, stream: BinaryIO) -> None:
     if file.format == "MPO":
         return  # the first is the photograph, further ones are previews, depth or gain maps
     pages = int(getattr(file, "n_frames", 1))
     if file.format == "TIFF":
         pages = max(pages, _undeclared(file))
     if file.format == "PPM":
-        pages += _further(file, path)
+        pages += _further(file, stream)
     if pages > 1:
         raise InputError(f"the file holds {pages} pictures (pages or frames); expected one")
 
@@ -229,7 +231,7 @@ def _undeclared(file: Any) -> int:
     return 1
 
 
-def _further(file: Any, path: Path) -> int:
+def _further(file: Any, stream: BinaryIO) -> int:
     """1 if something follows the picture of a binary PPM file, as several may be joined."""
     name, (_, _, width, height), offset, *_ = file.tile[0]
     if name == "ppm_plain" or file.mode == "F":
@@ -239,19 +241,19 @@ def _further(file: Any, path: Path) -> int:
     else:
         deep = file.mode == "I" or file.tile[0][3] == "I;16B" or "16" in file.mode
         size = width * height * len(file.getbands()) * (2 if deep else 1)
-    with path.open("rb") as stream:
+    with _kept(stream):
         stream.seek(offset + size)
         return int(bool(stream.read(64).strip()))
 
 
-def _layout(file: Any, path: Path) -> tuple[str, int | None, bool]:
+def _layout(file: Any, stream: BinaryIO) -> tuple[str, int | None, bool]:
     """Pillow's name of the layout in the file, the largest grey number of a scaled one, and whether it is lossy."""
     kind, args = file.format, file.tile[0][3] if file.tile else ""
     raw = str(args[0] if isinstance(args, tuple | list) and args else args)
     if kind in ("JPEG", "MPO"):
         return raw, None, True
     if kind == "WEBP":
-        return "RGB", None, _is_lossy_webp(path)
+        return "RGB", None, _is_lossy_webp(stream)
     if kind == "GIF":
         if file.tile and tuple(file.tile[0][1]) != (0, 0, *file.size):
             raise InputError("the picture of the GIF does not fill it")
@@ -273,6 +275,10 @@ def _tiff_layout(file: Any, raw: str) -> tuple[str, int | None, bool]:
         raise InputError(f"the TIFF has {len(bits)} channels of which {channels} would be read; expected 1 or 3")
     if set(kinds) == {2} and set(bits) == {8}:
         raise InputError("the TIFF has signed numbers of 8 bits; expected unsigned ones")
+    if file.tile[0][0] == "libtiff" and re.fullmatch(r"I;(16|32)BS|F;32BF", raw):
+        raise InputError("the TIFF is compressed, big-endian and signed or floating-point, which Pillow reads wrongly")
+    if tags.get(317, 1) != 1 and tags.get(259, 1) not in _WITH_PREDICTOR:
+        raise InputError(f"the TIFF has a predictor with compression {tags.get(259, 1)}, about which programs disagree")
     lossy = tags.get(259, 1) in (6, 7, 34712, 34892, 50001, 50002) or file.info.get("compression") in ("jpeg", "webp")
     if tags.get(262) == 0:
         raw = f"{raw.partition(';')[0]};I"
@@ -291,15 +297,25 @@ def _refuse_packed(file: Any) -> None:
         raise InputError("the BMP has a palette of greys with fewer or more bits a pixel than Pillow reads")
 
 
-def _is_lossy_webp(path: Path) -> bool:
+def _is_lossy_webp(stream: BinaryIO) -> bool:
     """Whether a WebP file holds a lossy picture: its chunk is 'VP8 ', where a lossless one is 'VP8L'."""
-    with path.open("rb") as file:
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
+    with _kept(stream):
+        stream.seek(12)
+        while len(head := stream.read(8)) == 8:
             if head[:4] in (b"VP8 ", b"ANMF"):
                 return True
             if head[:4] == b"VP8L":
                 return False
             size = int.from_bytes(head[4:], "little")
-            file.seek(size + size % 2, os.SEEK_CUR)
+            stream.seek(size + size % 2, os.SEEK_CUR)
     return True
+
+
+@contextmanager
+def _kept(stream: BinaryIO) -> Iterator[None]:
+    """A context after which the place in a stream, which Pillow goes on reading, is what it was."""
+    place = stream.tell()
+    try:
+        yield
+    finally:
+        stream.seek(place)
