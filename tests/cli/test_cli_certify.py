@@ -32,7 +32,7 @@ MODEL = ["--model", "small_net:network", "--num-classes", "3"]
 FEW = ["--sigma", "0.1", "--n0", "7", "--n", "60", "--device", "cpu"]
 FILES = {
     "certificates", "figure.png", "maps", "per_image.csv", "radius.png", "results.json", "results.sqlite",
-    "table.md",
+    "table.md", "SHA256SUMS",
 }  # fmt: skip
 PROGRAM = "import sys, torch; torch.set_num_threads(1); from segradius.cli import main; sys.exit(main())"
 

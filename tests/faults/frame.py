@@ -247,7 +247,7 @@ def facts(out: Path) -> Facts:
     for name in ("per_image.csv", "classes.csv", "train.csv", "evaluations.csv"):
         if not (out / name).exists():
             continue
-        with (out / name).open(newline="", encoding="utf-8") as file:
+        with (out / name).open(newline="", encoding="utf-8", errors="replace") as file:
             for row in csv.DictReader(file):
                 keys = [key for key in ("attack", "norm", "eps", "answer", "image", "class", "step") if key in row]
                 told = {key: value for key, value in row.items() if key not in keys and "seconds" not in (key or "")}

@@ -75,7 +75,7 @@ def test_a_file_without_the_fields_is_named(tmp_path: Path) -> None:
 
 def table(folder: Path) -> Table:
     made = Table(folder / "log.csv", ("step", "loss"))
-    made.cut(0)
+    made.begin(0, None)
     made.add([{"step": i, "loss": 1 / i, "more": "left out"} for i in range(1, 8)])
     return made
 
@@ -83,13 +83,23 @@ def table(folder: Path) -> Table:
 def test_a_table_is_cut_back_to_a_step(tmp_path: Path) -> None:
     made = table(tmp_path)
     before = made.path.read_text().splitlines()
-    made.cut(3)
+    made.begin(3, None)
     assert made.path.read_text().splitlines() == before[:4]
     made.add([{"step": 4, "loss": 0.1}])
     assert small.column(made.path, "step") == [1, 2, 3, 4]
     assert small.column(made.path, "loss") == [1, 1 / 2, 1 / 3, 0.1]
-    made.cut(0)
+    made.begin(0, None)
     assert made.path.read_text() == "step,loss\n"
+
+
+def test_a_table_is_what_the_snapshot_says_whatever_the_file_does(tmp_path: Path) -> None:
+    made = table(tmp_path)
+    known = made.text
+    assert made.path.read_text() == known
+    for content in (known.replace("5", "6"), "", "\x00"):
+        made.path.write_text(content)
+        made.begin(7, known)
+        assert made.path.read_text() == made.text == known
 
 
 @pytest.mark.parametrize("torn", ["8", "8,", "x", '8,"0.1', "\x00"])
@@ -97,7 +107,7 @@ def test_torn_lines_are_cut(tmp_path: Path, torn: str) -> None:
     made = table(tmp_path)
     with made.path.open("a") as file:
         file.write(torn)
-    made.cut(7)
+    made.begin(7, None)
     assert small.column(made.path, "step") == list(range(1, 8))
 
 

@@ -23,6 +23,7 @@ from segradius.core.locking import owned
 from segradius.core.screen import COMMAND, console, progress, say, warn
 from segradius.core.seal import read_json, readable
 from segradius.core.storage import write_atomically
+from segradius.core.sums import SUMS, sum_of, write_sums
 from segradius.evaluation.job import Job
 from segradius.evaluation.journal import resumable
 from segradius.evaluation.run import InProcess, Run, S, execute, work
@@ -36,7 +37,7 @@ CHECKPOINTS = "checkpoints"
 #: What a certification of an earlier version has in place of a store.
 OLD = "experiment.json"
 
-TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "table.md")
+TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "table.md", SUMS)
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
 ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", "adversarial/**/*.*")
 CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
@@ -86,8 +87,7 @@ def _carried_out(
     doubt(run, store)
     _execute(run, store, at.folder)
     found = report(run, store, _runtime(model, at.batch_size or size, begun))
-    for name, content in found.files:
-        _write(at.folder / name, content)
+    write_sums(at.folder, {name: _write(at.folder / name, content) for name, content in found.files})
     checkpoints.tidy()
     total = len(counted) * len(run.data)
     _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)
@@ -226,12 +226,13 @@ def _asked(target: Metered) -> Mapping[str, Any]:
     return {"answered": target.answered, "budget": target.budget, "traffic": wire}
 
 
-def _write(path: Path, content: str | bytes) -> None:
-    """Write a file whole, unless it is there already as it should be."""
+def _write(path: Path, content: str | bytes) -> str:
+    """Write a file whole, unless it is there already as it should be; its checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     wanted = content.encode() if isinstance(content, str) else content
     if not path.exists() or path.read_bytes() != wanted:
         write_atomically(path, wanted)
+    return sum_of(wanted)
 
 
 def _print(report: Report, reused: str, folder: Path) -> None:
@@ -243,4 +244,5 @@ def _print(report: Report, reused: str, folder: Path) -> None:
         say(reused)
     for note in report.notes:
         say(note, report.style)
+    say(f"Digest of the results: {report.summary.digest}")
     say(f"Report: {folder}")

@@ -46,19 +46,17 @@ def seal_of_tensors(tensors: Mapping[str, Tensor]) -> str:
         >>> seal_of_tensors({"a": a, "b": b}) == seal_of_tensors({"b": b, "a": a}) != seal_of_tensors({"a": b, "b": a})
         True
     """
-    import torch
+    from segradius.core.digests import tensor_digest  # brings torch
 
-    each = []
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        content = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
-        each.append(seal(name, str(tensor.dtype), str(tuple(tensor.shape)), content))
-    return seal(*each)
+    return seal(*(part for name in sorted(tensors) for part in (name, tensor_digest(tensors[name]))))
 
 
 def labelled(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Metadata for a safetensors file of some tensors: that they are PyTorch's, and their checksum."""
-    return {"format": "pt", SEAL: seal_of_tensors(tensors)}
+    """Metadata for a safetensors file of some tensors: their checksum.
+
+    One entry and no more, as the library writes several in an order that differs from process to process.
+    """
+    return {SEAL: seal_of_tensors(tensors)}
 
 
 def check_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str | Path) -> None:
@@ -74,13 +72,17 @@ def check_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], so
         raise DamagedError(f"{source} is damaged: its tensors have another checksum than when they were written")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, content: bytes | None = None) -> dict[str, Any]:
     """The JSON object in a file that segradius wrote.
+
+    Args:
+        path: The file.
+        content: Its content, where it was read already.
 
     Raises:
         DamagedError: It holds none.
     """
-    found = readable(lambda: json.loads(path.read_text(encoding="utf-8")), path, "a JSON report")
+    found = readable(lambda: json.loads(path.read_bytes() if content is None else content), path, "a JSON report")
     if not isinstance(found, dict):
         raise DamagedError(f"{path} is damaged; expected a JSON report: it holds a {type(found).__name__}")
     return found

@@ -14,6 +14,7 @@ from segradius.core.storage import as_csv, as_json
 from segradius.evaluation.attack import STILL, AttackPlan
 from segradius.evaluation.class_summary import ClassRow, class_rows, classes_csv
 from segradius.evaluation.job import Experiment
+from segradius.evaluation.outcome import Digest, digest_of
 from segradius.evaluation.preflight import Finding
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
 from segradius.evaluation.trace import trace_csv
@@ -113,6 +114,7 @@ class Summary:
     comparisons: tuple[Comparison, ...]
     set_aside: dict[str, str]
     targeted: bool = False
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,8 @@ def summarise(experiment: Experiment, store: Store, ids: Sequence[str], names: S
     rows = [_row(outcome, names) for outcome in (clean, *outcomes)]
     for threat in dict.fromkeys(plan.threat for plan in experiment.attacks):
         rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat], names)
-    return Summary(tuple(rows), tuple(_comparisons(outcomes)), store.all_set_aside(), targeted)
+    digest = digest_of(experiment, store, ids)
+    return Summary(tuple(rows), tuple(_comparisons(outcomes)), store.all_set_aside(), targeted, digest)
 
 
 def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, targeted: bool) -> Outcome:
@@ -332,6 +335,7 @@ def results_json(
         "paired_differences": [asdict(comparison) for comparison in summary.comparisons],
         "set_aside": summary.set_aside,
         **(told or {}),
+        "digest": summary.digest and asdict(summary.digest),
         "runtime": dict(runtime),
     }
     return as_json(report)

@@ -15,6 +15,7 @@ from segradius.core.storage import as_csv, as_json
 from segradius.evaluation.certify import Certification
 from segradius.evaluation.certify_options import promise
 from segradius.evaluation.crosscheck import Checked, summarise_checks
+from segradius.evaluation.outcome import Digest
 from segradius.evaluation.record import Record, Score, edges, pack, unpack
 from segradius.evaluation.store import Store, ledger
 from segradius.metrics.counts import Counts
@@ -108,6 +109,7 @@ class CertifiedSummary:
     set_aside: dict[str, str]
     studies: dict[str, Any]
     checked: tuple[Checked, ...] = ()
+    digest: Digest | None = None
 
 
 def certificates(experiment: Certification, store: Store, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:

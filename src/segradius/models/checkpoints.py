@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segradius.core.errors import InputError
-from segradius.core.seal import check_tensors, labelled
+from segradius.core.seal import check_tensors
 from segradius.core.storage import replacing
 
 PYTORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
@@ -374,6 +374,6 @@ def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
 def _write(tensors: dict[str, Tensor], target: Path) -> None:
     try:
         with replacing(target) as new:
-            save_file(tensors, new, metadata=labelled(tensors))
+            save_file(tensors, new, metadata={"format": "pt"})
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"cannot write {str(target)!r}: {type(error).__name__}: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -32,6 +32,7 @@ from segradius.evaluation.certify_summary import (
     summarise_certified,
 )
 from segradius.evaluation.crosscheck import check_rows
+from segradius.evaluation.outcome import digest_of
 from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.run import Run
@@ -81,6 +82,7 @@ def report_certificates(run: Run[Certification], store: Store, facts: Mapping[st
     if not any(record.finite for record in found):
         raise nothing_usable(set_aside, "answers to noisy copies are NaN or infinite")
     summary, seen = summarise_certified(experiment, found, run.names, set_aside), run.facts(store)
+    summary = replace(summary, digest=digest_of(experiment, store, run.data.ids))
     doubts = findings(seen)
     notes = certified_notes(summary) + warnings(doubts)
     heading, shown = certified_heading(experiment, run.model.name, run.data.name), certified_tables(summary)

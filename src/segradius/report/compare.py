@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from matplotlib.transforms import Bbox
 from segradius.core import escapes
 from segradius.core.errors import InputError
 from segradius.core.escapes import from_cell
+from segradius.core.seal import read_json
 from segradius.core.storage import as_csv
+from segradius.core.sums import checked
 from segradius.metrics.intervals import Interval, paired_difference
 from segradius.report.cells import Cells, percent
 from segradius.report.panels import empty, png
@@ -86,7 +87,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     file = folder / "results.json"
     if not file.is_file():
         raise InputError(f"{folder} has no results.json; expected the --out folder of a finished run")
-    report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    report: dict[str, Any] = read_json(file, checked(folder, file.name))
     if not {"attacks", "smoothing"} & report.get("experiment", {}).keys():
         raise InputError(f"{file} is no report of segradius attack or certify")
     return report
@@ -102,7 +103,7 @@ def read_network(folder: Path, label: str) -> Network:
         rows.setdefault(("worst", norm, eps), row)
     setting = _setting(report["experiment"])
     images: dict[Plan, dict[str, float]] = {}
-    for line in csv.DictReader(io.StringIO((folder / "per_image.csv").read_text(encoding="utf-8"))):
+    for line in csv.DictReader(io.StringIO(checked(folder, "per_image.csv").decode())):
         accuracies = images.setdefault((from_cell(line["attack"]), line["norm"], float(line["eps"] or 0)), {})
         left = float(line["pixacc"]) if setting["target"] is None else _not_aimed(line)
         accuracies[from_cell(line["image"])] = left if line["valid"] == "1" else math.nan

@@ -35,7 +35,17 @@ from segradius.training.engine import Engine, launched, synchronise
 from segradius.training.lessons import InMemory, Share, even, lessons
 from segradius.training.loss import combine
 from segradius.training.recipe import PRECISIONS, Recipe, flat, split
-from segradius.training.records import CHECKPOINT, EVALUATION_LOG, TRAIN_LOG, Evaluation, Log, Position, Snapshot, sweep
+from segradius.training.records import (
+    CHECKPOINT,
+    EVALUATION_LOG,
+    TRAIN_LOG,
+    Evaluation,
+    Log,
+    Position,
+    Snapshot,
+    restore,
+    sweep,
+)
 from segradius.training.watch import Watch
 
 
@@ -199,6 +209,7 @@ class _Process:
     content: Content
     position: Position
     average: dict[str, Tensor]
+    logs: Mapping[str, str]
     losses: list[Tensor] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     log: Log | None = None
@@ -232,9 +243,12 @@ def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
     with ExitStack() as stack:
         if fabric.is_global_zero and process.position.step < recipe.steps(len(job.train)):
             sweep(job.folder, (CHECKPOINT, BEST, LAST, TRAIN_LOG, EVALUATION_LOG))
-            log = Log(job.folder, process.position.step, recipe.steps(len(job.train)), quiet=job.quiet)
+            total = recipe.steps(len(job.train))
+            log = Log(job.folder, process.position.step, total, process.logs, quiet=job.quiet)
             process.log = stack.enter_context(log)
             log.say(_opening(process))
+        elif fabric.is_global_zero:
+            restore(job.folder, process.position.step, process.logs)
         for epoch in range(process.position.step // steps, recipe.epochs):
             skip = process.position.step - epoch * steps
             batches = lessons(
@@ -292,7 +306,12 @@ def _prepare(fabric: Any, job: Job, content: Content) -> _Process:
         average[name].copy_(value)
     position = Position() if snapshot is None else snapshot.position
     wrapped, optimiser = fabric.setup(learner, optimiser)
+<<<<<<< HEAD
     return _Process(fabric, job, wrapped, optimiser, identity, content, position, average)
+=======
+    logs = {} if snapshot is None else snapshot.logs
+    return _Process(fabric, job, wrapped, optimiser, identity, position, average, logs)
+>>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
 
 
 def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
@@ -353,7 +372,12 @@ def _save(process: _Process) -> None:
     if process.fabric.is_global_zero:
         scaler = process.fabric.strategy.precision.state_dict()
         state = (process.network.state_dict(), process.optimiser.state_dict(), process.average, scaler)
+<<<<<<< HEAD
         Snapshot(process.identity, process.position, *state, process.content).save(process.job.folder)
+=======
+        logs = process.logs if process.log is None else process.log.texts
+        Snapshot(process.identity, process.position, *state, logs).save(process.job.folder)
+>>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
     process.fabric.barrier()
 
 

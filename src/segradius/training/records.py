@@ -53,7 +53,12 @@ class Snapshot:
         optimiser: State dict.
         average: Averaged weights by name; empty for none.
         scaler: State of the loss scale of precision ``"16"``; empty for none.
+<<<<<<< HEAD
         content: What it learns from; see `segradius.training.content`; empty in one of an earlier version.
+=======
+        logs: Text of the CSV logs up to the step, by the name of the file; a run that goes on writes them anew. Empty
+            in a snapshot of an earlier version.
+>>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
     """
 
     identity: str
@@ -62,7 +67,11 @@ class Snapshot:
     optimiser: Mapping[str, Any]
     average: Mapping[str, Any] = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
+<<<<<<< HEAD
     content: Mapping[str, Any] = field(default_factory=dict)
+=======
+    logs: Mapping[str, str] = field(default_factory=dict)
+>>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
 
     def save(self, folder: Path) -> None:
         """Write it to ``last.pt`` of a folder, whole or not at all."""
@@ -95,7 +104,17 @@ class Snapshot:
             content = torch.load(path, map_location="cpu", weights_only=True)
             found = cls(**content | {"position": Position(**content["position"])})
         except Exception as error:
+<<<<<<< HEAD
             raise InputError(f"{path} is not a readable training checkpoint: {error}") from error
+=======
+            again = "remove it to start anew"
+            raise InputError(f"{path} is not a readable training checkpoint: {error}; {again}") from error
+        if found.identity != identity:
+            raise InputError(
+                f"{folder} holds another run: {_difference(found.identity, identity)}. Choose another folder, or "
+                "remove it to start anew"
+            )
+>>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
         return found
 
 
@@ -168,25 +187,61 @@ class Table:
 
     path: Path
     columns: Sequence[str]
+    text: str = field(default="", init=False)
 
-    def cut(self, step: int) -> None:
-        """Keep the rows up to ``step``, and make the file if there is none."""
+    def begin(self, step: int, known: str | None) -> None:
+        """Write it as it was at a step.
+
+        Args:
+            step: Steps done.
+            known: What it was; None for the rows up to the step that are in the file, if there is one.
+        """
+        self.text = self._cut(step) if known is None else known
+        if not self.path.exists() or self.path.read_bytes() != self.text.encode():
+            write_atomically(self.path, self.text)
+
+    def _cut(self, step: int) -> str:
         rows: list[dict[str, str]] = []
         if step and self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
+            with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
                 whole = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
             rows = [row for row in whole if int(row["step"]) <= step]
-        write_atomically(self.path, ",".join(self.columns) + "\n" + self._lines(rows))
+        return ",".join(self.columns) + "\n" + self._lines(rows)
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows."""
+        lines = self._lines(rows)
+        self.text += lines
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            file.write(self._lines(rows))
+            file.write(lines)
 
     def _lines(self, rows: Sequence[Mapping[str, Any]]) -> str:
         text = io.StringIO()
         csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n").writerows(rows)
         return text.getvalue()
+
+
+def tables(folder: Path) -> tuple[Table, Table]:
+    """The logs of the steps and of the evaluations in a folder."""
+    names = ("epoch", "pixacc", "miou", "miou_image", "pixacc_fgsm", "pixacc_pgd")
+    return (
+        Table(folder / TRAIN_LOG, ("step", "epoch", "lr", "loss")),
+        Table(folder / EVALUATION_LOG, ("step", *names)),
+    )
+
+
+def restore(folder: Path, step: int, logs: Mapping[str, str]) -> tuple[Table, Table]:
+    """The logs in a folder as they were at a step, whatever happened to the files.
+
+    Args:
+        folder: Of the run.
+        step: Steps done.
+        logs: As in a `Snapshot`.
+    """
+    found = tables(folder)
+    for table in found:
+        table.begin(step, logs.get(table.path.name))
+    return found
 
 
 class Log:
@@ -196,15 +251,14 @@ class Log:
         folder: Where the logs go.
         step: Steps done before.
         total: Steps of the run.
+        logs: What was logged before, as in a `Snapshot`.
         quiet: Whether nothing is shown on the screen.
     """
 
-    def __init__(self, folder: Path, step: int, total: int, *, quiet: bool = False) -> None:
-        self._steps = Table(folder / TRAIN_LOG, ("step", "epoch", "lr", "loss"))
-        names = ("epoch", "pixacc", "miou", "miou_image", "pixacc_fgsm", "pixacc_pgd")
-        self._evaluations = Table(folder / EVALUATION_LOG, ("step", *names))
-        for table in (self._steps, self._evaluations):
-            table.cut(step)
+    def __init__(
+        self, folder: Path, step: int, total: int, logs: Mapping[str, str] | None = None, *, quiet: bool = False
+    ) -> None:
+        self._steps, self._evaluations = restore(folder, step, logs or {})
         self._board = _tensorboard(folder, step)
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -226,6 +280,11 @@ class Log:
         self._bar.stop()
         if self._board is not None:
             self._board.close()
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What was logged, for a `Snapshot`."""
+        return {table.path.name: table.text for table in (self._steps, self._evaluations)}
 
     def steps(self, rows: Sequence[dict[str, Any]]) -> None:
         """Log steps: each with ``step``, ``epoch``, ``lr`` and ``loss``."""
