@@ -111,11 +111,7 @@ def test_one_line_for_each_image_and_a_picture(place):
         assert picture.format == "PNG"
     assert Path("out/table.md").read_text().count("| fgsm | linf | 0.1 | 3 |") == 1
     assert {file.name for file in Path("out").iterdir()} == {
-<<<<<<< HEAD
-        "results.json", "per_image.csv", "classes.csv", "table.md", "figure.png", "results.sqlite",
-=======
-        "results.json", "per_image.csv", "table.md", "figure.png", "results.sqlite", "SHA256SUMS",
->>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
+        "results.json", "per_image.csv", "classes.csv", "table.md", "figure.png", "results.sqlite", "SHA256SUMS",
     }  # fmt: skip
 
 

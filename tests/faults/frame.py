@@ -244,12 +244,12 @@ def killed(words: Sequence[str], seconds: float) -> Ran:
 def facts(out: Path) -> Facts:
     """What a folder of results says of each image, or of each step of a training, without times; a row is one fact."""
     found: Facts = Counter()
-    for name in ("per_image.csv", "classes.csv", "train.csv", "evaluations.csv"):
+    for name in ("per_image.csv", "train.csv", "evaluations.csv"):
         if not (out / name).exists():
             continue
         with (out / name).open(newline="", encoding="utf-8", errors="replace") as file:
             for row in csv.DictReader(file):
-                keys = [key for key in ("attack", "norm", "eps", "answer", "image", "class", "step") if key in row]
+                keys = [key for key in ("attack", "norm", "eps", "answer", "image", "step") if key in row]
                 told = {key: value for key, value in row.items() if key not in keys and "seconds" not in (key or "")}
                 found[(name, *(row[key] for key in keys)), json.dumps(told, sort_keys=True)] += 1
     for name in ("best.safetensors", "last.safetensors"):

@@ -306,12 +306,8 @@ def _prepare(fabric: Any, job: Job, content: Content) -> _Process:
         average[name].copy_(value)
     position = Position() if snapshot is None else snapshot.position
     wrapped, optimiser = fabric.setup(learner, optimiser)
-<<<<<<< HEAD
-    return _Process(fabric, job, wrapped, optimiser, identity, content, position, average)
-=======
     logs = {} if snapshot is None else snapshot.logs
-    return _Process(fabric, job, wrapped, optimiser, identity, position, average, logs)
->>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
+    return _Process(fabric, job, wrapped, optimiser, identity, content, position, average, logs)
 
 
 def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
@@ -372,12 +368,8 @@ def _save(process: _Process) -> None:
     if process.fabric.is_global_zero:
         scaler = process.fabric.strategy.precision.state_dict()
         state = (process.network.state_dict(), process.optimiser.state_dict(), process.average, scaler)
-<<<<<<< HEAD
-        Snapshot(process.identity, process.position, *state, process.content).save(process.job.folder)
-=======
         logs = process.logs if process.log is None else process.log.texts
-        Snapshot(process.identity, process.position, *state, logs).save(process.job.folder)
->>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
+        Snapshot(process.identity, process.position, *state, process.content, logs).save(process.job.folder)
     process.fabric.barrier()
 
 

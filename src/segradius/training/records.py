@@ -53,12 +53,9 @@ class Snapshot:
         optimiser: State dict.
         average: Averaged weights by name; empty for none.
         scaler: State of the loss scale of precision ``"16"``; empty for none.
-<<<<<<< HEAD
         content: What it learns from; see `segradius.training.content`; empty in one of an earlier version.
-=======
         logs: Text of the CSV logs up to the step, by the name of the file; a run that goes on writes them anew. Empty
             in a snapshot of an earlier version.
->>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
     """
 
     identity: str
@@ -67,11 +64,8 @@ class Snapshot:
     optimiser: Mapping[str, Any]
     average: Mapping[str, Any] = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
-<<<<<<< HEAD
     content: Mapping[str, Any] = field(default_factory=dict)
-=======
     logs: Mapping[str, str] = field(default_factory=dict)
->>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
 
     def save(self, folder: Path) -> None:
         """Write it to ``last.pt`` of a folder, whole or not at all."""
@@ -104,17 +98,8 @@ class Snapshot:
             content = torch.load(path, map_location="cpu", weights_only=True)
             found = cls(**content | {"position": Position(**content["position"])})
         except Exception as error:
-<<<<<<< HEAD
-            raise InputError(f"{path} is not a readable training checkpoint: {error}") from error
-=======
             again = "remove it to start anew"
             raise InputError(f"{path} is not a readable training checkpoint: {error}; {again}") from error
-        if found.identity != identity:
-            raise InputError(
-                f"{folder} holds another run: {_difference(found.identity, identity)}. Choose another folder, or "
-                "remove it to start anew"
-            )
->>>>>>> 44a3773 (A digest of results at the end of every run; SHA256SUMS beside a report; logs of a training are restored from its snapshot; damage is in the fault registry)
         return found
 
 
