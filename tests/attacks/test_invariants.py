@@ -182,3 +182,26 @@ def test_targeted_form_reaches_more_target_pixels_than_the_clean_image(name: str
 def test_algorithm_three_is_for_linf_only(norm: str) -> None:
     with pytest.raises(InputError, match="linf only"):
         make_attack("dag_alg3", norm=norm, eps=1.0)
+
+
+@every_attack
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_images_of_half_precision_stay_in_the_ball(name: str, norm: str, dtype: torch.dtype) -> None:
+    images, labels = batch(dtype=torch.float32, count=2)
+    model, half = sr.wrap(network(dtype=torch.float32), num_classes=CLASSES), images.to(dtype)
+    found, exact = made(name, norm)(model, half, labels), made(name, norm)(model, half.float(), labels)
+    length = NORMS[norm].length(found.adversarial.double() - half.double())
+    assert (length <= EPS[norm] * (1 + 1e-6)).all()
+    assert torch.equal(found.adversarial, exact.adversarial)
+
+
+@every_attack
+@pytest.mark.parametrize("inside", [torch.no_grad, torch.inference_mode])
+def test_it_works_where_gradients_are_switched_off(name: str, norm: str, inside: type[torch.no_grad]) -> None:
+    images, labels = batch(count=2)
+    model, attack = sr.wrap(network(), num_classes=CLASSES), made(name, norm)
+    outside = attack(model, images, labels)
+    with inside():
+        found = attack(model, images.clone(), labels.clone())
+        assert not torch.is_grad_enabled()
+    assert torch.equal(found.adversarial, outside.adversarial)
