@@ -20,6 +20,11 @@ Compose an attack of your own:
     mine = sr.Attack("mine", sr.Iterative(objective, threat, step, steps=50))
     guided = sr.attacks.guided(mine, samples=8)              # the same, weighted by the certified radius
 
+Over a whole data set, with intervals, as ``segradius attack`` does it:
+
+    found = sr.evaluate(model, my_dataset, ["pgd", "cr_pgd"], eps={"l2": 1.5})
+    print(found)                                             # tables; found.to_pandas(), found.save("folder")
+
 Where to find what:
 
     sr.attacks        every attack as a function, the two loops, steps, strategies

@@ -33,6 +33,8 @@ from .objectives import Objective as Objective
 from .objectives.criterion import CertifiedRadiusLoss as CertifiedRadiusLoss
 from .radius.smoothing import RadiusMap as RadiusMap
 from .radius.smoothing import pixel_radius as pixel_radius
+from .report.results import Results as Results
+from .report.results import evaluate as evaluate
 from .threats import Threat as Threat
 from .threats import make_threat as make_threat
 

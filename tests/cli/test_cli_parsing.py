@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segradius.cli import build_parser
-from segradius.cli.options import budgets
 from segradius.cli.parser import gather
 from segradius.core.errors import InputError
 from segradius.core.text import options, size, value_of
+from segradius.threats.budgets import budgets
 
 norms = st.sampled_from(["l1", "l2", "linf"])
 positive = st.floats(1e-6, 1e3)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from segradius.cli.options import DataOptions, ModelOptions, RunOptions, budgets
+from segradius.cli.options import DataOptions, ModelOptions, RunOptions
 from segradius.core import text
 from segradius.core.errors import InputError
 from segradius.core.safe_yaml import read_yaml
@@ -87,6 +87,7 @@ class AttackOptions:
         """
         from segradius.attacks import default_eps
         from segradius.evaluation import make_plans
+        from segradius.threats.budgets import budgets
 
         if self.plan is None:
             names = text.names(self.attack or default)
@@ -132,7 +133,7 @@ def read_plan(path: str, labels: Sequence[str] = ()) -> tuple[dict[str, dict[str
     return {label: variants[label] for label in labels or variants}, given.get("norm"), given.get("eps")
 
 
-#: The strongest of one run on two networks (docs/results.md), and the paper's with and without the radius beside it.
+#: As `segradius.report.results.DEFAULT`, which would bring PyTorch into the help.
 DEFAULT = "flip_apgd,pgd,cr_pgd"
 #: Where the report goes unless said otherwise.
 RUN = RunOptions("segradius-results")

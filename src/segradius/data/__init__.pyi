@@ -7,6 +7,8 @@ from .opening import Preparation as Preparation
 from .opening import Prepared as Prepared
 from .opening import Resize as Resize
 from .opening import open_data as open_data
+from .pairs import Pairs as Pairs
+from .pairs import as_data as as_data
 from .sample import DATA as DATA
 from .sample import BadSampleError as BadSampleError
 from .sample import Classes as Classes

@@ -7,7 +7,7 @@ import math
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -157,6 +157,11 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._base.base.close()
+
+    def copy(self, path: Path) -> None:
+        """Write the whole store, checksums included, into a file that is not there yet."""
+        with self._told(), closing(sqlite3.connect(path)) as there:
+            self._base.base.backup(there)
 
     def check(self) -> None:
         """Raise `DamagedError` unless all rows but those of arrays, which are checked when they are read, are whole."""

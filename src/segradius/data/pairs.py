@@ -1,0 +1,106 @@
+"""Images and masks that are in memory already, or in a torch data set, as a data set of this library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch  # noqa: F401  # the examples
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from segradius.core.errors import InputError
+from segradius.data.sample import Classes, Sample, SegmentationData, voc_palette
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of image and mask.
+
+    Args:
+        items: Each (3, H, W) floating point in [0, 1], not normalised, and (H, W) of integers; anything with a length
+            and items, such as a list or a `torch.utils.data.Dataset`.
+        classes: Names, palette and the label of void.
+        name: Of the whole.
+        names: Ids, none twice; by default the places, ``"00000"`` on.
+
+    Raises:
+        InputError: The ids are not as many as the pairs, or two are alike; on reading, an item that is no such pair.
+
+    Example:
+        >>> image, mask = torch.zeros(3, 4, 4), torch.zeros(4, 4, dtype=torch.uint8)
+        >>> data = Pairs([(image, mask)], Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128))))
+        >>> len(data), data.ids, data[0].label.dtype
+        (1, ('00000',), torch.int64)
+    """
+
+    items: Any
+    classes: Classes
+    name: str = "pairs"
+    names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.items):
+            raise InputError(f"{len(self.ids)} names were given for {len(self.items)} pairs of image and mask")
+        if len(set(self.ids)) < len(self.ids):
+            raise InputError("two of the names of images are alike; expected each once")
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The id of every pair, in order."""
+        places = (f"{place:05d}" for place in range(len(self.items)))
+        return tuple(places if self.names is None else self.names)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Sample:
+        item = self.items[index]
+        pair = isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, Tensor) for part in item)
+        if not pair:
+            raise InputError(
+                f"item {index} of {self.name} is a {type(item).__name__}; expected a pair of tensors, the image "
+                "(3, H, W) in [0, 1] and the mask (H, W)"
+            )
+        image, label = item
+        if image.ndim != 3 or label.shape != image.shape[1:]:
+            raise InputError(
+                f"item {index} of {self.name} has an image of {tuple(image.shape)} and a mask of {tuple(label.shape)}; "
+                "expected (3, H, W) and (H, W)"
+            )
+        return Sample(self.ids[index], image, label if label.is_floating_point() else label.long())
+
+
+def as_data(
+    data: object, num_classes: int, *, names: Sequence[str] | None = None, ignore_index: int = 255
+) -> SegmentationData:
+    """A data set from what people have: one of this library, pairs, a torch data set, or a pair of batched tensors.
+
+    Args:
+        data: See `Pairs`; or images (N, 3, H, W) and masks (N, H, W) in a pair.
+        num_classes: Of the model, for a data set that does not name its classes.
+        names: Names of the classes, for such a data set.
+        ignore_index: The label of void, for such a data set.
+
+    Raises:
+        InputError: It is nothing of the kind.
+
+    Example:
+        >>> len(as_data((torch.zeros(5, 3, 4, 4), torch.zeros(5, 4, 4)), num_classes=2))
+        5
+    """
+    if hasattr(data, "ids") and hasattr(data, "classes"):
+        return data  # type: ignore[return-value]
+    known = Classes(tuple(names or (f"class {c}" for c in range(num_classes))), voc_palette(num_classes), ignore_index)
+    if isinstance(data, DataLoader):
+        raise InputError("data is a DataLoader; expected its dataset, data.dataset, as images are batched here")
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+        images, labels = data
+        if len(images) != len(labels):
+            raise InputError(f"{len(images)} images and {len(labels)} masks were given; expected as many")
+        return Pairs(list(zip(images, labels, strict=True)), known)
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, str):
+        return Pairs(data, known)
+    raise InputError(f"data is a {type(data).__name__}; expected a data set, pairs of image and mask, or their tensors")

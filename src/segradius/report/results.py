@@ -1,0 +1,178 @@
+"""`evaluate`: attack a model over a data set from Python; and what comes of it, to look at and to save."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segradius.attacks.make import default_eps
+from segradius.core.contracts import Seen
+from segradius.core.errors import InputError, missing_extra
+from segradius.core.escapes import from_cell
+from segradius.core.locking import owned
+from segradius.core.screen import progress as bar
+from segradius.core.screen import warn
+from segradius.core.storage import write_atomically
+from segradius.data.opening import open_data
+from segradius.data.pairs import as_data
+from segradius.evaluation.attack import make_plans, with_class_weights
+from segradius.evaluation.attack_summary import Summary, per_image_csv, summarise
+from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
+from segradius.evaluation.run import InProcess, Run, execute, work
+from segradius.evaluation.store import Store
+from segradius.models.tiling import fingerprint
+from segradius.report.attack import classes_tables, notes, report_attacks, tables
+from segradius.report.cells import page
+from segradius.report.evaluate import report_accuracy
+from segradius.threats.budgets import budgets
+
+#: The strongest of one run on two networks (docs/results.md), and the paper's with and without the radius beside it.
+DEFAULT = ("flip_apgd", "pgd", "cr_pgd")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What attacks did to a model over a data set; printed, it is the tables.
+
+    Attributes:
+        run: What was run.
+        store: All that is known of each image.
+        begun: When.
+    """
+
+    run: Run[Experiment]
+    store: Store
+    begun: str
+
+    @property
+    def summary(self) -> Summary:
+        """Rows of metrics with intervals, each class's among them, paired differences, and images set aside."""
+        return summarise(self.run.experiment, self.store, self.run.data.ids, self.run.names)
+
+    def per_image(self) -> list[dict[str, Any]]:
+        """A row for each attack and image, as in per_image.csv, with numbers for numbers; None where there is none."""
+        text = per_image_csv(self.run.experiment, self.store, self.run.data.ids)
+        words = ("attack", "norm", "image")
+        return [
+            {name: from_cell(cell) if name in words else _number(cell) for name, cell in row.items()}
+            for row in csv.DictReader(io.StringIO(text))
+        ]
+
+    def to_pandas(self) -> Any:
+        """`per_image` as a pandas data frame; raises `InputError` where pandas is not installed."""
+        try:
+            pandas = importlib.import_module("pandas")
+        except ModuleNotFoundError as error:
+            raise missing_extra("a data frame", "pandas") from error
+        return pandas.DataFrame(self.per_image())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the files of ``segradius attack`` into a folder, which is made, and return it.
+
+        Raises:
+            InputError: Another process writes there, or there is a results.sqlite already.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with owned(folder, (), warn):
+            if (folder / "results.sqlite").exists():
+                raise InputError(f"{folder} holds results already; expected an empty folder")
+            self.store.copy(folder / "results.sqlite")
+            report = report_attacks if self.run.experiment.attacks else report_accuracy
+            for name, content in report(self.run, self.store, self._facts()).files:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(folder / name, content)
+        return folder
+
+    def __str__(self) -> str:
+        summary = self.summary
+        return page([*tables(summary), *classes_tables(summary)], notes(summary))
+
+    def _facts(self) -> Mapping[str, Any]:
+        packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
+        versions = {"torch": torch.__version__, **packages}
+        return {"date": self.begun, "command": "", "versions": versions, "device": str(self.run.model.device)}
+
+
+def evaluate(
+    model: Seen,
+    data: Any,
+    attacks: str | Sequence[str] | Mapping[str, Mapping[str, Any]] = DEFAULT,
+    *,
+    norm: str | Sequence[str] | None = None,
+    eps: float | str | Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    aim: str | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+    figures: int = 2,
+    save_images: bool = False,
+    quiet: bool = False,
+) -> Results:
+    """Attack a model over a data set and count what is left: ``segradius attack`` from Python.
+
+    Args:
+        model: From `segradius.wrap` or `segradius.load_model`; a target from `segradius.targets.open_target` too.
+        data: Text as `segradius.open_data` takes it, a data set of this library, a torch data set or list of pairs of
+            image (3, H, W) in [0, 1] and mask (H, W), or a pair of tensors (N, 3, H, W) and (N, H, W).
+        attacks: Names, or variants by label, as in ``{"long": {"attack": "pgd", "steps": 100}}``; none of them judges
+            the images as they are.
+        norm: One or several; by default those that ``eps`` names, or else l2.
+        eps: One budget, or by norm as in ``{"l2": [0.5, 1.5], "linf": 4 / 255}``; the paper's by default.
+        options: Options of the attacks, as in ``{"steps": 20, "cr_pgd.samples": 4}``.
+        aim: A class to aim at, by name or number, ``"random"``, or a mask image.
+        seed: Of all random numbers, which are drawn for each image by its id.
+        batch_size: Images at a time; changes no result.
+        figures: Images in the picture of `Results.save`.
+        save_images: Whether every adversarial image is kept, for `Results.save`.
+        quiet: Whether nothing is shown on the way: no progress and no warning.
+
+    Raises:
+        InputError: For an unknown attack or option, a value out of range, a model that is not wrapped, or data that are
+            none.
+
+    Example:
+        >>> import segradius as sr
+        >>> model, short = sr.load_model("demo"), {"steps": 3}
+        >>> found = sr.evaluate(model, "scenes:24x32,4", "pgd", eps=1.5, options=short, quiet=True)
+        >>> [(row.name, row.images) for row in found.summary.rows], len(found.per_image())
+        ([('clean', 4), ('pgd', 4)], 8)
+    """
+    if not hasattr(model, "num_classes"):
+        raise InputError(f"model is a {type(model).__name__}; expected segradius.wrap(network, …) or load_model(…)")
+    opened = open_data(data) if isinstance(data, str) else as_data(data, model.num_classes)
+    names = [attacks] if isinstance(attacks, str) else attacks
+    used = [own["attack"] for own in names.values()] if isinstance(names, Mapping) else list(names)
+    plans = make_plans(names, budgets(norm, eps, default_eps(used)), options) if used else ()
+    plans = with_class_weights(plans, opened, model.num_classes)
+    spec = data if isinstance(data, str) else opened.name
+    choice = ModelChoice(getattr(model, "name", type(model).__name__), fingerprint=fingerprint(model))
+    experiment = Experiment(choice, DataChoice(spec), tuple(plans), aim, seed)
+    run = Run(experiment, model, opened, batch_size, opened.ids[:figures], save=save_images)
+    store = Store(":memory:")
+    store.note("experiment", experiment.as_dict())
+    unit = "steps" if plans else "images"
+    with bar(unit, work(run, store), first="reading", quiet=quiet) as advance:
+
+        def advanced(job: Job, steps: int) -> None:
+            advance(steps, job.task.title)
+
+        said = (lambda found: None) if quiet else (lambda found: warn(found.line))
+        run = Run(experiment, model, opened, batch_size, run.shown, save_images, advanced, warn=said)
+        execute(run, store, InProcess(model, opened))
+    return Results(run, store, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _number(cell: str) -> float | int | None:
+    if not cell:
+        return None
+    return int(cell) if cell.lstrip("-").isdigit() else float(cell)

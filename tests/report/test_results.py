@@ -1,0 +1,114 @@
+"""`sr.evaluate`: the numbers of the command line, from what people have in Python."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import segradius as sr
+from segradius.cli import main
+from segradius.models.demo import demo
+
+SPEC = "scenes:24x32"
+SHORT = {"steps": 3}
+
+
+def tensors(images: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    data = sr.open_data(SPEC, limit=images)
+    return torch.stack([data[i].image for i in range(images)]), torch.stack([data[i].label for i in range(images)])
+
+
+@pytest.fixture(scope="module")
+def found() -> sr.Results:
+    data = sr.open_data(SPEC, limit=3)
+    return sr.evaluate(demo(), data, ["pgd", "fgsm"], eps={"l2": [0.5, 1.5]}, options={"pgd.steps": 3}, quiet=True)
+
+
+def test_it_has_the_numbers_of_the_command_line(found: sr.Results, tmp_path: Path):
+    words = ["--attack=pgd,fgsm", "--eps=l2=0.5,1.5", "--options=pgd.steps=3", "--limit=3", f"--out={tmp_path / 'cli'}"]
+    assert main(["attack", "--model=demo", f"--data={SPEC}", *words]) == 0
+    assert found.save(tmp_path / "python") == tmp_path / "python"
+    reports = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("cli", "python")]
+    for report in reports:
+        for row in report["rows"]:
+            row.pop("seconds")
+    assert reports[0]["rows"] == reports[1]["rows"]
+    assert reports[0]["paired_differences"] == reports[1]["paired_differences"]
+    for name in ("per_image.csv", "classes.csv", "figure.png"):
+        assert (tmp_path / "cli" / name).read_bytes() == (tmp_path / "python" / name).read_bytes()
+    files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("cli", "python")]
+    assert {name for name in files[1] if not name.startswith(".")} == {n for n in files[0] if not n.startswith(".")}
+    with pytest.raises(sr.InputError, match="holds results already"):
+        found.save(tmp_path / "python")
+    assert main(["compare", str(tmp_path / "cli"), str(tmp_path / "python")]) == 0
+
+
+@pytest.mark.parametrize("kind", ["tensors", "dataset", "list"])
+def test_what_people_have_gives_the_same_numbers(found: sr.Results, kind: str):
+    images, labels = tensors()
+    data = {"tensors": (images, labels), "dataset": TensorDataset(images, labels)}.get(kind)
+    data = list(zip(images, labels.to(torch.uint8), strict=True)) if data is None else data
+    other = sr.evaluate(demo(), data, ["pgd"], norm=2, eps=1.5, options=SHORT, quiet=True)
+    mine = [row for row in found.per_image() if row["attack"] == "pgd" and row["eps"] == 1.5]
+    theirs = [row for row in other.per_image() if row["attack"] == "pgd"]
+    for name in ("right", "pixels", "hit", "forward", "backward"):
+        assert [row[name] for row in mine] == [row[name] for row in theirs]
+
+
+def test_no_attack_at_all_judges_the_images_as_they_are(found: sr.Results, tmp_path: Path):
+    plain = sr.evaluate(demo(), tensors(), (), quiet=True)
+    assert [row.pixacc for row in plain.summary.rows] == [found.summary.rows[0].pixacc]
+    plain.save(tmp_path)
+    assert (tmp_path / "classes.csv").exists()
+
+
+def test_it_prints_its_tables_and_gives_a_data_frame(found: sr.Results):
+    pandas = pytest.importorskip("pandas")
+    frame = found.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert len(frame) == 3 * 5
+    by_attack = frame.groupby(["attack", "eps"], dropna=False)[["right", "pixels"]].sum()
+    for row in found.summary.rows[1:-2]:
+        right, pixels = by_attack.loc[(row.name, row.eps)]
+        assert right / pixels == pytest.approx(row.pixacc.value)
+    assert "| pgd | l2 | 1.5 | 3 |" in str(found)
+    assert "IoU of each class" in str(found)
+
+
+def test_what_cannot_be_used_is_told_with_what_is_expected():
+    images, labels = tensors()
+    loader = DataLoader(TensorDataset(images, labels))
+    for model, data, told in (
+        (torch.nn.Conv2d(3, 8, 1), (images, labels), "model is a Conv2d; expected segradius.wrap"),
+        (demo(), loader, "data is a DataLoader; expected its dataset"),
+        (demo(), 3, "data is a int; expected a data set"),
+        (demo(), [images[0]], "item 0 of pairs is a Tensor; expected a pair of tensors"),
+        (demo(), (images, labels[:2]), "3 images and 2 masks"),
+        (demo(), [(images[0], labels[0, :4])], "has an image of (3, 24, 32) and a mask of (4, 32)"),
+    ):
+        with pytest.raises(sr.InputError) as error:
+            sr.evaluate(model, data, "fgsm", quiet=True)
+        assert told in str(error.value)
+
+
+def test_images_that_are_not_in_range_are_set_aside_by_name():
+    images, labels = tensors()
+    images[1] *= 255
+    other = sr.evaluate(demo(), (images, labels), "fgsm", quiet=True)
+    assert list(other.summary.set_aside) == ["00001"]
+    assert [row.images for row in other.summary.rows] == [2, 2]
+
+
+def test_per_image_rows_are_those_of_the_file(found: sr.Results, tmp_path: Path):
+    found.save(tmp_path)
+    with (tmp_path / "per_image.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    for row, line in zip(found.per_image(), lines, strict=True):
+        assert {name: "" if value is None else str(value) for name, value in row.items()}.keys() == line.keys()
+        assert row["image"] == line["image"]
+        assert row["right"] == int(line["right"])
