@@ -350,7 +350,7 @@ def test_an_unreadable_image_is_set_aside_and_taken_up_once_mended(place, capsys
         (["--alpha", "1"], "alpha is 1"),
         (["--n", "0"], "n is 0"),
         (["--correction", "homl"], "did you mean 'holm'"),
-        (["--k", "2"], "only kfwer takes k above 1"),
+        (["--k", "2"], "k is 2, which does nothing here: it is for correction=kfwer"),
         (["--early-stop", "1"], "early_stop is 1"),
         (["--early-stop", "0.1", "--radii", "one"], "leave out --early-stop"),
         (["--batch-size", "0"], "batch_size is 0"),
@@ -490,7 +490,7 @@ def test_furnish_makes_images_with_void_pixels(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--gap", "0.5"], "gap is for --hierarchy"),
+        (["--gap", "0.5"], "gap is 0.5, which does nothing here: it is for hierarchy given"),
         (["--share", "0.5"], "share is for --attack"),
         (["--check-copies", "50"], "check_copies is for --attack"),
         (["--weakest", "3"], "weakest is for --attack"),

@@ -136,7 +136,7 @@ def make_attack(
     known = attack_options(name)
     refuse_unknown(f"option of {name}", options, known)
     kinds, defaults = ({option: getattr(p, of) for option, p in known.items()} for of in ("annotation", "default"))
-    options = taken(options, kinds, defaults, {"norm": threat.norm.name}, name)
+    options = taken(options, kinds, defaults, {"norm": threat.norm.name}, f"in {name}")
     shared = {f.name for f in fields(family.settings)}
     settings = family.settings(**{k: v for k, v in options.items() if k in shared})
     method = method_of(name, threat, settings, **{k: v for k, v in options.items() if k not in shared})

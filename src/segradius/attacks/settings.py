@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from segradius.attacks.loop import Iterative, Step, StepSize
 from segradius.attacks.queries import Queried, Rounds
 from segradius.attacks.strategy import Strategy
-from segradius.core.declared import Count, Decay, Length, Queries, Range, Share, Whole, check_fields, only_with
+from segradius.core.declared import Count, Decay, Length, Queries, Restarts, Share, Whole, check_fields, only_with
 from segradius.objectives.objective import Objective, objective
 from segradius.threats.threat import Threat
 
@@ -34,7 +34,7 @@ class Settings:
     steps: Count | None = None
     alpha: Length | None = None
     start: Literal["zero", "uniform"] | None = None
-    restarts: Annotated[int, Range("[1, 1e4]")] = 1
+    restarts: Restarts = 1
     keep: Literal["best", "last"] = "best"
     sparse: Annotated[Share | None, only_with(norm=["l1"])] = None
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions
 from segradius.core import text
-from segradius.core.errors import InputError
+from segradius.core.declared import Count, Length, Queries, Restarts, Sigma, Whole
+from segradius.core.errors import InputError, must
 from segradius.core.safe_yaml import read_yaml
 
 if TYPE_CHECKING:
     from segradius.evaluation import AttackPlan
 
 Names = str | list[str]
+Norms = str | float | list[str | float]
 Pairs = str | float | dict[str, Any] | list[Any]
 
 
@@ -57,20 +59,20 @@ class AttackOptions:
 
     attack: Names | None = None
     plan: str | None = None
-    norm: Names | None = None
+    norm: Norms | None = None
     eps: Pairs | None = None
-    steps: int | None = None
-    queries: int | None = None
-    alpha: float | str | None = None
-    gamma: float | str | None = None
-    restarts: int | None = None
+    steps: Count | None = None
+    queries: Queries | None = None
+    alpha: Length | None = None
+    gamma: Length | None = None
+    restarts: Restarts | None = None
     start: Literal["zero", "uniform"] | None = None
     keep: Literal["best", "last"] | None = None
     projection: Literal["euclidean", "radial"] | None = None
-    samples: int | None = None
-    sigma: float | None = None
-    every: int | None = None
-    judge_every: int | None = None
+    samples: Whole | None = None
+    sigma: Sigma | None = None
+    every: Count | None = None
+    judge_every: Whole | None = None
     marks: str | int | list[int] | None = None
     options: Pairs | None = None
     aim: str | None = None
@@ -104,12 +106,13 @@ class AttackOptions:
         """Options of attacks by name; None for those that were not given."""
         apart = ("attack", "plan", "norm", "eps", "options", "aim", "save_images")
         named = {name: value for name, value in vars(self).items() if name not in apart}
-        for name in ("alpha", "gamma"):
-            named[name] = None if named[name] is None else text.value_of(str(named[name]))
-        return named | {"marks": text.counts(self.marks)} | text.options(self.options)
+        options = text.options(self.options)
+        for name in options:
+            must(named.get(name) is None, name, options[name], f"it once, and --{name} gives it beside --options")
+        return named | {"marks": text.counts(self.marks)} | options
 
 
-def read_plan(path: str, labels: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], Names | None, Pairs | None]:
+def read_plan(path: str, labels: Sequence[str] = ()) -> tuple[dict[str, dict[str, Any]], Norms | None, Pairs | None]:
     """Variants of attacks by label, norms and budgets, from a YAML file as ``--plan`` takes it.
 
     Args:

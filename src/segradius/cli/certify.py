@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions
 from segradius.core import text
+from segradius.core.declared import Copies, Count, Decay, Given, Inside, Majority, Part, Range, Sigma, only_with
 from segradius.core.errors import InputError
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.screen import warn
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segradius.evaluation import Certification, CrossChecking, Run, Smoothing, Store
-
-Number = float | str
 
 
 @dataclass(frozen=True)
@@ -47,24 +46,20 @@ class SmoothingOptions:
             pixels of the image are certified.
     """
 
-    sigma: Number = 0.25
-    n0: int = 100
-    n: int = 1000
-    alpha: Number = 0.001
-    tau: Number = 0.75
+    sigma: Sigma = 0.25
+    n0: Copies = 100
+    n: Copies = 1000
+    alpha: Inside = 0.001
+    tau: Majority = 0.75
     correction: str = "holm"
-    k: int = 1
+    k: Annotated[Count, only_with(correction=["kfwer"])] = 1
     radii: Literal["none", "one", "two"] = "none"
     hierarchy: str | list[Any] | dict[str, Any] | None = None
-    gap: float | None = None
-    early_stop: float | None = None
+    gap: Annotated[Part | None, only_with(hierarchy=Given())] = None
+    early_stop: Decay | None = None
     clamp: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     region: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.gap is not None and self.hierarchy is None:
-            raise InputError("gap is for --hierarchy, which was not given")
 
     def smoothing(self) -> tuple[Smoothing, Tensor | None]:
         """How every image is certified, and the mask that noise is confined to.
@@ -75,8 +70,7 @@ class SmoothingOptions:
         from segradius.evaluation import Smoothing, digest
 
         mask = read_region(self.region)
-        given: dict[str, Any] = {name: text.number(name, getattr(self, name)) for name in ("sigma", "alpha", "tau")}
-        given |= {"hierarchy": read_hierarchy(self.hierarchy), "gap": 0.9 if self.gap is None else self.gap}
+        given = {"hierarchy": read_hierarchy(self.hierarchy), "gap": 0.9 if self.gap is None else self.gap}
         return Smoothing(**vars(self) | given | {"region": None if mask is None else digest((), mask)}), mask
 
 
@@ -96,11 +90,11 @@ class CheckOptions:
     """
 
     attack: str | None = None
-    steps: int | None = None
-    samples: int | None = None
-    share: float | None = None
+    steps: Count | None = None
+    samples: Count | None = None
+    share: Inside | None = None
     weakest: str | int | list[int] | None = None
-    check_copies: int | None = None
+    check_copies: Annotated[int, Range("[2, 1e7]")] | None = None
 
     def checking(self) -> CrossChecking | None:
         """How certificates are attacked; None if they are not.

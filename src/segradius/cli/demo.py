@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segradius.core.declared import Count, Eps
 from segradius.core.screen import say
 
 if TYPE_CHECKING:
     from segradius.evaluation import Row
 
 
-def demo(out: str = "segradius-demo", limit: int = 16, steps: int = 50, eps: float = 5.0) -> int:
+def demo(out: str = "segradius-demo", limit: Count = 16, steps: Count = 50, eps: Eps = 5.0) -> int:
     """Attack the network that comes with segradius on drawn scenes: PGD against CR-PGD.
 
     Takes under a minute on two CPU cores; needs no download. Replaces what an earlier demo left in the folder.

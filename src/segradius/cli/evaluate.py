@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions
+from segradius.core.declared import Count, Seed
 
 
 def evaluate(
     data: DataOptions,
     model: ModelOptions,
     out: str = "segradius-accuracy",
-    seed: int = 0,
+    seed: Seed = 0,
     device: str = "auto",
-    batch_size: int = 8,
+    batch_size: Count = 8,
     overwrite: bool = False,
 ) -> int:
     """Measure the accuracy of a segmentation model over the images of a data set, unattacked.

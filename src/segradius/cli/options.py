@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from segradius.core import text
-from segradius.core.errors import InputError, at_least
+from segradius.core.declared import Classes, Count, Images, Range, Seed
+from segradius.core.errors import InputError
 
 if TYPE_CHECKING:
     from segradius.core.contracts import Seen
@@ -37,7 +38,7 @@ class NetworkOptions:
     """
 
     weights: str | None = None
-    num_classes: int | None = None
+    num_classes: Classes | None = None
     normalisation: str | dict[str, Any] | None = None
     outputs: Literal["logits", "probabilities", "sigmoids", "scores", "labels"] | None = None
 
@@ -65,7 +66,7 @@ class ModelOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     answers: str | None = None
     input: str | None = None
-    budget: int | None = None
+    budget: Annotated[int, Range("[1, 1e12]")] | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
 
     @property
@@ -138,8 +139,8 @@ class DataOptions:
 
     data: str
     split: str | None = None
-    limit: int | None = None
-    stride: int = 1
+    limit: Images | None = None
+    stride: Images = 1
     size: str | None = None
     protocol: str | None = None
 
@@ -173,23 +174,15 @@ class RunOptions:
             round or pass.
         figures: Number of images in the picture.
         overwrite: Replace what another experiment left in the folder.
-
-    Raises:
-        InputError: For a number out of range.
     """
 
     out: str
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"
-    batch_size: int | None = None
-    checkpoint_seconds: float = 30.0
-    figures: int = 2
+    batch_size: Count | None = None
+    checkpoint_seconds: Annotated[float, Range("[0, 1e9]")] = 30.0
+    figures: Annotated[int, Range("[0, 1000]")] = 2
     overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.batch_size is not None:
-            at_least(1, batch_size=self.batch_size)
-        at_least(0, figures=self.figures)
 
     @property
     def folder(self) -> Path:

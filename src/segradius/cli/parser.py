@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import inspect
 import io
+import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Any, TypeVar, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_loader
@@ -27,7 +29,9 @@ from segradius.cli.evaluate import evaluate
 from segradius.cli.list import list_names
 from segradius.cli.models import export, models
 from segradius.cli.train import train
-from segradius.core.errors import InputError, SegradiusError
+from segradius.core import text
+from segradius.core.declared import expected, fits, kinds_of, taken, takes_number
+from segradius.core.errors import InputError, SegradiusError, shown
 from segradius.core.escapes import visible
 from segradius.core.safe_yaml import from_yaml
 from segradius.core.screen import COMMAND
@@ -125,6 +129,27 @@ def _bounded(text: str) -> Any:
     return _LOADED(text)
 
 
+class Parser(ArgumentParser):
+    """A parser whose errors are one line each, in the wording of all others.
+
+    Attributes:
+        kinds: What each argument may be, by its name.
+    """
+
+    kinds: Mapping[str, Any] = MappingProxyType({})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong, and exit with status 2."""
+        place, value = re.match(r'Parser key "(\w+)":', message), re.search(r"(?:Given|Got) value: (.*)", message, re.S)
+        if place and value and place[1] in self.kinds:
+            message = f"{place[1]} is {shown(value[1])}; expected {expected(self.kinds[place[1]])}"
+        else:
+            command = self.prog.replace("[options] ", "")
+            message = f"{' '.join(message.split())}; see {command} --help"
+        print(f"segradius: error: {visible(message)}", file=sys.stderr)
+        raise SystemExit(2)
+
+
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Help that leaves the examples' lines as they are, and tells defaults but no Python types."""
 
@@ -150,7 +175,7 @@ def make_parser(
         examples: Text to end the description of each command.
         configurable: Commands that also take their options from a YAML file.
     """
-    parser = ArgumentParser(
+    parser = Parser(
         prog="segradius",
         description="Measure, attack and harden image-segmentation models, guided by the certified radius.",
         formatter_class=Formatter,
@@ -160,9 +185,10 @@ def make_parser(
     for name, command in commands.items():
         doc = docstring_parser.parse(command.__doc__ or "")
         text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
-        one = ArgumentParser(description=f"{text}\n\n{examples[name]}")
+        one = Parser(description=f"{text}\n\n{examples[name]}")
         if name in configurable:
             one.add_argument("--config", action="config", help="YAML file with any of these options.")
+        one.kinds = flat_kinds(command)
         _add_all(one, command)
         subcommands.add_subcommand(name, one, help=doc.short_description)
     return parser
@@ -178,9 +204,24 @@ def call(make: Callable[..., T], options: Mapping[str, Any]) -> T:
         >>> call(command, vars(RunOptions("folder", seed=3)) | {"limit": 7})
         '7 folder 3'
     """
-    kinds = get_type_hints(make)
-    names = inspect.signature(make).parameters
-    return make(*(call(kinds[name], options) if _is_group(kinds[name]) else options[name] for name in names))
+    kinds, parameters = kinds_of(make), inspect.signature(make).parameters
+    own = {name: _from_text(name, kinds[name], options[name]) for name in parameters if not _is_group(kinds[name])}
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    read = taken(own, kinds, defaults, {}, "here")
+    return make(*(call(kinds[name], options) if _is_group(kinds[name]) else read[name] for name in parameters))
+
+
+def flat_kinds(make: Callable[..., Any]) -> dict[str, Any]:
+    """What each argument of a command may be, those in its groups of options included."""
+    found: dict[str, Any] = {}
+    for name, kind in kinds_of(make).items():
+        found |= flat_kinds(kind) if _is_group(kind) else {name: kind}
+    return found
+
+
+def _from_text(name: str, kind: object, value: Any) -> Any:
+    """A number from its text, where one is wanted."""
+    return text.value_of(value) if isinstance(value, str) and takes_number(kind) and not fits(kind, value) else value
 
 
 def gather(argv: Sequence[str]) -> list[str]:
@@ -217,7 +258,7 @@ def _add_all(place: Any, make: Callable[..., Any], given: object = None) -> None
     """
     docs = docstring_parser.parse(make.__doc__ or "").params
     helps = {param.arg_name: (param.description or "").replace("\n", " ") for param in docs}
-    kinds = get_type_hints(make)
+    kinds, plain = kinds_of(make), get_type_hints(make)
     for name, parameter in inspect.signature(make).parameters.items():
         kind = kinds[name]
         default = parameter.default if given is None else getattr(given, name)
@@ -225,7 +266,9 @@ def _add_all(place: Any, make: Callable[..., Any], given: object = None) -> None
             section = place.add_argument_group(_title(kind)) if isinstance(place, ArgumentParser) else place
             _add_all(section, kind, default if is_dataclass(default) else None)
         else:
-            _add(place, parameter.replace(default=default), kind, helps[name])
+            read = plain[name] | str if takes_number(kind) else plain[name]  # fractions are read where it is called
+            told = f"{helps[name]} ({expected(kind)})" if takes_number(kind) else helps[name]
+            _add(place, parameter.replace(default=default), read, told)
 
 
 def _is_group(kind: object) -> bool:

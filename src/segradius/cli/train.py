@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segradius.cli.options import NetworkOptions
 from segradius.core import text
+from segradius.core.declared import (
+    Count,
+    Decay,
+    Devices,
+    Given,
+    Images,
+    Part,
+    Positive,
+    Range,
+    Rate,
+    Seed,
+    Weight,
+    Workers,
+    only_with,
+)
 from segradius.core.errors import InputError, must
 from segradius.core.screen import say
 
@@ -18,7 +33,7 @@ if TYPE_CHECKING:
     from segradius.training.adversaries import Adversary
 
 Pairs = str | float | dict[str, Any] | list[Any]
-Range = str | list[float]
+Scale = str | list[float]
 
 
 @dataclass(frozen=True)
@@ -75,14 +90,14 @@ class LessonOptions:
     data: str
     split: str = "train"
     held_out: str = "val"
-    held_out_limit: int | None = None
+    held_out_limit: Images | None = None
     size: str | None = None
     crop: str | None = None
-    scale: Range | None = "0.5,2.0"
-    rotate: float = 10.0
-    blur: float = 0.5
-    flip: float = 0.5
-    colour: float = 0.0
+    scale: Scale | None = "0.5,2.0"
+    rotate: Annotated[float, Range("[0, 180]")] = 10.0
+    blur: Part = 0.5
+    flip: Part = 0.5
+    colour: Part = 0.0
 
     def open(self) -> tuple[SegmentationData, SegmentationData]:
         """What is learnt, and what is evaluated."""
@@ -93,7 +108,6 @@ class LessonOptions:
         limit = self.held_out_limit
         if limit is None:
             return learnt, judged
-        must(limit >= 1, "held_out_limit", limit, "at least 1")
         return learnt, open_data(self.data, split=self.held_out, size=size, stride=-(-len(judged) // limit))
 
     def augmentation(self) -> Augmentation:
@@ -129,24 +143,24 @@ class RecipeOptions:
         seed: Of everything random.
     """
 
-    epochs: int = 50
-    batch_size: int = 16
+    epochs: Count = 50
+    batch_size: Count = 16
     optimiser: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    clip: float | None = None
-    heads: float = 1.0
+    lr: Rate = 0.01
+    momentum: Annotated[Decay, only_with(optimiser=["sgd"])] = 0.9
+    weight_decay: Weight = 1e-4
+    clip: Positive | None = None
+    heads: Weight = 1.0
     schedule: Literal["poly", "one_cycle", "constant"] = "poly"
     schedule_options: Pairs | None = None
-    aux_weight: float = 0.4
+    aux_weight: Weight = 0.4
     class_weights: Literal["none", "balanced"] = "none"
-    ohem: float | None = None
-    ohem_keep: int = 100_000
-    average: float | None = None
-    every: int | None = None
+    ohem: Part | None = None
+    ohem_keep: Annotated[Images, only_with(ohem=Given())] = 100_000
+    average: Decay | None = None
+    every: Count | None = None
     precision: Literal["32", "bf16", "16"] = "32"
-    seed: int = 0
+    seed: Seed = 0
 
     def recipe(self, learnt: SegmentationData, augmentation: Augmentation, defence: Adversary, every: int) -> Recipe:
         """All that decides which weights come out.
@@ -176,7 +190,7 @@ class RecipeOptions:
             average=None if self.average is None else WeightAverage(self.average),
             precision=self.precision,
             seed=self.seed,
-            every=self.every or every,
+            every=every if self.every is None else self.every,
         )
 
 
@@ -197,7 +211,7 @@ class DefenceOptions:
     adversary: str = "none"
     norm: Literal["l1", "l2", "linf"] | None = None
     eps: float | str | None = None
-    mix: float = 1.0
+    mix: Part = 1.0
     options: Pairs | None = None
     watch: bool = False
 
@@ -245,10 +259,10 @@ class PlaceOptions:
 
     out: str
     device: str = "auto"
-    devices: int = 1
-    workers: int = 0
+    devices: Devices = 1
+    workers: Workers = 0
     in_memory: bool = False
-    save_every: int = 100
+    save_every: Count = 100
 
     def engine(self) -> Engine:
         """The machine, checked."""
@@ -308,7 +322,7 @@ def _print(folder: Path) -> None:
         say(f"{name} (epoch {row['epoch']}): {figures}  {folder / name}.yaml")
 
 
-def _range(given: Range | None) -> tuple[float, float] | None:
+def _range(given: Scale | None) -> tuple[float, float] | None:
     """Two numbers, as in 0.5,2.0; null for none."""
     if given is None or given == "null":
         return None

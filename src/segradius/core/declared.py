@@ -65,11 +65,29 @@ class Multiple:
         return {(2, 0): "even", (2, 1): "odd"}.get((self.of, self.rest), f"{self.rest} modulo {self.of}")
 
 
+class Given:
+    """Whatever was given: all but None.
+
+    Example:
+        >>> 0 in Given(), None in Given()
+        (True, False)
+    """
+
+    def __contains__(self, value: object) -> bool:
+        return value is not None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Given)
+
+    def __hash__(self) -> int:
+        return hash(Given)
+
+
 @dataclass(frozen=True)
 class OnlyWith:
     """That an option means something only where one of these others has one of these values; `only_with` makes it."""
 
-    conditions: tuple[tuple[str, tuple[Any, ...] | Range], ...]
+    conditions: tuple[tuple[str, tuple[Any, ...] | Range | Given], ...]
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether one of the conditions does, or is about an option that is not there."""
@@ -77,41 +95,56 @@ class OnlyWith:
 
     def __str__(self) -> str:
         """The conditions, as in "norm=l1 or l2"."""
-        return " or ".join(
-            f"{other} in {fit.interval}" if isinstance(fit, Range) else f"{other}={' or '.join(map(str, fit))}"
-            for other, fit in self.conditions
-        )
+        told = []
+        for other, fit in self.conditions:
+            if isinstance(fit, Given):
+                told.append(f"{other} given")
+            else:
+                told.append(f"{other} in {fit.interval}" if isinstance(fit, Range) else f"{other}={' or '.join(fit)}")
+        return " or ".join(told)
 
 
-def only_with(**conditions: Sequence[Any] | Range) -> OnlyWith:
+def only_with(**conditions: Sequence[str] | Range | Given) -> OnlyWith:
     """A mark for ``Annotated``: the option does nothing, and is refused, unless one of these others is so.
 
     Example:
-        >>> str(only_with(norm=["l1"])), str(only_with(samples=Range("[1, inf)"), unit=["pixel"]))
-        ('norm=l1', 'samples in [1, inf) or unit=pixel')
+        >>> str(only_with(norm=["l1"])), str(only_with(samples=Range("[1, inf)"), gap=Given()))
+        ('norm=l1', 'samples in [1, inf) or gap given')
     """
-    return OnlyWith(tuple((o, fit if isinstance(fit, Range) else tuple(fit)) for o, fit in conditions.items()))
+    return OnlyWith(tuple((o, tuple(fit) if isinstance(fit, Sequence) else fit) for o, fit in conditions.items()))
 
 
 #: Kinds that many options share. Ends are far from what anybody wants, and near enough that a slip of the keyboard does
 #: not ask for a terabyte or a century.
 Count = Annotated[int, Range("[1, 1e6]")]
 Whole = Annotated[int, Range("[0, 1e6]")]
+Restarts = Annotated[int, Range("[1, 1e4]")]
 Queries = Annotated[int, Range("[1, 1e8]")]
 Side = Annotated[int, Range("[1, 1e5]")]
 OddSide = Annotated[int, Range("[1, 1e5]"), Multiple(2, 1)]
+Images = Annotated[int, Range("[1, 1e9]")]
+#: Noisy copies of an image, counted in tables of so many entries.
+Copies = Annotated[int, Range("[1, 1e7]")]
+Classes = Annotated[int, Range("[1, 65536]")]
+Devices = Annotated[int, Range("[1, 1024]")]
+Workers = Annotated[int, Range("[0, 1024]")]
 Seed = Annotated[int, Range("[0, 9223372036854775807]")]
 #: Of a step or a difference, in some norm over images in [0, 1].
 Length = Annotated[float, Range("[1e-12, 1e9]")]
+#: A budget over all values of an image; inf is the pixel box alone.
+Eps = Annotated[float, Range("[1e-9, inf]")]
 #: A standard deviation of noise on images in [0, 1].
 Sigma = Annotated[float, Range("[1e-9, 1e3]")]
 #: A number of no particular size, that must not swamp a float32.
 Plain = Annotated[float, Range("[-1e6, 1e6]")]
 Positive = Annotated[float, Range("[1e-6, 1e6]")]
 Weight = Annotated[float, Range("[0, 1e6]")]
+#: A learning rate.
+Rate = Annotated[float, Range("[0, 1e3]")]
 Share = Annotated[float, Range("(0, 1]")]
 Part = Annotated[float, Range("[0, 1]")]
 Inside = Annotated[float, Range("(0, 1)")]
+Majority = Annotated[float, Range("[0.5, 1)")]
 Decay = Annotated[float, Range("[0, 1)")]
 
 
@@ -158,6 +191,19 @@ def expected(kind: Any) -> str:
         told = " ".join([*adjectives, words[base]])
         return f"{'an' if told[0] in 'aeiou' else 'a'} {told}{''.join(ranges)}"
     return "true or false" if base is bool else getattr(base, "__name__", str(base))
+
+
+def takes_number(kind: Any) -> bool:
+    """Whether some number is of a kind.
+
+    Example:
+        >>> takes_number(Count | None), takes_number(str), takes_number(bool)
+        (True, False, False)
+    """
+    base, _ = _bare(kind)
+    if get_origin(base) in (Union, types.UnionType):
+        return any(takes_number(one) for one in get_args(base))
+    return base in (int, float)
 
 
 def condition(kind: Any) -> OnlyWith | None:
@@ -217,14 +263,14 @@ def taken(
         kinds: Of each, and of others that were not given.
         defaults: Of those not given; an option that is given its default says nothing.
         where: What else is fixed: the norm, say.
-        of: What takes them, for the message.
+        of: Where, for the message: "in pgd".
 
     Raises:
         InputError: One is not of its kind, or does nothing beside the others.
 
     Example:
         >>> kinds = {"share": Annotated[Share | None, only_with(norm=["l1"])]}
-        >>> taken({"share": 0.5}, kinds, {"share": None}, {"norm": "l2"}, "pgd")
+        >>> taken({"share": 0.5}, kinds, {"share": None}, {"norm": "l2"}, "in pgd")
         Traceback (most recent call last):
         segradius.core.errors.InputError: share is 0.5, which does nothing in pgd: it is for norm=l1, and norm is l2
     """
@@ -234,7 +280,7 @@ def taken(
         rule = condition(kinds[name])
         if rule is not None and value != defaults.get(name) and not rule.holds(beside):
             now = ", ".join(f"{other} is {beside[other]}" for other, _ in rule.conditions)
-            raise InputError(f"{name} is {shown(value)}, which does nothing in {of}: it is for {rule}, and {now}")
+            raise InputError(f"{name} is {shown(value)}, which does nothing {of}: it is for {rule}, and {now}")
     return found
 
 
@@ -259,7 +305,7 @@ def check_fields(thing: Any, **names: str) -> None:
         {renamed[name]: kinds[name] for name in values},
         {renamed[name]: value for name, value in defaults.items()},
         {},
-        type(thing).__name__,
+        "here",
     )
     for name, value in values.items():
         if found[renamed[name]] is not value:
@@ -306,8 +352,8 @@ def _of_type(base: Any, value: Any) -> Any:
         return _number(base, value)
     if _is_list(base):
         listed = isinstance(value, Iterable) and isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        return tuple(_read(_item(base), each) for each in _needs(listed, value))
-    return _needs(not isinstance(base, type) or _is_protocol(base) or isinstance(value, base), value)
+        return (list if origin is list else tuple)(_read(_item(base), each) for each in _needs(listed, value))
+    return _needs(base is Any or not isinstance(base, type) or _is_protocol(base) or isinstance(value, base), value)
 
 
 def _number(base: type, value: Any) -> Any:

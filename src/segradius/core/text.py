@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.safe_yaml import from_yaml
 
 T = TypeVar("T")
 
-Listed = str | Sequence[str]
+Listed = str | float | Sequence[str | float]
 """Names with commas between them, or a list from a YAML file."""
 
 Keyed = str | float | Mapping[str, Any] | Sequence[Any]
@@ -71,8 +71,8 @@ def parse_spec(text: str) -> Spec:
     if not colon:
         source, name = "", source
     if not name:
-        raise InputError(f"model {text!r} names no network; expected NAME, SOURCE:NAME or a card FILE.yaml")
-    return Spec(source, name, _arguments(rest, f"model {text!r}"))
+        raise InputError(f"model {shown(text)} names no network; expected NAME, SOURCE:NAME or a card FILE.yaml")
+    return Spec(source, name, _arguments(rest, f"model {shown(text)}"))
 
 
 def parse_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
@@ -91,9 +91,9 @@ def parse_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
     """
     name, bracket, inside = text.strip().partition("(")
     if bracket and not inside.endswith(")"):
-        raise InputError(f"{kind} {text!r} has no closing bracket; expected NAME(key=value;key=value)")
+        raise InputError(f"{kind} {shown(text)} has no closing bracket; expected NAME(key=value;key=value)")
     parts = split(inside.removesuffix(")"), ";") if bracket else []
-    return name.strip(), _arguments([part for part in parts if part.strip()], f"{kind} {text!r}")
+    return name.strip(), _arguments([part for part in parts if part.strip()], f"{kind} {shown(text)}")
 
 
 def refuse_unknown(kind: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -128,7 +128,7 @@ def from_mapping(make: Callable[..., T], given: object, kind: str) -> T:
     """
     known = inspect.signature(make).parameters
     if not isinstance(given, Mapping):
-        raise InputError(f"{given!r} is no mapping; expected a {kind} and its value, of {', '.join(known)}")
+        raise InputError(f"{shown(given)} is no mapping; expected a {kind} and its value, of {', '.join(known)}")
     refuse_unknown(kind, map(str, given), known)
     try:
         return make(**given)
@@ -140,10 +140,15 @@ def value_of(text: str) -> Any:
     """A value from its text, as YAML reads it; fractions and 1e-3 are numbers too.
 
     Example:
-        >>> value_of("1/4"), value_of("1e-3"), value_of("true"), value_of("js"), value_of("null")
-        (0.25, 0.001, True, 'js', None)
+        >>> value_of("1/4"), value_of("1e-3"), value_of("true"), value_of("js"), value_of("null"), value_of("010")
+        (0.25, 0.001, True, 'js', None, 10)
     """
     parsed = from_yaml(text, repr(text[:60]))
+    if isinstance(parsed, int | float) and not isinstance(parsed, bool):
+        try:
+            return type(parsed)(text)
+        except ValueError:  # 0x10 and 1:30, which are 16 and 90 to YAML
+            return text
     if not isinstance(parsed, str):
         return parsed
     numerator, slash, denominator = text.partition("/")
@@ -165,7 +170,7 @@ def number(name: str, given: float | str) -> float:
     """
     found = value_of(str(given))
     if isinstance(found, bool) or not isinstance(found, int | float):
-        raise InputError(f"{name} is {given!r}; expected a number")
+        raise InputError(f"{name} is {shown(given)}; expected a number")
     return float(found)
 
 
@@ -176,7 +181,7 @@ def names(given: Listed) -> list[str]:
         >>> names("pgd, cr_pgd"), names(["pgd", "fgsm,dag"])
         (['pgd', 'cr_pgd'], ['pgd', 'fgsm', 'dag'])
     """
-    texts = [given] if isinstance(given, str) else given
+    texts = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
 
 
@@ -212,7 +217,9 @@ def options(given: Keyed | None) -> dict[str, Any]:
     found = pairs(given)
     for key, value in found:
         if not key:
-            raise InputError(f"option {value!r} has no name; expected name=value, as in decay=0.9,loss=js")
+            raise InputError(f"option {shown(value)} has no name; expected name=value, as in decay=0.9,loss=js")
+        if [name for name, _ in found].count(key) > 1:
+            raise InputError(f"option {shown(key)} is given twice; expected it once")
     return {key: value_of(value) for key, value in found}
 
 
@@ -228,9 +235,9 @@ def size(text: str | None) -> tuple[int, int] | None:
     """
     if text is None:
         return None
-    match = re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", text.strip())
-    if not match or "0" in (match[1], match[2]):
-        raise InputError(f"size {text!r}; expected height x width in pixels, as in 240x320")
+    match = re.fullmatch(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", text.strip())
+    if not match or 0 in (int(match[1]), int(match[2])):
+        raise InputError(f"size {shown(text)}; expected height x width in pixels, as in 240x320")
     return int(match[1]), int(match[2])
 
 
@@ -247,8 +254,8 @@ def counts(given: str | int | Sequence[int] | None) -> list[int] | None:
     if given is None:
         return None
     texts = [part.strip() for part in listed(given).split(",")]
-    if not all(text.isdecimal() and int(text) > 0 for text in texts):
-        raise InputError(f"{given!r}; expected whole numbers of queries, as in 200,400,800")
+    if not all(text.isdecimal() and len(text) < 10 and int(text) > 0 for text in texts):
+        raise InputError(f"{shown(given)}; expected whole numbers of queries, as in 200,400,800")
     return [int(text) for text in texts]
 
 
@@ -286,11 +293,11 @@ def _arguments(parts: Iterable[str], where: str) -> dict[str, Any]:
     for part in parts:
         key, equals, value = part.strip().partition("=")
         if not equals or not key.strip().isidentifier():
-            raise InputError(f"{where}: {part.strip()!r} is not key=value")
+            raise InputError(f"{where}: {shown(part.strip())} is not key=value")
         if key.strip() in found:
-            raise InputError(f"{where} gives {key.strip()!r} twice")
+            raise InputError(f"{where} gives {shown(key.strip())} twice")
         try:
             found[key.strip()] = value_of(value)
         except InputError as error:
-            raise InputError(f"{where}: the value of {key.strip()!r} is not YAML: {value!r}") from error
+            raise InputError(f"{where}: the value of {shown(key.strip())} is not YAML: {shown(value)}") from error
     return found

@@ -24,7 +24,7 @@ from segradius.evaluation.store import ImageResult, Kept, Rows
 from segradius.evaluation.trace import image_traces
 from segradius.metrics.counts import Pixels
 from segradius.objectives.weightings import balanced_weights
-from segradius.threats.threat import NORMS, norm_name, parse_eps
+from segradius.threats.threat import NORMS, norm_name
 
 #: Options that every attack takes, which are the threat's and no recipe's.
 SHARED = {"projection": "euclidean"}
@@ -190,7 +190,7 @@ def make_plans(
         refuse_unknown(f"option of {label}", own.keys() - {"attack"}, takes[label])
     plans = tuple(
         AttackPlan(own["attack"], norm, eps, takes[label] | _for_attack(label, given, takes[label], own), label)
-        for norm, eps in dict.fromkeys((norm_name(norm), parse_eps(eps)) for norm, eps in budgets)
+        for norm, eps in dict.fromkeys((norm_name(norm), eps) for norm, eps in budgets)
         for label, own in variants.items()
     )
     for k, plan in enumerate(plans):

@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from segradius.core.declared import Range, check_fields, expected, fits
+from segradius.core.declared import Eps, check_fields, expected, fits
 from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.randomness import Randomness
 from segradius.threats.projections import column, project_l1, project_l2, project_linf, scale_then_clamp
 
 Projection = Literal["euclidean", "radial"]
-Eps = Annotated[float, Range("[1e-9, inf]")]
 
 
 class Norm(Protocol):
