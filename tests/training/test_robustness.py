@@ -66,14 +66,14 @@ def watched(network: nn.Module, **options) -> Robustness:
 
 def test_a_masked_gradient_is_found_out() -> None:
     found = watched(Trough())
-    assert found == Robustness(fgsm=1.0, pgd=0.0)
+    assert found == Robustness(fgsm=1.0, pgd=0.0, pgd_miou=0.0)
     assert found.overfitted
 
 
 @pytest.mark.parametrize(("radius", "left"), [(1.1 * EPS, 1.0), (0.9 * EPS, 0.0)])
 def test_a_slope_is_as_robust_as_it_is_high(radius: float, left: float) -> None:
     found = watched(Slope(radius))
-    assert found == Robustness(left, left)
+    assert found == Robustness(left, left, left)
     assert not found.overfitted
 
 
@@ -103,7 +103,7 @@ def test_images_are_spread_over_the_set() -> None:
 
 def test_a_training_warns_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The trough stays where it is at a learning rate of zero, and its robustness is the run's score."""
-    recipe = small.recipe(epochs=1, batch_size=3, optimiser=Optimiser(lr=0.0))
+    recipe = small.recipe(epochs=1, batch_size=3, optimiser=Optimiser(lr=1e-30))
     watch = Watch(norm="linf", eps=EPS)
     found = fit(Job(sr.wrap(Trough(), num_classes=2), Grey(), Grey(), recipe, tmp_path, watch, Engine("cpu")))
     assert (found.pixacc, found.score) == (1.0, 0.0)
@@ -114,7 +114,7 @@ def test_a_training_warns_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_a_run_without_it_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = small.recipe(epochs=1, batch_size=3, optimiser=Optimiser(lr=0.0))
+    recipe = small.recipe(epochs=1, batch_size=3, optimiser=Optimiser(lr=1e-30))
     watch = Watch(norm="linf", eps=EPS)
     fit(Job(sr.wrap(Slope(5.0), num_classes=2), Grey(), Grey(), recipe, tmp_path, watch, Engine("cpu")))
     assert "overfitting" not in capsys.readouterr().err

@@ -255,6 +255,8 @@ class PlaceOptions:
         workers: Processes that read images, per device.
         in_memory: Read the training set once and keep it.
         save_every: Steps between snapshots to go on from.
+        best: What the best evaluation is chosen by: accuracy of the pixels, or miou; under PGD where that is watched.
+            One that says one class everywhere is never the best.
     """
 
     out: str
@@ -263,6 +265,7 @@ class PlaceOptions:
     workers: Workers = 0
     in_memory: bool = False
     save_every: Count = 100
+    best: Literal["accuracy", "miou"] = "accuracy"
 
     def engine(self) -> Engine:
         """The machine, checked."""
@@ -294,7 +297,7 @@ def train(
     folder = Path(run.out)
     card = _card(model, f"segradius train --data {learnt.name}, size {data.size or 'native'}", defence.adversary, watch)
     try:
-        fit(Job(network, learnt, judged, how, folder, watch, run.engine(), card=card))
+        fit(Job(network, learnt, judged, how, folder, watch, run.engine(), card=card, best=run.best))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped. What was learnt is kept in {folder / CHECKPOINT}; run the same command again to go on"

@@ -20,8 +20,9 @@ from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import class_names, is_priced
 from segradius.evaluation.job import DataChoice, ModelChoice, Study
-from segradius.evaluation.probe import Measured, chosen, kappa, measure
+from segradius.evaluation.probe import Measured, chosen, measure
 from segradius.evaluation.store import CLEAN, Store
+from segradius.metrics.agreement import kappa, one_class
 from segradius.metrics.counts import Counts
 from segradius.models.loading import lacks_weights
 
@@ -276,28 +277,22 @@ def _normalisation(it: Facts) -> Finding | None:
 
 @CHECKS.register("constant")
 def _constant(it: Facts) -> Finding | None:
-    """One class (nearly) everywhere, though others are labelled, of which (nearly) nothing is found."""
-    right, predicted, labelled = _totals(it.counts)
-    if not labelled.sum():
+    top = one_class(it.counts)
+    if top is None:
         return None
-    top = int(predicted.argmax())
-    share = (predicted[top] / predicted.sum()).item()
-    others = labelled.sum() - labelled[top]
-    found = right.sum() - right[top]
-    if share < 0.98 or not others or found > 0.1 * others:
-        return None
-    rest = (others / labelled.sum()).item()
+    _, predicted, labelled = _totals(it.counts)
+    share, rest = ((part / whole).item() for part, whole in (
+        (predicted[top], predicted.sum()), (labelled.sum() - labelled[top], labelled.sum())
+    ))  # fmt: skip
     text = f"{share:.1%} of the pixels are predicted as {it.names[top]}, and {rest:.1%} are something else"
-    advice = (
-        "what says one class everywhere passes as robust; is a normalisation missing, or are the weights not loaded?"
-    )
+    advice = "such a model passes as robust; is a normalisation missing, or were the weights not loaded?"
     return Finding("constant", text, advice, share)
 
 
 @CHECKS.register("chance")
 def _chance(it: Facts) -> Finding | None:
     _, _, labelled = _totals(it.counts)
-    if not labelled.sum() or labelled.max() > 0.98 * labelled.sum() or _constant(it) is not None:
+    if not labelled.sum() or labelled.max() > 0.98 * labelled.sum() or one_class(it.counts) is not None:
         return None
     beyond = kappa(it.counts)
     if not beyond < 0.1:
@@ -324,7 +319,7 @@ def _unlabelled(it: Facts) -> Finding | None:
     _, predicted, labelled = _totals(it.counts)
     never = [c for c in range(len(labelled)) if not labelled[c] and predicted[c]]
     share = (predicted[never].sum() / predicted.sum()).item() if never else 0.0
-    if share < 0.2 or _constant(it) is not None:
+    if share < 0.2 or one_class(it.counts) is not None:
         return None
     named = ", ".join(it.names[c] for c in sorted(never, key=lambda c: -predicted[c])[:3])
     text = f"{share:.1%} of the labelled pixels are predicted as classes that no pixel is labelled as ({named})"

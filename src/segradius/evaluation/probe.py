@@ -19,6 +19,7 @@ from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.data.sample import Sample, SegmentationData
 from segradius.evaluation.batch import is_priced, usable
+from segradius.metrics.agreement import kappa
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
 from segradius.models.outputs import refuse_sigmoids
@@ -122,22 +123,6 @@ def chosen(data: SegmentationData, num_classes: int) -> list[Sample]:
     places = sorted(set(torch.linspace(0, len(data) - 1, wanted).long().tolist())) if wanted else []
     found = (usable(data, place, num_classes) for place in places)
     return [sample for sample in found if isinstance(sample, Sample)]
-
-
-def kappa(counts: Counts) -> float:
-    """Cohen's kappa of labels and predictions: their agreement beyond that of independent ones, 1 at best.
-
-    Example:
-        >>> labels = torch.tensor([[[0, 0, 1]]])
-        >>> kappa(count(labels, labels, 2)), kappa(count(torch.zeros_like(labels), labels, 2))
-        (1.0, 0.0)
-    """
-    right, predicted, labelled = (
-        part.sum(0).double() for part in (counts.intersection, counts.predicted, counts.labelled)
-    )
-    pixels = labelled.sum()
-    by_chance = (predicted * labelled).sum() / pixels**2
-    return float((right.sum() / pixels - by_chance) / (1 - by_chance)) if by_chance < 1 else NAN
 
 
 def measure(model: Seen, data: SegmentationData, samples: Sequence[Sample], seed: int, *, gradient: bool) -> Measured:

@@ -1,3 +1,5 @@
+from .agreement import kappa as kappa
+from .agreement import one_class as one_class
 from .counts import Counts as Counts
 from .counts import count as count
 from .intervals import LEAST as LEAST

@@ -9,14 +9,14 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, one_of
 from segradius.core.locking import owned
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
@@ -24,6 +24,7 @@ from segradius.core.screen import warn
 from segradius.core.seal import labelled
 from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
+from segradius.metrics.agreement import one_class
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
 from segradius.models.loading import write_card
@@ -32,6 +33,7 @@ from segradius.models.tiling import TiledNetwork, fingerprint
 from segradius.training.adversaries import Lesson
 from segradius.training.content import Content, content_of
 from segradius.training.engine import Engine, launched, synchronise
+from segradius.training.labels import Tally, refuse_unlabelled
 from segradius.training.lessons import InMemory, Share, even, lessons
 from segradius.training.loss import combine
 from segradius.training.recipe import PRECISIONS, Recipe, flat, split
@@ -103,6 +105,8 @@ class Job:
         watch: Threat under which robustness is evaluated; None for clean evaluations only.
         engine: Devices and the like.
         quiet: Whether nothing is shown on the screen.
+        best: What the best evaluation is chosen by, ``"accuracy"`` (of pixels) or ``"miou"``; under PGD where that is
+            watched. One that says one class everywhere is never the best.
         card: Entries of the model cards ``best.yaml`` and ``last.yaml``, which are then written beside the weights:
             ``model`` and whatever else a card may say.
     """
@@ -116,8 +120,10 @@ class Job:
     engine: Engine = field(default_factory=Engine)
     quiet: bool = False
     card: Mapping[str, Any] | None = None
+    best: Literal["accuracy", "miou"] = "accuracy"
 
     def __post_init__(self) -> None:
+        one_of(("accuracy", "miou"), best=self.best)
         for name, data in (("training", self.train), ("held-out", self.held_out)):
             if len(data.classes) != self.model.num_classes:
                 raise InputError(
@@ -163,9 +169,12 @@ def fit(job: Job) -> Evaluation:
         The last evaluation.
 
     Raises:
-        InputError: If the folder holds another run or is another process's, or model and data do not fit.
+        InputError: If the folder holds another run or is another process's, model and data do not fit, no pixel is
+            labelled, or the loss or the weights are not finite any more.
         MissingExtraError: If the extra ``train`` is not installed.
     """
+    for what, data in (("training", job.train), ("held-out", job.held_out)):
+        refuse_unlabelled(what, data)
     job.folder.mkdir(parents=True, exist_ok=True)
     with owned(job.folder, warn=warn):
         return _fitted(job)
@@ -211,6 +220,8 @@ class _Process:
     average: dict[str, Tensor]
     logs: Mapping[str, str]
     losses: list[Tensor] = field(default_factory=list)
+    labelled: list[int] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
     rows: list[dict[str, Any]] = field(default_factory=list)
     log: Log | None = None
 
@@ -251,6 +262,8 @@ def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
             restore(job.folder, process.position.step, process.logs)
         for epoch in range(process.position.step // steps, recipe.epochs):
             skip = process.position.step - epoch * steps
+            first = epoch == 0 and skip == 0
+            process.tally = Tally(job.train.classes.names if first else (), job.train.classes.ignore_index)
             batches = lessons(
                 train,
                 recipe.augmentation,
@@ -266,6 +279,7 @@ def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
                 if process.position.step % job.engine.save_every == 0 and process.position.step % steps:
                     _save(process)
             _flush(process)
+            _tell_labels(process, epoch + 1)
             if process.log is not None:
                 process.log.epoch(epoch + 1)
             if (epoch + 1) % recipe.every == 0 or epoch + 1 == recipe.epochs:
@@ -304,7 +318,9 @@ def _prepare(fabric: Any, job: Job, content: Content) -> _Process:
     average = {} if recipe.average is None else recipe.average.init(learner.network)
     for name, value in ({} if snapshot is None else snapshot.average).items():
         average[name].copy_(value)
-    position = Position() if snapshot is None else snapshot.position
+    position = Position(by=job.best) if snapshot is None else snapshot.position
+    if position.by != job.best:
+        raise InputError(f"{job.folder} chooses its best by {position.by}; expected --best {position.by} to go on")
     wrapped, optimiser = fabric.setup(learner, optimiser)
     logs = {} if snapshot is None else snapshot.logs
     return _Process(fabric, job, wrapped, optimiser, identity, content, position, average, logs)
@@ -316,6 +332,7 @@ def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
     rate = recipe.optimiser.lr * recipe.schedule.factor(position.step, total)
     for group in process.optimiser.param_groups:
         group["lr"] = rate * group["rate"]
+    labelled = process.tally.add(lesson.labels)
     lesson = lesson.to(fabric.device)
     with fabric.autocast():
         images = recipe.adversary(process.job.model, lesson)
@@ -332,6 +349,7 @@ def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
         recipe.average.update(process.average, process.network, position.step)
     position.step += 1
     process.losses.append(loss.detach())
+    process.labelled.append(labelled)
     process.rows.append({"step": position.step, "epoch": epoch + 1, "lr": rate})
     if position.step % process.job.engine.log_every == 0:
         _flush(process)
@@ -351,20 +369,61 @@ def _flush(process: _Process) -> None:
     if not process.rows:
         return
     losses = torch.stack(process.losses)
+    both = torch.stack([losses, losses.new_tensor(process.labelled)])
     if process.fabric.world_size > 1:
-        dist.all_reduce(losses)
-    values = losses.tolist()
-    if not all(math.isfinite(value) for value in values):
-        bad = next(row["step"] for row, value in zip(process.rows, values, strict=True) if not math.isfinite(value))
-        raise InputError(f"the loss is not finite at step {bad}: lower the learning rate, or clip the gradient")
-    if process.log is not None:
+        dist.all_reduce(both)
+    values, labelled = both.tolist()
+    for row, value in zip(process.rows, values, strict=True):
+        if not math.isfinite(value):
+            raise _diverged(process, "loss is", row["step"], row["epoch"])
+    if process.log is not None:  # what has no label has no loss
+        values = [value if pixels else math.nan for value, pixels in zip(values, labelled, strict=True)]
         process.log.steps([row | {"loss": value} for row, value in zip(process.rows, values, strict=True)])
     process.rows.clear()
     process.losses.clear()
+    process.labelled.clear()
+
+
+def _diverged(process: _Process, what: str, step: int, epoch: int) -> InputError:
+    folder = process.job.folder
+    kept = f". {folder} keeps what was saved before" if (folder / CHECKPOINT).exists() else ""
+    told = f"the {what} not finite at step {step}, in epoch {epoch}"
+    return InputError(f"{told}: lower the learning rate, or clip the gradient{kept}")
+
+
+def _check_weights(process: _Process, epoch: int) -> None:
+    """Raise `InputError` before weights that are not finite take the place of others; the last loss may have been."""
+    values = (value for value in process.network.state_dict().values() if value.is_floating_point())
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise _diverged(process, "weights are", process.position.step, epoch)
+
+
+def _tell_labels(process: _Process, epoch: int) -> None:
+    """Tell of an epoch without a labelled pixel, and after the first one of classes without any.
+
+    Raises:
+        InputError: If the first epoch has none: then nothing was learnt.
+    """
+    tally = process.tally
+    counts = torch.cat([torch.tensor([tally.pixels]), tally.classes]).to(process.device)
+    if process.fabric.world_size > 1:
+        dist.all_reduce(counts)
+    tally.pixels, tally.classes = int(counts[0]), counts[1:].cpu()
+    if not tally.pixels:
+        told = f"no pixel is labelled in the batches of epoch {epoch}, so nothing was learnt in it"
+        if epoch == 1:
+            raise InputError(f"{told}: crops, scales and masks leave only void. Give a larger crop, or scale null")
+        if process.log is not None:
+            process.log.say(f"warning: {told}")
+    elif (lacking := tally.lacking()) and process.log is not None:
+        named = ", ".join(lacking[:5]) + ", …" * (len(lacking) > 5)
+        process.log.say(f"warning: no pixel of the first epoch is labelled as {named}: the network cannot learn that")
 
 
 def _save(process: _Process) -> None:
     _flush(process)
+    steps = process.job.recipe.steps_an_epoch(len(process.job.train))
+    _check_weights(process, -(-process.position.step // steps))
     if process.fabric.is_global_zero:
         scaler = process.fabric.strategy.precision.state_dict()
         state = (process.network.state_dict(), process.optimiser.state_dict(), process.average, scaler)
@@ -376,12 +435,13 @@ def _save(process: _Process) -> None:
 def _evaluate(process: _Process, epoch: int) -> Evaluation:
     """Evaluate, log, and write the weights."""
     _flush(process)
+    _check_weights(process, epoch)
     _agree(process)
     job, found, position = process.job, _judged(process, epoch), process.position
-    folder = job.folder
-    better = found.score > position.best
+    folder, figure = job.folder, found.chosen_by(job.best)
+    better = found.one_class is None and figure > position.best
     if better:
-        position.best, position.best_epoch = found.score, epoch
+        position.best, position.best_epoch = figure, epoch
     if process.log is not None:
         with process.averaged():
             for path in (LAST, BEST) if better else (LAST,):
@@ -389,7 +449,10 @@ def _evaluate(process: _Process, epoch: int) -> Evaluation:
                 if job.card is not None:
                     own = {"weights": path, "classes": list(job.train.classes.names)}
                     write_card((folder / path).with_suffix(".yaml"), {**job.card, **own})
-        process.log.evaluation(found)
+        process.log.evaluation(found, best=better)
+        if found.one_class is not None:
+            name = job.held_out.classes.names[found.one_class]
+            process.log.say(f"epoch {epoch}: nearly every pixel is predicted as {name}: never the best")
         if found.robustness is not None and found.robustness.overfitted:
             process.log.say(f"epoch {epoch}: {found.robustness.advice}")
     return found
@@ -412,7 +475,7 @@ def _judged(process: _Process, epoch: int) -> Evaluation:
             counts = Counts.joined(part for part in parts if part is not None)
         robustness = None if job.watch is None else job.watch(job.model, job.held_out, process.device)
     figures = (pooled_accuracy(counts), miou(counts), miou_image(counts))
-    return Evaluation(epoch, process.position.step, *figures, robustness)
+    return Evaluation(epoch, process.position.step, *figures, robustness, one_class(counts))
 
 
 @torch.no_grad()

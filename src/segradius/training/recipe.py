@@ -173,7 +173,8 @@ class Optimiser:
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adamw"):
             raise unknown_name("optimiser", self.name, ("sgd", "adamw"))
-        at_least(0, lr=self.lr, weight_decay=self.weight_decay, heads=self.heads)
+        within("(0, inf)", lr=self.lr)  # at 0 nothing is learnt, and nothing says so
+        within("[0, inf)", weight_decay=self.weight_decay, heads=self.heads)
         within("[0, 1)", momentum=self.momentum)
         if self.clip is not None:
             positive(clip=self.clip)

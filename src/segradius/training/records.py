@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -35,11 +36,13 @@ class Position:
         step: Steps done.
         best: Highest score of an evaluation so far.
         best_epoch: Its epoch, counted from 1; 0 for none.
+        by: What that score is, ``"accuracy"`` or ``"miou"``.
     """
 
     step: int = 0
     best: float = float("-inf")
     best_epoch: int = 0
+    by: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ class Evaluation:
         miou: Mean IoU over the data set.
         miou_image: Mean of the images' IoUs, as the paper has it.
         robustness: PixAcc under FGSM and PGD, where it is watched.
+        one_class: The class that nearly every pixel is predicted as though others are labelled; None for none.
     """
 
     epoch: int
@@ -147,17 +151,31 @@ class Evaluation:
     miou: float
     miou_image: float
     robustness: Robustness | None = None
+    one_class: int | None = None
 
     @property
     def score(self) -> float:
         """What the best epoch is chosen by: PixAcc under PGD where it is watched, clean PixAcc elsewhere."""
-        return self.pixacc if self.robustness is None else self.robustness.pgd
+        return self.chosen_by("accuracy")
+
+    def chosen_by(self, best: Literal["accuracy", "miou"]) -> float:
+        """PixAcc or MIoU, under PGD where it is watched.
+
+        Example:
+            >>> clean = Evaluation(1, 10, pixacc=0.8, miou=0.4, miou_image=0.5)
+            >>> watched = Evaluation(1, 10, 0.8, 0.4, 0.5, Robustness(fgsm=0.5, pgd=0.3, pgd_miou=0.1))
+            >>> [each.chosen_by(by) for each in (clean, watched) for by in ("accuracy", "miou")]
+            [0.8, 0.4, 0.3, 0.1]
+        """
+        clean, attacked = {"accuracy": self.pixacc, "miou": self.miou}, self.robustness
+        return clean[best] if attacked is None else {"accuracy": attacked.pgd, "miou": attacked.pgd_miou}[best]
 
     def figures(self) -> dict[str, float]:
         """The measured numbers by name."""
         found = {"pixacc": self.pixacc, "miou": self.miou, "miou_image": self.miou_image}
         if self.robustness is not None:
             found |= {"pixacc_fgsm": self.robustness.fgsm, "pixacc_pgd": self.robustness.pgd}
+            found |= {} if math.isnan(self.robustness.pgd_miou) else {"miou_pgd": self.robustness.pgd_miou}
         return found
 
 
@@ -208,7 +226,7 @@ class Table:
 
 def tables(folder: Path) -> tuple[Table, Table]:
     """The logs of the steps and of the evaluations in a folder."""
-    names = ("epoch", "pixacc", "miou", "miou_image", "pixacc_fgsm", "pixacc_pgd")
+    names = ("epoch", "pixacc", "miou", "miou_image", "pixacc_fgsm", "pixacc_pgd", "miou_pgd", "best")
     return (
         Table(folder / TRAIN_LOG, ("step", "epoch", "lr", "loss")),
         Table(folder / EVALUATION_LOG, ("step", *names)),
@@ -288,10 +306,10 @@ class Log:
         if self._last and not self._console.is_terminal:
             self.say(f"epoch {number}: step {self._last['step']} of {self._total}, loss {self._last['loss']:.4f}")
 
-    def evaluation(self, found: Evaluation) -> None:
-        """Log an evaluation."""
+    def evaluation(self, found: Evaluation, *, best: bool) -> None:
+        """Log an evaluation, the best so far or not."""
         figures = found.figures()
-        self._evaluations.add([{"step": found.step, "epoch": found.epoch} | figures])
+        self._evaluations.add([{"step": found.step, "epoch": found.epoch, "best": int(best)} | figures])
         for name, value in figures.items() if self._board is not None else ():
             self._board.add_scalar(f"held out/{name}", value, found.step)
         text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
@@ -311,7 +329,7 @@ def _tensorboard(folder: Path, step: int) -> Any:
 
 
 def outcome(folder: Path) -> dict[str, dict[str, str]]:
-    """The logged rows of the ``best`` and of the ``last`` evaluation in a folder; empty if there are none."""
+    """The logged rows of the ``best``, if there is one, and of the ``last`` evaluation in a folder; empty for none."""
     path = folder / EVALUATION_LOG
     if not path.exists():
         return {}
@@ -319,5 +337,7 @@ def outcome(folder: Path) -> dict[str, dict[str, str]]:
         rows = list(csv.DictReader(file))
     if not rows:
         return {}
-    best = max(rows, key=lambda row: float(row["pixacc_pgd"] or row["pixacc"]))
-    return {"best": best, "last": rows[-1]}
+    marked = [row for row in rows if row.get("best") == "1"]
+    if not marked and not any(row.get("best") for row in rows):  # the log of an earlier version
+        marked = [max(rows, key=lambda row: float(row["pixacc_pgd"] or row["pixacc"]))]
+    return {"best": marked[-1], "last": rows[-1]} if marked else {"last": rows[-1]}

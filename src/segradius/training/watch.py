@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from segradius.attacks.make import make_attack
 from segradius.core.errors import at_least
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
-from segradius.metrics.statistics import pooled_accuracy
+from segradius.metrics.statistics import miou, pooled_accuracy
 from segradius.models.segmenter import Segmenter
 from segradius.threats.threat import make_threat
 from segradius.training.lessons import even
@@ -26,10 +27,12 @@ class Robustness:
     Attributes:
         fgsm: PixAcc under FGSM.
         pgd: PixAcc under PGD.
+        pgd_miou: MIoU of the images under PGD; NaN where it was not counted.
     """
 
     fgsm: float
     pgd: float
+    pgd_miou: float = math.nan
 
     @property
     def overfitted(self) -> bool:
@@ -86,12 +89,13 @@ class Watch:
         """
         chosen = torch.linspace(0, len(data) - 1, min(self.images, len(data))).long().tolist()
         batches, ignore_index = list(even(data[i] for i in chosen)), data.classes.ignore_index
-        found, attacks = [], {"fgsm": dict[str, Any](), "pgd": {"steps": self.steps}}
+        found, attacks = list[Counts](), {"fgsm": dict[str, Any](), "pgd": {"steps": self.steps}}
         for name, options in attacks.items():
             attack = make_attack(name, norm=self.norm, eps=self.eps, **options)
             parts = []
             for images, labels, ids in batches:
                 result = attack(model, images.to(device), labels.to(device), ids=ids, ignore_index=ignore_index)
                 parts.append(count(result.prediction.cpu(), labels, model.num_classes, ignore_index))
-            found.append(pooled_accuracy(Counts.joined(parts)))
-        return Robustness(*found)
+            found.append(Counts.joined(parts))
+        fgsm, pgd = found
+        return Robustness(pooled_accuracy(fgsm), pooled_accuracy(pgd), miou(pgd))
