@@ -51,13 +51,15 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
 
 
 def _write(folder: Path, reports: Sequence[tuple[str, Any]], networks: Sequence[Network], markdown: str) -> None:
+    from segradius.core.locking import owned
     from segradius.core.storage import write_atomically
     from segradius.report.compare import draw_trade_off, facts, runs_csv
 
     folder.mkdir(parents=True, exist_ok=True)
     runs = [facts(name, report) for name, report in reports]
-    write_atomically(folder / "table.md", markdown)
-    write_atomically(folder / "compare.csv", runs_csv(runs))
-    write_atomically(folder / "compare.json", json.dumps(runs, indent=1, ensure_ascii=False) + "\n")
-    if networks and networks[0].threats:
-        write_atomically(folder / "compare.png", draw_trade_off(networks))
+    with owned(folder):
+        write_atomically(folder / "table.md", markdown)
+        write_atomically(folder / "compare.csv", runs_csv(runs))
+        write_atomically(folder / "compare.json", json.dumps(runs, indent=1, ensure_ascii=False) + "\n")
+        if networks and networks[0].threats:
+            write_atomically(folder / "compare.png", draw_trade_off(networks))

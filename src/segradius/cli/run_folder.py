@@ -42,7 +42,7 @@ TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "table.md
 ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", "adversarial/**/*.*")
 CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
 #: Sub-folders that a run writes in.
-WRITTEN = (CHECKPOINTS, "adversarial/*", f"{CHECKPOINTS}/spool/*", "certificates", "maps")
+WRITTEN = (CHECKPOINTS, "adversarial", "adversarial/*", f"{CHECKPOINTS}/spool/*", "certificates", "maps")
 
 
 def carry_out(

@@ -168,7 +168,7 @@ def paired(
         if lacking:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             raise InputError(f"{what}: no {kind} found for {lacking[0]!r}{more} ({told(left_out)})")
-    pairs = (Pair(name, images.files[key].path, masks.files[key].path) for key, name in chosen.items())
+    pairs = (Pair(_decodable(name), images.files[key].path, masks.files[key].path) for key, name in chosen.items())
     unlisted = "without an image" if ids is None else f"not in {source}"
     rest = [
         LeftOut(listed.path, unlisted)
@@ -177,3 +177,8 @@ def paired(
         if key not in chosen
     ]
     return tuple(pairs), (*left_out, *rest)
+
+
+def _decodable(name: str) -> str:
+    """A file's name as an id, which databases and texts must hold: bytes that are no UTF-8 as escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

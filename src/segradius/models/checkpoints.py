@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segradius.core.errors import InputError
+from segradius.core.locking import owned
+from segradius.core.screen import warn
 from segradius.core.seal import check_tensors
 from segradius.core.storage import replacing
 
@@ -373,7 +375,7 @@ def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
 
 def _write(tensors: dict[str, Tensor], target: Path) -> None:
     try:
-        with replacing(target) as new:
+        with owned(target, warn=warn), replacing(target) as new:
             save_file(tensors, new, metadata={"format": "pt"})
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"cannot write {str(target)!r}: {type(error).__name__}: {error}") from error

@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 from segradius.core.errors import missing_extra
+from segradius.core.locking import owned
+from segradius.core.screen import warn
+from segradius.core.storage import replacing
 from segradius.models.segmenter import AsModule, Segmenter
 
 
@@ -15,7 +18,8 @@ def export_onnx(model: Segmenter, path: str | Path, height: int, width: int) -> 
     """Write ``model`` to ``path``, weights included; normalisation, padding and softmax are inside.
 
     The file's input ``images`` is (N, 3, height, width) in [0, 1] for any N ≥ 1, its output ``probabilities`` is
-    (N, C, height, width), as `Segmenter.scores` has it. The model is left as it was found.
+    (N, C, height, width), as `Segmenter.scores` has it. The model is left as it was found. The file is written whole or
+    not at all.
 
     Args:
         model: From `wrap` or `load_model`.
@@ -24,7 +28,7 @@ def export_onnx(model: Segmenter, path: str | Path, height: int, width: int) -> 
         width: Of the images.
 
     Raises:
-        InputError: The model does not take such images.
+        InputError: The model does not take such images, or another process writes that file.
         MissingExtraError: The extra ``export`` is not installed.
 
     Example:
@@ -50,4 +54,5 @@ def export_onnx(model: Segmenter, path: str | Path, height: int, width: int) -> 
             verbose=False,
         )
     assert program is not None
-    program.save(str(path))
+    with owned(Path(path), warn=warn), replacing(Path(path)) as new:
+        program.save(str(new))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segradius.core.names import safe_name, safe_names
+from segradius.core.names import safe_names
 from segradius.core.storage import as_csv
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.job import Experiment, Job
@@ -34,10 +34,11 @@ def adversarial_files(run: Run[Experiment], jobs: Sequence[Job], store: Store) -
         store: Where they are.
     """
     names, rows = safe_names(run.data.ids), []
-    for job in jobs:
-        assert isinstance(job.task, Attacking)
-        plan, kept = job.task.plan, store.kept(job.key)
-        place = f"{FOLDER}/{safe_name(f'{plan.label} {plan.norm} {plan.eps:.6g}')}"
+    plans = [job.task.plan for job in jobs if isinstance(job.task, Attacking)]
+    titles = [f"{plan.label} {plan.norm} {plan.eps:.6g}" for plan in plans]
+    places = safe_names(titles)
+    for job, plan, title in zip(jobs, plans, titles, strict=True):
+        kept, place = store.kept(job.key), f"{FOLDER}/{places[title]}"
         for at, image in enumerate(run.data.ids):
             if image not in kept:
                 continue
