@@ -30,7 +30,7 @@ from segradius.threats.threat import NORMS, norm_name
 SHARED = {"projection": "euclidean"}
 
 #: The record of an image whose gradient was exactly zero at every step though there were pixels left to turn.
-STILL = b"the gradient was zero"
+STILL = b'{"gradient": "zero"}'
 
 
 @dataclass(frozen=True)
