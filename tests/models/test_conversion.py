@@ -8,6 +8,7 @@ import os
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import segradius.models.checkpoints as conversion
@@ -171,10 +172,10 @@ def test_files_without_named_tensors_are_described(tmp_path, content, message):
 
 def test_bad_paths_are_named(tmp_path):
     torch.save(state(), tmp_path / "net.pth")
-    (tmp_path / "net.safetensors").write_bytes(b"")
+    save_file({"w": torch.zeros(1)}, tmp_path / "net.safetensors")
     for source, target, message in [
         ("gone.pth", "net2.safetensors", r"gone\.pth.*does not exist"),
-        ("net.safetensors", "net2.safetensors", r"net\.safetensors.*expected one of \.pt, \.pth"),
+        ("net.safetensors", "net2.safetensors", r"net\.safetensors.*is a safetensors file already"),
         ("net.pth", "net2.pt", r"net2\.pt.*ends in \.safetensors"),
         ("net.pth", "gone/net.safetensors", "folder .*gone.* does not exist"),
     ]:

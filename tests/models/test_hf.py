@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import io
+import os
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from torch.nn import functional
 
 from segradius.core.errors import InputError
 from segradius.models import Normalisation, load_model
-from segradius.models.hf import _processor_normalisation
 
 transformers = pytest.importorskip("transformers")
 
@@ -120,25 +120,75 @@ def test_nothing_is_downloaded_and_names_are_checked(monkeypatch):
         load_model("hf:segformer,num_label=3")
 
 
-@pytest.mark.parametrize("rescale", [{}, {"do_rescale": False}, {"rescale_factor": 1 / 127.5}, {"do_normalize": False}])
-@pytest.mark.parametrize("flip", [False, True])
-def test_processor_settings_against_their_definition(rescale, flip):
-    processor = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.1, 0.2, 0.3], "do_flip_channel_order": flip} | rescale
-    eight_bit = torch.randint(256, (2, 3, 4, 5)).double()
-    expected = eight_bit.flip(1) if flip else eight_bit
-    expected = expected * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else expected
-    if processor.get("do_normalize", True):
-        expected = (expected - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / torch.tensor([0.1, 0.2, 0.3]).view(
-            3, 1, 1
-        )
-    torch.testing.assert_close(
-        _processor_normalisation(processor).apply(eight_bit / 255), expected, rtol=1e-5, atol=1e-5
-    )
+class Trap:
+    """What makes a directory when it is rebuilt."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
 
 
-def test_the_default_processor_of_imagenet_is_imagenet_exactly(tmp_path):
-    transformers.SegformerImageProcessor().save_pretrained(tmp_path)
-    assert (
-        _processor_normalisation(json.loads((tmp_path / "preprocessor_config.json").read_text()))
-        == Normalisation.imagenet()
-    )
+def with_weights(saved, folder, name, content):
+    """A folder like the saved one, with other weights."""
+    for file in saved[0].iterdir():
+        if file.suffix != ".safetensors":
+            (folder / file.name).write_bytes(file.read_bytes())
+    (folder / name).write_bytes(content)
+    return folder
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.safetensors", POINTER, "pointer of git-lfs"),
+        ("pytorch_model.bin", POINTER, "pointer of git-lfs"),
+        ("model.safetensors", b"<html></html>", "HTML page"),
+        ("model.safetensors", b"", "empty"),
+        ("pytorch_model.bin", b"\x80\x04}.", "Python pickle"),
+        ("pytorch_model.bin", bytes(99), "no checkpoint"),
+    ],
+)
+def test_weights_in_a_folder_that_are_none_are_told(saved, tmp_path, name, content, said):
+    with pytest.raises(InputError, match=rf"{name}.*{said}") as caught:
+        load_model(f"hf:{with_weights(saved, tmp_path, name, content)}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-1000], lambda content: content[:5000]])
+def test_a_folder_with_a_truncated_file_is_told(saved, tmp_path, damage):
+    content = damage((saved[0] / "model.safetensors").read_bytes())
+    with pytest.raises(InputError, match=r"hf:|truncated") as caught:
+        load_model(f"hf:{with_weights(saved, tmp_path, 'model.safetensors', content)}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickled_folder_is_refused_and_does_not_run(saved, tmp_path):
+    buffer = io.BytesIO()
+    torch.save({**saved[1].state_dict(), "trap": Trap(tmp_path / "ran")}, buffer)
+    with pytest.raises(InputError, match=r"pytorch_model\.bin.*refused.*mkdir") as caught:
+        load_model(f"hf:{with_weights(saved, tmp_path, 'pytorch_model.bin', buffer.getvalue())}")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_tensors_alone_in_a_bin_file_are_read(saved, tmp_path):
+    buffer = io.BytesIO()
+    torch.save(saved[1].state_dict(), buffer)
+    model = load_model(f"hf:{with_weights(saved, tmp_path, 'pytorch_model.bin', buffer.getvalue())}")
+    x = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(model.logits(x), load_model(f"hf:{saved[0]}").logits(x), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": 3}', '{"a": 1}', "<html></html>"])
+def test_a_configuration_that_is_none_is_told(saved, tmp_path, content):
+    for file in saved[0].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError) as caught:
+        load_model(f"hf:{tmp_path}")
+    assert "\n" not in str(caught.value)

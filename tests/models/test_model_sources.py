@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from segradius.core.errors import InputError
-from segradius.models import MODELS, SOURCES, Normalisation, Segmenter, SizeRule, lacks_weights, load_model, wrap
+from segradius.models import MODELS, SOURCES, Normalisation, Segmenter, SizeRule, doubts, load_model, wrap
 from segradius.models.loading import torch_device
+from segradius.models.segmenter import INITIALISED, Weights
 from segradius.models.sources import Origin, working_folder
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -176,38 +180,129 @@ def test_a_source_is_one_registration(monkeypatch):
     for table in ("_things", "_facts"):
         monkeypatch.setattr(SOURCES, table, dict(getattr(SOURCES, table)))
 
-    @SOURCES.register("shelf", example="shelf:toy", random=lambda name, arguments: "file" not in arguments)
+    @SOURCES.register("shelf", example="shelf:toy")
     def shelf(name, arguments):
-        return Origin(torch.nn.Conv2d(3, len(name), 1), Normalisation.imagenet(), SizeRule(multiple_of=4))
+        weights = Weights("x", whole=True) if "file" in arguments else INITIALISED
+        network = torch.nn.Conv2d(3, len(name), 1)
+        return Origin(network, Normalisation.imagenet(), SizeRule(multiple_of=4), weights=weights)
 
     model = load_model("shelf:toy")
     assert (model.num_classes, model.normalisation, model.size.multiple_of) == (3, Normalisation.imagenet(), 4)
-    assert [lacks_weights(f"shelf:{text}") for text in ("toy", "toy,file=x")] == [True, False]
+    assert [len(doubts(load_model(f"shelf:{text}"))) for text in ("toy", "toy,file=x")] == [1, 0]
     with pytest.raises(InputError, match="did you mean 'shelf'"):
         load_model("shelff:toy")
 
 
+SMALL = "hidden_sizes=[8,8,16,16],depths=[1,1,1,1],num_attention_heads=[1,1,2,2],decoder_hidden_size=16"
+
+
 @pytest.mark.parametrize(
-    ("spec", "random"),
+    "spec",
     [
-        ("demo", False),
-        ("pspnet_light", True),
-        ("hrnet_ocr_w48,num_classes=19", True),
-        ("smp:Unet,classes=3", True),
-        ("torchvision:fcn_resnet50", True),
-        ("torchvision:fcn_resnet50,weights=DEFAULT", False),
-        ("hf:segformer,num_labels=3", True),
-        ("hf:nvidia/segformer-b0", False),
-        ("their_module:net", False),  # nobody knows
+        *(f"{name},num_classes=3" for name in MODELS if name.endswith("_light")),
+        "smp:Unet,encoder_name=resnet18,classes=3",
+        "torchvision:lraspp_mobilenet_v3_large,num_classes=3",
+        f"hf:segformer,num_labels=3,{SMALL}",
     ],
 )
-def test_sources_and_networks_say_what_comes_without_weights(spec, random, tmp_path):
-    assert lacks_weights(spec) is random
-    assert not lacks_weights(spec, "net.safetensors")
+def test_a_network_without_weights_says_so_whatever_its_source(spec, tmp_path):
+    found = load_model(spec)
+    assert found.weights == INITIALISED
+    assert [str(doubt) for doubt in doubts(found)] == [
+        f"{found.name} has no weights: give --weights FILE, or every figure is that of a random network"
+    ]
+    tiling = {"crop": [32, 32]}
+    assert [doubt.name for doubt in doubts(load_model(spec, inference=tiling))] == ["weights"]
+    save_file({k: t.contiguous() for k, t in found.network.state_dict().items()}, tmp_path / "net.safetensors")
+    loaded = load_model(spec, weights=tmp_path / "net.safetensors")
+    assert loaded.weights == Weights("net.safetensors", whole=True)
+    assert not doubts(loaded)
     (tmp_path / "bare.yaml").write_text(f"model: '{spec}'\n")
     (tmp_path / "whole.yaml").write_text(f"model: '{spec}'\nweights: net.safetensors\n")
-    assert lacks_weights(str(tmp_path / "bare.yaml")) is random
-    assert not lacks_weights(str(tmp_path / "whole.yaml"))
+    assert [doubt.name for doubt in doubts(load_model(str(tmp_path / "bare.yaml")))] == ["weights"]
+    assert not doubts(load_model(str(tmp_path / "whole.yaml")))
+
+
+def test_every_network_of_the_paper_says_that_it_has_no_weights():
+    paper = [name for name in MODELS if name.startswith(("psp", "psa", "hrnet"))]
+    with torch.device("meta"):
+        found = {name: MODELS[name](num_classes=3).weights for name in paper}
+    assert len(found) == 9
+    assert set(found.values()) == {INITIALISED}
+
+
+def test_a_network_of_ones_own_is_told_by_its_batch_norms(module, tmp_path):
+    text = (
+        "from torch import nn, rand\n\ndef fresh():\n    return nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))\n"
+    )
+    text += "\ndef seen():\n    network = fresh()\n    network(rand(2, 3, 4, 4))\n    return network\n"
+    (tmp_path / "norms.py").write_text(text)
+    told = {
+        name: [d.name for d in doubts(load_model(f"norms:{name}", normalisation="none"))] for name in ("fresh", "seen")
+    }
+    assert told == {"fresh": ["weights"], "seen": []}
+
+
+def test_an_object_of_ones_own_that_declares_no_normalisation_is_told_what_to_do(module):
+    found = doubts(load_model(f"{module}:Net"))
+    assert [doubt.name for doubt in found] == ["undeclared"]
+    assert "--normalisation imagenet" in str(found[0])
+    assert not doubts(load_model(f"{module}:Net", normalisation="none"))
+    assert not doubts(load_model(f"{module}:ready"))
+
+
+def test_a_trained_encoder_alone_is_a_part(monkeypatch):
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    build = smp.MODEL_ARCHITECTURES_MAPPING["unet"]
+    seen = []
+
+    def unet(encoder_name="resnet34", encoder_weights="imagenet", classes=1):
+        seen.append(encoder_weights)
+        return build(encoder_name, encoder_weights=None, classes=classes)
+
+    monkeypatch.setitem(smp.MODEL_ARCHITECTURES_MAPPING, "unet", unet)
+    params = {"mean": [0.5] * 3, "std": [0.5] * 3, "input_space": "BGR", "input_range": [0, 1]}
+    asked = {
+        "imagenet": params,
+        "caffe": params | {"input_range": [0, 255], "mean": [104.0, 117.0, 123.0], "std": [1] * 3},
+    }
+    from segmentation_models_pytorch.encoders._preprocessing import preprocess_input
+
+    monkeypatch.setattr(
+        smp.encoders,
+        "get_preprocessing_fn",
+        lambda name, weights: functools.partial(preprocess_input, **asked[weights]),
+    )
+    model = load_model("smp:Unet,encoder_name=resnet18,encoder_weights=imagenet,classes=3")
+    assert model.normalisation == Normalisation((0.5,) * 3, (0.5,) * 3, (2, 1, 0))
+    assert [str(doubt) for doubt in doubts(model)] == [
+        "smp:Unet has weights in a part alone (encoder_weights=imagenet): give --weights FILE, or every figure is that "
+        "of a random network"
+    ]
+    found = load_model("smp:Unet,encoder_name=resnet18,encoder_weights=caffe,classes=3").normalisation
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    theirs = torch.from_numpy(preprocess_input(image, **asked["caffe"]).transpose(2, 0, 1).copy()).float()
+    ours = found.apply(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    assert seen == ["imagenet", "caffe"]
+
+
+def test_an_encoder_of_smp_with_other_colours_says_what_is_assumed():
+    pytest.importorskip("segmentation_models_pytorch")
+    assert "xception" in load_model("smp:Unet,encoder_name=xception,classes=3").assumed
+    assert not load_model("smp:Unet,encoder_name=resnet18,classes=3").assumed
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", "COCO_WITH_VOC_LABELS_V1", "LRASPP_MobileNet_V3_Large_Weights.DEFAULT"])
+def test_weights_of_torchvision_bring_their_transform(monkeypatch, weights):
+    from torchvision.models._api import WeightsEnum
+
+    name = "lraspp_mobilenet_v3_large"
+    state = load_model(f"torchvision:{name},num_classes=21").network.state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, *a, **b: state)
+    model = load_model(f"torchvision:{name},weights={weights}")
+    assert model.normalisation == Normalisation.imagenet()
+    assert (model.weights.whole, doubts(model)) == (True, [])
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def export(model: str, size: str, out: str, network: NetworkOptions) -> int:
     segradius attack --target onnx:FILE. Needs the extra export.
 
     Args:
-        model: Network or card, as segradius attack takes it.
+        model: Network or card, as segradius attack takes it; package.module:callable runs that code.
         size: Height x width of the images, as in 240x320.
         out: File to write.
         network: See `NetworkOptions`.

@@ -35,12 +35,15 @@ class NetworkOptions:
         normalisation: imagenet, none, or a mapping of mean and std; inside the model, never done to the data. A network
             of your own has none unless you say so.
         outputs: What the network returns, where it is not logits, or a served target, where it is not probabilities.
+        allow_download: Let libraries fetch what is not on this machine: weights, configurations. Nothing goes out
+            otherwise.
     """
 
     weights: str | None = None
     num_classes: Classes | None = None
     normalisation: str | dict[str, Any] | None = None
     outputs: Literal["logits", "probabilities", "sigmoids", "scores", "labels"] | None = None
+    allow_download: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ class ModelOptions:
     """The model or target.
 
     Args:
-        model: Network: demo, SOURCE:NAME as torchvision:fcn_resnet50, or package.module:callable, each with ,key=value
-            arguments, or the path of a YAML card; see segradius list models.
+        model: Network: demo, SOURCE:NAME as torchvision:fcn_resnet50, or package.module:callable, which runs that
+            code, each with ,key=value arguments, or the path of a YAML card, which may name code too; see segradius
+            list models.
         target: In place of a model, what is asked for scores only: onnx:FILE, oip:http://HOST:PORT/v2/models/NAME, each
             with ,key=value options, or anything that model takes. See segradius list targets.
         network: See `NetworkOptions`.
@@ -115,7 +119,8 @@ class ModelOptions:
         colours = None if it.normalisation is None else str(it.normalisation)
         described = (it.weights, it.num_classes, colours, it.outputs, "", target, self.answers, self.input)
         choice = ModelChoice(self.text, *described, self.dtype)
-        seen = open_choice(choice, device=device_name(device), seed=seed, budget=self.budget)
+        how: Any = {"device": device_name(device), "seed": seed, "budget": self.budget}
+        seen = open_choice(choice, **how, allow_download=it.allow_download)
         if not target:
             return seen, replace(choice, fingerprint=fingerprint(cast("Segmenter", seen)))
         from segradius import targets

@@ -41,7 +41,8 @@ class PupilOptions:
     """The model.
 
     Args:
-        model: Network, as for segradius attack: pspnet_light,num_classes=11, say; see segradius list models.
+        model: Network, as for segradius attack: pspnet_light,num_classes=11, say; package.module:callable runs that
+            code; see segradius list models.
         network: See `NetworkOptions`.
         backbone: ImageNet weights for its trunk instead: a file, torchvision:NAME or timm:NAME, say timm:hrnet_w48.
     """
@@ -65,7 +66,8 @@ class PupilOptions:
         torch.manual_seed(seed)
         loaded = load_model(self.model, **vars(self.network))
         if self.backbone is not None:
-            print(load_backbone(loaded.network, self.backbone))
+            allowed = self.network.allow_download
+            print(load_backbone(loaded.network, self.backbone, allow_download=allowed))
         return loaded
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from segradius.core.contracts import Seen
-from segradius.core.errors import InputError
 from segradius.core.registry import Registry
 from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
@@ -24,7 +23,8 @@ from segradius.evaluation.probe import Measured, chosen, measure
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.agreement import kappa, one_class
 from segradius.metrics.counts import Counts
-from segradius.models.loading import lacks_weights
+from segradius.models.doubts import Doubt, doubts
+from segradius.models.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Facts:
         whole: Whether those are all images, and all of the data set.
         sure: Share of the pixels of a target's answers that are exactly 1, over the images; NaN where not known.
         seen: What a few images show.
+        doubts: What the model knows of itself: no weights, no normalisation.
     """
 
     model: ModelChoice
@@ -83,6 +84,7 @@ class Facts:
     whole: bool
     sure: float
     seen: Measured
+    doubts: tuple[Doubt, ...] = ()
 
 
 Check = Callable[[Facts], Finding | None]
@@ -91,8 +93,9 @@ CHECKS: Registry[Check] = Registry("check")
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
-    """What the checks say, in the order of their names."""
-    return tuple(found for name in CHECKS if (found := CHECKS[name](facts)) is not None)
+    """What the model says of itself, then what the checks say, in the order of their names."""
+    own = (Finding(doubt.name, doubt.text, doubt.advice) for doubt in facts.doubts)
+    return *own, *(found for name in CHECKS if (found := CHECKS[name](facts)) is not None)
 
 
 def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> Facts:
@@ -127,7 +130,16 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
         all_of_it and len(mine) + len(aside) == len(data.ids),
         math.fsum(sure) / len(sure) if sure else math.nan,
         _measured(study, model, data, store, gradient=follows),
+        _own_doubts(model),
     )
+
+
+def _own_doubts(model: Seen) -> tuple[Doubt, ...]:
+    """Those of a network in this process, also where it is asked as a target."""
+    layer: object = model
+    while layer is not None and not isinstance(layer, Segmenter):
+        layer = getattr(layer, "target", None)
+    return () if layer is None else tuple(doubts(layer))
 
 
 def _measured(study: Study, model: Seen, data: SegmentationData, store: Store, *, gradient: bool) -> Measured:
@@ -158,19 +170,6 @@ def warnings(found: Sequence[Finding]) -> list[str]:
 
 
 # -- the model --
-
-
-@CHECKS.register("weights")
-def _weights(it: Facts) -> Finding | None:
-    try:
-        if not lacks_weights(it.model.spec, it.model.weights):
-            return None
-    except InputError:  # a name of its own, as given in Python
-        return None
-    name = it.model.spec.split(",")[0]
-    return Finding(
-        "weights", f"{name} has no weights", "give --weights FILE, or every figure is that of a random network"
-    )
 
 
 @CHECKS.register("classes")

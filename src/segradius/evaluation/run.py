@@ -300,7 +300,12 @@ def _clean(
 
 
 def open_choice(
-    choice: ModelChoice, *, device: str | torch.device = "cpu", seed: int = 0, budget: int | None = None
+    choice: ModelChoice,
+    *,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    budget: int | None = None,
+    allow_download: bool = False,
 ) -> Seen:
     """The model that a choice describes.
 
@@ -309,6 +314,7 @@ def open_choice(
         device: Where it runs.
         seed: Of the weights of a network that is given none.
         budget: Images that a target may answer.
+        allow_download: Whether libraries may download what is not here.
 
     Raises:
         InputError: See `segradius.models.load_model` and `segradius.targets.open_target`.
@@ -321,7 +327,7 @@ def open_choice(
     named = choice.normalisation
     colours = ast.literal_eval(named) if named is not None and named.startswith("{") else named
     options: dict[str, Any] = {name: getattr(choice, name) for name in ("weights", "num_classes", "outputs")}
-    options |= {"normalisation": colours, "device": device}
+    options |= {"normalisation": colours, "device": device, "allow_download": allow_download}
     if not choice.scores_only:
         return load_model(choice.spec, **options, dtype=choice.dtype)
     from segradius.targets.opening import open_target  # brings every protocol, which a network can do without

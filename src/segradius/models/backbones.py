@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segradius.core.errors import InputError, missing_extra, unknown_name
+from segradius.core.errors import InputError, first_line, missing_extra, unknown_name
 from segradius.models.checkpoints import load_state, strip_prefixes
+from segradius.models.downloads import offline
 
 #: Names of trunks: ResNet's layers (hszhao/semseg), HRNet's stem, stages and transitions. ``conv3x3_ocr`` is a head.
 TRUNK = re.compile(r"(layer|conv|bn|stage|transition)\d+\.")
@@ -49,7 +50,9 @@ class Backbone:
         return f"Backbone: {self.taken} tensors taken, {len(self.left)} left as initialised{names}"
 
 
-def load_backbone(network: nn.Module | Callable[[Tensor], Any], source: str | Path) -> Backbone:
+def load_backbone(
+    network: nn.Module | Callable[[Tensor], Any], source: str | Path, *, allow_download: bool = False
+) -> Backbone:
     """Copy ImageNet weights into the trunk of a PSPNet, PSANet or HRNet-OCR, in the network's dtypes.
 
     Everything must fit, name by name and shape by shape, or nothing is copied; except that the entry of a PSPNet or
@@ -61,7 +64,8 @@ def load_backbone(network: nn.Module | Callable[[Tensor], Any], source: str | Pa
     Args:
         network: The network to change.
         source: A file (see `load_state`); ``torchvision:NAME``, as ``torchvision:resnet50``, or ``timm:NAME``, as
-            ``timm:hrnet_w48``: that library's default weights, from its cache or downloaded by it.
+            ``timm:hrnet_w48``: that library's default weights, from its cache, or downloaded if that is allowed.
+        allow_download: Whether it may be downloaded.
 
     Returns:
         What was taken, what was left and what was of no use.
@@ -92,7 +96,9 @@ def load_backbone(network: nn.Module | Callable[[Tensor], Any], source: str | Pa
             f"{type(network).__name__} has no trunk of layer1, stage2, …; expected a PSPNet, PSANet or HRNet-OCR of "
             "this library. Others take ImageNet weights as arguments: smp encoder_weights, torchvision weights_backbone"
         )
-    given = _placed(strip_prefixes(_open(source), state), trunk)
+    with offline(f"backbone {str(source)!r}", allowed=allow_download):
+        opened = _open(source)
+    given = _placed(strip_prefixes(opened, state), trunk)
     fitting = _fitting(given, trunk)
     _check(given, trunk, fitting, str(source), type(network).__name__)
     with torch.no_grad():
@@ -187,8 +193,8 @@ def _fetched(source: str, fetch: Callable[[], Any]) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = fetch()
     except Exception as error:  # each library and its network client has its own
         raise InputError(
-            f"the weights of {source} cannot be had: {type(error).__name__}: {error}. Without a network connection, "
-            "give a file"
+            f"the weights of {source} cannot be had: {type(error).__name__}: {first_line(error)}. Without a network "
+            "connection, give a file"
         ) from error
     return state
 

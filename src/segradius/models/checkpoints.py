@@ -21,7 +21,9 @@ from segradius.core.locking import owned
 from segradius.core.screen import warn
 from segradius.core.seal import check_tensors
 from segradius.core.storage import replacing
+from segradius.models.file_kinds import PYTORCH, SAFETENSORS, FileKind, is_damaged, kind_of
 
+SUFFIX = ".safetensors"
 PYTORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 ENVELOPES = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.")  # DataParallel and DistributedDataParallel; Lightning
@@ -41,17 +43,42 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         Names and tensors, in the dtypes of the file.
 
     Raises:
-        InputError: If the file is missing, of another kind, truncated or corrupt, holds Python objects that could run
-            code, or holds no tensors; the message names it.
+        InputError: If the file is missing, of another kind (a pointer of git-lfs, a page, an archive…; the message says
+            which), truncated or corrupt, holds Python objects that could run code, or holds no tensors.
     """
     path = Path(path)
+    if check_kind(path) is SAFETENSORS:
+        return _read_safetensors(path)
+    return _tensors_in(read_pytorch(path), path)
+
+
+def check_kind(path: Path) -> FileKind:
+    """`SAFETENSORS` or `PYTORCH`; `InputError` for anything else, or one under the other's name, with what it is."""
+    if "://" in str(path) or re.match(r"https?:/", str(path)):
+        raise InputError(f"weights {str(path)!r} are an address; download the file and give its path")
+    if path.is_dir():
+        raise InputError(f"weights {str(path)!r} are a folder; expected a file, .safetensors or a checkpoint")
     if not path.is_file():
         raise InputError(f"weights file {str(path)!r} does not exist or is not a file")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix in PYTORCH_SUFFIXES:
-        return _tensors_in(read_pytorch(path), path)
-    raise InputError(f"weights file {str(path)!r}: expected .safetensors or one of {', '.join(PYTORCH_SUFFIXES)}")
+    try:
+        kind = kind_of(path)
+    except OSError as error:
+        raise InputError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    told = f"weights file {str(path)!r}"
+    if kind is None:
+        known = path.suffix == SUFFIX or path.suffix in PYTORCH_SUFFIXES
+        if not known:
+            raise InputError(f"{told}: expected .safetensors or one of {', '.join(PYTORCH_SUFFIXES)}")
+        raise InputError(
+            f"{told} is no checkpoint (truncated, corrupt or another format): get it again from its source"
+        )
+    if kind not in (SAFETENSORS, PYTORCH):
+        raise InputError(f"{told} is {kind.what}: {kind.advice}")
+    suffixes = (SUFFIX,) if kind is SAFETENSORS else PYTORCH_SUFFIXES
+    if path.suffix not in suffixes:
+        right = f"{path.stem}{SUFFIX if kind is SAFETENSORS else '.pth'}"
+        raise InputError(f"{told} is {kind.what} under another name: rename it to {right}")
+    return kind
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
@@ -172,6 +199,8 @@ def read_pytorch(path: Path, *, allow_unsafe: bool = False) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if is_damaged(path):
+            raise InputError(_damage(path, error)) from error
         if not allow_unsafe:
             raise InputError(_refusal(path, error)) from error
     except Exception as error:
@@ -254,9 +283,6 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-SUFFIX = ".safetensors"
-
-
 @dataclass(frozen=True)
 class Conversion:
     """What `convert` wrote, and what it left out.
@@ -305,7 +331,9 @@ def convert(
         (1, ('epoch',))
     """
     source, target = Path(source), Path(target)
-    _check_paths(source, target, overwrite)
+    if check_kind(source) is SAFETENSORS:
+        raise InputError(f"{str(source)!r} is a safetensors file already; there is nothing to convert")
+    _check_target(target, overwrite)
     content = read_pytorch(source, allow_unsafe=allow_unsafe)
     tensors, dropped = split_tensors(content)
     if not tensors:
@@ -360,11 +388,7 @@ def _states(content: Any) -> Any:
     return content
 
 
-def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
-    if not source.is_file():
-        raise InputError(f"weights file {str(source)!r} does not exist or is not a file")
-    if source.suffix not in PYTORCH_SUFFIXES:
-        raise InputError(f"weights file {str(source)!r}: expected one of {', '.join(PYTORCH_SUFFIXES)}")
+def _check_target(target: Path, overwrite: bool) -> None:
     if target.suffix != SUFFIX:
         raise InputError(f"target {str(target)!r}: expected a name that ends in {SUFFIX}")
     if not target.parent.is_dir():

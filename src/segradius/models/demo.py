@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from segradius.models.checkpoints import load_into, load_state
 from segradius.models.preprocessing import resize
-from segradius.models.segmenter import Segmenter, wrap
+from segradius.models.segmenter import Segmenter, Weights, wrap
 from segradius.models.sources import MODELS
 
 WEIGHTS = Path(__file__).with_name("demo.safetensors")
@@ -61,7 +62,8 @@ def demo() -> Segmenter:
     """
     network = DemoNetwork()
     load_into(network, load_state(WEIGHTS), WEIGHTS)
-    return wrap(network.eval(), num_classes=NUM_CLASSES, normalisation="imagenet", name="demo")
+    made = wrap(network.eval(), num_classes=NUM_CLASSES, normalisation="imagenet", name="demo")
+    return replace(made, weights=Weights(WEIGHTS.name, whole=True))
 
 
 def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:

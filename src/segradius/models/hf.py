@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segradius.core.errors import InputError, missing_extra, unknown_name
+from torch import Tensor
+
+from segradius.core.errors import InputError, first_line, missing_extra, unknown_name
 from segradius.core.text import refuse_unknown
-from segradius.models.preprocessing import Normalisation
+from segradius.models.checkpoints import check_kind, load_state
+from segradius.models.downloads import is_absent, may_download
+from segradius.models.preprocessing import Normalisation, measured
+from segradius.models.segmenter import INITIALISED, Weights
 from segradius.models.sources import SOURCES, Origin, construct
 
 HUB_KEYS = ("local_files_only", "revision", "cache_dir", "token", "subfolder")
+#: Steps of a processor that change no colour.
+GEOMETRY = ("do_resize", "do_center_crop", "do_pad", "do_split_image")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -29,20 +38,20 @@ def _is_kind(name: str) -> bool:
     "hf",
     example="hf:FOLDER or hf:segformer,num_labels=19",
     extra="hf",
-    random=lambda name, arguments: _is_kind(name),
     files=lambda name, arguments: _configurations(name, arguments),
 )
 def hf(name: str, arguments: Mapping[str, Any]) -> Origin:
     """A semantic or universal segmentation network of transformers, in float32.
 
     Args:
-        name: A folder or hub id with saved weights (read locally unless ``local_files_only=false``), or a kind such as
-            ``segformer``, ``upernet``, ``mask2former``: then it is built from its configuration, with random weights.
+        name: A folder with saved weights, or the id of one in the hub, read from its cache here unless downloads are
+            allowed; or a kind such as ``segformer``, ``upernet``, ``mask2former``: then it is built from its
+            configuration, with random weights.
         arguments: Of the configuration (``num_labels``…).
 
     Returns:
-        The network, with the colours of its saved processor, or ImageNet's. The processor's resizing is not applied:
-        give ``size`` for that.
+        The network, with what its saved processor does to colours, or the usual processor of its kind: transformers
+        itself is asked, with an image. The processor's resizing and cropping are not applied: give ``size`` for that.
 
     Raises:
         InputError: On an unknown name or configuration key, files that are not there, or weights that do not fit.
@@ -54,10 +63,21 @@ def hf(name: str, arguments: Mapping[str, Any]) -> Origin:
         raise missing_extra("transformers", "hf") from error
     try:
         if _is_kind(name):
-            return Origin(_from_configuration(transformers, name, arguments), Normalisation.imagenet())
-        hub = {"local_files_only": True} | {key: arguments[key] for key in HUB_KEYS if key in arguments}
+            network = _from_configuration(transformers, name, arguments)
+            return Origin(network, lambda: _usual_colours(transformers, name), weights=INITIALISED)
+        hub = {"local_files_only": not may_download()} | {key: arguments[key] for key in HUB_KEYS if key in arguments}
+        if not hub["local_files_only"] and not may_download():
+            raise InputError(
+                f"hf:{name}: local_files_only=false is a download: add --allow-download (allow_download=True)"
+            )
         changes = {key: value for key, value in arguments.items() if key not in HUB_KEYS}
-        return Origin(_from_saved(transformers, name, changes, hub), _saved_normalisation(name, hub))
+        network = _from_saved(transformers, name, changes, hub)
+        loaded = Weights(f"hf:{name}", whole=True)
+        if Path(name).is_dir() and not _processor_file(name, hub):
+            kind = network.config.model_type
+            assumed = f"hf:{name} has no {PROCESSOR_FILES[0]}: the normalisation of the usual {kind} is taken"
+            return Origin(network, lambda: _usual_colours(transformers, kind), weights=loaded, assumed=assumed)
+        return Origin(network, lambda: _saved_colours(transformers, name, hub), weights=loaded)
     except ImportError as error:
         raise missing_extra("scipy" if "scipy" in str(error) else f"another library ({error})", "hf") from error
 
@@ -89,21 +109,28 @@ def _from_configuration(transformers: Any, kind: str, arguments: Mapping[str, An
 
 
 def _from_saved(transformers: Any, name: str, changes: Mapping[str, Any], hub: Mapping[str, Any]) -> Any:
+    files = [*Path(name).glob("*.safetensors"), *Path(name).glob("pytorch_model*.bin")] if Path(name).is_dir() else []
+    for file in files:
+        check_kind(file)
+    safe = {**hub, "trust_remote_code": False}
     try:
-        plain = transformers.AutoConfig.from_pretrained(name, **hub)
+        plain = transformers.AutoConfig.from_pretrained(name, **safe)
         family = _family(transformers, plain.model_type)
         _check_keys(plain.model_type, changes, plain)
-        config = transformers.AutoConfig.from_pretrained(name, **hub, **changes)
-        network, report = family.from_pretrained(name, config=config, output_loading_info=True, **hub)
-    except InputError:
+        config = transformers.AutoConfig.from_pretrained(name, **safe, **changes)
+        network, report = family.from_pretrained(name, config=config, output_loading_info=True, **safe)
+    except (InputError, ImportError):
         raise
+    except pickle.UnpicklingError as error:
+        for file in files:
+            load_state(file)  # says what is in the one that is refused
+        raise InputError(f"the weights of hf:{name} are refused: {first_line(error)}") from error
     except RuntimeError as error:
-        raise InputError(f"the weights of hf:{name} do not fit its configuration: {error}") from error
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"cannot load hf:{name}: {error}. Without local_files_only=false only a folder or an id in the local cache "
-            "is read; nothing is downloaded"
-        ) from error
+        raise InputError(f"the weights of hf:{name} do not fit its configuration: {first_line(error)}") from error
+    except Exception as error:  # whatever a damaged or missing file makes of the library
+        if is_absent(error):
+            raise
+        raise InputError(f"cannot load hf:{name}: {type(error).__name__}: {first_line(error)}") from error
     problems = {kind: list(report[kind]) for kind in ("missing_keys", "mismatched_keys") if report[kind]}
     if problems:
         raise InputError(f"the weights of hf:{name} do not fit its configuration: {problems}")
@@ -116,27 +143,54 @@ def _check_keys(kind: str, arguments: Mapping[str, Any], configuration: Any) -> 
     refuse_unknown(f"configuration key of {kind}", arguments, known)
 
 
-def _saved_normalisation(name: str, hub: Mapping[str, Any]) -> Normalisation:
-    from transformers.image_processing_base import ImageProcessingMixin
+def _processor_file(name: str, hub: Mapping[str, Any]) -> Path | None:
+    folder = Path(name) / str(hub.get("subfolder") or "")
+    return next((folder / file for file in PROCESSOR_FILES if (folder / file).exists()), None)
 
-    folder = Path(name)
-    if folder.is_dir() and not any((folder / file).exists() for file in PROCESSOR_FILES):
-        return Normalisation.imagenet()
+
+def _saved_colours(transformers: Any, name: str, hub: Mapping[str, Any]) -> Normalisation:
+    what = f"the image processor saved in {name!r}"
     try:
-        processor, _ = ImageProcessingMixin.get_image_processor_dict(name, **hub)
-    except OSError as error:
-        if folder.is_dir():
-            raise InputError(f"the image processor saved in {name!r} cannot be read: {error}") from error
-        return Normalisation.imagenet()
-    return _processor_normalisation(processor)
+        processor = transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False, **hub)
+    except Exception as error:  # whatever a damaged or missing file makes of the library
+        if is_absent(error):
+            raise
+        told = f"{what} cannot be read ({type(error).__name__}: {first_line(error)})"
+        raise InputError(f"{told}: give normalisation= (mean and std for images in [0, 1])") from error
+    return colours_of(processor, what)
 
 
-def _processor_normalisation(processor: Mapping[str, Any]) -> Normalisation:
-    """What the processor does to the colours of an 8-bit image, for one in [0, 1]: scale is its unit of that range."""
-    scale = 255 * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 255
-    normalise = processor.get("do_normalize", True) and "image_mean" in processor
-    mean, std = (processor["image_mean"], processor["image_std"]) if normalise else ([0.0] * 3, [1.0] * 3)
-    order = (2, 1, 0) if processor.get("do_flip_channel_order", False) else (0, 1, 2)
-    r, g, b = (value / scale for value in mean)
-    sr, sg, sb = (value / scale for value in std)
-    return Normalisation((r, g, b), (sr, sg, sb), order)
+def _usual_colours(transformers: Any, kind: str) -> Normalisation:
+    """Those of the image processor that transformers has for a kind of network, with its defaults."""
+    from transformers.models.auto import image_processing_auto as auto
+
+    listed = auto.IMAGE_PROCESSOR_MAPPING_NAMES.get(kind, ())  # type: ignore[attr-defined]  # public in its pages
+    names = [listed] if isinstance(listed, str) else list(listed.values() if isinstance(listed, Mapping) else listed)
+    for name in filter(None, names):
+        try:
+            processor = getattr(transformers, name)()
+        except ImportError:  # it needs a library that is not here; the next of the kind does not
+            continue
+        return colours_of(processor, f"the usual image processor of {kind}")
+    raise InputError(f"transformers has no image processor for {kind}: give normalisation= (mean and std)")
+
+
+def colours_of(processor: Any, what: str) -> Normalisation:
+    """What an image processor of transformers does to colours, as it does it; its geometry is left out.
+
+    Args:
+        processor: An instance.
+        what: Whose it is, for messages.
+
+    Raises:
+        InputError: It does more than to reorder, scale and shift channels, or changes the size all the same.
+    """
+    kind = type(processor)
+    known = {*inspect.signature(kind.preprocess).parameters}
+    known |= {*getattr(getattr(kind, "valid_kwargs", None), "__annotations__", ())}  # since transformers 4.51
+    off = {step: False for step in GEOMETRY if step in known}
+
+    def prepare(image: Tensor) -> Any:
+        return processor(images=[image.permute(1, 2, 0).numpy()], return_tensors="pt", **off)["pixel_values"][0]
+
+    return measured(prepare, what)

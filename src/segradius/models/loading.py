@@ -6,7 +6,7 @@ A card is one YAML file that says which network, which weights, and what its inp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from segradius.core.safe_yaml import read_yaml
 from segradius.core.storage import write_atomically
 from segradius.core.text import Spec, parse_spec, refuse_unknown
 from segradius.models.checkpoints import load_into, load_state, sha256_of
+from segradius.models.downloads import offline
 from segradius.models.outputs import Decode
+from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
     Normalisation,
     NormalisationLike,
@@ -28,8 +30,8 @@ from segradius.models.preprocessing import (
     as_normalisation,
     as_size_rule,
 )
-from segradius.models.segmenter import Segmenter, wrap
-from segradius.models.sources import is_random, open_spec
+from segradius.models.segmenter import Segmenter, Weights, wrap
+from segradius.models.sources import open_spec
 from segradius.models.tiling import Tiling, TilingLike, as_tiling, tiled
 
 SUFFIXES = (".yaml", ".yml")
@@ -160,8 +162,9 @@ def load_model(
     outputs: str | Decode | None = None,
     inference: TilingLike | None = None,
     dtype: str | torch.dtype | None = None,
+    allow_download: bool = False,
 ) -> Segmenter:
-    """The network that ``spec`` names, in evaluation mode on ``device``. Nothing is downloaded unless an argument asks.
+    """The network that ``spec`` names, in evaluation mode on ``device``.
 
     Args:
         spec: A built-in name (``demo``), ``SOURCE:NAME`` of a library in `SOURCES` (``torchvision:fcn_resnet50``),
@@ -176,14 +179,17 @@ def load_model(
         inference: Windows, scales and mirroring, in place of the card's: a `Tiling` or a mapping of its arguments.
         dtype: Of the parameters, and so of what the network computes: ``"float32"`` or ``"bfloat16"``; its own when
             None.
+        allow_download: Whether libraries may download what is not here; nothing goes out otherwise, and what would have
+            to is refused.
 
     Returns:
-        The segmenter. torchvision, smp and hf networks take ImageNet normalisation (hf: that of a saved processor), smp
-        networks are padded to their stride; a Python object gets neither, unless the options say so.
+        The segmenter. Networks of libraries get the normalisation that their library gives them (ImageNet's where
+        nothing else is known), smp networks are padded to their stride; a Python object gets neither, unless the
+        options say so.
 
     Raises:
-        InputError: On an unknown name, option or key, a file that is missing, damaged or does not fit, or a device that
-            is not there.
+        InputError: On an unknown name, option or key, a file that is missing, damaged or does not fit, a parameter
+            without values, a device that is not there, or what would have to be downloaded.
         MissingExtraError: If the library is not installed.
 
     Example:
@@ -191,35 +197,28 @@ def load_model(
         4
     """
     card = _card(spec)
-    origin = open_spec(_with_arguments(parse_spec(card.model), card))
+    colours = _first(normalisation, card.normalisation)
+    with offline(card.model.split(",")[0], allowed=allow_download):
+        origin = open_spec(_with_arguments(parse_spec(card.model), card))
+        said = colours is not None
+        if not said:
+            colours = origin.normalisation() if callable(origin.normalisation) else origin.normalisation
+    file = card.weights if weights is None else Path(weights)
     model = wrap(
-        _with_weights(origin.network, card, weights, torch_device(device), torch_dtype(dtype)),
+        _with_weights(origin.network, card, file, torch_device(device), torch_dtype(dtype)),
         num_classes=num_classes,
-        normalisation=_first(normalisation, card.normalisation, origin.normalisation),
+        normalisation=colours,
         size=_first(size, card.size, origin.size),
         outputs=_first(outputs, card.outputs),
         name=card.name,
         channels_last=origin.channels_last,
     )
+    known = origin.weights if file is None else Weights(file.name, whole=True)
+    model = replace(model, weights=known or model.weights, assumed=origin.assumed if not said else "")
     if card.classes and len(card.classes) != model.num_classes:
         raise InputError(f"{spec}: {len(card.classes)} class names for a network of {model.num_classes} classes")
     tiling = _first(inference, card.inference)
     return model if tiling is None else tiled(model, tiling)
-
-
-def lacks_weights(spec: str, weights: str | Path | None = None) -> bool:
-    """Whether `load_model` gives a network with random weights, as far as its source says.
-
-    Args:
-        spec: As `load_model` takes it.
-        weights: As `load_model` takes them.
-
-    Example:
-        >>> lacks_weights("smp:Unet,classes=3"), lacks_weights("smp:Unet,classes=3", "unet.safetensors")
-        (True, False)
-    """
-    card = _card(spec)
-    return weights is None and card.weights is None and is_random(_with_arguments(parse_spec(card.model), card))
 
 
 def torch_device(device: str | torch.device) -> torch.device:
@@ -266,22 +265,22 @@ def _with_arguments(spec: Spec, card: ModelCard) -> Spec:
 
 
 def _with_weights(
-    made: Any, card: ModelCard, weights: str | Path | None, device: torch.device, dtype: torch.dtype | None
+    made: Any, card: ModelCard, file: Path | None, device: torch.device, dtype: torch.dtype | None
 ) -> Any:
     network = made.network if isinstance(made, Segmenter) else made
-    path = card.weights if weights is None else Path(weights)
     if not isinstance(network, nn.Module):
-        if path is not None:
+        if file is not None:
             raise InputError(
-                f"weights {str(path)!r} cannot be loaded: {card.model!r} gives a function, not an nn.Module"
+                f"weights {str(file)!r} cannot be loaded: {card.model!r} gives a function, not an nn.Module"
             )
         if dtype is not None:
             raise InputError(f"dtype cannot be set: {card.model!r} gives a function, not an nn.Module")
         return made
-    if path is not None:
-        if weights is None:
+    if file is not None:
+        if file == card.weights:
             check_digest(card)
-        load_into(network, load_state(path), path)
+        load_into(network, load_state(file), file)
+    check_parameters(network, card.name)  # before they are moved, which those without values cannot be
     network.eval().to(device, dtype)
     return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core.errors import InputError, is_whole, unknown_name
+from segradius.core.errors import InputError, first_line, is_whole, unknown_name
 from segradius.core.text import from_mapping
 
 NormalisationLike: TypeAlias = "Normalisation | str | Mapping[str, Any] | Sequence[Sequence[float]] | None"
 RGB = (0, 1, 2)
+ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Normalisation:
         order: Which channel of the RGB image each channel of the network is; (2, 1, 0) for a network that takes BGR.
 
     Raises:
-        InputError: If there are not three finite numbers each, or a ``std`` is not positive.
+        InputError: If there are not three finite numbers each, a ``std`` is not positive, or they are not in the unit
+            of images in [0, 1], as those of images in 0–255 are not.
 
     Example:
         >>> Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).apply(torch.ones(1, 3, 1, 1)).flatten().tolist()
@@ -45,6 +47,7 @@ class Normalisation:
             object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
         if min(self.std) <= 0:
             raise InputError(f"normalisation std {self.std} must be positive")
+        _check_unit(self.mean, self.std)
         object.__setattr__(self, "order", tuple(self.order))
         if sorted(self.order) != [0, 1, 2]:
             raise InputError(f"normalisation order {self.order} must be a permutation of (0, 1, 2)")
@@ -58,6 +61,20 @@ class Normalisation:
     def none(cls) -> Normalisation:
         """The identity: the network takes [0, 1] as it is."""
         return cls((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    @property
+    def is_impossible(self) -> bool:
+        """Whether no values in [0, 1] have this mean and deviation, as where the two are swapped.
+
+        A deviation that is the same in all channels is a scale, and says nothing.
+
+        Example:
+            >>> usual = Normalisation.imagenet()
+            >>> usual.is_impossible, Normalisation(usual.std, usual.mean).is_impossible
+            (False, True)
+        """
+        room = [mean * (1 - mean) + ROUNDING for mean in self.mean]
+        return len(set(self.std)) > 1 and any(std**2 > most for std, most in zip(self.std, room, strict=True))
 
     @functools.cached_property
     def _keeps_colours(self) -> bool:
@@ -118,6 +135,68 @@ def _three_numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise InputError(f"normalisation {name} {values!r}: expected three finite numbers, one a channel")
     return numbers
+
+
+def _check_unit(mean: Sequence[float], std: Sequence[float]) -> None:
+    if 1 < max(mean) <= 255 and min(mean) >= 0:
+        m, s = (tuple(round(value / 255, 6) for value in values) for values in (mean, std))
+        raise InputError(
+            f"normalisation mean {mean} and std {std} are for images in 0–255; here images are in [0, 1]: divide both "
+            f"by 255, mean {m} and std {s}"
+        )
+    if not (min(mean) >= 0 and max(mean) <= 1):
+        raise InputError(f"normalisation mean {mean}: expected numbers in [0, 1], the unit of the images")
+    if max(std) > 1:
+        raise InputError(
+            f"normalisation std {std}: expected numbers in (0, 1], the unit of the images, which are in [0, 1] already"
+        )
+
+
+def measured(prepare: Callable[[Tensor], Any], what: str) -> Normalisation:
+    """What a library's own function does to the colours of 8-bit images: it is asked, not read from its settings.
+
+    Args:
+        prepare: From an 8-bit image (3, H, W) to values (3, H, W), as a tensor or array, of the same size.
+        what: Whose it is, for the message.
+
+    Returns:
+        The same for images in [0, 1]: 255 there is 1 here. Of numbers that give the same values, the shortest.
+
+    Raises:
+        InputError: If it fails, changes the size, or does anything but reorder, scale and shift channels; or its
+            numbers are not for 8-bit images.
+
+    Example:
+        >>> measured(lambda image: (image / 127.5 - 1).flip(0), "mine")
+        Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), order=(2, 1, 0))
+    """
+    image = torch.randint(256, (3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    image[:, 0, 0], image[:, 0, 1] = 0, 255
+    advice = f"give normalisation= (mean and std for images in [0, 1]) in place of that of {what}"
+    try:
+        values = torch.as_tensor(prepare(image.clone())).double()
+    except Exception as error:  # whatever a library makes of an image that it does not expect
+        raise InputError(f"{what} cannot be asked ({type(error).__name__}: {first_line(error)}): {advice}") from error
+    if values.shape != image.shape:
+        raise InputError(f"{what} makes {tuple(values.shape)} of an image {tuple(image.shape)}: {advice}")
+    x = image.double() / 255
+    low, high = values[:, 0, 0], values[:, 0, 1]
+    unit = (values - low[:, None, None]) / (high - low)[:, None, None]
+    away = (unit[:, None] - x[None]).abs().amax((2, 3))
+    order = away.argmin(1)
+    if not (high > low).all() or sorted(order.tolist()) != [0, 1, 2]:
+        raise InputError(f"{what} does more to colours than to reorder, scale and shift them: {advice}")
+    std = 1 / (high - low)
+    near = max(2e-6, 1.2e-7 * float(values.abs().max()))
+    for digits in range(1, 18):
+        m, s = ([float(f"{value:.{digits}g}") + 0.0 for value in numbers.tolist()] for numbers in (-low * std, std))
+        own = (x[order] - torch.tensor(m).double().view(3, 1, 1)) / torch.tensor(s).double().view(3, 1, 1)
+        if (own - values).abs().max() <= near:
+            try:
+                return Normalisation(*map(tuple, (m, s, order.tolist())))
+            except InputError as error:
+                raise InputError(f"{what}: {error}") from error
+    raise InputError(f"{what} does more to colours than to reorder, scale and shift them: {advice}")
 
 
 @functools.lru_cache(maxsize=32)

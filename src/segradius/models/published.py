@@ -13,10 +13,11 @@ from typing import Any
 
 from torch import nn
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, is_whole, must
 from segradius.models.networks import HRNetOCR, PSANet, PSPNet
 from segradius.models.networks.hrnet_ocr import LIGHT
-from segradius.models.segmenter import Segmenter, wrap
+from segradius.models.preprocessing import Normalisation
+from segradius.models.segmenter import INITIALISED, Segmenter
 from segradius.models.sources import MODELS
 
 Make = Callable[..., Segmenter]
@@ -28,14 +29,15 @@ def _named(name: str, summary: str) -> Callable[[Make], None]:
     def add(make: Make) -> None:
         make.__name__ = make.__qualname__ = name
         make.__doc__ = f"{summary}\n\n{inspect.getdoc(make)}"
-        MODELS.register(name, random=True)(make)
+        MODELS.register(name)(make)
 
     return add
 
 
 def _ready(network: nn.Module, num_classes: int, name: str) -> Segmenter:
-    network.eval()
-    return wrap(network, num_classes=num_classes, normalisation="imagenet", name=name, channels_last=True)
+    must(is_whole(num_classes, 2), "num_classes", num_classes, "a whole number of at least 2")
+    usual = Normalisation.imagenet()
+    return Segmenter(network.eval(), num_classes, name, usual, channels_last=True, weights=INITIALISED)
 
 
 def _pspnet(name: str, summary: str, classes: int = 21, **trunk: Any) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from segradius.core.contracts import ALL
 from segradius.core.errors import InputError, is_whole
 from segradius.models.outputs import Decode, as_decode, check_images, check_logits, log_probabilities, main_output
+from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
     Normalisation,
     NormalisationLike,
@@ -98,6 +99,23 @@ def _set(hold: _Hold, *, held: bool) -> None:
 PROBE_SIZE = (128, 128)
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Where the numbers in a network come from, as far as its source knows.
+
+    Args:
+        source: A file, or a library's name of them; empty for none.
+        whole: Whether all of them are trained: false where some or all are as initialised, None where nobody knows.
+    """
+
+    source: str = ""
+    whole: bool | None = None
+
+
+#: Of a network that was built and not loaded.
+INITIALISED = Weights(whole=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Segmenter:
     """A network with everything that lies between an image in [0, 1] and its logits. `wrap` makes one.
@@ -111,6 +129,8 @@ class Segmenter:
         decode: From the network's raw output to logits (N, C, h, w).
         channels_last: Whether the network is given ``channels_last`` memory where that is faster (on a CPU). Values
             move by rounding only. Off by default, as networks that use ``.view`` may refuse that layout.
+        weights: Where its parameters come from.
+        assumed: What its source assumed of its normalisation, if that was not said.
     """
 
     offers: ClassVar[frozenset[str]] = ALL
@@ -122,6 +142,8 @@ class Segmenter:
     size: SizeRule = field(default_factory=SizeRule)
     decode: Decode = main_output
     channels_last: bool = False
+    weights: Weights = field(default_factory=Weights)
+    assumed: str = ""
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits at the size of the images, differentiable in them, by a frozen network in evaluation mode.
@@ -185,11 +207,12 @@ class Segmenter:
             images: A small batch, as it would be attacked.
 
         Raises:
-            InputError: If the images are not floating (N, 3, H, W) in [0, 1], the network fails on them, or its output
-                is not floating (N, num_classes, h, w), has a NaN, or holds probabilities or sigmoids where logits are
-                expected (or the reverse).
+            InputError: If the images are not floating (N, 3, H, W) in [0, 1], a parameter has no values or not finite
+                ones, the network fails on the images, or its output is not floating (N, num_classes, h, w), has a NaN,
+                or holds probabilities or sigmoids where logits are expected (or the reverse).
         """
         check_images(images)
+        check_parameters(self.network, self.name)
         with torch.no_grad(), self.frozen():
             coarse = self._try(images)
         check_logits(coarse, images, self.num_classes, self.name, promised_log=self.decode is log_probabilities)
@@ -230,8 +253,8 @@ def wrap(
         channels_last: See `Segmenter`. None: off.
 
     Raises:
-        InputError: If ``model`` cannot be called, an option is not one of the above, or the number of classes cannot be
-            found or is less than 2.
+        InputError: If ``model`` cannot be called, a parameter has no values or not finite ones (`check_parameters`), an
+            option is not one of the above, or the number of classes cannot be found or is less than 2.
 
     Example:
         >>> model = wrap(torch.nn.Conv2d(3, 7, 1), normalisation="imagenet")
@@ -255,6 +278,7 @@ def wrap(
         "num_classes": num_classes,
     }
     draft = replace(draft, **{key: value for key, value in given.items() if value is not None})
+    check_parameters(draft.network, draft.name)
     return draft if draft.num_classes and num_classes is None else _with_classes(draft, num_classes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import sys
@@ -15,14 +16,15 @@ from typing import Any
 
 from torch import nn
 
-from segradius.core.errors import InputError, missing_extra, unknown_name
+from segradius.core.errors import InputError, first_line, missing_extra, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import Spec, refuse_unknown
-from segradius.models.preprocessing import Normalisation, SizeRule
-from segradius.models.segmenter import Segmenter
+from segradius.models.downloads import is_absent
+from segradius.models.preprocessing import Normalisation, SizeRule, measured
+from segradius.models.segmenter import INITIALISED, Segmenter, Weights
 
 MODELS: Registry[Callable[..., Segmenter]] = Registry("model", "segradius.models")
-"""Networks by name, each a function of keyword options. The fact ``random`` says that it comes without weights."""
+"""Networks by name, each a function of keyword options; what it makes says where its weights are from."""
 
 
 @dataclass(frozen=True)
@@ -31,24 +33,31 @@ class Origin:
 
     Args:
         network: An `nn.Module`, a function of a batch, or a ready `Segmenter`.
-        normalisation: What its library's networks are trained with; None for unknown.
+        normalisation: What its library's networks are trained with, or a function that finds it out, which is not
+            called where the user says it; None for unknown.
         size: What sizes it takes; None for unknown.
         channels_last: Whether it takes that layout, which is faster on a CPU.
+        weights: Where its parameters come from. None: unknown, or as a `Segmenter` says itself.
+        assumed: What of the normalisation is assumed, for a warning where the user does not say it.
     """
 
     network: Any
-    normalisation: Normalisation | None = None
+    normalisation: Normalisation | Callable[[], Normalisation] | None = None
     size: SizeRule | None = None
     channels_last: bool | None = None
+    weights: Weights | None = None
+    assumed: str = ""
 
+
+#: Encoders of smp with another normalisation than ImageNet's; what it is smp asks its hub for.
+OTHER_COLOURS = ("inception", "xception", "dpn")
 
 Source = Callable[[str, Mapping[str, Any]], Origin]
 SOURCES: Registry[Source] = Registry("model source", "segradius.models")
 """Libraries of networks by name, each a function of the network's name and arguments.
 
-Facts: ``example``, of a model text; ``extra``, what to install for it, if any; ``random``, a function of name and
-arguments that says whether the network comes with random weights; ``files``, one that gives the files, by name, which
-decide what it computes beside its parameters, if there are any.
+Facts: ``example``, of a model text; ``extra``, what to install for it, if any; ``files``, a function of name and
+arguments that gives the files, by name, which decide what it computes beside its parameters, if there are any.
 """
 
 
@@ -69,25 +78,12 @@ def open_spec(spec: Spec) -> Origin:
     return Origin(construct(spec.name, MODELS[spec.name], spec.arguments))
 
 
-def is_random(spec: Spec) -> bool:
-    """Whether the network of a parsed spec comes with random weights, as far as its source says.
-
-    Example:
-        >>> is_random(Spec("", "pspnet50")), is_random(Spec("", "demo"))
-        (True, False)
-    """
-    if not spec.source:
-        return bool(MODELS.facts(spec.name).get("random", False))
-    return spec.source in SOURCES and SOURCES.facts(spec.source)["random"](spec.name, spec.arguments)
-
-
 @SOURCES.register(
     "torchvision",
     example="torchvision:deeplabv3_resnet50,num_classes=21",
-    random=lambda name, arguments: not arguments.get("weights"),
 )
 def torchvision(name: str, arguments: Mapping[str, Any]) -> Origin:
-    """A network of ``torchvision.models.segmentation``, ImageNet normalisation, any size; nothing is downloaded.
+    """A network of ``torchvision.models.segmentation``, ImageNet normalisation or that of its weights, any size.
 
     Args:
         name: As ``deeplabv3_resnet50``.
@@ -110,17 +106,27 @@ def torchvision(name: str, arguments: Mapping[str, Any]) -> Origin:
     refuse_unknown(f"argument of torchvision:{name}", arguments, parameters)
     defaults = {"weights": None, "weights_backbone": None}
     network = construct(f"torchvision:{name}", builder, defaults | dict(arguments))
-    return Origin(network, Normalisation.imagenet(), channels_last=True)
+    trained, trunk = arguments.get("weights"), arguments.get("weights_backbone")
+    if not trained:
+        weights = Weights(f"weights_backbone={trunk}", whole=False) if trunk else INITIALISED
+        return Origin(network, Normalisation.imagenet(), channels_last=True, weights=weights)
+    preset = models.get_model_weights(name).verify(trained).transforms
+
+    def colours() -> Normalisation:
+        return measured(preset(resize_size=None), f"the transform of torchvision's {trained} of {name}")
+
+    return Origin(network, colours, channels_last=True, weights=Weights(f"torchvision {trained}", whole=True))
 
 
 @SOURCES.register(
     "smp",
     example="smp:PSPNet,encoder_name=resnet18,classes=11",
     extra="smp",
-    random=lambda name, arguments: True,
 )
 def smp(name: str, arguments: Mapping[str, Any]) -> Origin:
-    """A network of segmentation-models-pytorch, ImageNet normalisation, padded to its encoder's stride; no download.
+    """A network of segmentation-models-pytorch, with its encoder's normalisation and padded to its encoder's stride.
+
+    That of an encoder without weights is taken to be ImageNet's.
 
     Args:
         name: As ``PSPNet``, in any case of letters.
@@ -146,7 +152,30 @@ def smp(name: str, arguments: Mapping[str, Any]) -> Origin:
     misspelt = [key for key in arguments if difflib.get_close_matches(key, parameters, cutoff=0.75)]
     refuse_unknown(f"argument of smp:{name}", misspelt, parameters)
     network = construct(f"smp:{name}", architecture, {"encoder_weights": None} | dict(arguments))
-    return Origin(network, Normalisation.imagenet(), _smp_size(network), channels_last=True)
+    encoder = str(arguments.get("encoder_name", inspect.signature(architecture).parameters["encoder_name"].default))
+    trained = arguments.get("encoder_weights")
+    weights = Weights(f"encoder_weights={trained}", whole=False) if trained else INITIALISED
+    usual: Normalisation | Callable[[], Normalisation] = Normalisation.imagenet()
+    assumed = ""
+    if trained:
+        usual = functools.partial(_smp_colours, library, encoder, trained)
+    elif encoder.startswith(OTHER_COLOURS):
+        assumed = (
+            f"smp normalises for the encoder {encoder} otherwise than by ImageNet's mean and std, which are taken here"
+        )
+    size = _smp_size(network)
+    return Origin(network, usual, size, channels_last=True, weights=weights, assumed=assumed)
+
+
+def _smp_colours(library: Any, encoder: str, trained: Any) -> Normalisation:
+    what = f"the preprocessing of smp's encoder {encoder}"
+    try:
+        prepare = library.encoders.get_preprocessing_fn(encoder, trained)
+    except Exception as error:  # its file is missing or damaged, or it knows of none
+        if is_absent(error):
+            raise
+        raise InputError(f"{what} cannot be had ({first_line(error)}): give normalisation=") from error
+    return measured(lambda image: prepare(image.permute(1, 2, 0).numpy()).transpose(2, 0, 1), what)
 
 
 def _python_object(spec: Spec) -> Origin:

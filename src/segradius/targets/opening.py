@@ -35,6 +35,7 @@ def open_target(
     answers: str | None = None,
     input: str | None = None,
     budget: int | None = None,
+    allow_download: bool = False,
 ) -> Metered:
     """The target that ``spec`` names, as harsh as asked, counted.
 
@@ -51,6 +52,7 @@ def open_target(
         answers: Changes of the answers, as `parse_answers` takes them: ``"top=2,digits=3"``.
         input: Changes of the images, as `parse_inputs` takes them: ``"jpeg=90"``.
         budget: Images that may be answered in all.
+        allow_download: As `load_model` takes it, for a model in this process.
 
     Returns:
         The target.
@@ -83,6 +85,7 @@ def open_target(
             num_classes=num_classes,
             normalisation=normalisation,
             outputs=outputs,
+            allow_download=allow_download,
         )
         target = target if precision is None else Local(target, precision)
     return Metered(Harsh(target, *changes) if any(changes) else target, budget)
