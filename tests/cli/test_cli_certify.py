@@ -21,6 +21,7 @@ from served import IDS, LOCAL, furnish, loaded, place, server, stub
 import segradius as sr
 from segradius.certification import Adaptive, Hierarchy, Noise, PixelRadii, Sampling, SegCertify, Votes, vote
 from segradius.cli import main
+from segradius.cli.certify import read_region
 from segradius.core.randomness import Randomness
 from segradius.data import open_data
 from segradius.evaluation import Store
@@ -273,6 +274,37 @@ def test_a_region_confines_the_noise(place, capsys):
     Image.fromarray(np.zeros_like(mask)).save("region.png")
     assert certify("out", "--region", "region.png") == 2
     assert "is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "the region region.png: the file is missing"),
+        (b"<html>", "the region region.png: the file cannot be read: it is no PNG"),
+        ("JPEG", "the region region.png: the mask has lossy compression"),
+        ("pages", "the region region.png: the file holds 2 pictures"),
+        ("large", "the region region.png: it has 8×10 = 80 pixels; at most 79 are decoded"),
+    ],
+)
+def test_a_region_that_cannot_be_read_exactly_is_refused(place, capsys, monkeypatch, content, told):
+    image = Image.new("L", (10, 8), 255)
+    if isinstance(content, bytes):
+        Path("region.png").write_bytes(content)
+    elif content == "pages":
+        image.save("region.png", "TIFF", save_all=True, append_images=[image])
+    elif content is not None:
+        image.save("region.png", "JPEG" if content == "JPEG" else "PNG")
+    if content == "large":
+        monkeypatch.setenv("SEGRADIUS_MAX_PIXELS", "79")
+    assert certify("out", "--region", "region.png") == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_region_in_colour_is_wherever_it_is_not_black(tmp_path):
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[0, 1, 2] = 1
+    Image.fromarray(pixels).save(tmp_path / "region.png")
+    assert read_region(str(tmp_path / "region.png")).tolist() == [[False, True, False], [False] * 3]
 
 
 def test_bfloat16_and_clamping_are_other_smoothed_models(place):

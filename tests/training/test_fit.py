@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch.nn import functional
 
 import segradius as sr
 from segradius.core.errors import InputError
-from segradius.data.sample import Sample
+from segradius.data.sample import BadSampleError, Sample
+from segradius.data.usable import Some
 from segradius.models.preprocessing import Normalisation
 from segradius.training import Augmentation, Engine, Job, Optimiser, Robustness, WeightAverage, fit
 from segradius.training.lessons import InMemory, order
@@ -177,15 +179,57 @@ def test_a_finished_run_stays_as_it_is(tmp_path: Path) -> None:
     small.assert_same(job.model.network.state_dict(), load_file(tmp_path / "last.safetensors"))
 
 
+class Spoilt(InMemory):
+    """Images that are NaN, those of ``later`` from the second reading on, and files that cannot be read."""
+
+    def __init__(self, source: InMemory, nan: Sequence[int] = (), later: Sequence[int] = (), gone: Sequence[int] = ()):
+        super().__init__(source.samples, source)
+        self.nan, self.later, self.gone, self.read_before = set(nan), set(later), set(gone), set()
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.samples[index]
+        if index in self.gone:
+            raise BadSampleError(sample.id, Path("gone.png"), "the file is missing")
+        if index in self.nan or (index in self.later and index in self.read_before):
+            return Sample(sample.id, sample.image * float("nan"), sample.label)
+        self.read_before.add(index)
+        return sample
+
+
 def test_a_loss_that_is_not_finite_is_told_with_its_step(tmp_path: Path) -> None:
     bad = order(12, seed=0, epoch=0)[8]  # in the third step
-    samples = list(small.TRAIN.samples)
-    samples[bad] = Sample(samples[bad].id, samples[bad].image * float("nan"), samples[bad].label)
     with pytest.raises(InputError, match=r"not finite at step 3, in epoch 1: .* keeps what was saved before"):
-        fit(small.job(tmp_path, train=InMemory(samples, small.TRAIN), engine=Engine("cpu", save_every=2)))
+        fit(small.job(tmp_path, train=Spoilt(small.TRAIN, later=[bad]), engine=Engine("cpu", save_every=2)))
     state = torch.load(tmp_path / "last.pt", weights_only=True)
     assert state["position"]["step"] == 2
     assert all(torch.isfinite(value).all() for value in state["network"].values())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_that_cannot_be_used_are_set_aside_by_name_and_the_rest_is_learnt(
+    tmp_path: Path, capsys, workers
+) -> None:
+    engine = Engine("cpu", workers=workers)
+    rest = [at for at in range(12) if at not in (5, 7)]
+    good = Some(small.TRAIN, tuple(rest)), Some(small.HELD_OUT, (0, 2, 3))
+    fit(small.job(tmp_path / "good", train=good[0], held_out=good[1], epochs=2))
+    assert capsys.readouterr().err == ""
+    spoilt = {"train": Spoilt(small.TRAIN, nan=[7], gone=[5]), "held_out": Spoilt(small.HELD_OUT, gone=[1])}
+    fit(small.job(tmp_path / "spoilt", **spoilt, epochs=2, engine=engine))
+    told = capsys.readouterr().err
+    assert (
+        "warning: 2 of 12 images of the training set are set aside: train-00005: sample 'train-00005': the file is "
+        "missing (gone.png); train-00007: the image has 4608 values that are NaN or infinite" in told
+    )
+    assert "1 of 4 images of the held-out set are set aside: val-00001: " in told
+    for file in ("train.csv", "evaluations.csv"):
+        assert (tmp_path / "spoilt" / file).read_text() == (tmp_path / "good" / file).read_text()
+    small.assert_same(*(load_file(tmp_path / name / "last.safetensors") for name in ("spoilt", "good")))
+
+
+def test_a_set_of_which_nothing_can_be_used_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the training set is empty"):
+        fit(small.job(tmp_path, train=Spoilt(small.TRAIN, gone=range(12))))
 
 
 class TwoHeads(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions
@@ -215,18 +216,16 @@ def read_region(path: str | None) -> Tensor | None:
     Raises:
         InputError: It cannot be read, or no pixel is true.
     """
-    import numpy as np
     import torch
-    from PIL import Image, UnidentifiedImageError
+
+    from segradius.data.masks import read_marked
 
     if path is None:
         return None
     try:
-        with Image.open(path) as image:
-            pixels = np.array(image if image.mode in ("1", "L", "P", "I;16") else image.convert("L"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"the region {path} cannot be read: {error}") from error
-    mask = torch.from_numpy(pixels != 0)
+        mask = torch.from_numpy(read_marked(Path(path)).copy())
+    except InputError as error:
+        raise InputError(f"the region {path}: {error}") from error
     if not bool(mask.any()):
         raise InputError(f"the region {path} is empty: every pixel of it is 0")
     return mask

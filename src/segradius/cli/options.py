@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from segradius.core import text
 from segradius.core.declared import Classes, Count, Images, Range, Seed
 from segradius.core.errors import InputError
+from segradius.core.screen import note
 
 if TYPE_CHECKING:
     from segradius.core.contracts import Seen
@@ -157,10 +158,13 @@ class DataOptions:
         return DataChoice(self.data, self.split, text.size(self.size), self.protocol, self.limit, self.stride)
 
     def open(self) -> SegmentationData:
-        """The images; raises `InputError` where there are none of that name."""
+        """The images, after a line on how many there are; raises `InputError` where there are none of that name."""
+        from segradius.data import counted
         from segradius.evaluation import open_images
 
-        return open_images(self.choice)
+        opened = open_images(self.choice)
+        note(counted(opened))
+        return opened
 
 
 @dataclass(frozen=True)

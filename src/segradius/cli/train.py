@@ -24,7 +24,7 @@ from segradius.core.declared import (
     only_with,
 )
 from segradius.core.errors import InputError, must
-from segradius.core.screen import say
+from segradius.core.screen import note, say
 
 if TYPE_CHECKING:
     from segradius.data import SegmentationData
@@ -103,14 +103,16 @@ class LessonOptions:
 
     def open(self) -> tuple[SegmentationData, SegmentationData]:
         """What is learnt, and what is evaluated."""
-        from segradius.data import open_data
+        from segradius.data import counted, open_data
 
         size = text.size(self.size)
         learnt, judged = (open_data(self.data, split=split, size=size) for split in (self.split, self.held_out))
         limit = self.held_out_limit
-        if limit is None:
-            return learnt, judged
-        return learnt, open_data(self.data, split=self.held_out, size=size, stride=-(-len(judged) // limit))
+        if limit is not None:
+            judged = open_data(self.data, split=self.held_out, size=size, stride=-(-len(judged) // limit))
+        note(f"training: {counted(learnt)}")
+        note(f"held out: {counted(judged)}")
+        return learnt, judged
 
     def augmentation(self) -> Augmentation:
         """Random change of every image and label that is learnt."""
@@ -177,7 +179,8 @@ class RecipeOptions:
         from segradius.objectives.weightings import balanced_weights
         from segradius.training import SCHEDULES, Ohem, Optimiser, Recipe, SegmentationLoss, WeightAverage
 
-        weights = balanced_weights(class_counts(learnt)) if self.class_weights == "balanced" else None
+        balanced = self.class_weights == "balanced"
+        weights = balanced_weights(class_counts(learnt, readable_only=True)) if balanced else None
         mined = None if self.ohem is None else Ohem(self.ohem, self.ohem_keep)
         return Recipe(
             epochs=self.epochs,

@@ -27,6 +27,11 @@ def say(words: str, style: str = "") -> None:
     console().print(visible(words, keep="\n"), style=style, markup=False, highlight=False, soft_wrap=not style)
 
 
+def note(words: str) -> None:
+    """A line on stderr, beside what the command was asked for."""
+    print(f"segradius: {visible(words)}", file=sys.stderr)
+
+
 def warn(words: str) -> None:
     """A warning on stderr."""
     print(f"segradius: warning: {visible(words)}", file=sys.stderr)

@@ -6,6 +6,7 @@ from .opening import PROTOCOLS as PROTOCOLS
 from .opening import Preparation as Preparation
 from .opening import Prepared as Prepared
 from .opening import Resize as Resize
+from .opening import counted as counted
 from .opening import open_data as open_data
 from .pairs import Pairs as Pairs
 from .pairs import as_data as as_data
@@ -13,6 +14,7 @@ from .sample import DATA as DATA
 from .sample import BadSampleError as BadSampleError
 from .sample import Classes as Classes
 from .sample import Sample as Sample
+from .sample import Samples as Samples
 from .sample import SegmentationData as SegmentationData
 from .sample import class_counts as class_counts
 from .sample import collate as collate

@@ -104,18 +104,18 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def told(left_out: Sequence[LeftOut], base: Path | None = None, shown: int = 3) -> str:
-    """What was left out in a sentence, by reason, with the first names of each.
+def told(left_out: Sequence[LeftOut], shown: int = 3) -> str:
+    """What was left out in a sentence, by reason, with the first names of each and the folders that they lie in.
 
     Example:
         >>> told([LeftOut(Path("a/.x.png"), "hidden"), LeftOut(Path("a/notes.txt"), "of another kind")])
-        '2 files or folders left out: 1 hidden (.x.png); 1 of another kind (notes.txt)'
+        '2 files or folders left out: 1 hidden (a/.x.png); 1 of another kind (a/notes.txt)'
     """
     if not left_out:
         return "0 files left out"
     reasons: dict[str, list[str]] = {}
     for each in left_out:
-        reasons.setdefault(each.reason, []).append(each.path.name if base is None else os.path.relpath(each.path, base))
+        reasons.setdefault(each.reason, []).append("/".join(each.path.parts[-2:]))
     parts = (
         f"{len(names)} {reason} ({', '.join(names[:shown])}{', …' if len(names) > shown else ''})"
         for reason, names in reasons.items()
@@ -156,7 +156,8 @@ def _below(root: Path) -> Iterator[tuple[Path, str, bool]]:
     """Every file below a folder, with the reason if it is none to use, and whether a linked folder led to it."""
     if not root.is_dir():
         return
-    waiting = [(root, frozenset({_mark(root)}), False)]
+    whole = root.resolve()
+    waiting = [(root, frozenset(_mark(folder) for folder in (whole, *whole.parents)), False)]
     while waiting:
         folder, above, linked = waiting.pop()
         try:

@@ -121,6 +121,17 @@ def read_numbers(path: Path) -> Ints:
     return _greys(stored, "expected one number a pixel")
 
 
+def read_marked(path: Path) -> NDArray[np.bool_]:
+    """Where a mask file is not 0 or black; shape (H, W).
+
+    Raises:
+        InputError: Its compression is lossy, or see `read_stored`.
+    """
+    stored = read_stored(path)
+    _refuse_lossy(stored, "store it as PNG")
+    return np.asarray((stored.in_colour if stored.numbers is None else stored.numbers) != 0)
+
+
 def read_labels(path: Path, key: MaskKey) -> tuple[Ints, int]:
     """A mask file as labels, translated once by ``key``.
 

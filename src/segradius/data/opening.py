@@ -15,6 +15,7 @@ from torch import Tensor
 from segradius.core.digests import Parts
 from segradius.core.errors import InputError, at_least
 from segradius.core.registry import Registry
+from segradius.data.listing import LeftOut, told
 from segradius.data.marks import meaning_of, parts_of
 from segradius.data.sample import DATA, Sample, SegmentationData
 
@@ -133,9 +134,26 @@ class Prepared:
         """Likewise."""
         return getattr(self.source, "told_by", None)
 
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Files beside those of the data set."""
+        return getattr(self.source, "left_out", ())
+
     def parts(self, index: int) -> Parts:
         """What the sample is prepared from."""
         return parts_of(self.source, range(len(self))[index] * self.stride)
+
+
+def counted(data: SegmentationData) -> str:
+    """How many images of a data set are used, and what of its files was left out, in a line.
+
+    Example:
+        >>> counted(open_data("scenes:24x32", limit=3))
+        'scenes/val: 3 of 64 images used; 0 files left out'
+    """
+    whole = len(data.source) if isinstance(data, Prepared) else len(data)
+    used = f"{len(data)} images" if len(data) == whole else f"{len(data)} of {whole} images"
+    return f"{data.name}: {used} used; {told(getattr(data, 'left_out', ()))}"
 
 
 def open_data(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from segradius.core.errors import InputError
 from segradius.core.registry import Registry
@@ -125,8 +126,22 @@ DATA: Registry[Callable[[str, str | None], SegmentationData]] = Registry("data s
 """Data sets by name; each is a function of (path, split)."""
 
 
-def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """Stack samples of one size into a batch.
+class Samples(NamedTuple):
+    """Samples of one size in a batch.
+
+    Args:
+        images: Shape (N, 3, H, W).
+        labels: Shape (N, H, W).
+        ids: The N ids.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+
+
+def collate(samples: Sequence[Sample]) -> Samples:
+    """Stack samples of one size into a batch; what ``torch.utils.data.DataLoader`` does of itself with samples.
 
     Returns:
         Images (N, 3, H, W), labels (N, H, W) and the N ids.
@@ -150,7 +165,11 @@ def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, tuple[str, ...]]
                 "(height × width): give size= or protocol=, or use a batch size of 1"
             )
     ids = tuple(sample.id for sample in samples)
-    return torch.stack([s.image for s in samples]), torch.stack([s.label for s in samples]), ids
+    return Samples(torch.stack([s.image for s in samples]), torch.stack([s.label for s in samples]), ids)
+
+
+# The way that torch.utils.data.default_collate documents for types of one's own.
+default_collate_fn_map[Sample] = lambda batch, *, collate_fn_map=None: collate(batch)
 
 
 def class_counts(data: SegmentationData, *, readable_only: bool = False) -> Tensor:

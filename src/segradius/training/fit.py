@@ -6,7 +6,8 @@ import hashlib
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +21,11 @@ from segradius.core.errors import InputError, one_of
 from segradius.core.locking import owned
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
-from segradius.core.screen import warn
+from segradius.core.screen import progress, warn
 from segradius.core.seal import labelled
 from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
+from segradius.data.usable import usable_part
 from segradius.metrics.agreement import one_class
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
@@ -173,11 +175,31 @@ def fit(job: Job) -> Evaluation:
             labelled, or the loss or the weights are not finite any more.
         MissingExtraError: If the extra ``train`` is not installed.
     """
-    for what, data in (("training", job.train), ("held-out", job.held_out)):
-        refuse_unlabelled(what, data)
     job.folder.mkdir(parents=True, exist_ok=True)
     with owned(job.folder, warn=warn):
+        job = _usable(job)
+        for what, data in (("training", job.train), ("held-out", job.held_out)):
+            refuse_unlabelled(what, data)
         return _fitted(job)
+
+
+def _usable(job: Job) -> Job:
+    """The job without the images that cannot be used, which are named on the screen."""
+    total = len(job.train) + len(job.held_out)
+    parts = []
+    with progress("images", total, first="reading every image once", quiet=job.quiet) as advance:
+
+        def read(name: str, images: int) -> None:
+            advance(images, f"reading the {name} set once")
+
+        for name, data in (("training", job.train), ("held-out", job.held_out)):
+            part, bad = usable_part(data, job.model.num_classes, workers=job.engine.workers, done=partial(read, name))
+            parts.append(part)
+            if bad:
+                named = "; ".join(f"{image}: {reason}" for image, reason in list(bad.items())[:5])
+                more = ", …" if len(bad) > 5 else ""
+                warn(f"{len(bad)} of {len(data)} images of the {name} set are set aside: {named}{more}")
+    return replace(job, train=parts[0], held_out=parts[1])
 
 
 def _fitted(job: Job) -> Evaluation:

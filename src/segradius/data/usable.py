@@ -1,0 +1,155 @@
+"""Which samples a model of so many classes can be used with, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from torch.utils.data import DataLoader, Dataset
+
+from segradius.core.digests import Parts
+from segradius.data.listing import LeftOut
+from segradius.data.marks import meaning_of, parts_of
+from segradius.data.sample import BadSampleError, Sample, SegmentationData
+
+NO_LABEL = "no pixel is labelled"
+
+
+def fault(sample: Sample, num_classes: int, ignore_index: int) -> str | None:
+    """Why ``sample`` cannot be used with a model of ``num_classes``; None where it can.
+
+    The image must be floating point, (3, H, W), finite and in [0, 1]; the label int64 (H, W) with classes below
+    ``num_classes`` or ``ignore_index``, and at least one labelled pixel.
+
+    Example:
+        >>> import torch
+        >>> fault(Sample("a", torch.full((3, 1, 2), 1.5), torch.zeros(1, 2, dtype=torch.long)), 5, 255)
+        'pixel values run from 1.5 to 1.5; they must lie in [0, 1]'
+    """
+    image, label = sample.image, sample.label
+    if image.ndim != 3 or image.shape[0] != 3:
+        return f"the image has shape {tuple(image.shape)}; it must be (3, H, W)"
+    if tuple(label.shape) != tuple(image.shape[1:]):
+        return f"the label is {_size(label.shape)} and the image {_size(image.shape[1:])} (height × width)"
+    return _image_fault(sample) or _label_fault(sample, num_classes, ignore_index)
+
+
+def usable(data: SegmentationData, place: int, num_classes: int) -> Sample | str:
+    """The sample at ``place``, or why it cannot be used with a model of ``num_classes``."""
+    try:
+        sample = data[place]
+    except BadSampleError as error:
+        return str(error)
+    return fault(sample, num_classes, data.classes.ignore_index) or sample
+
+
+class Some:
+    """The samples of a data set at some places.
+
+    Args:
+        source: The data set.
+        places: Of the samples, in order.
+    """
+
+    def __init__(self, source: SegmentationData, places: tuple[int, ...]) -> None:
+        self.source, self.places = source, places
+        self.name, self.classes, self.ids = source.name, source.classes, tuple(source.ids[place] for place in places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.source[self.places[index]]
+
+    @property
+    def meaning(self) -> Mapping[str, Any]:
+        """As of the data set."""
+        return meaning_of(self.source)
+
+    @property
+    def told_by(self) -> Path | None:
+        """Likewise."""
+        return getattr(self.source, "told_by", None)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Likewise."""
+        return getattr(self.source, "left_out", ())
+
+    def parts(self, index: int) -> Parts:
+        """What the sample is made of."""
+        return parts_of(self.source, self.places[index])
+
+
+def usable_part(
+    data: SegmentationData, num_classes: int, *, workers: int = 0, done: Callable[[int], None] = lambda images: None
+) -> tuple[SegmentationData, dict[str, str]]:
+    """The samples that can be learnt from, and by id why the others cannot; every sample is read once.
+
+    A sample without a labelled pixel teaches nothing, and is kept.
+
+    Args:
+        data: The data set, which is given back itself where nothing is wrong with it.
+        num_classes: Of the model.
+        workers: Processes that read; 0 for this one.
+        done: Told of every image that was read.
+
+    Example:
+        >>> from segradius.data import Scenes
+        >>> usable_part(Scenes((16, 16), length=2), 8)[1]
+        {}
+    """
+    loader = DataLoader(cast("Dataset[str]", _Faults(data, num_classes)), batch_size=None, num_workers=workers)
+    bad: dict[int, str] = {}
+    for place, reason in enumerate(loader):
+        done(1)
+        if reason:
+            bad[place] = reason
+    if not bad:
+        return data, {}
+    good = tuple(place for place in range(len(data)) if place not in bad)
+    return Some(data, good), {data.ids[place]: reason for place, reason in bad.items()}
+
+
+class _Faults:
+    """Of each sample, why it cannot be learnt from; nothing where it can."""
+
+    def __init__(self, data: SegmentationData, num_classes: int) -> None:
+        self.data, self.num_classes = data, num_classes
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, place: int) -> str:
+        found = usable(self.data, place, self.num_classes)
+        return found if isinstance(found, str) and found != NO_LABEL else ""
+
+
+def _image_fault(sample: Sample) -> str | None:
+    image = sample.image
+    if not image.is_floating_point():
+        return f"the image holds {image.dtype}; it must be floating point in [0, 1]"
+    if not bool(image.isfinite().all()):
+        return f"the image has {int((~image.isfinite()).sum())} values that are NaN or infinite"
+    low, high = image.min().item(), image.max().item()
+    return f"pixel values run from {low:g} to {high:g}; they must lie in [0, 1]" if low < 0 or high > 1 else None
+
+
+def _label_fault(sample: Sample, num_classes: int, ignore_index: int) -> str | None:
+    label = sample.label
+    if label.is_floating_point():
+        return f"the label holds {label.dtype}; it must be integer"
+    labelled = label != ignore_index
+    wrong = labelled & ((label < 0) | (label >= num_classes))
+    if bool(wrong.any()):
+        row, column = wrong.nonzero()[0].tolist()
+        value = int(label[row, column])
+        return (
+            f"label {value} at row {row}, column {column}; classes are 0 to {num_classes - 1}, void is {ignore_index}"
+        )
+    return None if bool(labelled.any()) else NO_LABEL
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
