@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
-import random
 import shutil
-import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 
 from faults.frame import OUT, Case, Facts, Ran, Tried, facts, fault, test_fault
+from faults.harm import DATABASE, bitten, change_a_row, picked
 from segradius.evaluation.journal import FileJournal
-from segradius.evaluation.seals import TABLES
 
 __all__ = ["test_fault"]
 
-DATABASE = "results.sqlite"
 EITHER = ("right", "refused")
-
-
-def bitten(path: Path, draw: random.Random) -> None:
-    """Another value of one byte, and every other time of one digit."""
-    content = bytearray(path.read_bytes())
-    digits = [place for place, byte in enumerate(content) if 48 <= byte < 58] if draw.random() < 0.5 else []
-    place = draw.choice(digits or range(len(content)))
-    other = [byte for byte in (range(48, 58) if digits else range(256)) if byte != content[place]]
-    content[place] = draw.choice(other)
-    path.write_bytes(content)
-
-
-def picked(case: Case, pattern: str) -> Path:
-    """One of the files of a pattern."""
-    return case.random.choice(sorted(case.out.glob(pattern)))
 
 
 for _command in ("attack", "black", "certify", "evaluate"):
@@ -44,20 +25,7 @@ for _command in ("attack", "black", "certify", "evaluate"):
 
     @fault("damaged results", "refused", _command, finished=True, few=2, name=f"changed_row_{_command}")
     def _row(case: Case) -> Tried:
-        """A value of a row is another one, as a well-formed file has it; or the row is gone."""
-        with sqlite3.connect(case.out / DATABASE) as base:
-            table = case.random.choice(("results", "results", "meta"))
-            rows = base.execute(f"SELECT * FROM {table}").fetchall()
-            keys, columns = TABLES[table].keys, [each.split()[0] for each in TABLES[table].columns]
-            row, column = case.random.choice(rows), case.random.randrange(len(columns))
-            where = " AND ".join(f"{key} = ?" for key in keys)
-            if case.random.random() < 0.3:
-                base.execute(f"DELETE FROM {table} WHERE {where}", row[: len(keys)])
-            else:
-                old = row[len(keys) + column]
-                new = old[::-1] + "1" if isinstance(old, str) else (old or 0) + 1
-                base.execute(f"UPDATE {table} SET {columns[column]} = ? WHERE {where}", (new, *row[: len(keys)]))
-        base.close()
+        change_a_row(case)
         return Tried(case.run(), (DATABASE,))
 
 

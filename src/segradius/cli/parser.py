@@ -29,6 +29,7 @@ from segradius.cli.evaluate import evaluate
 from segradius.cli.list import list_names
 from segradius.cli.models import export, models
 from segradius.cli.train import train
+from segradius.cli.verify import verify
 from segradius.core import text
 from segradius.core.declared import expected, fits, kinds_of, taken, takes_number
 from segradius.core.errors import InputError, SegradiusError, shown
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "list": list_names,
     "models": models,
     "train": train,
+    "verify": verify,
 }
 
 EXAMPLES = {
@@ -78,6 +80,7 @@ EXAMPLES = {
     "export": "example:\n  segradius export --model card.yaml --size 240x320 --out model.onnx",
     "list": "example:\n  segradius list attacks",
     "models": "example:\n  segradius models convert train_epoch_50.pth pspnet50_voc.safetensors",
+    "verify": "examples:\n  segradius verify first\n  segradius verify first --mend",
     "train": """examples:
   segradius train --config configs/camvid/pspnet_light.yaml --data camvid:PATH --out pspnet
   segradius train --config configs/camvid/fast_adt_linf.yaml --data camvid:PATH --weights pspnet/best.safetensors \\

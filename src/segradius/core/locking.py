@@ -72,6 +72,28 @@ def owned(place: Path, below: Sequence[str] = (), warn: Callable[[str], None] = 
             os.close(handle)
 
 
+def refuse_owned(place: Path) -> None:
+    """Raise `InputError` if somebody owns a folder; nothing is written in it.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> refuse_owned(folder)
+        >>> with owned(folder):
+        ...     refuse_owned(folder)
+        Traceback (most recent call last):
+        segradius.core.errors.InputError: ... is in use: process ... on ... has written in it since ...
+    """
+    if not HAVE_LOCKS:
+        return
+    with suppress(FileNotFoundError), (place / LOCK).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise InputError(f"{place} is in use: {_owner(file.read(4096))}. Wait until it ends") from None
+
+
 def _locked(file: Path, place: Path) -> int | None:
     """A descriptor that holds the lock; None where there are no locks."""
     if not HAVE_LOCKS:

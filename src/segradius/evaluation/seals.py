@@ -57,6 +57,8 @@ TABLES = {
 }
 SEALS = "CREATE TABLE seals (part TEXT, one TEXT, two TEXT, seal TEXT, PRIMARY KEY (part, one, two)) WITHOUT ROWID"
 
+#: The tables of what a job found of an image.
+PAIRED = tuple(name for name, table in TABLES.items() if table.keys == _PAIR)
 #: The tables whose rows are few bytes, and are all checked when a store is opened; those of others when they are read.
 SMALL = ("meta", "results", "sources", "set_aside")
 
@@ -100,7 +102,9 @@ class Sealed:
         self.base.text_factory = lambda content: content.decode("utf-8", "replace")
         self.base.create_function("seal_of", -1, lambda *values: seal(*values), deterministic=True)
         self.adopted = False
-        if not uri:
+        if uri:
+            self.base.execute("SELECT 1 FROM sqlite_master").fetchall()
+        else:
             self.base.execute("PRAGMA journal_mode=WAL")
             self.base.executescript(";".join(table.schema(name) for name, table in TABLES.items()))
             self._adopt()
@@ -143,6 +147,31 @@ class Sealed:
             for key in self.base.execute(query).fetchall():
                 yield Damage(table, tuple(map(str, key[: len(it.keys)])), "missing")
 
+    def counted(self) -> int:
+        """Rows, without their checksums."""
+        return sum(self.base.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in self.tables())
+
+    def tables(self) -> list[str]:
+        """Those of `TABLES` that are there: an earlier version had fewer."""
+        there = {name for (name,) in self.base.execute("SELECT name FROM sqlite_master").fetchall()}
+        return [table for table in TABLES if table in there]
+
+    def is_sealed(self) -> bool:
+        """Whether rows have checksums, as an earlier version's do not."""
+        return bool(self.base.execute("SELECT 1 FROM sqlite_master WHERE name = 'seals'").fetchall())
+
+    def structure(self) -> str:
+        """What is wrong with the file as a database; empty where nothing is."""
+        told = [line for (line,) in self.base.execute("PRAGMA quick_check").fetchall() if line != "ok"]
+        return "; ".join(told[:3])
+
+    def sweep(self, table: str) -> None:
+        """Forget all damaged rows of a table, within a transaction, also where a name is no text any more."""
+        fine = f"(SELECT seal FROM seals WHERE {_mine(table)}) IS {TABLES[table].seal(table)}"
+        self.base.execute(f"DELETE FROM {table} WHERE NOT {fine}")
+        there = f"SELECT 1 FROM {table} WHERE {_mine(table)}"
+        self.base.execute(f"DELETE FROM seals WHERE part = '{table}' AND NOT EXISTS ({there})")
+
     def drop(self, table: str, *key: str) -> None:
         """Forget a row and its checksum, within a transaction; without a key all rows of the table."""
         where = " AND ".join(f"{name} = ?" for name in TABLES[table].keys[: len(key)])
@@ -152,7 +181,7 @@ class Sealed:
 
     def _adopt(self) -> None:
         """Give the rows of an earlier version their checksums, all or none."""
-        if self.base.execute("SELECT 1 FROM sqlite_master WHERE name = 'seals'").fetchall():
+        if self.is_sealed():
             return
         with self.base:
             self.base.execute("BEGIN IMMEDIATE")

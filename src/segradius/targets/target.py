@@ -23,6 +23,7 @@ from segradius.core.border import in_a_line
 from segradius.core.contracts import LOGITS, ScoreModel, Seen
 from segradius.core.errors import AnswerError, BudgetError, at_least, unknown_name
 from segradius.core.registry import Registry
+from segradius.core.seal import readable
 from segradius.core.storage import replacing
 from segradius.models import Segmenter
 from segradius.targets.answers import check_scores
@@ -318,6 +319,15 @@ def _read(path: Path, most: int) -> Tensor:
         if sum(member.file_size for member in found.zip.infolist()) > most:
             raise ValueError(f"it holds more than {most} bytes")
         return torch.from_numpy(found["answer"])
+
+
+def unspooled(path: Path) -> Tensor:
+    """The answer in a file of a `Spooled`.
+
+    Raises:
+        DamagedError: It holds none.
+    """
+    return readable(lambda: _read(path, 2 * path.stat().st_size + HEADER), path, "an answer")
 
 
 def _write(file: Path, answer: Tensor) -> None:
