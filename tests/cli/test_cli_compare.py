@@ -86,7 +86,9 @@ def test_certifications_of_any_settings_stand_side_by_side(
     capsys.readouterr()
     assert compare(certified / "0.05", certified / "0.1", "--labels=low,high", f"--out={tmp_path}") == 0
     table = (tmp_path / "table.md").read_text()
-    assert capsys.readouterr().out == f"{table}\n"
+    shown, digest = capsys.readouterr().out.split("Digest of the results: ")
+    assert shown == f"{table}\n"
+    assert len(digest.strip()) == 32
     kept = {run["network"]: run for run in json.loads((tmp_path / "compare.json").read_text())}
     rows = json.loads((certified / "0.1" / "results.json").read_text())["rows"]
     assert kept["high"]["rows"] == rows

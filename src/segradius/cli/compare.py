@@ -31,7 +31,7 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
         out: Folder of the files; by default none are written.
     """
     from segradius.report.cells import page
-    from segradius.report.compare import certified_runs_table, network_tables, read_network, read_report
+    from segradius.report.compare import certified_runs_table, digest_of_runs, network_tables, read_network, read_report
 
     names = text.names(labels) if labels else [Path(folder).name for folder in folders]
     if len(names) != len(folders):
@@ -47,19 +47,23 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
     if out is not None:
         _write(Path(out), reports, networks, markdown)
     say(markdown)
+    say(f"Digest of the results: {digest_of_runs([report for _, report in reports])}")
     return 0
 
 
 def _write(folder: Path, reports: Sequence[tuple[str, Any]], networks: Sequence[Network], markdown: str) -> None:
     from segradius.core.locking import owned
     from segradius.core.storage import write_atomically
+    from segradius.core.sums import sum_of, write_sums
     from segradius.report.compare import draw_trade_off, facts, runs_csv
 
     folder.mkdir(parents=True, exist_ok=True)
     runs = [facts(name, report) for name, report in reports]
+    files: dict[str, str | bytes] = {"table.md": markdown, "compare.csv": runs_csv(runs)}
+    files["compare.json"] = json.dumps(runs, indent=1, ensure_ascii=False) + "\n"
+    if networks and networks[0].threats:
+        files["compare.png"] = draw_trade_off(networks)
     with owned(folder):
-        write_atomically(folder / "table.md", markdown)
-        write_atomically(folder / "compare.csv", runs_csv(runs))
-        write_atomically(folder / "compare.json", json.dumps(runs, indent=1, ensure_ascii=False) + "\n")
-        if networks and networks[0].threats:
-            write_atomically(folder / "compare.png", draw_trade_off(networks))
+        for name, content in files.items():
+            write_atomically(folder / name, content)
+        write_sums(folder, {name: sum_of(content) for name, content in files.items()})

@@ -308,6 +308,7 @@ def train(
             f"stopped. What was learnt is kept in {folder / CHECKPOINT}; run the same command again to go on"
         ) from None
     _print(folder)
+    say(f"Digest of the results: {_digest(folder)}")
     return 0
 
 
@@ -318,6 +319,18 @@ def _card(model: PupilOptions, source: str, adversary: str, watch: Watch | None)
     threat = "" if watch is None else f", {watch.norm} ε = {make_threat(watch.norm, watch.eps).eps:.4g}"
     described = {"normalisation": model.network.normalisation, "outputs": model.network.outputs}
     return {"model": model.model, **described, "source": f"{source}, adversary {adversary}{threat}"}
+
+
+def _digest(folder: Path) -> str:
+    """Of the weights of the best and the last evaluation, and of all evaluations."""
+    from segradius.core.seal import seal, seal_of_tensors
+    from segradius.models.checkpoints import load_state
+    from segradius.training.fit import BEST, LAST
+    from segradius.training.records import EVALUATION_LOG
+
+    weights = (folder / name for name in (BEST, LAST))
+    each = [seal_of_tensors(load_state(path)) for path in weights if path.exists()]
+    return seal(*each, (folder / EVALUATION_LOG).read_bytes())
 
 
 def _print(folder: Path) -> None:

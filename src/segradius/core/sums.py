@@ -40,14 +40,14 @@ def read_sums(folder: Path) -> dict[str, str]:
     return found
 
 
-def sum_of(content: bytes) -> str:
-    """The checksum of content.
+def sum_of(content: str | bytes) -> str:
+    """The checksum of content, of a text in UTF-8.
 
     Example:
         >>> sum_of(b"")[:16]
         'e3b0c44298fc1c14'
     """
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def checked(folder: Path, name: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from matplotlib.transforms import Bbox
 from segradius.core import escapes
 from segradius.core.errors import InputError
 from segradius.core.escapes import from_cell
-from segradius.core.seal import read_json
+from segradius.core.seal import read_json, seal
 from segradius.core.storage import as_csv
 from segradius.core.sums import checked
 from segradius.metrics.intervals import Interval, paired_difference
@@ -194,6 +195,13 @@ def facts(label: str, report: Mapping[str, Any]) -> dict[str, Any]:
     if "smoothing" in ran:
         about |= {**ran["smoothing"], "images": report["images"], "copies": report["copies"]}
     return about | {"seed": ran["seed"], "rows": report["rows"]}
+
+
+def digest_of_runs(reports: Sequence[Mapping[str, Any]]) -> str:
+    """Of what runs found, from their reports in order; those of an earlier version, without digests, by their rows."""
+    timeless = ([{k: v for k, v in row.items() if k != "seconds"} for row in report["rows"]] for report in reports)
+    each = (report.get("digest") or rows for report, rows in zip(reports, timeless, strict=True))
+    return seal(*(json.dumps(found, sort_keys=True) for found in each))
 
 
 def runs_csv(runs: Sequence[Mapping[str, Any]]) -> str:
