@@ -65,9 +65,21 @@ def simulate(
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-    lines = [(name, str(n), *(f"{100 * each:.1f}" for each in found)) for name, n, *found in rows]
-    header = ("figure", "images", "coverage %", "median width, points", "percentile bootstrap %")
-    print(Cells(f"{sets} data sets each, 95 % aimed at", header, lines).markdown())
+    print(*(cells.markdown() for cells in tables(out)), sep="\n\n")
+
+
+def tables(path: Path) -> list[Cells]:
+    """Coverage by figure and number of images, of the intervals and of the percentile bootstrap, from the CSV file."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    numbers = list(dict.fromkeys(row["images"] for row in rows))
+    lines = []
+    for name in dict.fromkeys(row["figure"] for row in rows):
+        mine = {row["images"]: row for row in rows if row["figure"] == name}
+        for column, what in (("coverage", name), ("bootstrap_coverage", "… percentile bootstrap")):
+            lines.append((what, *(f"{100 * float(mine[n][column]):.1f}" for n in numbers)))
+    header = ("figure", *(f"n = {n}" for n in numbers))
+    return [Cells("Intervals that hold the truth, per cent; 95 is aimed at", header, lines)]
 
 
 def populations() -> list[tuple[str, Callable[[Tensor], Tensor], Callable[[int], Tensor]]]:

@@ -17,7 +17,7 @@ def evaluate(
 ) -> int:
     """Measure the accuracy of a segmentation model over the images of a data set, unattacked.
 
-    Prints PixAcc and MIoU with 95 % bootstrap intervals over images, and accuracy and IoU of each class, and writes
+    Prints PixAcc and MIoU with 95 % intervals over images, and accuracy, IoU and Dice of each class, and writes
     results.json, per_image.csv, classes.csv, table.md and results.sqlite into a folder, in which segradius attack goes
     on. Windows, scales and mirroring stand in a model's card.
 
