@@ -169,7 +169,7 @@ def test_grids_that_are_none(grid: tuple[float, ...]) -> None:
 
 
 def test_other_errors() -> None:
-    with pytest.raises(InputError, match="group is 0; expected at least 1"):
+    with pytest.raises(InputError, match="group is 0; expected a whole number in"):
         Betting(0.1, 10, group=0)
     with pytest.raises(InputError, match="at least 1e-30"):
         Betting(1e-31, 10)

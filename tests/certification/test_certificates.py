@@ -235,7 +235,7 @@ def test_a_linear_model_is_never_certified_beyond_its_exact_radius():
     [
         (lambda: SegCertify(tau=0.4), "tau is 0.4"),
         (lambda: SegCertify(alpha=1.0), "alpha is 1.0"),
-        (lambda: SegCertify(k=3), "k is 3 with the correction holm"),
+        (lambda: SegCertify(k=3), "k is 3, which does nothing here: it is for correction=kfwer"),
         (lambda: SegCertify(correction="holms"), "holm"),
         (lambda: PixelRadii(form="three"), "form"),
         (lambda: PixelRadii(alpha=0), "alpha is 0"),

@@ -48,8 +48,9 @@ class Family:
 
     def options(self, recipe: Recipe, fixed: Sequence[str]) -> dict[str, inspect.Parameter]:
         """Options of a recipe, its own first, then the settings but for those that it determines by itself."""
+        settings: Any = self.settings
         own = {k: p for k, p in _parameters(recipe).items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        return {k: p for k, p in (own | _parameters(self.settings)).items() if k not in fixed}
+        return {k: p for k, p in (own | _parameters(settings)).items() if k not in fixed}
 
 
 WHITE = Family(ATTACKS, Settings, {name: norm.default_eps for name, norm in NORMS.items()}, 1)
@@ -284,7 +285,8 @@ def _registered(family: Family, name: str, facts: Mapping[str, Any], recipe: Rec
     return make
 
 
-def _parameters(thing: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+@functools.cache
+def _parameters(thing: Any) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(thing, eval_str=True).parameters)
     except NameError:  # an annotation for the type checker alone

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from segradius.certification.testing import check
+from segradius.core.declared import Copies, Count, Inside, check_fields
 from segradius.core.errors import InputError, at_least, must
 
 #: Candidates m = Φ(z), z = 0, 0.05 … 4: the radius is σ·z, and there is none at p ≤ ½.
@@ -76,15 +77,15 @@ class Betting:
         tensor([[0.8159, 0.8159]], dtype=torch.float64)
     """
 
-    alpha: float
-    trials: int
+    alpha: Inside
+    trials: Copies
     grid: Sequence[float] = RADIUS_GRID
-    group: int = 10
+    group: Count = 10
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check(self.trials, alpha=self.alpha)
         at_least(_SMALLEST_ALPHA, alpha=self.alpha)
-        at_least(1, group=self.group)
         ends = (0.0, *self.grid, 1.0)
         ascending = all(low < high for low, high in pairwise(ends))
         must(len(self.grid) > 0 and ascending, "grid", tuple(self.grid), "ascending numbers in (0, 1), one or more")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ from segradius.certification.testing import (
     rejected,
 )
 from segradius.certification.votes import Votes
-from segradius.core.errors import InputError, one_of, unknown_name, within
+from segradius.core.declared import Count, Inside, Majority, Part, check_fields, only_with
+from segradius.core.errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,13 @@ class SegCertify:
         ([0], 0.1686)
     """
 
-    tau: float = 0.75
-    alpha: float = 0.001
+    tau: Majority = 0.75
+    alpha: Inside = 0.001
     correction: str = "holm"
-    k: int = 1
+    k: Annotated[Count, only_with(correction=["kfwer"])] = 1
 
     def __post_init__(self) -> None:
-        within("[0.5, 1)", tau=self.tau)
-        within("(0, 1)", alpha=self.alpha)
-        if self.k < 1 or (self.k > 1 and self.correction != "kfwer"):
-            raise InputError(f"k is {self.k} with the correction {self.correction}; only kfwer takes k above 1")
+        check_fields(self)
         CORRECTIONS[self.correction]
 
     def radius(self, sigma: float) -> float:
@@ -120,13 +118,12 @@ class PixelRadii:
         InputError: For a value out of range.
     """
 
-    alpha: float = 0.001
+    alpha: Inside = 0.001
     form: Literal["one", "two"] = "one"
     simultaneous: bool = True
 
     def __post_init__(self) -> None:
-        within("(0, 1)", alpha=self.alpha)
-        one_of(("one", "two"), form=self.form)
+        check_fields(self)
 
     def __call__(self, votes: Votes) -> Certificate:
         """The certificate of an image that follows from its votes, all drawn without looking."""
@@ -173,10 +170,10 @@ class Adaptive:
 
     test: SegCertify
     hierarchy: Hierarchy
-    gap: float = 0.9
+    gap: Part = 0.9
 
     def __post_init__(self) -> None:
-        within("[0, 1]", gap=self.gap)
+        check_fields(self)
 
     def __call__(self, votes: Votes) -> Certificate:
         """The certificate; its ``guess`` stays a class, its ``level`` says of which groups the promise speaks."""

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from segradius.certification.votes import Noise
 from segradius.core.contracts import LOGITS, Model
-from segradius.core.errors import at_least
+from segradius.core.declared import Count, Seed, Whole, check_fields
 from segradius.core.ledger import Ledger
 from segradius.core.randomness import Randomness
 from segradius.radius.smoothing import passes
@@ -50,15 +50,14 @@ class Smoothed:
 
     model: Model
     noise: Noise
-    samples: int = 8
-    seed: int = 0
-    keep: int = 8
+    samples: Count = 8
+    seed: Seed = 0
+    keep: Whole = 8
 
     offers = frozenset({LOGITS})
 
     def __post_init__(self) -> None:
-        at_least(1, samples=self.samples)
-        at_least(0, keep=self.keep)
+        check_fields(self)
 
     @property
     def num_classes(self) -> int:

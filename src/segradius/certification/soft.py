@@ -21,7 +21,8 @@ from segradius.certification.certificate import Certificate, rounded_down
 from segradius.certification.testing import check
 from segradius.certification.votes import Answer, Sampling, draw
 from segradius.core.contracts import Journal
-from segradius.core.errors import InputError, within
+from segradius.core.declared import Inside, check_fields
+from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
 
@@ -49,11 +50,11 @@ class SoftRadii:
         ([0], True)
     """
 
-    alpha: float = 0.001
+    alpha: Inside = 0.001
     bound: str = DEFAULT
 
     def __post_init__(self) -> None:
-        within("(0, 1)", alpha=self.alpha)
+        check_fields(self)
         SOFT_BOUNDS[self.bound]
 
     def __call__(

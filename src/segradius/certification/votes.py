@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from segradius.core.contracts import Journal
-from segradius.core.errors import InputError, at_least, within
+from segradius.core.declared import Copies, Count, Sigma, check_fields
+from segradius.core.errors import InputError
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.radius.smoothing import passes
@@ -38,12 +39,12 @@ class Noise:
         torch.Size([4, 3, 8, 8])
     """
 
-    sigma: float
+    sigma: Sigma
     clamp: bool = False
     where: Tensor | None = None
 
     def __post_init__(self) -> None:
-        within("(0, inf)", sigma=self.sigma)
+        check_fields(self)
         if self.where is not None and (self.where.dtype != torch.bool or self.where.ndim != 2):
             raise InputError(f"where is {self.where.dtype} {tuple(self.where.shape)}; expected bool (H, W)")
 
@@ -108,16 +109,14 @@ class Sampling:
     """
 
     noise: Noise
-    n0: int = 100
-    n: int = 1000
-    together: int | None = None
+    n0: Copies = 100
+    n: Copies = 1000
+    together: Count | None = None
     enough: Callable[[Any], bool] | None = None
-    every: int = 100
+    every: Copies = 100
 
     def __post_init__(self) -> None:
-        at_least(1, n0=self.n0, n=self.n, every=self.every)
-        if self.together is not None:
-            at_least(1, together=self.together)
+        check_fields(self)
 
     @property
     def copies(self) -> int:

@@ -221,32 +221,38 @@ class DefenceOptions:
     watch: bool = False
 
     def __post_init__(self) -> None:
-        lost = self.eps is not None or self.options is not None or self.mix != 1
+        lost = self.eps is not None or self.norm is not None or self.options is not None or self.mix != 1
         if self.adversary == "none" and not self.watch and lost:
-            raise InputError("eps, options and mix are those of a defence: give --adversary, as fast_adt, or --watch")
+            raise InputError(
+                "eps, norm, options and mix are those of a defence: give --adversary, as fast_adt, or --watch"
+            )
 
     def make(self) -> tuple[Adversary, Watch | None]:
         """The defence, and the threat that is watched: its own where it attacks, or where it is asked for."""
         from segradius.training import Watch, make_adversary
-        from segradius.training.adversaries import Attacked
+        from segradius.training.adversaries import Attacked, attacks
 
         norm, budget = self._threat()
-        made = make_adversary(self.adversary, norm=norm, eps=budget, mix=self.mix, **text.options(self.options))
+        if self.norm is not None and not self.watch and not attacks(self.adversary):
+            raise InputError(f"norm is {self.norm}, which does nothing here: {self.adversary} attacks no image")
+        own = budget if attacks(self.adversary) or not self.watch else None  # else it is that of the watch alone
+        made = make_adversary(self.adversary, norm=norm, eps=own, mix=self.mix, **text.options(self.options))
         attacked = isinstance(getattr(made, "adversary", made), Attacked)
         return made, Watch(norm, budget) if self.watch or attacked else None
 
     def _threat(self) -> tuple[str, float | None]:
         """Norm and budget, of which ``eps`` may name the norm, as in l2=1.5."""
-        from segradius.threats.threat import parse_eps
+        from segradius.threats.threat import norm_name, parse_eps
 
         if self.eps is None:
             return self.norm or "linf", None
         named, equals, value = str(self.eps).partition("=")
         if not equals:
             return self.norm or "linf", parse_eps(self.eps)
-        if self.norm not in (None, named.strip()):
+        name = norm_name(named.strip())
+        if self.norm not in (None, name):
             raise InputError(f"eps {self.eps!r} is of another norm than {self.norm}")
-        return named.strip(), parse_eps(value)
+        return name, parse_eps(value)
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,13 @@ Length = Annotated[float, Range("[1e-12, 1e9]")]
 Eps = Annotated[float, Range("[1e-9, inf]")]
 #: A standard deviation of noise on images in [0, 1].
 Sigma = Annotated[float, Range("[1e-9, 1e3]")]
+Noise = Annotated[float, Range("[0, 1e3]")]
 #: A number of no particular size, that must not swamp a float32.
 Plain = Annotated[float, Range("[-1e6, 1e6]")]
 Positive = Annotated[float, Range("[1e-6, 1e6]")]
 Weight = Annotated[float, Range("[0, 1e6]")]
-#: A learning rate.
-Rate = Annotated[float, Range("[0, 1e3]")]
+#: A learning rate; at 0 nothing is learnt.
+Rate = Annotated[float, Range("(0, 1e3]")]
 Share = Annotated[float, Range("(0, 1]")]
 Part = Annotated[float, Range("[0, 1]")]
 Inside = Annotated[float, Range("(0, 1)")]
@@ -335,7 +336,7 @@ def _read(kind: Any, value: Any) -> Any:
     rules = [rule for rule in marks if isinstance(rule, Range | Multiple)]
     if found is not None and not all(found in rule for rule in rules):
         raise _MisfitError
-    return _needs(bool(rules) or base is not float or math.isfinite(found), found)
+    return _needs(bool(rules) or base is not float or abs(found) < math.inf, found)
 
 
 def _of_type(base: Any, value: Any) -> Any:
@@ -364,7 +365,7 @@ def _number(base: type, value: Any) -> Any:
     plain: Any = value
     if not isinstance(value, int | float):
         plain = int(plain) if isinstance(value, Integral) else float(plain)
-    return _needs(not math.isnan(plain), plain)
+    return _needs(plain == plain, plain)  # NaN is not
 
 
 def _first(kinds: Iterable[Any], value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch.nn import functional
 from segradius.certification.certificate import Certificate
 from segradius.certification.certifiers import Adaptive, Hierarchy, PixelRadii, SegCertify
 from segradius.certification.votes import Noise, Sampling, Votes
-from segradius.core.errors import InputError, one_of, within
+from segradius.core.declared import Copies, Count, Decay, Inside, Majority, Part, Sigma, check_fields, only_with
+from segradius.core.errors import InputError
 from segradius.evaluation.batch import Batch
 
 #: From the votes of an image to its certificate.
@@ -49,29 +50,25 @@ class Smoothing:
         InputError: For a value out of range, or options that exclude each other.
     """
 
-    sigma: float = 0.25
-    n0: int = 100
-    n: int = 1000
-    alpha: float = 0.001
-    tau: float = 0.75
+    sigma: Sigma = 0.25
+    n0: Copies = 100
+    n: Copies = 1000
+    alpha: Inside = 0.001
+    tau: Majority = 0.75
     correction: str = "holm"
-    k: int = 1
+    k: Annotated[Count, only_with(correction=["kfwer"])] = 1
     radii: Literal["none", "one", "two"] = "none"
     hierarchy: Groupings = ()
-    gap: float = 0.9
-    early_stop: float | None = None
+    gap: Part = 0.9
+    early_stop: Decay | None = None
     clamp: bool = False
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     region: str | None = None
 
     def __post_init__(self) -> None:
-        self.sampling()  # checks σ, n₀ and n
-        one_of(PRECISIONS, precision=self.precision)
-        one_of(("none", "one", "two"), radii=self.radii)
-        if self.early_stop is not None:
-            within("[0, 1)", early_stop=self.early_stop)
-            if self.radii != "none":
-                raise InputError("radii of pixels need a number of copies fixed before: leave out --early-stop")
+        check_fields(self)
+        if self.early_stop is not None and self.radii != "none":
+            raise InputError("radii of pixels need a number of copies fixed before: leave out --early-stop")
 
     @property
     def test(self) -> SegCertify:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +29,8 @@ from segradius.certification.crosscheck import (
 )
 from segradius.certification.crosscheck import Summary as CheckSummary
 from segradius.core.contracts import Model, Seen
-from segradius.core.errors import InputError, at_least, within
+from segradius.core.declared import Count, Images, Inside, Range, check_fields
+from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.evaluation.batch import Batch, Bench, is_priced
 from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
@@ -61,16 +62,14 @@ class CrossChecking:
     """
 
     attacks: tuple[str, ...]
-    steps: int = 10
-    samples: int = 8
-    copies: int = 1000
-    share: float = 0.99
-    weakest: tuple[int, ...] = (1, 10)
+    steps: Count = 10
+    samples: Count = 8
+    copies: Annotated[int, Range("[2, 1e7]")] = 1000
+    share: Inside = 0.99  # at the radius nothing is promised
+    weakest: tuple[Images, ...] = (1, 10)
 
     def __post_init__(self) -> None:
-        within("(0, 1)", share=self.share)  # at the radius nothing is promised
-        at_least(1, steps=self.steps, samples=self.samples)
-        at_least(2, check_copies=self.copies)
+        check_fields(self, copies="check_copies")
         for attack in self.attacks:
             if attack.removeprefix("cr_") in BLACK_BOX:
                 raise InputError(f"{attack} asks for scores; a cross-check takes white-box attacks, cr_pgd say")

@@ -273,7 +273,7 @@ def parse_eps(text: str | float) -> float:
         raise InputError(f"eps {shown(text)} is not a number; expected one like 1.5 or 4/255") from None
     if isinstance(text, bool) or not eps > 0:
         raise InputError(f"eps {shown(text)} is not above zero; expected a number like 1.5 or 4/255")
-    if not fits(Eps, eps) or 1e9 < eps < math.inf:
+    if not fits(Eps, eps) or (eps > 1e9 and "inf" not in str(text).lower()):
         raise InputError(f"eps {shown(text)} is out of range; expected {expected(Eps)}, at most 1e9 or inf")
     return eps
 
@@ -291,10 +291,9 @@ def norm_name(given: object) -> str:
         Traceback (most recent call last):
         segradius.core.errors.InputError: unknown norm '3'; did you mean 'l2' ...
     """
-    number = isinstance(given, int | float) and not isinstance(given, bool)
-    text = f"{given:g}" if number else str(given).strip().lower()
+    text = str(given).strip().lower().removesuffix(".0")
     name = text if text in NORMS else f"l{text}"
-    if name not in NORMS or not (number or isinstance(given, str)):
+    if name not in NORMS or isinstance(given, bool) or not isinstance(given, str | int | float):
         raise unknown_name("norm", str(given), NORMS)
     return name
 

@@ -13,11 +13,13 @@ from segradius.attacks.base import Task
 from segradius.attacks.loop import Iterative
 from segradius.attacks.make import make_attack
 from segradius.core.contracts import Model
-from segradius.core.errors import InputError, at_least, within
+from segradius.core.declared import Count, Noise, Part, check_fields, kinds_of, read
+from segradius.core.errors import InputError, must, shown
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
+from segradius.core.text import refuse_unknown
 from segradius.objectives.goal import Goal
-from segradius.threats.threat import make_threat
+from segradius.threats.threat import make_threat, norm_name
 
 #: Step of FastADT in units of ε (Wong, Rice and Kolter, ICLR 2020); Algorithm 4 leaves α open.
 FAST_ALPHA = 1.25
@@ -81,11 +83,11 @@ class GaussianNoise:
         clamp: Whether the noisy image is clamped to [0, 1]; smoothing does not.
     """
 
-    sigma: float = 0.25
+    sigma: Noise = 0.25
     clamp: bool = False
 
     def __post_init__(self) -> None:
-        at_least(0, sigma=self.sigma)
+        check_fields(self)
 
     def __call__(self, model: Model, lesson: Lesson) -> Tensor:
         """Noisy images."""
@@ -128,10 +130,10 @@ class Mixture:
     """
 
     adversary: Adversary
-    share: float
+    share: Part
 
     def __post_init__(self) -> None:
-        within("[0, 1]", mix=self.share)
+        check_fields(self, share="mix")
 
     def __call__(self, model: Model, lesson: Lesson) -> Tensor:
         """Images, some of them changed."""
@@ -146,14 +148,14 @@ class Mixture:
 ADVERSARIES: Registry[Callable[..., Adversary]] = Registry("defence")
 
 
-@ADVERSARIES.register("none")
+@ADVERSARIES.register("none", attacks=False)
 def none(*, norm: str = "linf", eps: float | None = None) -> Adversary:
     """No defence: clean images."""
     return Clean()
 
 
-@ADVERSARIES.register("gaussian")
-def gaussian(*, norm: str = "l2", eps: float | None = None, sigma: float = 0.25, clamp: bool = False) -> Adversary:
+@ADVERSARIES.register("gaussian", attacks=False)
+def gaussian(*, norm: str = "l2", eps: float | None = None, sigma: Noise = 0.25, clamp: bool = False) -> Adversary:
     """Gaussian noise augmentation, for networks that will be smoothed and certified."""
     return GaussianNoise(sigma, clamp)
 
@@ -171,25 +173,25 @@ def cr_fast_adt(*, norm: str = "linf", eps: float | None = None, **options: Any)
 
 
 @ADVERSARIES.register("pgd_at")
-def pgd_at(*, norm: str = "linf", eps: float | None = None, steps: int = STEPS, **options: Any) -> Adversary:
+def pgd_at(*, norm: str = "linf", eps: float | None = None, steps: Count = STEPS, **options: Any) -> Adversary:
     """Adversarial training with PGD (Madry et al. 2018): uniform start, 3 steps of 2.5ε/T."""
-    return _attacked("pgd", norm, eps, PGD_ALPHA / max(steps, 1), options | {"steps": steps})
+    return _attacked("pgd", norm, eps, PGD_ALPHA / steps, options | {"steps": steps})
 
 
 @ADVERSARIES.register("cr_pgd_at")
-def cr_pgd_at(*, norm: str = "linf", eps: float | None = None, steps: int = STEPS, **options: Any) -> Adversary:
+def cr_pgd_at(*, norm: str = "linf", eps: float | None = None, steps: Count = STEPS, **options: Any) -> Adversary:
     """Adversarial training with CR-PGD samples (Section 6)."""
-    return _attacked("cr_pgd", norm, eps, PGD_ALPHA / max(steps, 1), options | {"steps": steps})
+    return _attacked("cr_pgd", norm, eps, PGD_ALPHA / steps, options | {"steps": steps})
 
 
 @ADVERSARIES.register("segpgd_at")
-def segpgd_at(*, norm: str = "linf", eps: float | None = None, steps: int = STEPS, **options: Any) -> Adversary:
+def segpgd_at(*, norm: str = "linf", eps: float | None = None, steps: Count = STEPS, **options: Any) -> Adversary:
     """Adversarial training with SegPGD (Gu et al. 2022); its paper attacks half of each batch: ``mix=0.5``."""
-    return _attacked("segpgd", norm, eps, PGD_ALPHA / max(steps, 1), options | {"steps": steps})
+    return _attacked("segpgd", norm, eps, PGD_ALPHA / steps, options | {"steps": steps})
 
 
 def make_adversary(
-    name: str, *, norm: str = "linf", eps: float | None = None, mix: float = 1.0, **options: Any
+    name: str, *, norm: str | float = "linf", eps: float | str | None = None, mix: Part = 1.0, **options: Any
 ) -> Adversary:
     """A defence by name.
 
@@ -208,12 +210,26 @@ def make_adversary(
         >>> make_adversary("gaussian", sigma=0.5)
         GaussianNoise(sigma=0.5, clamp=False)
     """
-    recipe = ADVERSARIES[name]
-    try:
-        made = recipe(norm=norm, eps=eps, **options)
-    except TypeError as error:
-        raise InputError(f"defence {name!r}: {error}") from error
+    recipe, kinds = ADVERSARIES[name], kinds_of(ADVERSARIES[name])
+    if not attacks(name) and eps is not None:
+        raise InputError(f"eps is {shown(eps)}, which does nothing here: {name} attacks no image")
+    mix = read("mix", Part, mix)
+    must(name != "none" or mix == 1, "mix", mix, "1 without a defence")
+    if "options" not in kinds:
+        refuse_unknown(f"option of {name}", options, kinds.keys() - {"norm", "eps"})
+    own = {option: read(option, kinds.get(option, Any), value) for option, value in options.items()}
+    made = recipe(norm=norm_name(norm), eps=eps, **own)
     return made if mix == 1 else Mixture(made, mix)
+
+
+def attacks(name: str) -> bool:
+    """Whether a defence is learnt from attacks, which have a norm and a budget.
+
+    Example:
+        >>> attacks("fast_adt"), attacks("gaussian")
+        (True, False)
+    """
+    return bool(ADVERSARIES.facts(name).get("attacks", True))
 
 
 def _attacked(name: str, norm: str, eps: float | None, per_eps: float, options: Mapping[str, Any]) -> Adversary:

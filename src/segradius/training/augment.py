@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation, resize
 
-from segradius.core.errors import InputError, is_whole, within
+from segradius.core.declared import Part, Range, check_fields
+from segradius.core.errors import InputError, is_whole
 
 
 def coloured(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -100,20 +101,19 @@ class Augmentation:
 
     crop: tuple[int, int] | None = None
     scale: tuple[float, float] | None = (0.5, 2.0)
-    rotate: float = 10.0
-    rotate_p: float = 0.5
-    blur_p: float = 0.5
-    flip_p: float = 0.5
+    rotate: Annotated[float, Range("[0, 180]")] = 10.0
+    rotate_p: Part = 0.5
+    blur_p: Part = 0.5
+    flip_p: Part = 0.5
     fill: tuple[float, float, float] = IMAGENET_MEAN
-    colour: float = 0.0
+    colour: Part = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.crop is not None and (len(self.crop) != 2 or not all(is_whole(side, 1) for side in self.crop)):
             raise InputError(f"crop={self.crop}; expected (height, width) in whole pixels of at least 1, or None")
         if self.scale is not None and not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] < math.inf):
             raise InputError(f"scale={self.scale}; expected (low, high) with 0 < low <= high, or None")
-        within("[0, 180]", rotate=self.rotate)
-        within("[0, 1]", rotate_p=self.rotate_p, blur_p=self.blur_p, flip_p=self.flip_p, colour=self.colour)
         if len(self.fill) != 3 or not all(0 <= value <= 1 for value in self.fill):
             raise InputError(f"fill={self.fill}; expected (red, green, blue) in [0, 1]")
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from segradius.core.errors import InputError, within
+from segradius.core.declared import Decay, check_fields
+from segradius.core.errors import InputError
 
 State = dict[str, Tensor]
 
@@ -38,11 +39,11 @@ class WeightAverage:
         tensor([[0.5000]])
     """
 
-    decay: float = 0.999
+    decay: Decay = 0.999
     warmup: bool = True
 
     def __post_init__(self) -> None:
-        within("[0, 1)", decay=self.decay)
+        check_fields(self)
 
     def decay_at(self, step: int) -> float:
         """The decay d in step ``step``, from 0.

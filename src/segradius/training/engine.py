@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from segradius.core.errors import InputError, at_least, missing_extra
+from segradius.core.declared import Count, Devices, Workers, check_fields
+from segradius.core.errors import InputError, missing_extra
 from segradius.models.sources import working_folder
 
 
@@ -120,15 +121,14 @@ class Engine:
     """
 
     accelerator: str = "auto"
-    devices: int = 1
-    workers: int = 0
+    devices: Devices = 1
+    workers: Workers = 0
     in_memory: bool = False
-    save_every: int = 100
-    log_every: int = 10
+    save_every: Count = 100
+    log_every: Count = 10
 
     def __post_init__(self) -> None:
-        at_least(1, devices=self.devices, save_every=self.save_every, log_every=self.log_every)
-        at_least(0, workers=self.workers)
+        check_fields(self)
 
     def fabric(self, precision: str, *, unused: bool = False) -> Any:
         """A Lightning Fabric for this place.

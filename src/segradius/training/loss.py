@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core.errors import InputError, is_whole, must, within
+from segradius.core.declared import Images, Part, Weight, check_fields
+from segradius.core.errors import InputError
 from segradius.models.outputs import main_output
 from segradius.models.preprocessing import resize
 
@@ -50,12 +51,11 @@ class Ohem:
         InputError: If a value is outside its range.
     """
 
-    threshold: float = 0.7
-    keep: int = 100_000
+    threshold: Part = 0.7
+    keep: Images = 100_000
 
     def __post_init__(self) -> None:
-        within("[0, 1]", threshold=self.threshold)
-        must(is_whole(self.keep, 1), "keep", self.keep, "a whole number of pixels, at least 1")
+        check_fields(self)
 
     def hard(self, probabilities: Tensor, labelled: Tensor) -> Tensor:
         """Which pixels count.
@@ -103,15 +103,13 @@ class SegmentationLoss:
         tensor(2.0794)
     """
 
-    aux_weight: float = 0.4
-    class_weights: tuple[float, ...] | None = None
+    aux_weight: Weight = 0.4
+    class_weights: tuple[Weight, ...] | None = None
     ohem: Ohem | None = None
     ignore_index: int = 255
 
     def __post_init__(self) -> None:
-        for name, values in (("aux_weight", (self.aux_weight,)), ("class_weights", self.class_weights or ())):
-            if not all(0 <= value < math.inf for value in values):
-                raise InputError(f"{name}={getattr(self, name)}; expected finite weights of at least 0")
+        check_fields(self)
 
     def __call__(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """The loss of a batch, a scalar; arguments and errors as in `terms`."""

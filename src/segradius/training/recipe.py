@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from torch import nn
 
-from segradius.core.errors import InputError, at_least, is_whole, must, positive, unknown_name, within
+from segradius.core.declared import Count, Decay, Part, Positive, Range, Rate, Seed, Weight, check_fields, only_with
+from segradius.core.errors import InputError
 from segradius.core.registry import Registry
 from segradius.models.backbones import TRUNK
 from segradius.training.adversaries import Adversary, Clean
 from segradius.training.augment import Augmentation
 from segradius.training.averaging import WeightAverage
 from segradius.training.loss import SegmentationLoss
+
+#: Steps of a warm-up; and a rate over another.
+Steps = Annotated[int, Range("[0, 1e9]")]
+Ratio = Annotated[float, Range("[1, 1e9]")]
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -49,12 +54,11 @@ class Poly:
         [1.0, 0.5625, 0.25, 0.0625, 0.0]
     """
 
-    power: float = 0.9
-    warmup: int = 0
+    power: Positive = 0.9
+    warmup: Steps = 0
 
     def __post_init__(self) -> None:
-        within("(0, inf)", power=self.power)
-        _check_warmup(self.warmup)
+        check_fields(self)
 
     def factor(self, step: int, total: int) -> float:
         """The multiplier, in [0, 1]; see `Schedule`. Raises `InputError` unless 0 <= step <= total and total >= 1."""
@@ -83,13 +87,12 @@ class OneCycle:
         [1.0, 25.0, 0.0001]
     """
 
-    warmup_share: float = 0.3
-    start: float = 25.0
-    end: float = 1e4
+    warmup_share: Part = 0.3
+    start: Ratio = 25.0
+    end: Ratio = 1e4
 
     def __post_init__(self) -> None:
-        within("[0, 1]", warmup_share=self.warmup_share)
-        within("[1, inf)", start=self.start, end=self.end)
+        check_fields(self)
 
     def factor(self, step: int, total: int) -> float:
         """The multiplier, in (0, 1]; see `Schedule`. Raises `InputError` unless 0 <= step <= total and total >= 1."""
@@ -117,10 +120,10 @@ class Constant:
         [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     """
 
-    warmup: int = 0
+    warmup: Steps = 0
 
     def __post_init__(self) -> None:
-        _check_warmup(self.warmup)
+        check_fields(self)
 
     def factor(self, step: int, total: int) -> float:
         """The multiplier, in (0, 1]; see `Schedule`. Raises `InputError` unless 0 <= step <= total and total >= 1."""
@@ -134,10 +137,6 @@ def _ramp(step: int, warmup: int) -> float:
 
 def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2.0 * (1 + math.cos(math.pi * share))
-
-
-def _check_warmup(warmup: int) -> None:
-    must(is_whole(warmup), "warmup", warmup, "a whole number of steps, at least 0")
 
 
 def _check_step(step: int, total: int) -> None:
@@ -164,20 +163,14 @@ class Optimiser:
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    clip: float | None = None
-    heads: float = 1.0
+    lr: Rate = 0.01
+    momentum: Annotated[Decay, only_with(optimiser=["sgd"])] = 0.9
+    weight_decay: Weight = 1e-4
+    clip: Positive | None = None
+    heads: Weight = 1.0
 
     def __post_init__(self) -> None:
-        if self.name not in ("sgd", "adamw"):
-            raise unknown_name("optimiser", self.name, ("sgd", "adamw"))
-        within("(0, inf)", lr=self.lr)  # at 0 nothing is learnt, and nothing says so
-        within("[0, inf)", weight_decay=self.weight_decay, heads=self.heads)
-        within("[0, 1)", momentum=self.momentum)
-        if self.clip is not None:
-            positive(clip=self.clip)
+        check_fields(self, name="optimiser")
 
     def make(self, parameters: Iterable[nn.Parameter], heads: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
         """The optimiser over some parameters, and others whose rate has the factor of heads.
@@ -239,8 +232,8 @@ class Recipe:
         18
     """
 
-    epochs: int = 50
-    batch_size: int = 16
+    epochs: Count = 50
+    batch_size: Count = 16
     optimiser: Optimiser = field(default_factory=Optimiser)
     schedule: Schedule = field(default_factory=Poly)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -248,13 +241,11 @@ class Recipe:
     adversary: Adversary = field(default_factory=Clean)
     average: WeightAverage | None = None
     precision: Literal["32", "bf16", "16"] = "32"
-    seed: int = 0
-    every: int = 5
+    seed: Seed = 0
+    every: Count = 5
 
     def __post_init__(self) -> None:
-        at_least(1, epochs=self.epochs, batch_size=self.batch_size, every=self.every)
-        if self.precision not in PRECISIONS:
-            raise unknown_name("precision", self.precision, PRECISIONS)
+        check_fields(self)
 
     def steps_an_epoch(self, images: int) -> int:
         """Steps in one epoch: whole batches only, as public recipes have it; the images left over differ by epoch."""

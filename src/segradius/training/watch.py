@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from segradius.attacks.make import make_attack
-from segradius.core.errors import at_least
+from segradius.core.declared import Count, Images, check_fields
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou, pooled_accuracy
@@ -72,12 +72,12 @@ class Watch:
 
     norm: str = "linf"
     eps: float | None = None
-    steps: int = 10
-    images: int = 8
+    steps: Count = 10
+    images: Images = 8
 
     def __post_init__(self) -> None:
         make_threat(self.norm, self.eps)
-        at_least(1, steps=self.steps, images=self.images)
+        check_fields(self)
 
     def __call__(self, model: Segmenter, data: SegmentationData, device: torch.device) -> Robustness:
         """Attack images spread over a data set, twice.
