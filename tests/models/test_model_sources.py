@@ -323,6 +323,29 @@ def test_unknown_names_get_the_nearest(spec, message):
         load_model(spec)
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("onnx:net.onnx", "--target onnx:net.onnx"),
+        ("onnx:folder/net.onnx,num_classes=3", "--target onnx:folder/net.onnx"),
+        ("net.onnx", "--target onnx:net.onnx"),
+        ("folder/NET.ONNX", "--target onnx:folder/NET.ONNX"),
+        ("oip:http://localhost:8000/v2/models/net", "--target oip:"),
+        ("http://localhost:8000/v2/models/net", "--target oip:"),
+        ("net.pth", "--weights net.pth"),
+        ("folder/net.safetensors", "--weights folder/net.safetensors"),
+        ("tiled:demo,crop=[8,8]", "inference: {crop"),
+        ("tiled", "inference: {crop"),
+        (".", "hf:."),
+    ],
+)
+def test_what_is_no_network_is_told_with_what_to_write(spec, said):
+    with pytest.raises(InputError) as caught:
+        load_model(spec)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_devices_that_are_not_there():
     with pytest.raises(InputError, match="device 'gpu' cannot be used"):
         torch_device("gpu")

@@ -95,6 +95,10 @@ class ModelOptions:
             raise InputError(
                 f"give --model (a network, with its gradients) or --target (asked for scores only): {given}"
             )
+        if self.model is not None and (source := _target_of(self.model)) is not None:
+            raise InputError(
+                f"--model {self.model!r}: {source} is a target, asked for scores only: give --target {self.model}"
+            )
         for name in ("answers", "input", "budget"):
             if self.model is not None and getattr(self, name) is not None:
                 raise InputError(f"{name} is for --target, which is asked for scores only; --model was given")
@@ -204,6 +208,14 @@ def device_name(asked: str) -> str:
     import torch
 
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+def _target_of(model: str) -> str | None:
+    """The word before the colon where it is that of a served target."""
+    from segradius.targets.target import TARGETS
+
+    source, colon, _ = model.partition(":")
+    return source if colon and source.isidentifier() and source in TARGETS else None
 
 
 def _is_aim(asked: str, classes: Collection[str]) -> bool:

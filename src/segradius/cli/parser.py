@@ -36,6 +36,7 @@ from segradius.core.errors import InputError, SegradiusError, shown
 from segradius.core.escapes import visible
 from segradius.core.safe_yaml import from_yaml
 from segradius.core.screen import COMMAND
+from segradius.core.secrets import redacted
 
 T = TypeVar("T")
 
@@ -114,12 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     words = list(sys.argv[1:] if argv is None else argv)
-    COMMAND.set(shlex.join(["segradius", *words]))
+    COMMAND.set(shlex.join(["segradius", *map(redacted, words)]))
     given = build_parser().parse_args(gather(words))
     try:
         return call(COMMANDS[given.command], given[given.command])
     except (SegradiusError, OSError, MemoryError) as error:
-        print(f"segradius: error: {visible(str(error), keep=chr(10))}", file=sys.stderr)
+        print(f"segradius: error: {visible(redacted(str(error)), keep=chr(10))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"segradius: {visible(str(stop)) or 'stopped'}", file=sys.stderr)
@@ -149,7 +150,7 @@ class Parser(ArgumentParser):
         else:
             command = self.prog.replace("[options] ", "")
             message = f"{' '.join(message.split())}; see {command} --help"
-        print(f"segradius: error: {visible(message)}", file=sys.stderr)
+        print(f"segradius: error: {visible(redacted(message))}", file=sys.stderr)
         raise SystemExit(2)
 
 

@@ -6,9 +6,19 @@ import difflib
 from collections.abc import Iterable
 from typing import TypeGuard
 
+from segradius.core.secrets import redacted
+
 
 class SegradiusError(Exception):
-    """Base of every error that segradius raises on purpose."""
+    """Base of every error that segradius raises on purpose; no message holds a secret.
+
+    Example:
+        >>> str(SegradiusError("cannot build hf:team/net with (token='abc')"))
+        'cannot build hf:team/net with (token=***)'
+    """
+
+    def __init__(self, *told: object) -> None:
+        super().__init__(*(redacted(each) if isinstance(each, str) else each for each in told))
 
 
 class InputError(SegradiusError, ValueError):

@@ -10,11 +10,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from segradius.core.escapes import visible
+from segradius.core.secrets import redacted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: The command line, for the record; empty where there is none.
+#: The command line, for the record, without secrets; empty where there is none.
 COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
 #: Width of tables in a log, which has no right edge.
 LOG_WIDTH = 160
@@ -34,7 +35,7 @@ def note(words: str) -> None:
 
 def warn(words: str) -> None:
     """A warning on stderr."""
-    print(f"segradius: warning: {visible(words)}", file=sys.stderr)
+    print(f"segradius: warning: {visible(redacted(words))}", file=sys.stderr)
 
 
 def console() -> Console:

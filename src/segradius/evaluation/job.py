@@ -15,6 +15,7 @@ import torch
 
 from segradius.core.contracts import Seen
 from segradius.core.errors import InputError
+from segradius.core.secrets import without_secrets
 from segradius.evaluation.attack import Attacking, AttackPlan
 from segradius.evaluation.batch import Batch, Bench, Clean
 from segradius.evaluation.store import CLEAN, Rows
@@ -237,10 +238,11 @@ class Experiment:
 
 
 def described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
-    """Model and data as plain numbers, strings, lists and dicts."""
+    """Model and data as plain numbers, strings, lists and dicts; secrets are left out, and change no number."""
     # Without what is for few of them, experiments of networks are described as those of earlier versions.
     chosen = {name: value for name, value in plain(asdict(model)).items() if value or name not in UNLESS_GIVEN}
-    return {"model": chosen, "data": plain(asdict(data))}
+    found: dict[str, Any] = without_secrets({"model": chosen, "data": plain(asdict(data))})
+    return found
 
 
 def _unlabelled(attack: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,7 +305,7 @@ def conflict(described: Mapping[str, Any], earlier: Mapping[str, Any]) -> str | 
         'seed is 1, and 0 in the earlier run'
         >>> conflict({"seed": 0, "data": {"limit": None}}, {"seed": 0, "data": {"limit": 3}})
     """
-    mine, theirs = _flat(described), _flat(earlier)
+    mine, theirs = _flat(described), _flat(without_secrets(earlier))  # of a version that kept them
     if mine.get("model.fingerprint") and mine["model.fingerprint"] == theirs.get("model.fingerprint"):
         mine.pop("model.weights", None), theirs.pop("model.weights", None)
     limit, floor = mine.pop("data.limit", None), theirs.pop("data.limit", None)

@@ -6,7 +6,7 @@ A card is one YAML file that says which network, which weights, and what its inp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 
 from segradius.core.errors import InputError, unknown_name
 from segradius.core.safe_yaml import read_yaml
+from segradius.core.secrets import HIDDEN, is_secret, redacted, without_secrets
 from segradius.core.storage import write_atomically
 from segradius.core.text import Spec, parse_spec, refuse_unknown
 from segradius.models.checkpoints import load_into, load_state, sha256_of
@@ -32,7 +33,7 @@ from segradius.models.preprocessing import (
 )
 from segradius.models.segmenter import Segmenter, Weights, wrap
 from segradius.models.sources import open_spec
-from segradius.models.tiling import Tiling, TilingLike, as_tiling, tiled
+from segradius.models.tiling import TiledNetwork, Tiling, TilingLike, as_tiling, tiled
 
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")
@@ -141,14 +142,35 @@ def write_card(path: Path, content: Mapping[str, Any]) -> None:
     Args:
         path: Of the card.
         content: Its entries. ``model`` may itself be the path of a card, whose entries are taken over then; ``weights``
-            are in the folder of ``path``; entries that are None are left out.
+            are in the folder of ``path``; entries that are None are left out, and so are secrets.
     """
     base: dict[str, Any] = {}
     if is_card(content["model"]):
         base = {key: value for key, value in _read(Path(content["model"])).items() if key not in ("name", "licence")}
     given = {key: value for key, value in content.items() if value is not None and not (base and key == "model")}
-    whole = base | given | {"sha256": sha256_of(path.parent / content["weights"])}
+    whole = without_secrets(base | given) | {"sha256": sha256_of(path.parent / content["weights"])}
+    if HIDDEN in whole["model"]:  # by name it is left out, where it would be no card that can be loaded
+        spec = parse_spec(content["model"])
+        kept = {key: value for key, value in spec.arguments.items() if not is_secret(key)}
+        whole |= {"model": redacted(str(spec)), "arguments": whole.get("arguments", {}) | kept}
     write_atomically(path, yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
+
+
+def entries_of(model: Segmenter) -> dict[str, Any]:
+    """What a card must say of a model's input, so that its weights see the same wherever they are loaded.
+
+    Example:
+        >>> entries_of(wrap(nn.Conv2d(3, 2, 1), normalisation="imagenet", size={"multiple_of": 8}))
+        {'normalisation': 'imagenet', 'size': {'multiple_of': 8}}
+    """
+    while isinstance(model.network, TiledNetwork):
+        model = model.network.model
+    normalisation, size = model.normalisation or Normalisation.none(), model.size
+    named = next((name for name in ("imagenet", "none") if as_normalisation(name) == normalisation), None)
+    parts = {key: list(value) for key, value in asdict(normalisation).items()}
+    usual = vars(SizeRule())
+    rule = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(size).items() if v != usual[key]}
+    return {"normalisation": named or parts, **({"size": rule} if rule else {})}
 
 
 def load_model(

@@ -19,6 +19,7 @@ from torch import nn
 from segradius.core.errors import InputError, first_line, missing_extra, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import Spec, refuse_unknown
+from segradius.models.checkpoints import PYTORCH_SUFFIXES, SUFFIX
 from segradius.models.downloads import is_absent
 from segradius.models.preprocessing import Normalisation, SizeRule, measured
 from segradius.models.segmenter import INITIALISED, Segmenter, Weights
@@ -70,6 +71,8 @@ def open_spec(spec: Spec) -> Origin:
     """
     if spec.source in SOURCES:
         return SOURCES[spec.source](spec.name, spec.arguments)
+    if (advice := _elsewhere(spec)) is not None:
+        raise InputError(f"model {str(spec)!r} {advice}")
     if spec.source:
         return _python_object(spec)
     if spec.name not in MODELS:
@@ -176,6 +179,22 @@ def _smp_colours(library: Any, encoder: str, trained: Any) -> Normalisation:
             raise
         raise InputError(f"{what} cannot be had ({first_line(error)}): give normalisation=") from error
     return measured(lambda image: prepare(image.permute(1, 2, 0).numpy()).transpose(2, 0, 1), what)
+
+
+def _elsewhere(spec: Spec) -> str | None:
+    """What to write in place of a text that is no network but a file, an address or a way to run one."""
+    suffix = Path(spec.name).suffix.lower()
+    if suffix == ".onnx":
+        return f"is an ONNX file, which is a target, asked for scores only: --target onnx:{spec.name} (open_target)"
+    if "://" in spec.name or spec.name.startswith("//"):
+        return "is an address: a served model is a target, --target oip:http://HOST:PORT/v2/models/NAME (open_target)"
+    if "tiled" in (spec.source, spec.name):
+        return "is no network: sliding windows are the entry inference: {crop: [height, width]} of a card FILE.yaml"
+    if not spec.source and suffix in (SUFFIX, *PYTORCH_SUFFIXES):
+        return f"is a file of weights: give the network that they belong to, and --weights {spec.name} beside it"
+    if not spec.source and Path(spec.name).is_dir():
+        return f"is a folder: of one that transformers has saved write hf:{spec.name}"
+    return None
 
 
 def _python_object(spec: Spec) -> Origin:

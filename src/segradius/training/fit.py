@@ -29,7 +29,7 @@ from segradius.data.usable import usable_part
 from segradius.metrics.agreement import one_class
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
-from segradius.models.loading import write_card
+from segradius.models.loading import entries_of, write_card
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork, fingerprint
 from segradius.training.adversaries import Lesson
@@ -469,7 +469,7 @@ def _evaluate(process: _Process, epoch: int) -> Evaluation:
             for path in (LAST, BEST) if better else (LAST,):
                 export(process.network, folder / path)
                 if job.card is not None:
-                    own = {"weights": path, "classes": list(job.train.classes.names)}
+                    own = {"weights": path, "classes": list(job.train.classes.names), **entries_of(job.model)}
                     write_card((folder / path).with_suffix(".yaml"), {**job.card, **own})
         process.log.evaluation(found, best=better)
         if found.one_class is not None:
