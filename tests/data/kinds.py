@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -53,6 +54,14 @@ def png_of(chunks: tuple[tuple[bytes, bytes], ...]) -> bytes:
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+@cache
+def large_png(side: int = 13000) -> bytes:
+    """A PNG of 20 KB with ``side`` × ``side`` pixels."""
+    squeeze, row = zlib.compressobj(9), bytes(side // 8 + 2)
+    data = b"".join(squeeze.compress(row) for _ in range(side)) + squeeze.flush()
+    return png_of(((b"IHDR", side.to_bytes(4, "big") * 2 + b"\1\0\0\0\0"), (b"IDAT", data), (b"IEND", b"")))
 
 
 def packed(row: np.ndarray, bits: int, big: bool = True) -> bytes:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.kinds import TURNS
 from segradius.core.errors import InputError
 from segradius.data import BadSampleError, open_data
 
@@ -130,6 +131,17 @@ def test_a_folder_name_with_glob_characters(make, tmp_path, write, photo):
         ("classes: [a, b]\nignore_index: 1", "1 is the mask value of a class"),
         ("classes: [a, b]\nignore_index: -1", "expected a whole number in 0–65535"),
         ("classes: [a, b]\nimages: 3", "expected a folder or a pattern"),
+        ("classes: [a, b]\nvalues: {0: a}", "the class 'b' has no mask value"),
+        ("classes: [a, b]\nvalues: {0: a, 1: c}", "unknown class in values 'c'"),
+        ("classes: [a, b]\nvalues: {x: a, 1: b}", "values: 'x'; expected a whole number in 0–65535"),
+        ("classes: [a, b]\nvalues: {0: a, 0: b}", "the key '0' twice"),
+        ("classes: [a, b]\nvalues: 3", "expected a list, or a mapping from each mask value to its class"),
+        ("classes: [a, b]\nvalues: {0: a, 3: b}\nignore_index: 3", "3 is the mask value of a class"),
+        ("classes: [a, b]\nread: both", "read is 'both'; expected numbers or colours"),
+        ("classes: [a, b]\nlossy_masks: yes", "lossy_masks is True; expected nearest"),
+        ("classes: [a, b]\nexif: 6", "exif is 6; expected shown or stored"),
+        ("classes: [a, b]\nclasses: [a]", "has the key 'classes' twice, in lines 1 and 2"),
+        ("classes: &x [*x]", "contains itself"),
     ],
 )
 def test_mistakes_in_the_yaml_are_named(make, yaml, message):
@@ -182,6 +194,72 @@ def test_opening_reads_no_image(make):
     for file in (folder / "images" / "a.jpg", folder / "masks" / "a.png"):
         file.write_bytes(b"")
     assert open_data(f"folder:{folder}").ids == ("a",)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_image_and_mask_are_turned_alike_or_it_must_be_said(tmp_path, photo, orientation):
+    """Orientations 5 to 8 exchange the sides, so that sizes tell; 2 to 4 do not."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels, labels = photo(2, 3), np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
+    shown, shown_labels = (np.asarray(Image.fromarray(a).transpose(TURNS[orientation])) for a in (pixels, labels))
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    Image.fromarray(pixels).save(tmp_path / "images" / "a.png", exif=exif)
+
+    def read(mask, yaml="", **options):
+        Image.fromarray(mask).save(tmp_path / "masks" / "a.png", **options)
+        (tmp_path / "segradius.yaml").write_text(f"classes: [no wound, wound]\n{yaml}")
+        sample = first(tmp_path)
+        return (sample.image * 255).byte().permute(1, 2, 0).numpy(), sample.label.numpy()
+
+    def same(found, expected):
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    same(read(labels, exif=exif), (shown, shown_labels))  # both say so
+    same(read(shown_labels, "exif: shown"), (shown, shown_labels))
+    same(read(labels, "exif: stored"), (pixels, labels))
+    if orientation >= 5:
+        same(read(shown_labels), (shown, shown_labels))
+        with pytest.raises(BadSampleError, match=r"the mask is 2×3 and the image 3×2 .* see exif: stored"):
+            read(labels)
+    else:
+        for mask in (labels, shown_labels):
+            with pytest.raises(BadSampleError, match=rf"EXIF orientation {orientation} and the mask 1, .*exif: shown"):
+                read(mask)
+
+
+@pytest.mark.parametrize(
+    ("values", "stored"),
+    [
+        ("[0, 255]", [0, 255]),
+        ("{0: none, 255: wound}", [0, 255]),
+        ("{255: wound, 0: none}", [0, 255]),
+        ("{0: none, 7: wound, 8: wound, 9: none}", [0, 7]),
+        ("{9: none, 8: wound}", [9, 8]),
+    ],
+)
+def test_values_map_what_is_stored_to_classes(make, values, stored):
+    labels = np.array(stored, np.uint8)[[[0, 1, 1], [1, 0, 0]]]
+    folder = make(f"classes: [none, wound]\nvalues: {values}", labels=labels)
+    assert first(folder).label.tolist() == [[0, 1, 1], [1, 0, 0]]
+
+
+def test_several_values_may_be_one_class(make):
+    yaml = "classes: [none, wound]\nvalues: {0: none, 7: wound, 8: wound, 9: none}"
+    folder = make(yaml, labels=np.array([[0, 7, 8], [9, 255, 0]], np.uint8))
+    assert first(folder).label.tolist() == [[0, 1, 1], [0, 255, 0]]
+
+
+def test_zero_and_255_need_a_word(make):
+    labels = np.array([[0, 255, 255], [255, 0, 0]], np.uint8)
+    with pytest.raises(
+        BadSampleError, match=r"write values: {0: no wound, 255: wound}, or, if it is no class, ignore_"
+    ):
+        first(make(labels=labels))
+    void = first(make("classes: [no wound, wound]\nignore_index: 255", labels=labels))
+    assert void.label.tolist() == labels.tolist()
 
 
 def test_camera_photo_and_mask_as_seen(make, write, photo, tmp_path):

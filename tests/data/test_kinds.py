@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data.kinds import CLASSES, FLAT, Kind, bmp, indexed, masks, png, png_of, saved, tiff
+from data.kinds import CLASSES, FLAT, Kind, bmp, indexed, large_png, masks, png, saved, tiff
 from segradius.core.errors import InputError
 from segradius.data.masks import MaskKey, read_labels
 from segradius.data.pixels import read_image
@@ -239,11 +238,7 @@ def test_a_picture_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypat
         head = f"{{'descr': '<i8', 'fortran_order': False, 'shape': ({side}, {side}), }}".ljust(117) + "\n"
         path.write_bytes(b"\x93NUMPY\x01\x00v\x00" + head.encode() + b"\0" * 64)
     elif ending == ".png":
-        squeeze, row = zlib.compressobj(9), bytes(side // 8 + 2)
-        data = b"".join(squeeze.compress(row) for _ in range(side)) + squeeze.flush()
-        path.write_bytes(
-            png_of(((b"IHDR", side.to_bytes(4, "big") * 2 + b"\1\0\0\0\0"), (b"IDAT", data), (b"IEND", b"")))
-        )
+        path.write_bytes(large_png())
         assert path.stat().st_size < 30_000
     else:
         monkeypatch.setattr("segradius.data.pixels.MAX_PIXELS", 20)
