@@ -24,7 +24,7 @@ from segradius.core.declared import (
     only_with,
 )
 from segradius.core.errors import InputError, must
-from segradius.core.screen import note, say
+from segradius.core.screen import note, say, warn
 
 if TYPE_CHECKING:
     from segradius.data import SegmentationData
@@ -306,6 +306,7 @@ def train(
     adversary, watch = defence.make()
     how = recipe.recipe(learnt, data.augmentation(), adversary, every=5 if watch is None else 1)
     folder = Path(run.out)
+    _doubt(data, learnt, judged, watch)
     card = _card(model, f"segradius train --data {learnt.name}, size {data.size or 'native'}", defence.adversary, watch)
     try:
         fit(Job(network, learnt, judged, how, folder, watch, run.engine(), card=card, best=run.best))
@@ -316,6 +317,18 @@ def train(
     _print(folder)
     say(f"Digest of the results: {_digest(folder)}")
     return 0
+
+
+def _doubt(data: LessonOptions, learnt: SegmentationData, judged: SegmentationData, watch: Watch | None) -> None:
+    """Tell what is probably a mistake in the data, or in the threat."""
+    from segradius.evaluation import of_data
+
+    threat = None if watch is None or watch.eps is None else (watch.norm, watch.eps)
+    for what, part, under in (("training", learnt, threat), ("held-out", judged, None)):
+        for found in of_data(part, under):
+            warn(found.line if found.name == "eps" else f"{what} set: {found.line}")
+    if data.split == data.held_out:
+        warn(f"the held-out part is the training part, {data.split}: what is learnt by heart passes as right")
 
 
 def _card(model: PupilOptions, source: str, adversary: str, watch: Watch | None) -> dict[str, Any]:
@@ -343,8 +356,11 @@ def _print(folder: Path) -> None:
     """The figures of the best and the last weights."""
     from segradius.training.records import outcome
 
-    for name, row in outcome(folder).items():
-        measured = {key: value for key, value in row.items() if value and key not in ("step", "epoch")}
+    known = outcome(folder)
+    if known and "best" not in known:
+        warn(f"no {folder / 'best.yaml'}: at every evaluation nearly all pixels were predicted as one class")
+    for name, row in known.items():
+        measured = {key: value for key, value in row.items() if value and key not in ("step", "epoch", "best")}
         figures = ", ".join(f"{key} {float(value):.4f}" for key, value in measured.items())
         say(f"{name} (epoch {row['epoch']}): {figures}  {folder / name}.yaml")
 

@@ -33,6 +33,13 @@ from .journal import Checkpoints as Checkpoints
 from .journal import FileJournal as FileJournal
 from .journal import digest as digest
 from .journal import resumable as resumable
+from .preflight import CHECKS as CHECKS
+from .preflight import Facts as Facts
+from .preflight import Finding as Finding
+from .preflight import findings as findings
+from .preflight import look_at as look_at
+from .preflight import of_data as of_data
+from .probe import Measured as Measured
 from .record import Kind as Kind
 from .record import Record as Record
 from .run import Executor as Executor

@@ -19,7 +19,7 @@ from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import class_names, is_priced
 from segradius.evaluation.job import DataChoice, ModelChoice, Study
-from segradius.evaluation.probe import Measured, chosen, measure
+from segradius.evaluation.probe import Measured, chosen, measure, of_samples
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.agreement import kappa, one_class
 from segradius.metrics.counts import Counts
@@ -155,6 +155,17 @@ def _measured(study: Study, model: Seen, data: SegmentationData, store: Store, *
     return found
 
 
+def of_data(data: SegmentationData, threat: tuple[str, float] | None = None) -> tuple[Finding, ...]:
+    """What the checks say of images and masks to be learnt, and of the threat that a network is hardened against."""
+    classes, nothing = data.classes, ModelChoice("")
+    seen = of_samples(chosen(data, len(classes)), classes.ignore_index)
+    threats = () if threat is None else (threat,)
+    choice, none = DataChoice(data.name), Counts.of([])
+    return findings(
+        Facts(nothing, choice, data.ids, classes.names, len(classes), threats, False, none, False, math.nan, seen)
+    )
+
+
 def told(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
     """What goes into ``results.json``: every warning, and what was looked at for them."""
     passes = {"forward": facts.seen.forward, "backward": facts.seen.backward}
@@ -238,11 +249,10 @@ def _gradient(it: Facts) -> Finding | None:
 @CHECKS.register("masked")
 def _masked(it: Facts) -> Finding | None:
     seen = it.seen
-    if not it.follows or seen.still or not seen.noise > max(seen.climb, 1e-3):
+    moved = max(abs(seen.climb), abs(seen.noise)) > 1e-6  # not where there is no number
+    if not it.follows or seen.still or not moved or seen.climb > seen.noise:
         return None
-    text = (
-        f"a random step raises the loss by {seen.noise:.3g}, one of that length along the gradient by {seen.climb:.3g}"
-    )
+    text = f"a step along the gradient changes the loss by {seen.climb:.3g}, a random one as long by {seen.noise:.3g}"
     advice = "the gradient is masked, and white-box attacks find too little: ask it as a --target, by black-box attacks"
     return Finding("masked", text, advice, seen.noise - seen.climb)
 
@@ -336,6 +346,18 @@ def _void(it: Facts) -> Finding | None:
     return Finding("void", text, "is a class of the masks read as void?", it.seen.void)
 
 
+@CHECKS.register("images")
+def _images(it: Facts) -> Finding | None:
+    blank, looked = len(it.seen.blank), len(it.seen.images)
+    if it.seen.same:
+        text = f"the {looked} images looked at are one and the same"
+    elif blank:
+        text = f"{blank} of {looked} images looked at are of one colour"
+    else:
+        return None
+    return Finding("images", text, "are the files read as they should be?", blank)
+
+
 @CHECKS.register("empty")
 def _empty(it: Facts) -> Finding | None:
     _, _, labelled = _totals(it.counts)
@@ -381,6 +403,6 @@ def _eps(it: Facts) -> Finding | None:
     return None
 
 
-def _totals(counts: Counts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _totals(counts: Counts) -> tuple[torch.Tensor, ...]:
     """Right, predicted and labelled pixels of each class."""
     return counts.intersection.sum(0), counts.predicted.sum(0), counts.labelled.sum(0)

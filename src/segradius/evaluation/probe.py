@@ -52,6 +52,8 @@ class Measured:
     Attributes:
         images: Their ids.
         void: Share of their pixels without label.
+        blank: Those of them that are of one colour.
+        same: Whether all of them are one image.
         forward: Passes for all this.
         backward: Likewise.
         low: Least logit.
@@ -77,6 +79,8 @@ class Measured:
 
     images: tuple[str, ...] = ()
     void: float = NAN
+    blank: tuple[str, ...] = ()
+    same: bool = False
     forward: int = 0
     backward: int = 0
     low: float = NAN
@@ -125,6 +129,21 @@ def chosen(data: SegmentationData, num_classes: int) -> list[Sample]:
     return [sample for sample in found if isinstance(sample, Sample)]
 
 
+def of_samples(samples: Sequence[Sample], ignore_index: int) -> Measured:
+    """What images and masks show without any network.
+
+    Example:
+        >>> one = Sample("a", torch.zeros(3, 2, 2), torch.tensor([[0, 255], [0, 0]]))
+        >>> found = of_samples([one, Sample("b", one.image, one.label)], 255)
+        >>> found.void, found.blank, found.same
+        (0.25, ('a', 'b'), True)
+    """
+    void = [(sample.label == ignore_index).double().mean().item() for sample in samples]
+    blank = tuple(sample.id for sample in samples if bool((sample.image == sample.image[:, :1, :1]).all()))
+    same = len(samples) > 1 and all(torch.equal(sample.image, samples[0].image) for sample in samples)
+    return Measured(tuple(sample.id for sample in samples), math.fsum(void) / len(void) if void else NAN, blank, same)
+
+
 def measure(model: Seen, data: SegmentationData, samples: Sequence[Sample], seed: int, *, gradient: bool) -> Measured:
     """Look at some images, one by one; of a target at their masks alone, as an answer has its price.
 
@@ -140,8 +159,7 @@ def measure(model: Seen, data: SegmentationData, samples: Sequence[Sample], seed
     Raises:
         InputError: The network gives sigmoids where logits are expected.
     """
-    void = [(sample.label == data.classes.ignore_index).double().mean().item() for sample in samples]
-    known = Measured(tuple(sample.id for sample in samples), math.fsum(void) / len(void) if void else NAN)
+    known = of_samples(samples, data.classes.ignore_index)
     if is_priced(model) or not isinstance(model, Segmenter):
         return known
     looks, ledger = [], Ledger(1)

@@ -31,7 +31,7 @@ from segradius.evaluation.attack_summary import (
 )
 from segradius.evaluation.batch import is_priced, judge
 from segradius.evaluation.job import Experiment, Job
-from segradius.evaluation.preflight import findings, told, warnings
+from segradius.evaluation.preflight import Facts, Finding, findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
 from segradius.radius.smoothing import pixel_radius
@@ -249,6 +249,11 @@ def _right(shown: Shown, prediction: Tensor, ignore_index: int) -> str:
     return f"{100 * right:.1f} % right"
 
 
+def doubted(seen: Facts, summary: Summary) -> list[Finding]:
+    """What is probably a mistake, by what was seen before the attacks and by how they went."""
+    return [*findings(seen), *without_gradient(summary)]
+
+
 def report_attacks(run: Run[Experiment], store: Store, facts: Mapping[str, Any]) -> Report:
     """The report of finished attacks.
 
@@ -264,7 +269,7 @@ def report_attacks(run: Run[Experiment], store: Store, facts: Mapping[str, Any])
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
     seen = run.facts(store)
-    doubts = [*findings(seen), *without_gradient(summary)]
+    doubts = doubted(seen, summary)
     said = [*notes(summary), *warnings(doubts)]
     files = _files(run, store, summary, facts, said, told(seen, doubts))
     return Report(summary, tables(summary), said, files, "results", heading(run), "yellow")

@@ -27,10 +27,11 @@ from segradius.data.pairs import as_data
 from segradius.evaluation.attack import make_plans, with_class_weights
 from segradius.evaluation.attack_summary import Summary, per_image_csv, summarise
 from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
+from segradius.evaluation.preflight import Finding, warnings
 from segradius.evaluation.run import InProcess, Run, execute, work
 from segradius.evaluation.store import Store
 from segradius.models.tiling import fingerprint
-from segradius.report.attack import classes_tables, notes, report_attacks, tables
+from segradius.report.attack import classes_tables, doubted, notes, report_attacks, tables
 from segradius.report.cells import page
 from segradius.report.evaluate import report_accuracy
 from segradius.threats.budgets import budgets
@@ -57,6 +58,11 @@ class Results:
     def summary(self) -> Summary:
         """Rows of metrics with intervals, each class's among them, paired differences, and images set aside."""
         return summarise(self.run.experiment, self.store, self.run.data.ids, self.run.names)
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """What is probably a mistake: the name of each check, what it saw, what to do, and the figure behind it."""
+        return doubted(self.run.facts(self.store), self.summary)
 
     def per_image(self) -> list[dict[str, Any]]:
         """A row for each attack and image, as in per_image.csv, with numbers for numbers; None where there is none."""
@@ -95,7 +101,7 @@ class Results:
 
     def __str__(self) -> str:
         summary = self.summary
-        return page([*tables(summary), *classes_tables(summary)], notes(summary))
+        return page([*tables(summary), *classes_tables(summary)], notes(summary) + warnings(self.warnings))
 
     def _facts(self) -> Mapping[str, Any]:
         packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
