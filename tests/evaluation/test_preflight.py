@@ -155,7 +155,7 @@ MADE = [
     Made("chance", Nearest(end=lambda z: z * torch.randn(z.shape, generator=torch.Generator().manual_seed(0)))),
     Made("classes", Nearest(colours=torch.cat([COLOURS, torch.tensor([[0.9, 0.9, 0.0]])]))),
     Made("constant", Nearest(end=always(1))),
-    Made("constant", Nearest(0.0, end=lambda z: z + torch.tensor([1.0, 0.0, 0.5]).view(1, 3, 1, 1))),
+    Made("constant", Nearest(1e-3, end=lambda z: z + torch.tensor([1.0, 0.0, 0.5]).view(1, 3, 1, 1))),
     Made("empty", data=scenes(labels=(0, 1))),
     Made("eps", eps="l2", budget=8 / 255),
     Made("eps", eps="l1", budget=8 / 255),
