@@ -1,6 +1,6 @@
 """Tables of the documentation that are made of committed data, and the runs that make the data.
 
-A line such as ``<!-- table: attacks data/results/l2 rows=pgd,sea -->`` in a page says what the table below it shows: a
+A line such as ``<!-- table: attacks data/results/l2 rows=pgd;sea -->`` in a page says what the table below it shows: a
 kind, a file or folder beside the page, and options. Kinds are those of `KINDS`, or the name of a study, whose
 ``tables(path)`` gives its tables from the file that it wrote.
 
@@ -97,10 +97,10 @@ def read_summary(folder: Path) -> Summary:
 
 
 def attacks(folder: Path, rows: str = "") -> list[Cells]:
-    """Metrics and paired differences of a run of ``segradius attack``; of the attacks ``rows`` alone, where given."""
+    """Metrics and paired differences of a run of ``segradius attack``; of ``rows`` alone, where given, as pgd;sea."""
     summary = read_summary(folder)
     if rows:
-        chosen = rows.split(",")
+        chosen = rows.split(";")
         text.refuse_unknown(f"row of {folder}", chosen, [row.name for row in summary.rows])
         pairs = tuple(each for each in summary.comparisons if {each.attack, each.against} <= set(chosen))
         summary = replace(summary, rows=tuple(row for row in summary.rows if row.name in chosen), comparisons=pairs)
@@ -197,7 +197,7 @@ def _keep(source: Path, target: Path, names: Sequence[str], hidden: Mapping[str,
     """Copy files that are there; what was given to the run goes by its name."""
     for name in names:
         if (source / name).is_file():
-            content = (source / name).read_text(encoding="utf-8")
+            content = (source / name).read_text(encoding="utf-8").replace(f"{ROOT}/", "")
             for title, value in sorted(hidden.items(), key=lambda each: -len(each[1])):
                 content = content.replace(value, title.upper())
             target.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ def test_tables_from_the_files_are_the_runs_own_without_seconds(tables: ModuleTy
 
 
 def test_some_rows_of_a_run(tables: ModuleType, folder: Path) -> None:
-    metrics, differences = tables.attacks(folder, rows="clean,pgd,fgsm")
+    metrics, differences = tables.attacks(folder, rows="clean;pgd;fgsm")
     assert [row[0] for row in metrics.rows] == ["clean", "pgd", "fgsm"]
     assert [row[0] for row in differences.rows] == ["fgsm − pgd"]
     with pytest.raises(sr.InputError, match="did you mean 'fgsm'"):
