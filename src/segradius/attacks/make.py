@@ -287,10 +287,12 @@ def _registered(family: Family, name: str, facts: Mapping[str, Any], recipe: Rec
 
 @functools.cache
 def _parameters(thing: Any) -> dict[str, inspect.Parameter]:
+    """Those of a function or dataclass; one without an annotation takes anything."""
     try:
-        return dict(inspect.signature(thing, eval_str=True).parameters)
+        found = inspect.signature(thing, eval_str=True).parameters
     except NameError:  # an annotation for the type checker alone
-        return dict(inspect.signature(thing).parameters)
+        found = inspect.signature(thing).parameters
+    return {k: p.replace(annotation=Any) if p.annotation is p.empty else p for k, p in found.items()}
 
 
 def _documented(recipe: Recipe, sources: Sequence[Callable[..., Any]], names: Sequence[str]) -> str:
