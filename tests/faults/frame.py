@@ -217,8 +217,8 @@ def run(words: Sequence[str]) -> Ran:
             return Ran(1, shown.getvalue(), told.getvalue(), traceback.format_exc())
 
 
-def killed(words: Sequence[str], seconds: float) -> Ran:
-    """A command line in a process of its own, which SIGKILL ends after so many seconds unless it ended by itself."""
+def begun(words: Sequence[str], before: Callable[[], None] = lambda: None) -> int:
+    """A command line in a process of its own, by its number, after something was done there."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the child runs one thread
         child = os.fork()
@@ -227,9 +227,16 @@ def killed(words: Sequence[str], seconds: float) -> Ran:
             with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), 1)
                 os.dup2(nowhere.fileno(), 2)
+            before()
             os._exit(run(words).status or 0)
         finally:
             os._exit(1)
+    return child
+
+
+def killed(words: Sequence[str], seconds: float) -> Ran:
+    """A command line in a process of its own, which SIGKILL ends after so many seconds unless it ended by itself."""
+    child = begun(words)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)

@@ -5,37 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
-from faults.frame import Case, Tried, fault, run, test_fault
+from faults.frame import Case, Tried, begun, fault, test_fault
 from segradius.core.locking import LOCK
 from segradius.core.storage import PREFIX
 
 __all__ = ["test_fault"]
 
 
-def begun(case: Case, before: Callable[[], None] = lambda: None) -> int:
-    """The command in a process of its own, by its number, after something was done there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the child runs one thread
-        child = os.fork()
-    if child == 0:
-        try:
-            with Path(os.devnull).open("w") as nowhere:
-                os.dup2(nowhere.fileno(), 1)
-                os.dup2(nowhere.fileno(), 2)
-            before()
-            os._exit(run(case.command).status or 0)
-        finally:
-            os._exit(1)
-    return child
-
-
 def stopped(case: Case) -> int:
     """The same, held as soon as it owns the folder."""
-    child = begun(case)
+    child = begun(case.command)
     end = time.monotonic() + 60
     while not ((case.out / LOCK).exists() and (case.out / LOCK).stat().st_size):
         assert time.monotonic() < end
@@ -91,7 +72,7 @@ for _command, _files in (("attack", 4), ("black", 8), ("certify", 8), ("evaluate
 
     @fault("killed between writing and renaming", "right", _command, few=2, name=f"halfway_{_command}")
     def _halfway(case: Case, files: int = _files) -> Tried:
-        child = begun(case, lambda: lethal(case.random.randrange(files)))
+        child = begun(case.command, lambda: lethal(case.random.randrange(files)))
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
         assert len(left(case.out)) == 1

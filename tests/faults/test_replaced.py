@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cli.served import furnish
-from faults.frame import BLACK, MODEL, PREPARED, Case, Tried, fault, prepared, test_fault
+from faults.frame import BLACK, MODEL, PREPARED, Case, Tried, begun, fault, prepared, test_fault
 
 __all__ = ["test_fault"]
 
@@ -24,6 +26,7 @@ def network():
     return lib.scale.scaled(plain())
 """
 SCALE = "from .much import MUCH\n\ndef scaled(net):\n    return lambda x: MUCH * net(x)\n"
+READS = 'import json, pathlib\n\nMUCH = json.loads(pathlib.Path(__file__).with_name("much.json").read_text())\n'
 PLAN = "attacks:\n  pgd: {attack: pgd, steps: 2}\n  cr_pgd: {attack: cr_pgd}\n"
 CARD = "model: small_net:network\noutputs: logits\n"
 
@@ -218,6 +221,30 @@ def other_between(case: Case) -> Tried:
     assert (case.run("--limit", "2")).status == 0
     noise(case.folder / "data" / "images" / case.random.choice(["a.png", "b.png"]), case)
     return Tried(case.run(), names=("images",))
+
+
+@fault(KIND, "refused", "black", name="other_journal")
+def other_journal(case: Case) -> Tried:
+    """An image whose attack was begun and is in the journal, with no result yet."""
+    child = begun(case.command)
+    end = time.monotonic() + 60
+    while not any((case.out / "checkpoints").glob("[!.]*.pt")) and time.monotonic() < end:
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    noise(case.folder / "data" / "images" / "a.png", case)
+    return Tried(case.run(), names=("a.png",))
+
+
+@fault(KIND, "refused", "attack_model", finished=True)
+def other_data_of_code(case: Case) -> Tried:
+    """A number that the network's code reads from a file beside it."""
+    (case.folder / "lib" / "much.py").write_text(READS)
+    (case.folder / "lib" / "much.json").write_text("1.0")
+    shutil.rmtree(case.out)
+    assert case.run("--limit", "1").status == 0
+    (case.folder / "lib" / "much.json").write_text("-1.0")
+    return Tried(case.run(), names=("much.json",))
 
 
 def touched(case: Case) -> None:

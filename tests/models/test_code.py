@@ -42,6 +42,16 @@ def test_imports_are_followed_within_the_folder_however_deep_and_late(place: Pat
     assert all(path == place / name for name, path in code.module_files("plain_net").items())
 
 
+def test_data_beside_the_code_that_it_names_counts_and_what_it_writes_for_people_does_not(place: Path):
+    (place / "with_data.py").write_text(
+        'SCALE = "scale.json"\nLOG = "run.log"\nOTHER = "absent.npy"\nA = "parts/w.NPY"\n'
+    )
+    for name in ("scale.json", "run.log", "parts/w.NPY", "unnamed.json"):
+        (place / name).touch()
+    found = code.module_files("with_data")
+    assert {path.name for path in found.values()} == {"with_data.py", "scale.json", "w.NPY"}
+
+
 def test_of_an_installed_package_only_its_own_files_count():
     found = code.module_files("lightning_fabric.utilities.seed")
     assert "lightning_fabric/utilities/seed.py" in found

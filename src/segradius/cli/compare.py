@@ -53,6 +53,7 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
 
 def _write(folder: Path, reports: Sequence[tuple[str, Any]], networks: Sequence[Network], markdown: str) -> None:
     from segradius.core.locking import owned
+    from segradius.core.screen import warn
     from segradius.core.storage import write_atomically
     from segradius.core.sums import sum_of, write_sums
     from segradius.report.compare import draw_trade_off, facts, runs_csv
@@ -63,7 +64,7 @@ def _write(folder: Path, reports: Sequence[tuple[str, Any]], networks: Sequence[
     files["compare.json"] = json.dumps(runs, indent=1, ensure_ascii=False) + "\n"
     if networks and networks[0].threats:
         files["compare.png"] = draw_trade_off(networks)
-    with owned(folder):
+    with owned(folder, warn=warn):
         for name, content in files.items():
             write_atomically(folder / name, content)
         write_sums(folder, {name: sum_of(content) for name, content in files.items()})

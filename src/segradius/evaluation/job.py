@@ -20,11 +20,6 @@ from segradius.evaluation.attack import Attacking, AttackPlan
 from segradius.evaluation.batch import Batch, Bench, Clean
 from segradius.evaluation.store import CLEAN, Rows
 
-#: What is described by a digest of content, in words.
-CONTENT = {
-    "model.fingerprint": "the model changed, its weights or what is done to its input",
-    "smoothing.region": "the mask of the region changed",
-}
 UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype")
 
 
@@ -308,11 +303,14 @@ def conflict(described: Mapping[str, Any], earlier: Mapping[str, Any]) -> str | 
     mine, theirs = _flat(described), _flat(without_secrets(earlier))  # of a version that kept them
     if mine.get("model.fingerprint") and mine["model.fingerprint"] == theirs.get("model.fingerprint"):
         mine.pop("model.weights", None), theirs.pop("model.weights", None)
+    content = {"smoothing.region": "the mask of the region"}
+    if all(mine.get(name) == theirs.get(name) for name in ("model.spec", "model.weights")):
+        content["model.fingerprint"] = str(mine.get("model.weights") or f"the model {mine.get('model.spec')}")
     limit, floor = mine.pop("data.limit", None), theirs.pop("data.limit", None)
     for name in sorted(mine.keys() | theirs.keys()):
         if mine.get(name) != theirs.get(name):
             told = f"{name} is {json.dumps(mine.get(name))}, and {json.dumps(theirs.get(name))} in the earlier run"
-            return f"{CONTENT[name]}: {told}" if name in CONTENT else told
+            return f"{content[name]} changed: {told}" if name in content else told
     if limit is not None and (floor is None or limit < floor):
         return f"data.limit is {json.dumps(limit)}, and {json.dumps(floor)} in the earlier run"
     return None

@@ -8,6 +8,7 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 
@@ -19,14 +20,17 @@ from segradius.models.sources import MODELS, SOURCES, working_folder
 #: Each by a name that stays when folders are moved: where it is, and a digest of what counts in it.
 Files = Mapping[str, tuple[Path, str]]
 IMPORTERS = ("import_module", "__import__")
+#: Endings of files that code may take numbers from: a text in it that names one beside it counts as read.
+ARRAYS = (".npy", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".pkl", ".mat", ".h5", ".onnx")
+DATA = (*ARRAYS, ".json", ".yaml", ".yml", ".toml")
 
 
 def files_of(spec: str) -> Files:
     """The files that decide what the network of a model text computes, beside those of its parameters.
 
-    Of ``package.module:OBJECT`` the module and what it imports from the same folder, however deep; of a card the card,
-    save what is for people, and the files of its network; of a library's folder its configuration. What belongs to
-    segradius or to an installed library is not among them.
+    Of ``package.module:OBJECT`` the module, what it imports from the same folder, however deep, and data beside it that
+    it names; of a card the card, save what is for people, and the files of its network; of a library's folder its
+    configuration. What belongs to segradius or to an installed library is not among them.
 
     Args:
         spec: As `segradius.models.load_model` takes it.
@@ -80,14 +84,25 @@ def _of_network(spec: Spec) -> Files:
         return digested({}) if listed is None else digested(listed(spec.name, spec.arguments))
     if spec.source:
         return digested(module_files(spec.source))
-    module = getattr(MODELS[spec.name], "__module__", None) or "segradius"
-    return digested({} if module.partition(".")[0] == "segradius" else module_files(module))
+    return digested(source_files(MODELS[spec.name]))
+
+
+def source_files(made: object) -> dict[str, Path]:
+    """As `module_files`, of the module that a function or class is from; nothing of segradius's own.
+
+    Example:
+        >>> source_files(files_of)
+        {}
+    """
+    module = getattr(made, "__module__", None) or "segradius"
+    return {} if module.partition(".")[0] == "segradius" else module_files(module)
 
 
 def module_files(name: str) -> dict[str, Path]:
     """The file of a module, and those of what it imports from the same folder, by their paths from there.
 
-    Imports are read, not run: those inside functions count. Of an installed package only its own files do.
+    Imports are read, not run: those inside functions count. Of an installed package only its own files do. A text that
+    is the name of a data file beside the code counts too.
 
     Args:
         name: As ``package.module``; there is nothing of one without a file.
@@ -111,8 +126,10 @@ def module_files(name: str) -> dict[str, Path]:
         label = file.relative_to(root).as_posix()
         if label not in found:
             found[label] = file
-            named = (module for names in _imports(file, root) for module in _candidates(root, names))
+            tree = _tree(file)
+            named = (module for names in _imports(tree, file, root) for module in _candidates(root, names))
             waiting += [module for module in named if module.is_file() and _inside(module, within)]
+            found |= {f"{label}: {data.name}": data for data in _data(tree, file)}
     return found
 
 
@@ -133,14 +150,24 @@ def _inside(file: Path, within: Path) -> bool:
     return file.is_relative_to(within) or file.with_suffix("") == within
 
 
-def _imports(file: Path, root: Path) -> Iterator[tuple[str, ...]]:
-    """Dotted names that a file imports, as parts from the root; also those that may be values and not modules."""
-    if file.suffix not in SOURCE_SUFFIXES:
-        return
+def _tree(file: Path) -> ast.AST:
+    """What a file says; nothing where it is no source."""
     try:
-        tree = ast.parse(file.read_bytes())
+        return ast.parse(file.read_bytes() if file.suffix in SOURCE_SUFFIXES else b"")
     except (OSError, SyntaxError, ValueError):
-        return
+        return ast.parse("")
+
+
+def _data(tree: ast.AST, file: Path) -> Iterator[Path]:
+    """Data files beside a source, or in the working folder, that a text in it names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lower().endswith(DATA):
+            with suppress(OSError, ValueError):  # too long, or with a NUL
+                yield from (place for folder in (file.parent, Path()) if (place := folder / node.value).is_file())
+
+
+def _imports(tree: ast.AST, file: Path, root: Path) -> Iterator[tuple[str, ...]]:
+    """Dotted names that a file imports, as parts from the root; also those that may be values and not modules."""
     package = file.parent.relative_to(root).parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

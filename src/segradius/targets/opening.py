@@ -105,7 +105,8 @@ def files_of(spec: str) -> code.Files:
     if parsed is None or not _is_served(parsed):
         return code.files_of(spec)
     listed = TARGETS.facts(parsed.source).get("files")
-    return code.digested({} if listed is None else listed(Path(parsed.name)))
+    own = code.source_files(TARGETS[parsed.source])
+    return code.digested(own if listed is None else own | listed(Path(parsed.name)))
 
 
 def traffic_of(target: Target) -> Traffic | None:

@@ -225,6 +225,7 @@ def _content(job: Job) -> Content:
         )
     if before is not None and not before.content:
         warn(f"{job.folder} is of a version that did not note what it learnt from: that is taken to be as it was")
+        replace(before, content=content).save(job.folder)
     return content
 
 
