@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.functional import normalize
 
 from segradius.core.errors import InputError
-from segradius.models import doubts
+from segradius.models import doubts, load_model
 from segradius.models.preprocessing import Normalisation, as_normalisation
 from segradius.models.segmenter import wrap
 
@@ -122,3 +124,11 @@ def test_mean_and_deviation_of_any_values_are_possible(values):
     channels = [torch.tensor(values).double(), torch.tensor(values[1:]).double(), torch.tensor(values[2:]).double()]
     mean, std = zip(*((float(c.mean()), max(float(c.std(correction=0)), 1e-6)) for c in channels), strict=True)
     assert not Normalisation(mean, std).is_impossible
+
+
+@pytest.mark.parametrize("open_it", [lambda **it: wrap(torch.nn.Conv2d(3, 2, 1), **it), partial(load_model, "demo")])
+def test_other_spellings_are_told_the_right_one(open_it):
+    with pytest.raises(InputError, match="did you mean 'normalisation'"):
+        open_it(normalization="imagenet")
+    with pytest.raises(InputError, match="unknown option of"):
+        open_it(no_such_option=1)

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that ``--help`` is quick.
 from __future__ import annotations
 
 import argparse
+import difflib
 import inspect
 import io
 import re
@@ -148,6 +149,9 @@ class Parser(ArgumentParser):
         if place and value and place[1] in self.kinds:
             message = f"{place[1]} is {shown(value[1])}; expected {expected(self.kinds[place[1]])}"
         else:
+            unknown = re.match(r"[Uu]nrecognized arguments: (--[\w-]+)", message)
+            near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+            message += f"; did you mean {near[0]}?" if near else ""
             command = self.prog.replace("[options] ", "")
             message = f"{' '.join(message.split())}; see {command} --help"
         print(f"segradius: error: {visible(redacted(message))}", file=sys.stderr)

@@ -110,17 +110,6 @@ def missing_extra(library: str, extra: str) -> MissingExtraError:
     return MissingExtraError(f"this needs {library}, which is not installed: pip install 'segradius[{extra}]'")
 
 
-def first_line(error: BaseException) -> str:
-    r"""The first line of another library's message, which may have many; the name of its type where it has none.
-
-    Example:
-        >>> first_line(ValueError("no such key\nTraceback:")), first_line(KeyError())
-        ('no such key', 'KeyError')
-    """
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def must(holds: bool, name: str, value: object, expected: str) -> None:
     """Raise `InputError` in the one wording of values out of range unless ``holds``.
 

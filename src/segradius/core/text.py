@@ -110,6 +110,16 @@ def refuse_unknown(kind: str, given: Iterable[str], known: Iterable[str]) -> Non
             raise unknown_name(kind, name, names)
 
 
+def options_of(make: Callable[..., object]) -> list[str]:
+    """Names of the keyword options of a function.
+
+    Example:
+        >>> options_of(unknown_name), options_of(sorted)
+        ([], ['key', 'reverse'])
+    """
+    return [name for name, it in inspect.signature(make).parameters.items() if it.kind is it.KEYWORD_ONLY]
+
+
 def from_mapping(make: Callable[..., T], given: object, kind: str) -> T:
     """What ``make`` makes of a mapping of its arguments, as a YAML file or an option gives it.
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segradius.core.errors import InputError, first_line, missing_extra, unknown_name
+from segradius.core.border import in_a_line
+from segradius.core.errors import InputError, missing_extra, unknown_name
 from segradius.models.checkpoints import load_state, strip_prefixes
 from segradius.models.downloads import offline
 
@@ -193,8 +194,7 @@ def _fetched(source: str, fetch: Callable[[], Any]) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = fetch()
     except Exception as error:  # each library and its network client has its own
         raise InputError(
-            f"the weights of {source} cannot be had: {type(error).__name__}: {first_line(error)}. Without a network "
-            "connection, give a file"
+            f"the weights of {source} cannot be had: {in_a_line(error)}. Without a network connection, give a file"
         ) from error
     return state
 

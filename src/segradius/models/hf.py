@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from segradius.core.errors import InputError, first_line, missing_extra, unknown_name
+from segradius.core.border import in_a_line
+from segradius.core.errors import InputError, missing_extra, unknown_name
 from segradius.core.text import refuse_unknown
 from segradius.models.checkpoints import check_kind, load_state
 from segradius.models.downloads import is_absent, may_download
@@ -124,13 +125,13 @@ def _from_saved(transformers: Any, name: str, changes: Mapping[str, Any], hub: M
     except pickle.UnpicklingError as error:
         for file in files:
             load_state(file)  # says what is in the one that is refused
-        raise InputError(f"the weights of hf:{name} are refused: {first_line(error)}") from error
+        raise InputError(f"the weights of hf:{name} are refused: {in_a_line(error)}") from error
     except RuntimeError as error:
-        raise InputError(f"the weights of hf:{name} do not fit its configuration: {first_line(error)}") from error
+        raise InputError(f"the weights of hf:{name} do not fit its configuration: {in_a_line(error)}") from error
     except Exception as error:  # whatever a damaged or missing file makes of the library
         if is_absent(error):
             raise
-        raise InputError(f"cannot load hf:{name}: {type(error).__name__}: {first_line(error)}") from error
+        raise InputError(f"cannot load hf:{name}: {in_a_line(error)}") from error
     problems = {kind: list(report[kind]) for kind in ("missing_keys", "mismatched_keys") if report[kind]}
     if problems:
         raise InputError(f"the weights of hf:{name} do not fit its configuration: {problems}")
@@ -155,7 +156,7 @@ def _saved_colours(transformers: Any, name: str, hub: Mapping[str, Any]) -> Norm
     except Exception as error:  # whatever a damaged or missing file makes of the library
         if is_absent(error):
             raise
-        told = f"{what} cannot be read ({type(error).__name__}: {first_line(error)})"
+        told = f"{what} cannot be read ({in_a_line(error)})"
         raise InputError(f"{told}: give normalisation= (mean and std for images in [0, 1])") from error
     return colours_of(processor, what)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import torch
 import yaml
@@ -18,7 +18,7 @@ from segradius.core.errors import InputError, unknown_name
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.secrets import HIDDEN, is_secret, redacted, without_secrets
 from segradius.core.storage import write_atomically
-from segradius.core.text import Spec, parse_spec, refuse_unknown
+from segradius.core.text import Spec, options_of, parse_spec, refuse_unknown
 from segradius.models.checkpoints import load_into, load_state, sha256_of
 from segradius.models.downloads import offline
 from segradius.models.outputs import Decode
@@ -185,6 +185,7 @@ def load_model(
     inference: TilingLike | None = None,
     dtype: str | torch.dtype | None = None,
     allow_download: bool = False,
+    **_unknown: Never,
 ) -> Segmenter:
     """The network that ``spec`` names, in evaluation mode on ``device``.
 
@@ -218,6 +219,7 @@ def load_model(
         >>> load_model("torchvision:lraspp_mobilenet_v3_large,num_classes=4").num_classes
         4
     """
+    refuse_unknown("option of load_model", _unknown, options_of(load_model))
     card = _card(spec)
     colours = _first(normalisation, card.normalisation)
     with offline(card.model.split(",")[0], allowed=allow_download):

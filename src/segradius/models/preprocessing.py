@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core.errors import InputError, first_line, is_whole, unknown_name
+from segradius.core.border import in_a_line
+from segradius.core.errors import InputError, is_whole, unknown_name
 from segradius.core.text import from_mapping
 
 NormalisationLike: TypeAlias = "Normalisation | str | Mapping[str, Any] | Sequence[Sequence[float]] | None"
@@ -176,7 +177,7 @@ def measured(prepare: Callable[[Tensor], Any], what: str) -> Normalisation:
     try:
         values = torch.as_tensor(prepare(image.clone())).double()
     except Exception as error:  # whatever a library makes of an image that it does not expect
-        raise InputError(f"{what} cannot be asked ({type(error).__name__}: {first_line(error)}): {advice}") from error
+        raise InputError(f"{what} cannot be asked ({in_a_line(error)}): {advice}") from error
     if values.shape != image.shape:
         raise InputError(f"{what} makes {tuple(values.shape)} of an image {tuple(image.shape)}: {advice}")
     x = image.double() / 255

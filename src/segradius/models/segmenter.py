@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segradius.core.contracts import ALL
 from segradius.core.errors import InputError, is_whole
+from segradius.core.text import options_of, refuse_unknown
 from segradius.models.outputs import Decode, as_decode, check_images, check_logits, log_probabilities, main_output
 from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
@@ -238,6 +239,7 @@ def wrap(
     outputs: str | Decode | None = None,
     name: str | None = None,
     channels_last: bool | None = None,
+    **_unknown: Never,
 ) -> Segmenter:
     """A `Segmenter` around a network, which is left as found.
 
@@ -261,6 +263,7 @@ def wrap(
         >>> model.num_classes, model.logits(torch.rand(2, 3, 9, 5)).shape
         (7, torch.Size([2, 7, 9, 5]))
     """
+    refuse_unknown("option of wrap", _unknown, options_of(wrap))
     if isinstance(model, Segmenter):
         draft = model
     elif callable(model):

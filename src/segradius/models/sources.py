@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from segradius.core.errors import InputError, first_line, missing_extra, unknown_name
+from segradius.core.border import in_a_line
+from segradius.core.errors import InputError, missing_extra, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import Spec, refuse_unknown
 from segradius.models.checkpoints import PYTORCH_SUFFIXES, SUFFIX
@@ -177,7 +178,7 @@ def _smp_colours(library: Any, encoder: str, trained: Any) -> Normalisation:
     except Exception as error:  # its file is missing or damaged, or it knows of none
         if is_absent(error):
             raise
-        raise InputError(f"{what} cannot be had ({first_line(error)}): give normalisation=") from error
+        raise InputError(f"{what} cannot be had ({in_a_line(error)}): give normalisation=") from error
     return measured(lambda image: prepare(image.permute(1, 2, 0).numpy()).transpose(2, 0, 1), what)
 
 

@@ -6,13 +6,13 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import torch
 
 from segradius import models
 from segradius.core.errors import InputError
-from segradius.core.text import Spec, parse_spec, refuse_unknown
+from segradius.core.text import Spec, options_of, parse_spec, refuse_unknown
 from segradius.models import code
 from segradius.models.loading import is_card, load_model, torch_device
 from segradius.models.preprocessing import NormalisationLike, as_normalisation
@@ -36,6 +36,7 @@ def open_target(
     input: str | None = None,
     budget: int | None = None,
     allow_download: bool = False,
+    **_unknown: Never,
 ) -> Metered:
     """The target that ``spec`` names, as harsh as asked, counted.
 
@@ -67,6 +68,7 @@ def open_target(
         >>> target.scores(torch.rand(1, 3, 24, 32)).shape, target.answered
         (torch.Size([1, 8, 24, 32]), 1)
     """
+    refuse_unknown("option of open_target", _unknown, options_of(open_target))
     changes = parse_answers(answers) if answers else (), parse_inputs(input) if input else ()
     parsed = None if is_card(spec) else parse_spec(spec)
     target: Target
