@@ -90,6 +90,17 @@ def test_of_a_folder_of_transformers_the_configuration_counts(tmp_path: Path):
     assert code.files_of("hf:segformer,num_labels=3") == {}
 
 
+def test_of_a_hub_the_configuration_in_the_local_cache_counts(tmp_path: Path):
+    snapshot = tmp_path / "models--some--net" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--some--net" / "refs").mkdir()
+    (tmp_path / "models--some--net" / "refs" / "main").write_text("0" * 40)
+    (snapshot / "config.json").write_text("{}")
+    found = code.files_of(f"hf:some/net,cache_dir={tmp_path}")
+    assert {name: path for name, (path, _) in found.items()} == {"config.json": snapshot / "config.json"}
+    assert code.files_of(f"hf:some/other,cache_dir={tmp_path}") == {}
+
+
 def test_what_differs_is_named():
     now = {"a.py": (Path("x/a.py"), "1"), "b.py": (Path("x/b.py"), "2"), "c.py": (Path("x/c.py"), "3")}
     assert code.changed_files(now, None) == code.changed_files(now, code.digests(now)) == []

@@ -62,10 +62,10 @@ def look(
     used = done | (known.keys() if begun else set())
     files = _files(study)
     told: list[str] = []
-    if used and now["model"]["spec"] == before["model"]["spec"]:
+    if used and now["model"]["spec"] == _part(before, "model").get("spec"):
         told += code.changed_files(files, noted.get("files"))
     found: dict[str, Mapping[str, Mark]] = {}
-    if _without_limit(now["data"]) == _without_limit(before["data"]):
+    if _without_limit(now["data"]) == _without_limit(_part(before, "data")):
         told += [changed for changed in [changed_meaning(data, noted.get("meaning", {}))] if changed and used]
         found, images = look_at(data, known, used)
         told += images
@@ -88,6 +88,12 @@ def _model_files(choice: ModelChoice) -> code.Files:
     from segradius.targets.opening import files_of  # brings every protocol, which a network can do without
 
     return files_of(choice.spec)
+
+
+def _part(described: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Of an experiment that another version may have written."""
+    found = described.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _without_limit(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,9 +26,18 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 def _configurations(name: str, arguments: Mapping[str, Any]) -> dict[str, Path]:
-    """What is beside the weights in a folder; of a hub's network nothing, as its revision names its content."""
-    folder = Path(name) / str(arguments.get("subfolder") or "")
-    return {file: folder / file for file in ("config.json", *PROCESSOR_FILES) if (folder / file).is_file()}
+    """What is beside the weights in a folder, or in the local cache of a hub's network."""
+    files = "config.json", *PROCESSOR_FILES
+    if _is_kind(name):
+        return {}
+    if Path(name).is_dir():
+        folder = Path(name) / str(arguments.get("subfolder") or "")
+        return {file: folder / file for file in files if (folder / file).is_file()}
+    from huggingface_hub import try_to_load_from_cache
+
+    where = {key: arguments.get(key) for key in ("cache_dir", "revision")}
+    cached = {file: try_to_load_from_cache(name, file, **where) for file in files}
+    return {file: Path(path) for file, path in cached.items() if isinstance(path, str)}
 
 
 def _is_kind(name: str) -> bool:
