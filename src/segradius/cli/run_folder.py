@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
 from segradius.cli.options import RunOptions
-from segradius.core.contracts import Seen
 from segradius.core.errors import BudgetError, InputError, TargetError
 from segradius.core.locking import owned
-from segradius.core.screen import COMMAND, console, progress, say, warn
+from segradius.core.screen import console, progress, say, warn
 from segradius.core.seal import read_json, readable
-from segradius.core.storage import write_atomically
-from segradius.core.sums import SUMS, sum_of, write_sums
+from segradius.core.sums import SUMS, write_files
 from segradius.evaluation.job import Job
 from segradius.evaluation.journal import resumable
 from segradius.evaluation.run import InProcess, Run, S, execute, work
 from segradius.evaluation.sources import look
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
-from segradius.targets.target import Metered
+from segradius.report.provenance import begun_at, runtime
 
 DATABASE = "results.sqlite"
 CHECKPOINTS = "checkpoints"
@@ -77,7 +70,7 @@ def _carried_out(
     doubt: Callable[[Run[S], Store], None],
     store: Store,
 ) -> Report:
-    begun = _begun(store)
+    begun = begun_at(store)
     jobs, keys, places = run.experiment.jobs, [job.key for job in run.experiment.jobs], at.folder / CHECKPOINTS
     model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
     size = _batch_size(run.batch_size, store, waiting=checkpoints.waiting())
@@ -86,8 +79,8 @@ def _carried_out(
     reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
     doubt(run, store)
     _execute(run, store, at.folder)
-    found = report(run, store, _runtime(model, at.batch_size or size, begun))
-    write_sums(at.folder, {name: _write(at.folder / name, content) for name, content in found.files})
+    found = report(run, store, runtime(model, at.batch_size or size, begun))
+    write_files(at.folder, found.files)
     checkpoints.tidy()
     total = len(counted) * len(run.data)
     _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)
@@ -163,13 +156,6 @@ def _batch_size(asked: int, store: Store, *, waiting: bool) -> int:
     return asked
 
 
-def _begun(store: Store) -> str:
-    """When the first run in this folder began."""
-    if store.noted("begun") is None:
-        store.note("begun", datetime.now(UTC).isoformat(timespec="seconds"))
-    return str(store.noted("begun"))
-
-
 def _execute(run: Run[S], store: Store, folder: Path) -> None:
     """Execute under a progress bar with the time left, counted in the tasks' steps times images."""
     unit = " and ".join(sorted({job.task.unit for job in run.experiment.jobs} - {""}, reverse=True)) or "images"
@@ -196,43 +182,6 @@ def _keeping(folder: Path) -> Iterator[None]:
     except BudgetError as error:
         told = f"{error}. What was answered is kept in {folder}; {again}, with a larger --budget"
         raise TargetError(told) from error
-
-
-def _runtime(model: Seen, batch_size: int | None, begun: str) -> Mapping[str, Any]:
-    """What changes no result, for the record."""
-    device = model.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    made = {"date": begun, "command": COMMAND.get()}
-    packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
-    target = {"target": _asked(model)} if isinstance(model, Metered) else {}
-    return (
-        target
-        | made
-        | {
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
-            "device": f"{device} ({name})",
-            "threads": torch.get_num_threads(),
-            "batch_size": batch_size,
-        }
-    )
-
-
-def _asked(target: Metered) -> Mapping[str, Any]:
-    """Images answered over all runs in the folder; what went over the wire in this one."""
-    from segradius.targets.opening import traffic_of
-
-    traffic = traffic_of(target)
-    wire = {} if traffic is None else {k: v for k, v in vars(traffic).items() if not k.startswith("_")}
-    return {"answered": target.answered, "budget": target.budget, "traffic": wire}
-
-
-def _write(path: Path, content: str | bytes) -> str:
-    """Write a file whole, unless it is there already as it should be; its checksum."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wanted = content.encode() if isinstance(content, str) else content
-    if not path.exists() or path.read_bytes() != wanted:
-        write_atomically(path, wanted)
-    return sum_of(wanted)
 
 
 def _print(report: Report, reused: str, folder: Path) -> None:

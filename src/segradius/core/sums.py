@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from segradius.core.errors import DamagedError
@@ -12,6 +12,23 @@ from segradius.core.storage import write_atomically
 
 SUMS = "SHA256SUMS"
 LINE = re.compile(r"(\\?)([0-9a-f]{64})  (.+)")
+
+
+def write_files(folder: Path, files: Iterable[tuple[str, str | bytes]]) -> None:
+    """Write files into a folder, each whole unless it is there already as it should be, and then their checksums.
+
+    Args:
+        folder: That exists; folders in it are made.
+        files: Path in the folder, and content.
+    """
+    sums = {}
+    for name, content in files:
+        path, wanted = folder / name, content.encode() if isinstance(content, str) else content
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_bytes() != wanted:
+            write_atomically(path, wanted)
+        sums[name] = sum_of(wanted)
+    write_sums(folder, sums)
 
 
 def write_sums(folder: Path, sums: Mapping[str, str]) -> None:

@@ -177,7 +177,7 @@ def told(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
 
 def warnings(found: Sequence[Finding]) -> list[str]:
     """What stands under a table."""
-    return [f"Warning ({each.name}): {each.line}." for each in found]
+    return [f"Warning ({each.name}): {each.line}{'' if each.line.endswith('?') else '.'}" for each in found]
 
 
 # -- the model --

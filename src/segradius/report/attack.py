@@ -36,9 +36,10 @@ from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
 from segradius.radius.smoothing import pixel_radius
 from segradius.report.adversarial import adversarial_files
-from segradius.report.cells import Cells, Report, heading, made, nothing_usable, page, percent, set_aside_note, share
+from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
 from segradius.report.panels import colour_bar, colours, full_palette, grid, height, legend, panel, photo, png, rgb
+from segradius.report.provenance import heading, made
 
 NAMES = {"iou": "IoU", "dice": "Dice"}
 

@@ -12,8 +12,6 @@ from rich.text import Text
 
 from segradius.core.errors import InputError
 from segradius.core.escapes import markdown, visible
-from segradius.evaluation.job import Experiment
-from segradius.evaluation.run import Run
 from segradius.metrics.intervals import Difference, Interval
 
 
@@ -99,36 +97,6 @@ def percent(value: float, around: Interval | Difference, sign: str = "") -> str:
 def share(found: Interval) -> str:
     """A share and its interval, in per cent."""
     return percent(found.value, found)
-
-
-def heading(run: Run[Experiment]) -> str:
-    """What was evaluated or attacked, in a line: without it no figure below can be read."""
-    it = run.experiment
-    aim = [] if it.aim is None else [f"aim {it.aim}"]
-    options = [f"model {run.model.name} ({it.model.fingerprint})", data_line(run), *aim, f"seed {it.seed}"]
-    return f"{'Attacked' if it.attacks else 'Evaluated'}: {'; '.join(options)}."
-
-
-def data_line(run: Run[Experiment]) -> str:
-    """Which images, in a few words."""
-    it = run.experiment.data
-    size = [] if it.size is None else [f"at {it.size[0]}x{it.size[1]}"]
-    protocol = [] if it.protocol is None else [f"protocol {it.protocol}"]
-    return ", ".join([f"data {run.data.name}", f"{len(run.data)} images", *size, *protocol])
-
-
-def made(facts: Mapping[str, Any]) -> list[str]:
-    """When, by which version and by which command a report was made, as far as ``facts`` tell.
-
-    Example:
-        >>> made({"date": "2026-11-28T12:00:00+00:00", "command": "segradius demo", "versions": {"segradius": "1.0"}})
-        ['Made 2026-11-28T12:00:00+00:00 by segradius 1.0: segradius demo']
-    """
-    if "date" not in facts:
-        return []
-    version = facts.get("versions", {}).get("segradius", "")
-    command = f": {facts['command']}" if facts.get("command") else ""
-    return [f"Made {facts['date']} by segradius {version}{command}"]
 
 
 def set_aside_note(set_aside: Mapping[str, str]) -> list[str]:

@@ -37,7 +37,7 @@ from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
-from segradius.report.cells import Cells, Report, made, nothing_usable, page, set_aside_note, share
+from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
 from segradius.report.panels import (
     LINES,
     VOID,
@@ -54,6 +54,7 @@ from segradius.report.panels import (
     png,
     rgb,
 )
+from segradius.report.provenance import made
 
 NAMES = {
     "base": "the model",

@@ -11,7 +11,8 @@ from segradius.evaluation.job import Experiment
 from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
-from segradius.report.cells import Cells, Report, heading, made, nothing_usable, page, set_aside_note, share
+from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
+from segradius.report.provenance import heading, made
 
 
 def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]) -> Report:

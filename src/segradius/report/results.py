@@ -7,12 +7,8 @@ import importlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from segradius.attacks.make import default_eps
 from segradius.core.contracts import Seen
@@ -21,7 +17,7 @@ from segradius.core.escapes import from_cell
 from segradius.core.locking import owned
 from segradius.core.screen import progress as bar
 from segradius.core.screen import warn
-from segradius.core.storage import write_atomically
+from segradius.core.sums import write_files
 from segradius.data.opening import open_data
 from segradius.data.pairs import as_data
 from segradius.evaluation.attack import make_plans, with_class_weights
@@ -34,6 +30,7 @@ from segradius.models.tiling import fingerprint
 from segradius.report.attack import classes_tables, doubted, notes, report_attacks, tables
 from segradius.report.cells import page
 from segradius.report.evaluate import report_accuracy
+from segradius.report.provenance import begun_at, runtime
 from segradius.threats.budgets import budgets
 
 #: The strongest of one run on two networks (docs/results.md), and the paper's with and without the radius beside it.
@@ -47,12 +44,10 @@ class Results:
     Attributes:
         run: What was run.
         store: All that is known of each image.
-        begun: When.
     """
 
     run: Run[Experiment]
     store: Store
-    begun: str
 
     @property
     def summary(self) -> Summary:
@@ -94,19 +89,13 @@ class Results:
                 raise InputError(f"{folder} holds results already; expected an empty folder")
             self.store.copy(folder / "results.sqlite")
             report = report_attacks if self.run.experiment.attacks else report_accuracy
-            for name, content in report(self.run, self.store, self._facts()).files:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(folder / name, content)
+            facts = runtime(self.run.model, self.run.batch_size, begun_at(self.store))
+            write_files(folder, report(self.run, self.store, facts).files)
         return folder
 
     def __str__(self) -> str:
         summary = self.summary
         return page([*tables(summary), *classes_tables(summary)], notes(summary) + warnings(self.warnings))
-
-    def _facts(self) -> Mapping[str, Any]:
-        packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
-        versions = {"torch": torch.__version__, **packages}
-        return {"date": self.begun, "command": "", "versions": versions, "device": str(self.run.model.device)}
 
 
 def evaluate(
@@ -166,6 +155,7 @@ def evaluate(
     run = Run(experiment, model, opened, batch_size, opened.ids[:figures], save=save_images)
     store = Store(":memory:")
     store.note("experiment", experiment.as_dict())
+    begun_at(store)
     unit = "steps" if plans else "images"
     with bar(unit, work(run, store), first="reading", quiet=quiet) as advance:
 
@@ -175,7 +165,7 @@ def evaluate(
         said = (lambda found: None) if quiet else (lambda found: warn(found.line))
         run = Run(experiment, model, opened, batch_size, run.shown, save_images, advanced, warn=said)
         execute(run, store, InProcess(model, opened))
-    return Results(run, store, datetime.now(UTC).isoformat(timespec="seconds"))
+    return Results(run, store)
 
 
 def _number(cell: str) -> float | int | None:

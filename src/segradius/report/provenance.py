@@ -1,0 +1,86 @@
+"""Where figures come from: model, data, seed, date, command, versions and device, without which they prove nothing."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from segradius.core.contracts import Seen
+from segradius.core.screen import COMMAND
+from segradius.evaluation.job import Experiment
+from segradius.evaluation.run import Run
+from segradius.evaluation.store import Store
+from segradius.targets.target import Metered
+
+
+def heading(run: Run[Experiment]) -> str:
+    """What was evaluated or attacked, in a line: without it no figure below can be read."""
+    it = run.experiment
+    aim = [] if it.aim is None else [f"aim {it.aim}"]
+    options = [f"model {run.model.name} ({it.model.fingerprint})", data_line(run), *aim, f"seed {it.seed}"]
+    return f"{'Attacked' if it.attacks else 'Evaluated'}: {'; '.join(options)}."
+
+
+def data_line(run: Run[Experiment]) -> str:
+    """Which images, in a few words."""
+    it = run.experiment.data
+    size = [] if it.size is None else [f"at {it.size[0]}x{it.size[1]}"]
+    protocol = [] if it.protocol is None else [f"protocol {it.protocol}"]
+    return ", ".join([f"data {run.data.name}", f"{len(run.data)} images", *size, *protocol])
+
+
+def made(facts: Mapping[str, Any]) -> list[str]:
+    """When, by which version and by which command a report was made, as far as ``facts`` tell.
+
+    Example:
+        >>> made({"date": "2026-11-28T12:00:00+00:00", "command": "segradius demo", "versions": {"segradius": "1.0"}})
+        ['Made 2026-11-28T12:00:00+00:00 by segradius 1.0: segradius demo']
+    """
+    if "date" not in facts:
+        return []
+    version = facts.get("versions", {}).get("segradius", "")
+    command = f": {facts['command']}" if facts.get("command") else ""
+    return [f"Made {facts['date']} by segradius {version}{command}"]
+
+
+def begun_at(store: Store) -> str:
+    """When the first run in this folder began."""
+    if store.noted("begun") is None:
+        store.note("begun", datetime.now(UTC).isoformat(timespec="seconds"))
+    return str(store.noted("begun"))
+
+
+def runtime(model: Seen, batch_size: int | None, begun: str) -> Mapping[str, Any]:
+    """What changes no result, for the record.
+
+    Args:
+        model: That was asked.
+        batch_size: Images at a time.
+        begun: See `begun_at`.
+    """
+    device = model.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
+    target = {"target": _asked(model)} if isinstance(model, Metered) else {}
+    return target | {
+        "date": begun,
+        "command": COMMAND.get(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        "batch_size": batch_size,
+    }
+
+
+def _asked(target: Metered) -> Mapping[str, Any]:
+    """Images answered over all runs in the folder; what went over the wire in this one."""
+    from segradius.targets.opening import traffic_of
+
+    traffic = traffic_of(target)
+    wire = {} if traffic is None else {k: v for k, v in vars(traffic).items() if not k.startswith("_")}
+    return {"answered": target.answered, "budget": target.budget, "traffic": wire}
