@@ -1,8 +1,9 @@
 """Tables of the documentation that are made of committed data, and the runs that make the data.
 
 A line such as ``<!-- table: attacks data/results/l2 rows=pgd;sea -->`` in a page says what the table below it shows: a
-kind, a file or folder beside the page, and options. Kinds are those of `KINDS`, or the name of a study, whose
-``tables(path)`` gives its tables from the file that it wrote.
+kind, a file or folder beside the page, and options: those of the kind, ``table=1`` for the second of its tables,
+``titled=yes`` for its title. Kinds are those of `KINDS`, or the name of a study, whose ``tables(path)`` gives its
+tables from the file that it wrote.
 
     python studies/tables.py write            every such table anew
     python studies/tables.py check            exit status 1 if one is not what its data say
@@ -44,6 +45,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"^<!-- table: (?P<what>.+) -->\n(?P<table>(?:\*\*.*\*\*\n\n)?(?:\|.*\n)*)", re.M)
 KEPT = ("results.json", "per_image.csv")
+SHAPE = ("titled", "table")
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,28 @@ class Marked:
     found: str
 
     @property
-    def expected(self) -> str:
-        """The table that its data say, in Markdown."""
+    def parsed(self) -> tuple[str, Path, dict[str, str]]:
+        """Kind, file or folder, and options."""
         kind, path, *rest = shlex.split(self.what)
-        options = dict(each.split("=", 1) for each in rest)
-        titled, place = options.pop("titled", "no") == "yes", int(options.pop("table", 0))
+        return kind, self.page.parent / path, {name: value for name, _, value in (each.partition("=") for each in rest)}
+
+    @property
+    def has_data(self) -> bool:
+        """Whether all that it is made of is there."""
+        _, path, options = self.parsed
+        parts = [path / value for name, value in options.items() if name not in (*SHAPE, "rows")]
+        return all(part.exists() for part in parts or [path])
+
+    @property
+    def expected(self) -> str:
+        """The table that its data say, in Markdown; as it is where there are none."""
+        if not self.has_data:
+            return self.found
+        kind, path, options = self.parsed
+        shape = {name: options.pop(name) for name in SHAPE if name in options}
         make = KINDS[kind] if kind in KINDS else _study(kind)
-        cells = make(self.page.parent / path, **options)[place]
-        whole = cells.markdown() + "\n"
-        return whole if titled else whole[whole.index("| ") :]
+        whole = make(path, **options)[int(shape.get("table", 0))].markdown() + "\n"
+        return whole if shape.get("titled") == "yes" else whole[whole.index("| ") :]
 
 
 def marked(page: Path) -> list[Marked]:
@@ -108,8 +123,8 @@ def attacks(folder: Path, rows: str = "") -> list[Cells]:
 
 
 def networks(folder: Path, **labels: str) -> list[Cells]:
-    """What ``segradius compare`` says of several runs: folders in this one by label, ``_`` being a space."""
-    return network_tables([read_network(folder / name, label.replace("_", " ")) for label, name in labels.items()])
+    """What ``segradius compare`` says of several runs: folders in this one by label, where + is a space."""
+    return network_tables([read_network(folder / name, label.replace("+", " ")) for label, name in labels.items()])
 
 
 def accuracies(folder: Path, **labels: str) -> list[Cells]:
@@ -118,7 +133,7 @@ def accuracies(folder: Path, **labels: str) -> list[Cells]:
     for label, name in labels.items():
         clean = read_summary(folder / name).rows[0]
         found = (percent(each.value, each) for each in (clean.pixacc, clean.miou, clean.miou_image))
-        rows.append((label.replace("_", " "), str(clean.images), *found))
+        rows.append((label.replace("+", " "), str(clean.images), *found))
     header = ("network", "images", "PixAcc %", "MIoU %", "MIoU/image %")
     return [Cells("Per cent [95 % interval over images]", header, rows)]
 
@@ -141,9 +156,12 @@ def write() -> int:
 
 
 def check() -> int:
-    """Name every marked table that is not what its data say."""
-    wrong = [f"{each.page}: {each.what}" for page in pages() for each in marked(page) if each.found != each.expected]
-    print("\n".join(wrong) or "every marked table is what its data say")
+    """Name every marked table that is not what its data say, or has none."""
+    found = [each for page in pages() for each in marked(page)]
+    wrong = [each for each in found if each.found != each.expected]
+    for each in found:
+        if each in wrong or not each.has_data:
+            print(f"{each.page}: {each.what}: {'not what its data say' if each in wrong else 'without data'}")
     return 1 if wrong else 0
 
 

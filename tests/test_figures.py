@@ -33,6 +33,9 @@ def test_marked_tables_are_what_their_data_say(tables: ModuleType) -> None:
     """After a change, `python studies/tables.py write` makes them anew."""
     found = [each for page in tables.pages() for each in tables.marked(page)]
     assert [f"{each.page.name}: {each.what}" for each in found if each.found != each.expected] == []
+    for page in {each.page for each in found}:
+        lost = [each for each in found if each.page == page and not each.has_data]
+        assert ("not kept" in page.read_text("utf-8")) == bool(lost), f"{page.name} says whether its data are there"
 
 
 def test_every_run_is_a_command_and_leaves_no_path_of_a_machine(tables: ModuleType) -> None:
