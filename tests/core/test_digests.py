@@ -80,6 +80,7 @@ def test_tensors_are_named_by_their_role_and_what_was_not_looked_at_is_not_compa
     now = marks_of(parts)
     assert changed_part(parts, now, {}) is None
     assert changed_part(parts, now, now | {"label": Mark("another")}) == "the label changed"
+    assert changed_part({}, {}, now) == "the image cannot be read any more"
 
 
 def test_the_first_of_several_changes_is_told_with_their_number():

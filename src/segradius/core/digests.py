@@ -71,16 +71,17 @@ def marks_of(parts: Parts, before: Mapping[str, Mark] | None = None) -> dict[str
 
 
 def changed_part(parts: Parts, now: Mapping[str, Mark], before: Mapping[str, Mark]) -> str | None:
-    """The first part that is not what it was, in words; None where all are. One that was not looked at counts as it is.
+    """The first part that is not what it was, in words; None where all are. One that is new is none of them.
 
     Example:
         >>> changed_part({"image": Path("a.png")}, {"image": Mark("1")}, {"image": Mark("2")})
         'a.png changed'
     """
-    for role, part in parts.items():
-        if role in before and now[role].digest != before[role].digest:
-            name = str(part) if isinstance(part, Path) else f"the {role}"
-            return f"{name} changed" if now[role].digest else f"{name} cannot be read any more"
+    for role, old in before.items():
+        found = now.get(role, Mark(""))
+        if found.digest != old.digest:
+            name = str(part) if isinstance(part := parts.get(role), Path) else f"the {role}"
+            return f"{name} changed" if found.digest else f"{name} cannot be read any more"
     return None
 
 

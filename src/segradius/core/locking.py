@@ -110,8 +110,9 @@ def _locked(file: Path, place: Path) -> int | None:
                 return None
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
+            kind = "folder" if place.is_dir() else "file"
             raise InputError(
-                f"{place} is in use: {_owner(told)}. Wait until it ends, or choose another place"
+                f"{place} is in use: {_owner(told)}. Wait until it ends, or choose another {kind}"
             ) from None
         with suppress(FileNotFoundError):
             if os.path.samestat(file.stat(), os.fstat(handle)):

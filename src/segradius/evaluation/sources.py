@@ -133,7 +133,8 @@ class Watch:
                         f"image {image}: {changed} since its other results were stored: give another store"
                     )
                 noted[image] = plain(now)
-                self._begun[image] = {role: part for role, part in parts.items() if isinstance(part, Path)}, now
+                files = {role: part for role, part in parts.items() if isinstance(part, Path)}
+                self._begun[image] = files, {role: now[role] for role in files}
             self.store.mark(noted)
             yield unit
 
