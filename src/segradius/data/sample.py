@@ -86,9 +86,9 @@ class Classes:
 class SegmentationData(Protocol):
     """A sequence of samples that reads one when it is asked for, and can be sent to worker processes.
 
-    By ``parts(index)``, a mapping of roles to files or tensors, it may say what a sample is made of, so that a change is
-    seen without reading it; by ``meaning``, as JSON holds it, what masks mean beside the classes, and by ``told_by`` in
-    which file that stands (`segradius.data.marks`).
+    By ``parts(index)``, a mapping of roles to files or tensors, it may say what a sample is made of, so that a change
+    is seen without reading it; by ``meaning``, as JSON holds it, what masks mean beside the classes, and by ``told_by``
+    in which file that stands (`segradius.data.marks`).
     """
 
     @property
