@@ -33,7 +33,7 @@ from segradius.cli.train import train
 from segradius.cli.verify import verify
 from segradius.core import text
 from segradius.core.declared import expected, fits, kinds_of, taken, takes_number
-from segradius.core.errors import InputError, SegradiusError, shown
+from segradius.core.errors import InputError, SegradiusError, must, shown
 from segradius.core.escapes import visible
 from segradius.core.safe_yaml import from_yaml
 from segradius.core.screen import COMMAND
@@ -228,8 +228,11 @@ def flat_kinds(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _from_text(name: str, kind: object, value: Any) -> Any:
-    """A number from its text, where one is wanted."""
-    return text.value_of(value) if isinstance(value, str) and takes_number(kind) and not fits(kind, value) else value
+    """A number from its text, where one is wanted; an empty text, as of a variable that is not set, is no value."""
+    if not isinstance(value, str):
+        return value
+    must(bool(value.strip()), name, value, f"{expected(kind)}; leave --{name.replace('_', '-')} out for its default")
+    return text.value_of(value) if takes_number(kind) and not fits(kind, value) else value
 
 
 def gather(argv: Sequence[str]) -> list[str]:
@@ -274,7 +277,7 @@ def _add_all(place: Any, make: Callable[..., Any], given: object = None) -> None
             section = place.add_argument_group(_title(kind)) if isinstance(place, ArgumentParser) else place
             _add_all(section, kind, default if is_dataclass(default) else None)
         else:
-            read = plain[name] | str if takes_number(kind) else plain[name]  # fractions are read where it is called
+            read = str | plain[name] if takes_number(kind) else plain[name]  # a number is read where it is called
             told = f"{helps[name]} ({expected(kind)})" if takes_number(kind) else helps[name]
             _add(place, parameter.replace(default=default), read, told)
 

@@ -67,6 +67,7 @@ class Smoothing:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        _ = self.test  # checks the correction
         if self.early_stop is not None and self.radii != "none":
             raise InputError("radii of pixels need a number of copies fixed before: leave out --early-stop")
 
