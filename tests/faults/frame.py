@@ -14,6 +14,7 @@ import io
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -217,21 +218,45 @@ def run(words: Sequence[str]) -> Ran:
             return Ran(1, shown.getvalue(), told.getvalue(), traceback.format_exc())
 
 
-def begun(words: Sequence[str], before: Callable[[], None] = lambda: None) -> int:
-    """A command line in a process of its own, by its number, after something was done there."""
+def begun(words: Sequence[str], before: Callable[[], object] = lambda: None, told: int | None = None) -> int:
+    """A command line in a process of its own, by its number, after something was done there.
+
+    Args:
+        words: The command line.
+        before: What is done first.
+        told: A descriptor that its words go to; None for nowhere.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the child runs one thread
         child = os.fork()
-    if child == 0:
-        try:
-            with Path(os.devnull).open("w") as nowhere:
-                os.dup2(nowhere.fileno(), 1)
-                os.dup2(nowhere.fileno(), 2)
-            before()
-            os._exit(run(words).status or 0)
-        finally:
-            os._exit(1)
-    return child
+    if child:
+        return child
+    try:
+        out = os.open(os.devnull, os.O_WRONLY) if told is None else told
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        before()
+        ran = run(words)
+        os.write(out, (ran.traceback or ran.told)[-9000:].encode())
+        os._exit(ran.status or 0)
+    finally:
+        os._exit(1)
+
+
+def limited(words: Sequence[str], size: int) -> Ran:
+    """A command line in a process of its own, which cannot write a file beyond so many bytes."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    told, written = os.pipe()
+    child = begun(words, limit, written)
+    os.close(written)
+    with os.fdopen(told, errors="replace") as stream:
+        found = stream.read()
+    _, status = os.waitpid(child, 0)
+    return Ran(os.waitstatus_to_exitcode(status), told=found)
 
 
 def killed(words: Sequence[str], seconds: float) -> Ran:

@@ -42,7 +42,7 @@ class DamagedError(InputError):
     """A file that segradius wrote does not hold what was written; the message says which and what to do."""
 
 
-class StorageError(SegradiusError):
+class StorageError(SegradiusError, OSError):
     """A file cannot be written or read, as when a disk is full; the message says which and why."""
 
 

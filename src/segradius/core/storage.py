@@ -10,10 +10,11 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from segradius.core.errors import SegradiusError, StorageError
 from segradius.core.escapes import cell
 from segradius.core.names import safe_name
 
@@ -31,6 +32,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Args:
         path: The file to replace; its folder exists.
 
+    Raises:
+        StorageError: It cannot be written, as when a disk is full; also of whatever else goes wrong in the context, as
+            libraries have errors of their own for that.
+
     Example:
         >>> folder = Path(tempfile.mkdtemp())
         >>> with replacing(folder / "a.txt") as new:
@@ -39,8 +44,11 @@ def replacing(path: Path) -> Iterator[Path]:
         (['a.txt'], 'whole')
     """
     suffix = path.suffix if len(os.fsencode(path.suffix)) < 20 else ""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PREFIX}{safe_name(path.name)}-", suffix=suffix)
-    os.close(handle)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PREFIX}{safe_name(path.name)}-", suffix=suffix)
+        os.close(handle)
+    except OSError as error:
+        raise unwritable(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -48,9 +56,24 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, SegradiusError) or not isinstance(error, Exception):
+            raise
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: Exception) -> StorageError:
+    """An error for a file that could not be written, be it that the disk or that a library said so.
+
+    Example:
+        >>> import errno
+        >>> str(unwritable(Path("last.pt"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")))
+        'last.pt cannot be written, and is as it was before: No space left on device'
+    """
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return StorageError(f"{path} cannot be written, and is as it was before: {told.splitlines()[0]}")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
