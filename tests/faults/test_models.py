@@ -21,7 +21,7 @@ NO_WEIGHTS = (
     b"Invalid username or password.",
     b"",
     b"\x89HDF\r\n\x1a\n" + bytes(99),
-    b"\x08\x08\x12\x01x:\x00",
+    b"\x08\x08\x12\x07pytorch:\x00",
     b"PK\x03\x04" + bytes(99),
     bytes(999),
 )

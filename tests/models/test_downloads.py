@@ -71,6 +71,10 @@ def swallowed():
         pass
     return torch.nn.Conv2d(3, 2, 1)
 
+def asked():
+    swallowed()
+    raise ValueError("no such thing")
+
 def local():
     server = socket.create_server(("127.0.0.1", 0))
     socket.create_connection(server.getsockname()).close()
@@ -119,6 +123,12 @@ def test_nothing_goes_out_and_the_error_says_what_to_do(spec, closed, code):
     with pytest.raises(InputError, match=r"--allow-download.*allow_download=True") as caught:
         load_model(spec)
     assert "\n" not in str(caught.value)
+    assert closed == []
+
+
+def test_another_error_after_something_was_asked_for_in_vain_is_still_told(closed, code):
+    with pytest.raises(InputError, match=r"going_out:asked failed .*no such thing.*--allow-download"):
+        load_model("going_out:asked")
     assert closed == []
 
 

@@ -49,7 +49,9 @@ def changes():
 
 
 def theirs(processor):
-    off = {step: False for step in GEOMETRY if hasattr(type(processor), step)}
+    """Its own values, without what changes the size, as far as it knows of that."""
+    taken = getattr(getattr(processor, "valid_kwargs", None), "__annotations__", {})
+    off = {step: False for step in GEOMETRY if step in taken or hasattr(type(processor), step)}
     return processor(images=[IMAGE], return_tensors="pt", **off)["pixel_values"][0]
 
 

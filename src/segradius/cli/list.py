@@ -87,7 +87,7 @@ def _registry(place: str) -> Registry[Any]:
 def _other_models() -> list[str]:
     return [
         *_examples("segradius.models.sources:SOURCES"),
-        _example("package.module:callable,key=value", "your own"),
+        _example("package.module:callable,key=value", "your own; its code is run"),
         _example("card.yaml", "all of it in a file"),
     ]
 

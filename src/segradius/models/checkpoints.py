@@ -54,7 +54,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
 
 def check_kind(path: Path) -> FileKind:
     """`SAFETENSORS` or `PYTORCH`; `InputError` for anything else, or one under the other's name, with what it is."""
-    if "://" in str(path) or re.match(r"https?:/", str(path)):
+    if re.search(r"(^|/)(https?|s3|gs|ftp):/", str(path)):
         raise InputError(f"weights {str(path)!r} are an address; download the file and give its path")
     if path.is_dir():
         raise InputError(f"weights {str(path)!r} are a folder; expected a file, .safetensors or a checkpoint")

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
+from segradius.core.border import in_a_line
 from segradius.core.errors import InputError
 
 #: Hosts that were asked for and refused; None where downloads are allowed.
@@ -19,8 +20,12 @@ _REFUSED: ContextVar[list[str] | None] = ContextVar("segradius_refused", default
 #: What says that the library of the Hugging Face hub is offline, and copies of it: set, and put back as they were.
 SWITCH = "HF_HUB_OFFLINE"
 FLAGS = (("huggingface_hub.constants", SWITCH), ("transformers.utils.hub", "_is_offline_mode"))
-#: Errors of that library for what is not in its cache.
-ABSENT = {"OfflineModeIsEnabled", "LocalEntryNotFoundError"}
+#: Errors for what is not here: of that library's cache, and of what was refused.
+ABSENT = {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "NotAskedError"}
+
+
+class NotAskedError(ConnectionRefusedError):
+    """A host that was not asked; as of a machine without a network, so that libraries go on with their caches."""
 
 
 class _Offline:
@@ -67,9 +72,11 @@ def offline(what: str, *, allowed: bool) -> Iterator[None]:
         if not refused and not is_absent(error):
             raise
         asked = f" ({refused[0]} was asked for)" if refused else ""
+        absent = is_absent(error)
+        told = f"{what} is not on this machine" if absent else f"{what} failed ({in_a_line(error)})"
         raise InputError(
-            f"{what} is not on this machine and nothing is downloaded{asked} unless you say so: add --allow-download "
-            "(from Python allow_download=True), or put its files here"
+            f"{told} and nothing is downloaded{asked} unless you say so: add --allow-download (from Python "
+            "allow_download=True), or put its files here"
         ) from error
     finally:
         _leave()
@@ -114,8 +121,7 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     host = _host(event, arguments)
     if host is not None and not _is_here(host):
         refused.append(host)
-        # As of a machine without a network, so that libraries go on with what is in their caches.
-        raise ConnectionRefusedError(f"{host} is not asked: downloads are not allowed")
+        raise NotAskedError(f"{host} is not asked: downloads are not allowed")
 
 
 def _host(event: str, arguments: tuple[Any, ...]) -> str | None:
@@ -140,9 +146,12 @@ def _is_here(host: str) -> bool:
 
 
 def is_absent(error: BaseException | None) -> bool:
-    """Whether an error, or one behind it, is that something of the Hugging Face hub is not in the cache."""
-    while error is not None:
-        if type(error).__name__ in ABSENT:
+    """Whether an error, or one behind it, is that something is not here and was not asked for elsewhere."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        reason = getattr(error, "reason", None)  # of urllib, which keeps what it met beside the chain
+        if ABSENT & {type(error).__name__, type(reason).__name__}:
             return True
+        seen.append(error)
         error = error.__cause__ or error.__context__
     return False

@@ -20,6 +20,9 @@ STATE = "load it where it was made and save its weights with torch.save(network.
 #: Pickles in a file of ``torch.save`` before PyTorch 1.6, and the number that begins it, as they have it.
 LEGACY_PICKLES = 5
 LEGACY = (b"l\xfc\x9cF\xf9 j\xa8P\x19", b"119547037146038801333356")
+#: What stands before the first of them, as ``torch.save`` writes it unless told otherwise.
+PROTOCOL_2 = b"\x80\x02\x8a\n"
+SHORTEST = 8
 #: Of a safetensors file, in bytes; a text's first eight bytes are a larger number.
 LONGEST_HEADER = 100_000_000
 #: Keys of ONNX's outermost message that may follow its version.
@@ -92,8 +95,9 @@ def kind_of(path: Path) -> FileKind | None:
     with path.open("rb") as file:
         head = file.read(HEAD)
     size = path.stat().st_size
-    if not size:
-        return FileKind("empty (0 bytes), as a truncated download is", AGAIN)
+    if size < SHORTEST:
+        what = "empty" if not size else "too short for a checkpoint"
+        return FileKind(f"{what} ({size} bytes), as a truncated download is", AGAIN)
     for known in (_signed(head), _zipped(path, head), _tarred(path, head), _safetensors(head, size)):
         if known is not None:
             return known
@@ -168,7 +172,7 @@ def _safetensors(head: bytes, size: int) -> FileKind | None:
 
 
 def _pickled(head: bytes) -> FileKind | None:
-    if any(number in head[:64] for number in LEGACY):
+    if any(number in head[:64] for number in LEGACY) or (PROTOCOL_2 + LEGACY[0]).startswith(head):
         return PYTORCH
     seen = _opcodes(head)
     # Without the mark of protocol 2 a pickle is text, and what asks for code in it is a name of a module and its thing.
