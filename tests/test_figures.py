@@ -251,3 +251,22 @@ def test_with_and_without_gradients() -> None:
             "CR-PBGD": "cr_pbgd", "local_pbgd": f"local_{queries}",
         }  # fmt: skip
         assert cell == left(f"l2/{names[attack]}", queries), attack
+
+
+# Time
+
+
+def test_what_the_loop_costs() -> None:
+    measured = {row["name"]: row for row in data("overhead/camvid")["rows"]}
+    names = {
+        "segradius `pgd`, l∞": "segradius pgd linf", "segradius `pgd`, l2": "segradius pgd l2",
+        "segradius `cr_pgd`, `samples=0`": "segradius cr_pgd l2, samples=0",
+        "segradius `cr_pgd`, M = 8, INT = 8, bfloat16": "segradius cr_pgd l2, M=8 INT=8 bfloat16",
+        "torchattacks PGDL2": "torchattacks PGDL2",
+    }  # fmt: skip
+    expected = []
+    for label, name in names.items():
+        row = measured[name]
+        times = [f"{row[part]:.3f}" for part in ("ratio", "low", "per_pass")]
+        expected.append([label, f"{row['forward']} + {row['backward']}", *times])
+    assert page_table("results", "", "passes f + b") == expected
