@@ -231,6 +231,14 @@ def test_every_kind_of_image_is_right_or_refused(tmp_path, content, expected):
         np.testing.assert_array_equal(read_image(tmp_path / "i.png")[0], expected)
 
 
+def test_a_photograph_with_further_pictures_is_its_first(tmp_path):
+    first, second = (Image.fromarray(np.full((16, 16, 3), grey, np.uint8)) for grey in (40, 200))
+    (tmp_path / "p.jpg").write_bytes(saved(first, "MPO", save_all=True, append_images=[second]))
+    assert (read_image(tmp_path / "p.jpg")[0] == 40).all()
+    with pytest.raises(InputError, match="lossy compression"):
+        read_labels(tmp_path / "p.jpg", KEY)
+
+
 @pytest.mark.parametrize("ending", [".png", ".npy", ".tif", ".bmp", ".gif", ".webp", ".pgm"])
 def test_a_picture_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch, ending):
     path, side = tmp_path / f"m{ending}", 13000

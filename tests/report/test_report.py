@@ -64,6 +64,8 @@ def test_notes_name_images_set_aside_invalid_images_and_broken_promises():
         "mine (l2, ε = 1.5): 50.00% of the predictions differ when the adversarial images are judged again",
     ]
     assert notes(Summary((CLEAN,), (), {})) == []
+    named = Summary((PGD,), (), {}, invalid={("pgd", "l2", 1.5): ("x", "y")})
+    assert notes(named) == ["pgd (l2): 1 image(s) gave NaN or infinite logits, not counted: x, y"]
 
 
 @settings(deadline=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -108,13 +108,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that a run found out; ``targeted`` attacks are compared by what they aim at."""
+    """All that a run found out; ``targeted`` attacks are compared by what they aim at.
+
+    ``invalid`` has the images that gave NaN or infinite logits, by label, norm and ε of the attack.
+    """
 
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
     set_aside: dict[str, str]
     targeted: bool = False
     digest: Digest | None = None
+    invalid: Mapping[tuple[str, str | None, float | None], tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,13 @@ def summarise(experiment: Experiment, store: Store, ids: Sequence[str], names: S
     for threat in dict.fromkeys(plan.threat for plan in experiment.attacks):
         rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat], names)
     digest = digest_of(experiment, store, ids)
-    return Summary(tuple(rows), tuple(_comparisons(outcomes)), store.all_set_aside(), targeted, digest)
+    spoilt = {
+        (plan.label, *plan.threat): tuple(
+            image for image, found in store.results(experiment.key(plan)).items() if not found.valid
+        )
+        for plan in experiment.attacks
+    }
+    return Summary(tuple(rows), tuple(_comparisons(outcomes)), store.all_set_aside(), targeted, digest, spoilt)
 
 
 def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, targeted: bool) -> Outcome:

@@ -102,7 +102,10 @@ def notes(summary: Summary) -> list[str]:
     found = set_aside_note(summary.set_aside)
     for row in summary.rows:
         if row.invalid:
-            found.append(f"{row.name} ({row.norm}): {row.invalid} image(s) gave NaN or infinite logits, not counted")
+            named = summary.invalid.get((row.name, row.norm, row.eps), ())
+            names = f": {', '.join(named[:5])}{', …' if len(named) > 5 else ''}" if named else ""
+            told = f"{row.invalid} image(s) gave NaN or infinite logits, not counted"
+            found.append(f"{row.name} ({row.norm}): {told}{names}")
         found += _broken(row)
     return found
 
