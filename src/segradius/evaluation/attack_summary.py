@@ -178,7 +178,7 @@ def summarise(experiment: Experiment, store: Store, ids: Sequence[str], names: S
     for threat in dict.fromkeys(plan.threat for plan in experiment.attacks):
         rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat], names)
     digest = digest_of(experiment, store, ids)
-    spoilt = {
+    spoilt: dict[tuple[str, str | None, float | None], tuple[str, ...]] = {
         (plan.label, *plan.threat): tuple(
             image for image, found in store.results(experiment.key(plan)).items() if not found.valid
         )
