@@ -21,7 +21,7 @@ MASKS = {
     "an odd size": RNG.integers(0, 3, (1, 7)).astype(np.uint8),
 }
 KEY = MaskKey((*((i, i) for i in range(3)), (255, 255)), assumed=255, names=("a", "b", "c"))
-WIDE = MaskKey(tuple((i, i) for i in range(65536)))
+WIDE = MaskKey(tuple((i, i) for i in range(4096)))
 
 
 def outcome(kind: Kind, folder, key: MaskKey) -> str:
@@ -97,6 +97,15 @@ def test_a_file_that_was_cut_off_is_whole_or_refused(tmp_path, kind):
     content = saved(image, kind, **({"lossless": True} if kind == "WEBP" else {}))
     for length in {*range(0, 60, 7), *np.linspace(60, len(content) - 1, 25).astype(int)}:
         assert outcome(Kind("", ".png", content[:length], mask), tmp_path, WIDE) != "wrong", length
+
+
+def test_a_png_with_a_flipped_bit_is_right_or_refused(tmp_path):
+    mask = MASKS["all of three"]
+    content = saved(Image.fromarray(mask), "PNG")
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        assert outcome(Kind("", ".png", bytes(damaged), mask), tmp_path, WIDE) != "wrong", place
 
 
 GREYS = MaskKey(((0, 0), (1, 1), (2, 2)), (((0, 0, 0), 0), ((2, 2, 2), 1), ((1, 1, 1), 2)), names=("a", "b", "c"))

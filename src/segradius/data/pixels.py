@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def open_picture(path: Path) -> Picture:
             warnings.simplefilter("ignore")
             width, height = file.size
             refuse_size(height, width)
+            if file.format == "PNG":
+                _refuse_damage(stream)
             _refuse_several(file, stream)
             raw, levels, lossy = _layout(file, stream)
             orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
@@ -201,6 +204,26 @@ def _refuse_stand_ins(stream: BinaryIO) -> None:
         raise InputError("the file cannot be read: it is empty")
     if head == _LFS:
         raise InputError("the file cannot be read: it is a Git LFS pointer, not the file itself (run git lfs pull)")
+
+
+def _refuse_damage(stream: BinaryIO) -> None:
+    """Compare the checksums of the parts of a PNG that its pixels come from, which Pillow does not all do."""
+    with _kept(stream):
+        stream.seek(8)
+        kind = b""
+        while kind != b"IEND":
+            head = stream.read(8)
+            left, kind = int.from_bytes(head[:4], "big"), head[4:]
+            found = zlib.crc32(kind)
+            while left and (block := stream.read(min(left, 1 << 20))):
+                found, left = zlib.crc32(block, found), left - len(block)
+            said = stream.read(4)
+            if len(head) < 8 or len(said) < 4:
+                raise InputError("the file cannot be read: the PNG is cut off")
+            if kind[:1].isupper() and found != int.from_bytes(said, "big"):
+                raise InputError(
+                    f"the file cannot be read: the PNG is damaged (checksum of its {kind.decode('latin-1')})"
+                )
 
 
 def _refuse_several(file: Image.Image, stream: BinaryIO) -> None:
