@@ -71,6 +71,11 @@ def swallowed():
         pass
     return torch.nn.Conv2d(3, 2, 1)
 
+def late():
+    def network(images):
+        connected()
+    return network
+
 def asked():
     swallowed()
     raise ValueError("no such thing")
@@ -98,6 +103,7 @@ SPECS = [
     "going_out:fetched",
     "going_out:resolved",
     "going_out:connected",
+    "going_out:late",
 ]
 
 

@@ -149,7 +149,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsiz
         ("pytorch_model.bin", POINTER, "pointer of git-lfs"),
         ("model.safetensors", b"<html></html>", "HTML page"),
         ("model.safetensors", b"", "empty"),
-        ("pytorch_model.bin", b"\x80\x04}.", "Python pickle"),
+        ("pytorch_model.bin", b"\x80\x04}\x94(\x8c\x01w\x94K\x01u.", "Python pickle"),
         ("pytorch_model.bin", bytes(99), "no checkpoint"),
     ],
 )
@@ -174,6 +174,13 @@ def test_a_pickled_folder_is_refused_and_does_not_run(saved, tmp_path):
         load_model(f"hf:{with_weights(saved, tmp_path, 'pytorch_model.bin', buffer.getvalue())}")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_transformers_does_not_read_does_not_matter(saved, tmp_path):
+    content = (saved[0] / "model.safetensors").read_bytes()
+    folder = with_weights(saved, tmp_path, "model.safetensors", content)
+    (folder / "pytorch_model.bin").write_bytes(POINTER)
+    assert load_model(f"hf:{folder}").num_classes == 5
 
 
 def test_tensors_alone_in_a_bin_file_are_read(saved, tmp_path):

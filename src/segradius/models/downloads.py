@@ -105,7 +105,9 @@ def _leave() -> None:
         if _Offline.depth:
             return
         said, flags = _Offline.before
-        os.environ.pop(SWITCH) if said is None else os.environ.__setitem__(SWITCH, said)
+        os.environ.pop(SWITCH, None)
+        if said is not None:
+            os.environ[SWITCH] = said
         usual = (said or "").upper() in ("1", "ON", "YES", "TRUE")
         for module, name in _present():  # also of a library that was imported meanwhile and has read the switch
             setattr(sys.modules[module], name, flags.get((module, name), usual))

@@ -70,6 +70,7 @@ class FileKind:
 SAFETENSORS = FileKind("a safetensors file")
 #: Written by ``torch.save``; it may hold anything.
 PYTORCH = FileKind("a PyTorch checkpoint")
+ONNX = FileKind("an ONNX model", "it is asked, not loaded: give it as --target onnx:FILE")
 
 
 def kind_of(path: Path) -> FileKind | None:
@@ -101,7 +102,7 @@ def kind_of(path: Path) -> FileKind | None:
     for known in (_signed(head), _zipped(path, head), _tarred(path, head), _safetensors(head, size)):
         if known is not None:
             return known
-    return _pickled(head) or _onnx(head, path) or _text(head, path)
+    return _pickled(head) or _onnx(head) or _text(head, path)
 
 
 def is_damaged(path: Path) -> bool:
@@ -193,10 +194,10 @@ def _opcodes(head: bytes) -> list[tuple[str, object]]:
     return found
 
 
-def _onnx(head: bytes, path: Path) -> FileKind | None:
+def _onnx(head: bytes) -> FileKind | None:
     # A protocol buffer has no signature: field 1, the version, as a small number, then a field that ONNX has.
     if len(head) > 2 and head[0] == 8 and 0 < head[1] < 32 and head[2] in ONNX_FIELDS:
-        return FileKind("an ONNX model", f"it is asked, not loaded: --target onnx:{path}")
+        return ONNX
     return None
 
 

@@ -119,7 +119,7 @@ def _from_configuration(transformers: Any, kind: str, arguments: Mapping[str, An
 
 
 def _from_saved(transformers: Any, name: str, changes: Mapping[str, Any], hub: Mapping[str, Any]) -> Any:
-    files = [*Path(name).glob("*.safetensors"), *Path(name).glob("pytorch_model*.bin")] if Path(name).is_dir() else []
+    files = _weight_files(Path(name) / str(hub.get("subfolder") or ""))
     for file in files:
         check_kind(file)
     safe = {**hub, "trust_remote_code": False}
@@ -145,6 +145,11 @@ def _from_saved(transformers: Any, name: str, changes: Mapping[str, Any], hub: M
     if problems:
         raise InputError(f"the weights of hf:{name} do not fit its configuration: {problems}")
     return network.float()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """What transformers reads of a folder, which is no pickle where it has a choice."""
+    return list(folder.glob("model*.safetensors")) or list(folder.glob("pytorch_model*.bin"))
 
 
 def _check_keys(kind: str, arguments: Mapping[str, Any], configuration: Any) -> None:

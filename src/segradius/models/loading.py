@@ -222,21 +222,21 @@ def load_model(
     refuse_unknown("option of load_model", _unknown, options_of(load_model))
     card = _card(spec)
     colours = _first(normalisation, card.normalisation)
+    said = colours is not None
+    file = card.weights if weights is None else Path(weights)
     with offline(card.model.split(",")[0], allowed=allow_download):
         origin = open_spec(_with_arguments(parse_spec(card.model), card))
-        said = colours is not None
         if not said:
             colours = origin.normalisation() if callable(origin.normalisation) else origin.normalisation
-    file = card.weights if weights is None else Path(weights)
-    model = wrap(
-        _with_weights(origin.network, card, file, torch_device(device), torch_dtype(dtype)),
-        num_classes=num_classes,
-        normalisation=colours,
-        size=_first(size, card.size, origin.size),
-        outputs=_first(outputs, card.outputs),
-        name=card.name,
-        channels_last=origin.channels_last,
-    )
+        model = wrap(
+            _with_weights(origin.network, card, file, torch_device(device), torch_dtype(dtype)),
+            num_classes=num_classes,
+            normalisation=colours,
+            size=_first(size, card.size, origin.size),
+            outputs=_first(outputs, card.outputs),
+            name=card.name,
+            channels_last=origin.channels_last,
+        )
     known = origin.weights if file is None else Weights(file.name, whole=True)
     model = replace(model, weights=known or model.weights, assumed=origin.assumed if not said else "")
     if card.classes and len(card.classes) != model.num_classes:

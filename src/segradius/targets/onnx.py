@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segradius.core.border import in_a_line
 from segradius.core.errors import InputError, TargetError, at_least, missing_extra, unknown_name
 from segradius.models import Normalisation
 from segradius.models.checkpoints import sha256_of
+from segradius.models.file_kinds import ONNX, kind_of
 from segradius.targets.answers import Raw
 from segradius.targets.exchange import BATCH, Exchange, Served, TensorSpec, find_signature
 from segradius.targets.onnx_files import files_beside
@@ -131,7 +133,9 @@ def _session(path: Path, threads: int, provider: str) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # no public base class
-        raise InputError(f"{str(path)!r} cannot be opened as an ONNX model: {str(error).splitlines()[0]}") from error
+        kind = kind_of(path)
+        told = in_a_line(error) if kind in (None, ONNX) else f"it is {kind.what}"
+        raise InputError(f"{str(path)!r} cannot be opened as an ONNX model: {told}") from error
 
 
 def _specs(tensors: Sequence[Any]) -> list[TensorSpec]:
