@@ -47,9 +47,8 @@ def attacks() -> Iterator[tuple[str, str]]:
 
 def made(name: str, norm: str = "linf", **options: Any) -> sr.Attack:
     base = name.removeprefix("cr_")
-    guided = {"sigma": 0.05} if name != base else {}
-    if guided and not base.startswith("local"):  # those are guided by the running mean of their answers
-        guided["samples"] = 2
+    # Those called local are guided by the running mean of their answers.
+    guided = {"sigma": 0.05, "samples": 2} if name != base and not base.startswith("local") else {}
     settings = {"eps": EPS[norm], "queries": QUERIES, **SMALL.get(base, {}), **guided, **options}
     return make_attack(name, norm=norm, **settings)
 
