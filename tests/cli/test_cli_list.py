@@ -60,3 +60,15 @@ def test_an_unknown_kind_is_refused_with_the_kinds_there_are(capsys: pytest.Capt
         main(["list", "atacks"])
     assert stop.value.code == 2
     assert "attacks" in capsys.readouterr().err
+
+
+def test_what_an_option_may_be_is_listed_in_the_words_of_its_declaration(capsys: pytest.CaptureFixture[str]):
+    from segradius.attacks import ATTACKS, BLACK_BOX, attack_options
+    from segradius.core.declared import expected
+
+    assert main(["list", "attacks"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for name in (*ATTACKS, *BLACK_BOX):
+        for option, parameter in attack_options(name).items():
+            assert any(expected(parameter.annotation) in line for line in lines), (name, option)
+    assert any(line.startswith("sparse") and "a number in (0, 1], with norm=l1" in line for line in lines)

@@ -19,7 +19,7 @@ from segradius.attacks.queries import Queried
 from segradius.attacks.restarts import Restarts
 from segradius.attacks.settings import PAPER_EPS, QuerySettings, Settings
 from segradius.core.contracts import LOGITS
-from segradius.core.declared import taken
+from segradius.core.declared import condition, expected, taken
 from segradius.core.errors import InputError, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import refuse_unknown
@@ -279,7 +279,7 @@ def _registered(family: Family, name: str, facts: Mapping[str, Any], recipe: Rec
     threat = [p for p in _parameters(make_attack).values() if p.name in ("norm", "eps", "projection")]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*threat, *options.values())]
     make.__name__, make.__qualname__, make.__module__ = name, name, recipe.__module__
-    make.__doc__ = _documented(recipe, [make_attack, family.settings, objective, recipe], [p.name for p in keyword])
+    make.__doc__ = _documented(recipe, [make_attack, family.settings, objective, recipe], keyword)
     make.__signature__ = inspect.Signature(keyword, return_annotation=Attack)  # type: ignore[attr-defined]
     family.recipes.register(name, **facts, function=make)(recipe)
     return make
@@ -295,14 +295,20 @@ def _parameters(thing: Any) -> dict[str, inspect.Parameter]:
     return {k: p.replace(annotation=Any) if p.annotation is p.empty else p for k, p in found.items()}
 
 
-def _documented(recipe: Recipe, sources: Sequence[Callable[..., Any]], names: Sequence[str]) -> str:
-    """The recipe's own words, and what is said of each argument where it is shared."""
+def _documented(recipe: Recipe, sources: Sequence[Callable[..., Any]], parameters: Sequence[inspect.Parameter]) -> str:
+    """The recipe's own words, and what is said of each argument where it is shared, with what it may be."""
     words = inspect.cleandoc(recipe.__doc__ or "").partition("\nArgs:\n")[0].rstrip()
     known: dict[str, str] = {}
     for source in sources:
         known |= _arguments(source.__doc__ or "")
-    listed = "\n".join(known.get(name, f"    {name}: See the attack's options.") for name in names)
+    told = [known.get(p.name, f"    {p.name}: See the attack's options.") for p in parameters]
+    listed = "\n".join(f"{text}\n        Takes {_range(p)}." for text, p in zip(told, parameters, strict=True))
     return f"{words}\n\nArgs:\n{listed}\n\nReturns:\n    The attack, ready to be called on batches.\n"
+
+
+def _range(parameter: inspect.Parameter) -> str:
+    only = condition(parameter.annotation)
+    return expected(parameter.annotation) + (f"; for {only}" if only else "")
 
 
 def _arguments(doc: str) -> dict[str, str]:

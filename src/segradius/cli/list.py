@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from collections.abc import Mapping
+from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Literal
 
 from segradius.core.screen import console, say
@@ -138,8 +140,36 @@ def _family(registry: Registry[Any], example: str) -> tuple[Rows, list[str]]:
         told = [f"Options: {', '.join(own)}."] if own else []
         told += [f"Without {', '.join(sorted(lacking))}."] if (lacking := shared.difference(options)) else []
         rows.append((name, " ".join([registry.summary(name), *told])))
-    guided = [option for option in attack_options(f"cr_{example}") if option not in taken[example]]
+    guided = {o: p for o, p in attack_options(f"cr_{example}").items() if o not in taken[example]}
     return rows, [
         f"\nAll take projection and, unless said otherwise, {', '.join(sorted(shared))}.",
         f"cr_NAME guides any of them by the certified radius; further options: {', '.join(guided)}.",
+        "\nWhat an option may be, and its default:",
+        *_values({**taken, "cr_": guided}),
     ]
+
+
+def _values(taken: Mapping[str, Mapping[str, Parameter]]) -> list[str]:
+    """One line on each option, and on each of its forms where attacks differ: what it may be and its default."""
+    from segradius.core.declared import condition, expected
+
+    forms: dict[str, dict[str, list[str]]] = {}
+    for name, options in taken.items():
+        for option, parameter in options.items():
+            only = condition(parameter.annotation)
+            told = expected(parameter.annotation) + (f", with {only}" if only else "")
+            default = "the attack's own" if parameter.default is None else _told(parameter.default)
+            forms.setdefault(option, {}).setdefault(f"{told}; default {default}", []).append(name)
+    lines = []
+    for option, found in sorted(forms.items()):
+        for place, (form, names) in enumerate(found.items()):
+            whose = f" ({', '.join(names)})" if len(found) > 1 else ""
+            lines.append(f"  {option if place == 0 else '':<18}  {form}{whose}")
+    return lines
+
+
+def _told(default: object) -> str:
+    """A default as it is written in an option."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "+".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
