@@ -118,3 +118,18 @@ def test_without_out_nothing_is_written(runs: Path, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert compare(runs / "one", runs / "same") == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_warnings_of_the_runs_stand_under_the_tables(tmp_path: Path):
+    runs = {"fine": (), "tiny": ("--eps", "8/255"), "blind": ("--normalisation", "none")}
+    for name, more in runs.items():
+        run = ["evaluate" if name == "blind" else "attack", "--model", "demo", "--data", SCENES, "--limit", "5"]
+        own = ["--attack", "fgsm", "--figures", "0"] if run[0] == "attack" else []
+        assert segradius([*run, *own, *more, "--out", str(tmp_path / name)]) == 0
+    found = {}
+    for name in runs:
+        assert compare(tmp_path / name, f"--out={tmp_path / 'compared'}") == 0
+        found[name] = (tmp_path / "compared" / "table.md").read_text()
+    assert "Warning" not in found["fine"]
+    assert "Warning (eps) of tiny: l2 ε = 0.03137" in found["tiny"]
+    assert "Warning (normalisation) of blind: MIoU of the images looked at is " in found["blind"]

@@ -31,7 +31,14 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
         out: Folder of the files; by default none are written.
     """
     from segradius.report.cells import page
-    from segradius.report.compare import certified_runs_table, digest_of_runs, network_tables, read_network, read_report
+    from segradius.report.compare import (
+        certified_runs_table,
+        digest_of_runs,
+        network_tables,
+        read_network,
+        read_report,
+        warnings_of,
+    )
 
     names = text.names(labels) if labels else [Path(folder).name for folder in folders]
     if len(names) != len(folders):
@@ -43,7 +50,7 @@ def compare(folders: list[str], /, labels: Listed | None = None, out: str | None
         raise InputError(f"{attacked[0]} was attacked and {other} certified; expected runs of one command")
     networks = [read_network(Path(folder), name) for name, folder in zip(attacked, folders, strict=False)]
     tables = network_tables(networks) if networks else [certified_runs_table(reports)]
-    markdown = page(tables)
+    markdown = page(tables, warnings_of(reports))
     if out is not None:
         _write(Path(out), reports, networks, markdown)
     say(markdown)

@@ -94,6 +94,15 @@ def read_report(folder: Path) -> dict[str, Any]:
     return report
 
 
+def warnings_of(reports: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """What was probably a mistake in the runs, by their labels; runs of earlier versions say nothing of it."""
+    return [
+        f"Warning ({each['name']}) of {label}: {each['text']}: {each['advice']}."
+        for label, report in reports
+        for each in report.get("warnings", ())
+    ]
+
+
 def read_network(folder: Path, label: str) -> Network:
     """The results in a folder of ``segradius attack``."""
     report, rows = read_report(folder), {}
