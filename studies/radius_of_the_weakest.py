@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,20 +132,32 @@ def table(found: Sequence[Change]) -> Cells:
     header = ("radius", "pixels", "networks", "mean, σ", "difference, σ", "change %", "right %", "at ceiling %")
     lines = []
     for each in found:
-        percent = "–" if math.isnan(each.percent[0]) else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*each.percent)
+        percent = _told(each.percent, 1)
         shares = [f"{100 * first:.1f} → {100 * second:.1f}" for first, second in (each.right, each.capped)]
         means = "{:.3f} → {:.3f}".format(*each.means)
-        difference = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*each.difference)
+        difference = _told(each.difference, 3)
         lines.append((each.kind, each.pixels, " → ".join(each.networks), means, difference, percent, *shares))
     return Cells("Mean radius, images pooled [95 % interval over images]; in pixel units times σ", header, lines)
+
+
+def _told(found: Sequence[float], digits: int) -> str:
+    """A change and the ends of its interval, as far as there are such."""
+    value, low, high = (f"{each:+.{digits}f}" for each in found)
+    return "–" if math.isnan(found[0]) else value if math.isnan(found[1]) else f"{value} [{low}, {high}]"
 
 
 def tables(path: Path) -> list[Cells]:
     """The table of a file that was written."""
     lines = json.loads(path.read_text(encoding="utf-8"))["changes"]
     names = [field.name for field in fields(Change)]
-    known = [{name: (math.nan,) * 3 if line[name] is None else line[name] for name in names} for line in lines]
-    return [table([Change(**each) for each in known])]
+    return [table([Change(**{name: _known(line[name]) for name in names}) for line in lines])]
+
+
+def _known(value: Any) -> Any:
+    """What `report` wrote as null is NaN: a change in per cent as a whole, or the ends of an interval."""
+    if value is None:
+        return (math.nan,) * 3
+    return [math.nan if each is None else each for each in value] if isinstance(value, list) else value
 
 
 def measure(models: Sequence[Segmenter], data: SegmentationData, noise: Noise, share: float) -> list[dict[Key, Tensor]]:

@@ -40,6 +40,13 @@ def test_a_network_does_not_change_against_itself(weakest: ModuleType, tmp_path:
         assert each["means_in_pixel_units"] == pytest.approx([0.001 * mean for mean in each["means"]])
 
 
+def test_few_images_have_no_intervals_in_the_file_either(weakest: ModuleType, tmp_path: Path):
+    given = ["--before=demo", "--after=demo", f"--data={SCENES}", "--limit=2", "--samples=1"]
+    assert weakest.main([*given, f"--out={tmp_path / 'out.json'}"]) == 0
+    (cells,) = weakest.tables(tmp_path / "out.json")
+    assert {row[4] for row in cells.rows} == {"+0.000"}
+
+
 def test_the_radius_is_that_of_the_library(weakest: ModuleType):
     sample = sr.open_data(SCENES, limit=1)[0]
     found = weakest.radii(demo(), sample, weakest.Noise(0.1, 3, 7), 255)
