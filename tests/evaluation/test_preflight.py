@@ -33,7 +33,7 @@ from segradius.evaluation import (
 )
 from segradius.evaluation.attack_summary import without_gradient
 from segradius.report import report_attacks
-from segradius.targets import Metered
+from segradius.targets import Harsh, Metered, parse_answers
 
 COLOURS = torch.tensor([[0.1, 0.1, 0.1], [0.8, 0.2, 0.2], [0.2, 0.7, 0.3]])
 THREE = Classes(("black", "red", "green"), ((0, 0, 0), (200, 0, 0), (0, 200, 0)))
@@ -325,10 +325,12 @@ def test_images_without_a_gradient_are_named_and_those_with_nothing_left_to_turn
     assert told[0].text in named
 
 
-def asked(network: nn.Module, **more: Any) -> tuple[dict[str, Finding], int]:
+def asked(network: nn.Module, answers: str | None = None, **more: Any) -> tuple[dict[str, Finding], int]:
     """What is said of a target, and how many questions it answered."""
     target = Metered(sr.wrap(network, num_classes=3, normalisation="none"))
-    plans = make_plans(["local_search"], [("linf", 0.05)], {"queries": 8})
+    target = target if answers is None else Metered(Harsh(target.target, parse_answers(answers)))
+    loss = {} if answers is None else {"loss": "wrong"}
+    plans = make_plans(["local_search"], [("linf", 0.05)], {"queries": 8, **loss})
     experiment = Experiment(ModelChoice("target", scores_only=True), DataChoice("memory"), plans)
     found, _ = told_of(Run(experiment, target, scenes(**more)))
     return found, target.answered
@@ -343,6 +345,7 @@ def test_a_target_is_asked_no_question_more():
         assert name in found
         assert again <= answered
     assert "void" in asked(Nearest(), void=0.7)[0]
+    assert asked(Nearest(), "labels")[0] == {}  # which are sure by what they are
 
 
 def test_images_that_cannot_be_used_are_left_to_the_run():

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from segradius.core.contracts import Seen
+from segradius.core.contracts import SCORES, Seen
 from segradius.core.registry import Registry
 from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
@@ -116,7 +116,7 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
     judged, aside = store.results(CLEAN), store.all_set_aside()
     mine = [judged[image].pixels for image in data.ids if image in judged]
     all_of_it = study.data.limit is None and study.data.stride == 1
-    ids = data.ids if is_priced(model) else ()
+    ids = data.ids if is_priced(model) and SCORES in model.offers else ()
     sure = [float(kept) for image in ids if (kept := store.record(CLEAN, image)) is not None]
     return Facts(
         study.model,
