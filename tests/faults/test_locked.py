@@ -70,7 +70,7 @@ def left(folder: Path) -> list[str]:
 
 for _command, _files in (("attack", 4), ("black", 8), ("certify", 8), ("evaluate", 4), ("train", 4)):
 
-    @fault("killed between writing and renaming", "right", _command, few=2, name=f"halfway_{_command}")
+    @fault("killed between writing and renaming", "right", _command, name=f"halfway_{_command}")
     def _halfway(case: Case, files: int = _files) -> Tried:
         child = begun(case.command, lambda: lethal(case.random.randrange(files)))
         _, status = os.waitpid(child, 0)

@@ -213,7 +213,7 @@ for _folder, _harms in HARMS.items():
         register(_name, _folder, _harm)
 
 
-@fault(KIND, "refused", "attack_more", few=2)
+@fault(KIND, "refused", "attack_more")
 def other_between(case: Case) -> Tried:
     """Images that were not reached in the first run have other content too: only those that were count."""
     case.run("--limit", "2")
