@@ -62,6 +62,7 @@ class Case:
         folder: A copy of the prepared one, and the working folder; ``out`` in it is the command's.
         command: That was run to prepare it, with ``--out out``.
         wanted: Facts that it found, undisturbed.
+        digest: Of its results.
         seconds: That it took.
         number: Of the try, from 0.
         random: Seeded by the fault's name and the number.
@@ -70,6 +71,7 @@ class Case:
     folder: Path
     command: tuple[str, ...]
     wanted: Facts
+    digest: str
     seconds: float
     number: int
     random: random.Random
@@ -273,6 +275,12 @@ def killed(words: Sequence[str], seconds: float) -> Ran:
     return Ran(None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status))
 
 
+def digest(out: Path) -> str:
+    """The digest of the results in a folder; empty where its command writes none into a file."""
+    file = out / "results.json"
+    return json.dumps(json.loads(file.read_text(encoding="utf-8"))["digest"]) if file.exists() else ""
+
+
 def facts(out: Path) -> Facts:
     """What a folder of results says of each image, or of each step of a training, without times; a row is one fact."""
     found: Facts = Counter()
@@ -337,7 +345,8 @@ def strike(it: Fault, number: int, folder: Path) -> tuple[str, str]:
     """Try a fault in an empty folder: what came of it, and what there is to say of that."""
     made = prepare(it.prepared)
     shutil.copytree(made.after if it.finished else made.before, folder, dirs_exist_ok=True)
-    case = Case(folder, made.command, made.wanted, made.seconds, number, random.Random(f"{it.name} {number}"))
+    found = digest(made.after / OUT)
+    case = Case(folder, made.command, made.wanted, found, made.seconds, number, random.Random(f"{it.name} {number}"))
     with at(folder):
         tried = it.strike(case)
     return judge(tried, made.wanted, facts(case.out) if tried.found is None else tried.found)

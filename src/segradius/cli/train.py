@@ -349,7 +349,8 @@ def _digest(folder: Path) -> str:
 
     weights = (folder / name for name in (BEST, LAST))
     each = [seal_of_tensors(load_state(path)) for path in weights if path.exists()]
-    return seal(*each, (folder / EVALUATION_LOG).read_bytes())
+    log = folder / EVALUATION_LOG
+    return seal(*each, log.read_bytes() if log.exists() else None)
 
 
 def _print(folder: Path) -> None:
