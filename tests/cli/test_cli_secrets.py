@@ -104,10 +104,11 @@ def ready():
         ("ready", [], {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "order": [0, 1, 2]}),
     ],
 )
-def test_a_card_states_what_a_network_of_ones_own_saw(name, given, expected, tmp_path, monkeypatch):
+def test_a_card_states_what_a_network_of_ones_own_saw(name, given, expected, tmp_path, monkeypatch, capfd):
     (tmp_path / "own_nets.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--model", f"own_nets:{name}", *given, *HERE, *TRAIN, "--out", "out"]) == 0
+    assert ("declares no normalisation" in capfd.readouterr().err) is (name == "bare" and not given)
     card = yaml.safe_load((tmp_path / "out" / "last.yaml").read_text())
     assert card["normalisation"] == expected
     assert card.get("size") == ({"multiple_of": 3} if name == "ready" else None)

@@ -57,14 +57,17 @@ class PupilOptions:
             raise InputError(f"weights {weights!r} and backbone {self.backbone!r} exclude each other: give one")
 
     def load(self, seed: int) -> Segmenter:
-        """The model with its first weights, random ones by ``seed``."""
+        """The model with its first weights, random ones by ``seed``; what is probably a mistake is told."""
         import torch
 
-        from segradius.models import load_model
+        from segradius.models import doubts, load_model
         from segradius.models.backbones import load_backbone
 
         torch.manual_seed(seed)
         loaded = load_model(self.model, **vars(self.network))
+        for doubt in doubts(loaded):
+            if doubt.name != "weights":  # a training begins without
+                warn(str(doubt))
         if self.backbone is not None:
             allowed = self.network.allow_download
             print(load_backbone(loaded.network, self.backbone, allow_download=allowed))
