@@ -22,7 +22,7 @@ Compose an attack of your own:
 
 Over a whole data set, with intervals, as ``segradius attack`` does it:
 
-    found = sr.evaluate(model, my_dataset, ["pgd", "cr_pgd"], eps={"l2": 1.5})
+    found = sr.evaluate(model, (images, labels), ["pgd", "fgsm"], eps=1.5)
     print(found)                                             # tables; found.to_pandas(), found.save("folder")
 
 Where to find what:
