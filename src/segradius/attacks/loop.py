@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.base import Result, Task, parts
+from segradius.core.border import at_border
 from segradius.core.contracts import LOGITS, Model
 from segradius.core.declared import Count, Length, Weight, check_fields
 from segradius.core.errors import InputError
@@ -229,7 +230,9 @@ def ascend(objective: Objective, room: Room, sight: Sight, weights: Tensor, ledg
     task = room.task
     loss = objective.loss(sight.logits, task.goal.reference, sight.view.progress)
     # The tail of the objective is linear: its derivative is written down, which spares half of its passes.
-    (gradient,) = torch.autograd.grad(loss, sight.images, task.goal.pull(weights))
+    pull, name = task.goal.pull(weights), getattr(task.model, "name", type(task.model).__name__)
+    with at_border(f"the backward pass of model {name!r}", sight.images.shape):
+        (gradient,) = torch.autograd.grad(loss, sight.images, pull)
     ledger.enter("attack", backward=1)
     return task.confine(gradient), loss.detach() * weights
 

@@ -25,6 +25,7 @@ from segradius.objectives.losses import ScoreLoss
 from segradius.objectives.objective import Objective
 from segradius.objectives.view import Feedback, ScoreView, look, prediction_of
 from segradius.objectives.weightings import CertifiedRadius, factors
+from segradius.radius.smoothing import fitting
 from segradius.threats.threat import Threat
 
 # Queries are sent in groups of at most this many images, which bounds memory: the scores of one 1024 × 2048 image of 19
@@ -266,8 +267,9 @@ class _Run:
         index = self._index(rows)
         clean, reference = (_taken(t, index) for t in (self.task.images, self.task.goal.reference))
         count = len(clean)
-        for first in range(0, len(points) * count, _IMAGES_PER_CALL):
-            last = min(first + _IMAGES_PER_CALL, len(points) * count)
+        size = fitting(_IMAGES_PER_CALL)
+        for first in range(0, len(points) * count, size):
+            last = min(first + size, len(points) * count)
             block = self.task.confine(points[first // count : -(-last // count)])
             block = block if index is None else block[:, index]
             part = slice(first % count, first % count + last - first)
@@ -318,7 +320,7 @@ class _Run:
     def _noisy(self, images: Tensor, rows: NDArray[np.bool_]) -> Tensor:
         """Scores of copies of the whole batch, (c·N, C, H, W); 0 for images that are finished."""
         index = self._index(np.tile(rows, len(images) // len(rows)))
-        asked = torch.split(_taken(images, index), _IMAGES_PER_CALL)
+        asked = torch.split(_taken(images, index), fitting(_IMAGES_PER_CALL))
         found = torch.cat([self._scores(part) for part in asked])
         if index is None:
             return found

@@ -150,7 +150,7 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     per_image.csv, classes.csv, table.md, figure.png and results.sqlite; of black-box attacks trace.csv and curve.png
     too. Started again, the same command goes on where it was stopped.
     """
-    from segradius.cli.run_folder import carry_out
+    from segradius.cli.run_folder import carry_out, status
     from segradius.evaluation import Experiment, Run, with_class_weights
     from segradius.report import report_attacks
 
@@ -161,5 +161,5 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     experiment = Experiment(chosen, choice, plans, attack.aim, run.seed)
     shown = opened.ids[: run.figures]
     what = Run(experiment, seen, opened, run.batch_size or 8, shown, save=attack.save_images)
-    carry_out(what, run, report_attacks, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
-    return 0
+    found = carry_out(what, run, report_attacks, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
+    return status(found, run)

@@ -135,7 +135,7 @@ def certify(
     """
     from functools import partial
 
-    from segradius.cli.run_folder import carry_out
+    from segradius.cli.run_folder import carry_out, status
     from segradius.evaluation import Certification, Run
     from segradius.report import report_certificates
 
@@ -149,8 +149,8 @@ def certify(
     one = Run(experiment, seen, opened, 1, region=mask, together=run.batch_size)
     groups = smoothing.hierarchy if isinstance(smoothing.hierarchy, str) else None
     files = {"smoothing.region": smoothing.region, "smoothing.hierarchy": groups}
-    carry_out(one, run, partial(report_certificates, figures=run.figures), doubt=_doubt, files=files)
-    return 0
+    found = carry_out(one, run, partial(report_certificates, figures=run.figures), doubt=_doubt, files=files)
+    return status(found, run)
 
 
 def _doubt(run: Run[Certification], store: Store) -> None:

@@ -14,6 +14,7 @@ def evaluate(
     device: str = "auto",
     batch_size: Count = 8,
     overwrite: bool = False,
+    fail_on_set_aside: bool = False,
 ) -> int:
     """Measure the accuracy of a segmentation model over the images of a data set, unattacked.
 
@@ -29,13 +30,14 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N.
         batch_size: Images at a time; changes no result.
         overwrite: Replace what another experiment left in the folder.
+        fail_on_set_aside: End with exit status 3 where an image was set aside; the report is written all the same.
     """
-    from segradius.cli.run_folder import carry_out
+    from segradius.cli.run_folder import carry_out, status
     from segradius.evaluation import Experiment, Run
     from segradius.report import report_accuracy
 
-    at = RunOptions(out, seed, device, batch_size, overwrite=overwrite)
+    at = RunOptions(out, seed, device, batch_size, overwrite=overwrite, fail_on_set_aside=fail_on_set_aside)
     choice, opened = data.choice, data.open()
     seen, chosen = model.open(opened, device, seed)
-    carry_out(Run(Experiment(chosen, choice, (), None, seed), seen, opened, batch_size), at, report_accuracy)
-    return 0
+    found = carry_out(Run(Experiment(chosen, choice, (), None, seed), seen, opened, batch_size), at, report_accuracy)
+    return status(found, at)

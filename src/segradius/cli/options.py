@@ -187,6 +187,7 @@ class RunOptions:
             round or pass.
         figures: Number of images in the picture.
         overwrite: Replace what another experiment left in the folder.
+        fail_on_set_aside: End with exit status 3 where an image was set aside; the report is written all the same.
     """
 
     out: str
@@ -196,6 +197,7 @@ class RunOptions:
     checkpoint_seconds: Annotated[float, Range("[0, 1e9]")] = 30.0
     figures: Annotated[int, Range("[0, 1000]")] = 2
     overwrite: bool = False
+    fail_on_set_aside: bool = False
 
     @property
     def folder(self) -> Path:

@@ -106,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; None takes the process's own.
 
     Returns:
-        The exit status: 0, 2 for input that cannot be used, 130 when interrupted.
+        The exit status: 0, 2 for input that cannot be used, 3 for images set aside where ``--fail-on-set-aside`` asks
+        for that, 130 when interrupted.
 
     Example:
         >>> main(["attack", "--model", "demo", "--data", "scenes", "--eps", "-1"])
@@ -120,8 +121,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = build_parser().parse_args(gather(words))
     try:
         return call(COMMANDS[given.command], given[given.command])
-    except (SegradiusError, OSError, MemoryError) as error:
+    except (SegradiusError, OSError) as error:
         print(f"segradius: error: {visible(redacted(str(error)), keep=chr(10))}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        from segradius.core.border import is_out_of_memory, out_of_memory  # brings PyTorch
+
+        if not is_out_of_memory(error):
+            raise
+        print(f"segradius: error: {visible(out_of_memory(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"segradius: {visible(str(stop)) or 'stopped'}", file=sys.stderr)

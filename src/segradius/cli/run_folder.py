@@ -13,6 +13,7 @@ from typing import Any
 
 from segradius.cli.options import RunOptions
 from segradius.core.errors import BudgetError, InputError, TargetError
+from segradius.core.escapes import listed
 from segradius.core.locking import owned
 from segradius.core.screen import console, progress, say, warn
 from segradius.core.seal import read_json, readable
@@ -29,6 +30,9 @@ DATABASE = "results.sqlite"
 CHECKPOINTS = "checkpoints"
 #: What a certification of an earlier version has in place of a store.
 OLD = "experiment.json"
+
+#: The exit status of a run that set images aside where it is asked to tell.
+SET_ASIDE = 3
 
 TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "table.md", SUMS)
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
@@ -85,6 +89,15 @@ def _carried_out(
     total = len(counted) * len(run.data)
     _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)
     return found
+
+
+def status(found: Report, at: RunOptions) -> int:
+    """The exit status of a finished run: 0, or `SET_ASIDE` where an image was set aside and that is to be told so."""
+    aside = list(found.summary.set_aside)
+    if not (aside and at.fail_on_set_aside):
+        return 0
+    warn(f"{len(aside)} image(s) set aside, {listed(aside)}: exit status {SET_ASIDE}, as --fail-on-set-aside asks")
+    return SET_ASIDE
 
 
 def _opened(run: Run[S], at: RunOptions, files: Mapping[str, str | None]) -> Store:
@@ -164,7 +177,7 @@ def _execute(run: Run[S], store: Store, folder: Path) -> None:
         def advanced(job: Job, steps: int) -> None:
             advance(steps, job.task.title)
 
-        executor = InProcess(run.model, run.data, run.checkpoints)
+        executor = InProcess(run.model, run.data, run.checkpoints, warn=warn)
         execute(replace(run, progress=advanced), store, executor, looked=True)
 
 

@@ -51,6 +51,17 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
+def out_of_memory(error: BaseException, advice: str = "") -> str:
+    """What to tell of a lack of memory, in a line.
+
+    Example:
+        >>> out_of_memory(MemoryError())
+        'not enough memory: MemoryError. Give smaller images (--size) or fewer at a time (--batch-size)'
+    """
+    told = advice or "Give smaller images (--size) or fewer at a time (--batch-size)"
+    return f"not enough memory: {in_a_line(error)}. {told}"
+
+
 def release() -> None:
     """Give back what a computation that failed for lack of memory left behind."""
     gc.collect()

@@ -12,10 +12,15 @@ from segradius.core.secrets import redacted
 class SegradiusError(Exception):
     """Base of every error that segradius raises on purpose; no message holds a secret.
 
+    Attributes:
+        by_image: Whether it may have been the images' fault, so that others can still be worked on.
+
     Example:
         >>> str(SegradiusError("cannot build hf:team/net with (token='abc')"))
         'cannot build hf:team/net with (token=***)'
     """
+
+    by_image = False
 
     def __init__(self, *told: object) -> None:
         super().__init__(*(redacted(each) if isinstance(each, str) else each for each in told))
@@ -30,7 +35,7 @@ class ModelError(InputError):
 
     Args:
         message: In one line.
-        by_image: Whether it may have been these images' fault, so that others can still be worked on.
+        by_image: As `SegradiusError` has it.
     """
 
     def __init__(self, message: str, *, by_image: bool = True) -> None:
@@ -55,7 +60,16 @@ class TargetError(SegradiusError):
 
 
 class AnswerError(TargetError):
-    """An answer of a target arrived and cannot be used: it is not kept, and the next run asks again."""
+    """An answer of a target arrived and cannot be used: it is not kept, and the next run asks again.
+
+    Args:
+        message: In one line.
+        by_image: As `SegradiusError` has it.
+    """
+
+    def __init__(self, message: str, *, by_image: bool = False) -> None:
+        super().__init__(message)
+        self.by_image = by_image
 
 
 class BudgetError(SegradiusError):

@@ -45,11 +45,9 @@ from .record import Record as Record
 from .run import Executor as Executor
 from .run import InProcess as InProcess
 from .run import Run as Run
-from .run import Unit as Unit
 from .run import execute as execute
 from .run import open_choice as open_choice
 from .run import open_images as open_images
-from .run import perform as perform
 from .run import units as units
 from .run import work as work
 from .store import CLEAN as CLEAN
@@ -58,3 +56,5 @@ from .store import Kept as Kept
 from .store import Rows as Rows
 from .store import Store as Store
 from .trace import ImageTrace as ImageTrace
+from .unit import Unit as Unit
+from .unit import perform as perform

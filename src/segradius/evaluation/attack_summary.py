@@ -171,6 +171,8 @@ def summarise(experiment: Experiment, store: Store, ids: Sequence[str], names: S
         names: Of the model's classes, for a row of each.
     """
     targeted = experiment.aim is not None
+    aside = store.all_set_aside()
+    ids = [image for image in ids if image not in aside]  # also where an attack failed that others did not
     clean = _outcome(AttackPlan(CLEAN, "l2", 0.0), CLEAN, store, ids, targeted=targeted)
     usable = list(clean.results)
     outcomes = [_outcome(plan, experiment.key(plan), store, usable, targeted=targeted) for plan in experiment.attacks]
@@ -184,7 +186,7 @@ def summarise(experiment: Experiment, store: Store, ids: Sequence[str], names: S
         )
         for plan in experiment.attacks
     }
-    return Summary(tuple(rows), tuple(_comparisons(outcomes)), store.all_set_aside(), targeted, digest, spoilt)
+    return Summary(tuple(rows), tuple(_comparisons(outcomes)), aside, targeted, digest, spoilt)
 
 
 def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, targeted: bool) -> Outcome:
@@ -353,6 +355,8 @@ def results_json(
 
 def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str:
     """One line for each attack and image, in the order of the experiment and the data; times are left to the store."""
+    aside = store.all_set_aside()
+    ids = [image for image in ids if image not in aside]
     clean = [(CLEAN, "", "", CLEAN)]
     plans = [(plan.label, plan.norm, plan.eps, experiment.key(plan)) for plan in experiment.attacks]
     stored = ((about, store.results(key)) for *about, key in clean + plans)

@@ -121,8 +121,9 @@ def certificates(experiment: Certification, store: Store, ids: Sequence[str]) ->
         ids: Images of the data set, in order.
     """
     certified, *checks = experiment.jobs
+    aside = store.all_set_aside()
     for image in ids:
-        if packed := store.record(certified.key, image):
+        if image not in aside and (packed := store.record(certified.key, image)):
             studies = [json.loads(found) for job in checks if (found := store.record(job.key, image))]
             yield image, pack(unpack(packed).checked(studies[0])) if studies else packed
 

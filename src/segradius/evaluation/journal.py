@@ -21,6 +21,8 @@ from segradius.core.storage import replacing
 from segradius.evaluation.store import CLEAN, Store
 from segradius.targets.target import Metered, Spooled
 
+#: Under what a store notes the queries that were answered in vain.
+LOST = "lost"
 #: Of what a file holds; one of another format is set aside.
 FORMAT = 1
 
@@ -79,6 +81,12 @@ class Checkpoints:
         """Queries that the unfinished batches have paid for, summed over their images."""
         kept = (FileJournal(self, file).read() for file in self._files())
         return sum(_paid(each["standing"]) for each in kept if each)
+
+    def begun(self, key: str, ids: Sequence[str]) -> tuple[list[str], int]:
+        """Names of the journals of an attack on a batch, and the queries that these have paid for."""
+        kept = [(file.name, FileJournal(self, file).read()) for file in sorted(self.folder.glob(f"{key}-*.pt"))]
+        mine = [(name, each) for name, each in kept if each and tuple(each["images"]) == tuple(ids)]
+        return [name for name, _ in mine], sum(_paid(each["standing"]) for _, each in mine)
 
     def tidy(self) -> None:
         """Remove what is left of a run that is finished."""
@@ -184,7 +192,7 @@ def resumable(
     spool = Spooled(model.target, folder / "spool", warn=warn) if traffic_of(model) is not None else None
     checkpoints = Checkpoints(folder, seconds, spool, warn)
     stored = (result.passes.values() for key in (CLEAN, *keys) for result in store.results(key).values())
-    paid = sum(forward for books in stored for forward, _ in books)
+    paid = sum(forward for books in stored for forward, _ in books) + (store.noted(LOST) or 0)
     return Metered(spool or model.target, model.budget, used=paid + checkpoints.paid()), checkpoints
 
 

@@ -12,8 +12,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
+from segradius.core.border import at_border, is_out_of_memory
 from segradius.core.contracts import Seen
-from segradius.core.errors import InputError
+from segradius.core.errors import ModelError
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
@@ -169,10 +170,11 @@ def measure(model: Seen, data: SegmentationData, samples: Sequence[Sample], seed
             one = _Look(model, sample.id, image, labels, labels != data.classes.ignore_index, ledger)
             try:
                 looks += [one.seen(seed, gradient=gradient)]
-            except InputError:
-                raise
-            except Exception:
+            except ModelError:
                 continue  # the run meets it as well, and says so
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
     found = [look for look in looks if look is not None]
     known = replace(known, gradient=gradient, forward=int(ledger.forward.sum()), backward=int(ledger.backward.sum()))
     return _together(known, found) if found else known
@@ -229,8 +231,9 @@ class _Look:
     def slope(self, logits: Tensor, seed: int) -> tuple[dict[str, float], Collection[str], dict[str, Tensor]]:
         """What the gradient is like, what must be said of it, and the directions to step in."""
         first, second = logits.topk(2, dim=1).values.unbind(1)
-        (own,) = torch.autograd.grad(self.losses(logits).sum(), self.image, retain_graph=True)
-        (margins,) = torch.autograd.grad((first - second).sum(), self.image)  # which no confidence makes flat
+        with at_border(f"the backward pass of model {self.model.name!r}", self.image.shape):
+            (own,) = torch.autograd.grad(self.losses(logits).sum(), self.image, retain_graph=True)
+            (margins,) = torch.autograd.grad((first - second).sum(), self.image)  # which no confidence makes flat
         self.ledger.enter("preflight", backward=2)
         flat = {"flat": _share((own == 0).movedim(1, -1)[self.counted])}
         if not bool(own.isfinite().all()):

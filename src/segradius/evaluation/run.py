@@ -6,65 +6,32 @@ That is in this process so far; another `Executor` needs no more than `perform` 
 from __future__ import annotations
 
 import ast
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from segradius.core.contracts import Seen
+from segradius.core.errors import ModelError
+from segradius.core.escapes import listed
 from segradius.data.opening import open_data
-from segradius.data.sample import Sample, SegmentationData, collate
-from segradius.evaluation.batch import Batch, Bench, answer, check_classes, check_model, class_names, is_priced, usable
+from segradius.data.sample import SegmentationData
+from segradius.evaluation.attempts import Room
+from segradius.evaluation.batch import check_classes, check_model, class_names, is_priced
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, Study
-from segradius.evaluation.journal import Checkpoints, digest
+from segradius.evaluation.journal import LOST, Checkpoints
 from segradius.evaluation.preflight import Facts, Finding, findings, look_at
 from segradius.evaluation.sources import Watch
 from segradius.evaluation.store import CLEAN, Rows, Store
+from segradius.evaluation.unit import Part, Progress, Unit, perform
 from segradius.models.loading import load_model
 
 S = TypeVar("S", bound=Study)
 
-#: Told of the work just done for a job, in steps times images.
-Progress = Callable[[Job, int], None]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A job, and the images that lack its result."""
-
-    job: Job
-    images: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Images of one batch and what is to be done with them, in plain data that can be sent anywhere.
-
-    Model and data are named by their description in ``clean``, which is judged first and once for all parts.
-
-    Attributes:
-        clean: The job `Clean`.
-        parts: What follows, in order.
-        places: Of the images in the data set. Batches are cut by place, so that a stopped run forms them again.
-        known: Clean predictions that were kept, by id: those are not asked for again.
-        certificates: Packed, of images that were certified before.
-        shown: Ids of images whose adversarial images are kept whole.
-        region: (h, w) bool, where noise falls; None for the whole image.
-        together: Noisy copies in a pass.
-    """
-
-    clean: Job
-    parts: tuple[Part, ...]
-    places: tuple[int, ...]
-    known: dict[str, Tensor]
-    certificates: dict[str, bytes]
-    shown: tuple[str, ...] = ()
-    region: Tensor | None = None
-    together: int | None = None
+#: With so many images the model may fail before any result; then it is the model, and no image is set aside for it.
+FEW = 8
 
 
 class Executor(Protocol):
@@ -150,23 +117,31 @@ def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = Fal
     Raises:
         InputError: The model has too few classes for the data, does not give logits, or does not give what a task
             needs; or an image changed since other results of it were stored, or while it was worked on.
+        ModelError: It fails on each of the first images.
     """
     check_classes(run.model.num_classes, len(run.data.classes))
     for job in run.experiment.jobs:
         job.task.check(run.model)
     store.retry_set_aside()
     told = _warn(run, store, frozenset())
-    judged = False
+    judged, failing = False, dict[str, list[str]]()
     watch = Watch(run.data, store, looked)
     for rows in executor.run(watch.over(units(run, store)), run.progress):
         watch.check(result.image for result in rows.results)
         store.add(rows.key, rows.results, rows.kept)
+        if rows.lost:
+            store.note(LOST, (store.noted(LOST) or 0) + rows.lost)
         if not run.experiment.jobs:
-            run.progress(_clean_job(run), len(rows.results) + len(rows.set_aside))
-        for image, reason in rows.set_aside.items():
+            run.progress(_clean_job(run), len(rows.results) + len(rows.set_aside) + len(rows.failed))
+        for image, reason in {**rows.set_aside, **rows.failed}.items():
             store.set_aside(image, reason)
-        if rows.journal is not None and run.checkpoints is not None:
-            run.checkpoints.remove(rows.journal)
+        if run.checkpoints is not None:
+            for journal in (*rows.abandoned, *([rows.journal] if rows.journal is not None else [])):
+                run.checkpoints.remove(journal)
+        failing[rows.key] = [*failing.get(rows.key, []), *rows.failed]
+        if len(failing[rows.key]) >= FEW and not store.done(rows.key):
+            named, why = listed(failing[rows.key]), next(iter(rows.failed.values()))
+            raise ModelError(f"the model fails on every image so far ({named}): {why}", by_image=False)
         if rows.key == CLEAN and rows.results and not judged:
             told, judged = _warn(run, store, told), True
 
@@ -200,103 +175,6 @@ def units(run: Run[S], store: Store) -> Iterator[Unit]:
             made = {image: kept for key, image in before if (kept := store.record(key, image))}
             todo = tuple(part for part in parts if part.images)
             yield Unit(clean, todo, tuple(places), known, made, tuple(run.whole), run.region, run.together)
-
-
-def perform(
-    unit: Unit,
-    model: Seen,
-    data: SegmentationData,
-    checkpoints: Checkpoints | None = None,
-    progress: Progress = lambda job, steps: None,
-    look: Callable[[Seen, Tensor], None] = check_model,
-) -> Iterator[Rows]:
-    """Work on a unit.
-
-    Args:
-        unit: What is to be done.
-        model: That it names, frozen.
-        data: The same.
-        checkpoints: Where unfinished work is kept; None for nowhere.
-        progress: Told of the work done.
-        look: Given the model and an image before anything is asked.
-
-    Yields:
-        Rows of what is clean, of those that had to be set aside, and of every part.
-    """
-    found = [usable(data, place, model.num_classes) for place in unit.places]
-    pairs = list(zip(unit.places, found, strict=True))
-    if bad := {data.ids[place]: reason for place, reason in pairs if isinstance(reason, str)}:
-        yield Rows(CLEAN, set_aside=bad)
-    good = sorted((sample for sample in found if isinstance(sample, Sample)), key=_shape)
-    for _, group in groupby(good, key=_shape):
-        samples = list(group)
-        look(model, samples[0].image)
-        bench = Bench(model, data.classes, CLEAN, unit.clean.seed, checkpoints, shown=unit.shown, region=unit.region,
-                      together=unit.together, certificates=dict(unit.certificates))  # fmt: skip
-        batch, bad, notes = _judged(unit, samples, bench)
-        rows = unit.clean.task.run(batch, bench)
-        yield replace(rows, set_aside=bad, kept=replace(rows.kept, records=notes))
-        for part in unit.parts:
-            mine = batch.only(part.images)
-            for some in mine.one_by_one() if part.job.task.one_by_one else [mine] if mine.ids else []:
-                rows = yield from _worked(part.job, some, bench, progress)
-                bench = replace(bench, certificates={**rows.kept.records, **bench.certificates})
-
-
-def _worked(job: Job, batch: Batch, bench: Bench, progress: Progress) -> Generator[Rows, None, Rows]:
-    """The rows of a job, once yielded and once returned."""
-    told = 0
-
-    def tell(steps: int) -> None:
-        nonlocal told
-        told += steps
-        progress(job, steps * len(batch.ids))
-
-    rows = job.task.run(batch, replace(bench, key=job.key, seed=job.seed, progress=tell))
-    yield rows
-    progress(job, (job.task.total_steps - told) * len(batch.ids))  # it may finish early
-    return rows
-
-
-def _shape(sample: Sample) -> tuple[int, ...]:
-    return tuple(sample.image.shape)
-
-
-def _judged(unit: Unit, samples: Sequence[Sample], bench: Bench) -> tuple[Batch, dict[str, str], dict[str, bytes]]:
-    """A batch with its clean prediction; why images are not in it, not being finite; how sure a target is."""
-    images, labels, ids = collate(samples)
-    images, labels = images.to(bench.model.device), labels.to(bench.model.device)
-    started = time.perf_counter()
-    prediction, fine, sure = _clean(unit, ids, images, bench)
-    seconds = (time.perf_counter() - started) / len(ids)
-    batch = Batch(ids, images, labels, prediction, bench.classes.ignore_index, seconds)
-    values = "scores" if is_priced(bench.model) else "logits"
-    told = f"the model's {values} are NaN or infinite on the clean image"
-    bad = {image: told for image, good in zip(ids, fine, strict=True) if not good}
-    notes = {image: share for image, share in sure.items() if image not in bad}
-    return batch.select([row for row in range(len(ids)) if fine[row]]), bad, notes
-
-
-def _clean(
-    unit: Unit, ids: tuple[str, ...], images: Tensor, bench: Bench
-) -> tuple[Tensor, list[bool], dict[str, bytes]]:
-    """Prediction (N, H, W) for unattacked images, and whether it is finite; what was kept is not asked again.
-
-    And for each image that was asked of a target, the share of its pixels whose score is exactly 1, as a text: what the
-    preflight learns of a target, of which every question has its price.
-    """
-    rows = {row: unit.known[image] for row, image in enumerate(ids) if image in unit.known}
-    asked = [row for row in range(len(ids)) if row not in rows]
-    fine, sure = [True] * len(ids), dict[str, bytes]()
-    if asked:
-        if bench.checkpoints is not None:
-            bench.checkpoints.begin(f"clean {digest(ids, images)}")
-        top, prediction = answer(bench.model, images[asked])
-        for row, seen, best in zip(asked, prediction, top, strict=True):
-            rows[row], fine[row] = seen, bool(best.isfinite().all())
-            if is_priced(bench.model):
-                sure[ids[row]] = f"{(best >= 1).double().mean().item():.9g}".encode()
-    return torch.stack([rows[row].to(images.device) for row in range(len(ids))]), fine, sure
 
 
 def open_choice(
@@ -355,16 +233,18 @@ class InProcess:
         data: The same.
         checkpoints: Where unfinished work is kept; None for nowhere.
         device: Where a model is opened.
+        warn: Told when something does not fit into memory.
     """
 
     model: Seen | None = None
     data: SegmentationData | None = None
     checkpoints: Checkpoints | None = None
     device: str = "cpu"
+    warn: Callable[[str], None] = print
 
     def run(self, units: Iterable[Unit], progress: Progress = lambda job, steps: None) -> Iterator[Rows]:
         """The rows of all units, in order."""
-        checked = False
+        checked, room = False, None
 
         def look(model: Seen, image: Tensor) -> None:
             nonlocal checked
@@ -374,8 +254,9 @@ class InProcess:
 
         for unit in units:
             model, data = self._opened(unit)
+            room = room or Room(model.device.type, together=unit.together, warn=self.warn)
             with model.frozen():
-                yield from perform(unit, model, data, self.checkpoints, progress, look)
+                yield from perform(unit, model, data, self.checkpoints, progress, look, room)
 
     def _opened(self, unit: Unit) -> tuple[Seen, SegmentationData]:
         clean = unit.clean

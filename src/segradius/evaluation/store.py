@@ -92,6 +92,9 @@ class Rows:
         kept: What to keep beside them.
         set_aside: By id, why an image could not be used.
         journal: Name of the journal that is no longer needed once this is stored.
+        failed: By id, why the model failed on an image, in a line.
+        lost: Queries that a target answered in vain, as what they were asked for failed and begins anew.
+        abandoned: Names of the journals of such attempts.
     """
 
     key: str
@@ -99,6 +102,9 @@ class Rows:
     kept: Kept = Kept()
     set_aside: Mapping[str, str] = field(default_factory=dict)
     journal: str | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
+    lost: int = 0
+    abandoned: Sequence[str] = ()
 
 
 def ledger(passes: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, dict[str, int]]:

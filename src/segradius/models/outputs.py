@@ -47,7 +47,7 @@ def check_logits(logits: object, images: Tensor, num_classes: int, name: str, *,
         InputError: If they are not floating (N, C, h, w), have a NaN or +inf, are probabilities or sigmoids, or are
             the logarithm of numbers that are not.
     """
-    _check_form(logits, len(images), num_classes, name)
+    check_form(logits, len(images), num_classes, name)
     assert isinstance(logits, Tensor)
     bad = ~(logits < torch.inf)
     if bad.any():
@@ -81,7 +81,14 @@ def refuse_sigmoids(logits: Tensor, name: str) -> None:
         )
 
 
-def _check_form(logits: object, images: int, num_classes: int, name: str) -> None:
+def check_form(logits: object, images: int, num_classes: int, name: str) -> None:
+    """Raise `InputError` unless logits are a floating tensor (images, num_classes, h, w) of the model with this name.
+
+    Example:
+        >>> check_form(torch.zeros(2, 5), 2, 5, "net")
+        Traceback (most recent call last):
+        segradius.core.errors.InputError: model 'net' gives shape (2, 5); expected floating logits (2, 5, h, w)
+    """
     expected = f"expected floating logits ({images}, {num_classes}, h, w)"
     if not isinstance(logits, Tensor):
         raise InputError(f"model {name!r} gives a {type(logits).__name__}; {expected}")

@@ -13,10 +13,19 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from segradius.core.border import at_border, in_a_line
 from segradius.core.contracts import ALL
-from segradius.core.errors import InputError, is_whole
+from segradius.core.errors import InputError, ModelError, is_whole
 from segradius.core.text import options_of, refuse_unknown
-from segradius.models.outputs import Decode, as_decode, check_images, check_logits, log_probabilities, main_output
+from segradius.models.outputs import (
+    Decode,
+    as_decode,
+    check_form,
+    check_images,
+    check_logits,
+    log_probabilities,
+    main_output,
+)
 from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
     Normalisation,
@@ -163,9 +172,13 @@ class Segmenter:
     def raw_logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, C, h, w) at the size that the network gives them in; neither frozen nor resized."""
         x = self.prepare(images)
-        with _reduced(x.device, precision):
-            raw = self.network(x)
-        logits = self.decode(raw)
+        lower = _reduced(x.device, precision)
+        with at_border(f"model {self.name!r}", images.shape):
+            with lower:
+                raw = self.network(x)
+            logits = self.decode(raw)
+            if self.num_classes:
+                check_form(logits, len(images), self.num_classes, self.name)
         return logits.to(torch.promote_types(images.dtype, torch.float32)) if logits.is_floating_point() else logits
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -221,12 +234,12 @@ class Segmenter:
     def _try(self, images: Tensor) -> Tensor:
         try:
             return self.raw_logits(images)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"model {self.name!r} failed on images {tuple(images.shape)}: {type(error).__name__}: {error}. "
-                "If it cannot take this size, give size={'multiple_of': …} or {'exact': [height, width]}"
+        except ModelError as error:
+            if isinstance(error.__cause__, InputError):
+                raise
+            raise ModelError(
+                f"{error}. If it cannot take this size, give size={{'multiple_of': …}} or {{'exact': [height, width]}}",
+                by_image=error.by_image,
             ) from error
 
 
@@ -300,12 +313,12 @@ def _count_classes(draft: Segmenter) -> int:
     try:
         with torch.no_grad(), draft.frozen():
             logits = draft.raw_logits(grey)
-    except InputError:
-        raise
-    except Exception as error:
+    except ModelError as error:
+        if isinstance(error.__cause__, InputError):
+            raise
         raise InputError(
             f"cannot find the number of classes of model {draft.name!r} with a grey image {tuple(grey.shape)}: "
-            f"{type(error).__name__}: {error}. Give num_classes, or the size that it takes"
+            f"{in_a_line(error.__cause__ or error)}. Give num_classes, or the size that it takes"
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != 1:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"

@@ -7,6 +7,8 @@ guides an attack; a radius that must *hold* needs a confidence bound and belongs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +27,7 @@ CEILING = 0.999998
 # Images in a pass, about: more are slower for the cache of a CPU, fewer idle an accelerator.
 _TOGETHER = {"cpu": 4}
 _TOGETHER_ELSEWHERE = 32
+_MOST: ContextVar[int | None] = ContextVar("_MOST", default=None)
 
 
 @dataclass(frozen=True)
@@ -200,9 +203,41 @@ def passes(
         >>> list(passes(10, 19, torch.device("cpu")))
         [(10, 4), (14, 4), (18, 1)]
     """
-    size = together or max(1, _TOGETHER.get(device.type, _TOGETHER_ELSEWHERE) // images)
+    size = together or max(1, copies_together(device.type) // images)
+    size = fitting(size)
     for start in range(first, end, size):
         yield start, min(size, end - start)
+
+
+@contextmanager
+def at_most(copies: int | None) -> Iterator[None]:
+    """A context in which no pass is over more noisy copies, for lack of memory; None for no such limit.
+
+    Example:
+        >>> with at_most(2):
+        ...     list(passes(0, 5, torch.device("cpu")))
+        [(0, 2), (2, 2), (4, 1)]
+    """
+    before = _MOST.set(copies)
+    try:
+        yield
+    finally:
+        _MOST.reset(before)
+
+
+def fitting(images: int) -> int:
+    """So many images in a pass, or as many as `at_most` allows."""
+    return min(images, _MOST.get() or images)
+
+
+def copies_together(device: str) -> int:
+    """Noisy copies in a pass that suit a type of device.
+
+    Example:
+        >>> copies_together("cpu")
+        4
+    """
+    return _TOGETHER.get(device, _TOGETHER_ELSEWHERE)
 
 
 def normalised_radius(probability: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segradius.core.border import is_out_of_memory, release
 from segradius.core.contracts import LogitModel
 from segradius.core.ledger import Ledger
 from segradius.core.randomness import Randomness
@@ -34,7 +36,7 @@ from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.preflight import Facts, Finding, findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN, Store
-from segradius.radius.smoothing import pixel_radius
+from segradius.radius.smoothing import at_most, pixel_radius
 from segradius.report.adversarial import adversarial_files
 from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
@@ -370,4 +372,12 @@ def _radius(run: Run[Experiment], sample: Sample, looks: Ledger) -> Tensor | Non
         return None
     image, keys, samples = sample.image[None].to(run.model.device), Randomness(run.experiment.seed, (sample.id,)), 8
     looks.enter("picture", forward=samples)
-    return pixel_radius(cast(LogitModel, run.model), image, keys, samples=samples).normalised[0].cpu()
+    look = partial(pixel_radius, cast(LogitModel, run.model), image, keys, samples=samples)
+    try:
+        return look().normalised[0].cpu()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    release()
+    with at_most(1):
+        return look().normalised[0].cpu()

@@ -178,10 +178,10 @@ def check_repeated(answers: Tensor, real: int) -> None:
 
 
 def _refuse(bad: Tensor, told: Callable[[int], str]) -> None:
-    """Raise `AnswerError` if any of the images is bad, in words for the first of them."""
+    """Raise `AnswerError` if any of the images is bad, in words for the first of them; if all are, it is no image's."""
     rows = bad.nonzero().flatten().tolist()
     if rows:
-        raise AnswerError(f"image {rows[0] + 1} of {len(bad)}: {told(rows[0])}")
+        raise AnswerError(f"image {rows[0] + 1} of {len(bad)}: {told(rows[0])}", by_image=len(rows) < len(bad))
 
 
 def _fits(size: tuple[int, int], asked: tuple[int, int], before: tuple[int, int], had: tuple[int, int]) -> bool:

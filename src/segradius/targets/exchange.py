@@ -343,7 +343,7 @@ class Served:
     ) -> None:
         self.exchange, self.name, self.batch, self.device, self.identity = exchange, name, batch, device, identity
         self.num_classes, self.offers = exchange.signature.num_classes, exchange.offers
-        self._firsts, self._numbers = Firsts(dtype), count(1)
+        self._firsts, self._numbers, self._accepted = Firsts(dtype), count(1), False
 
     @property
     def called(self) -> str:
@@ -382,6 +382,8 @@ class Served:
             check_repeated(scores, real)
         except AnswerError as error:
             self._answered(real, refused=True)
-            raise AnswerError(f"{self.called}: answer {number} of this run is refused: {error}") from error
+            told = f"{self.called}: answer {number} of this run is refused: {error}"
+            raise AnswerError(told, by_image=error.by_image or self._accepted) from error
         self._answered(real, refused=False)
+        self._accepted = True
         return scores

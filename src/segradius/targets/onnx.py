@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segradius.core.border import in_a_line
-from segradius.core.errors import InputError, TargetError, at_least, missing_extra, unknown_name
+from segradius.core.border import at_border, in_a_line
+from segradius.core.errors import InputError, at_least, missing_extra, unknown_name
 from segradius.models import Normalisation
 from segradius.models.checkpoints import sha256_of
 from segradius.models.file_kinds import ONNX, kind_of
@@ -49,11 +49,8 @@ class OnnxTarget(Served):
     def _ask(self, images: Tensor, real: int) -> Raw:
         signature = self.exchange.signature
         given = self.exchange.encode(images).numpy()
-        try:
+        with at_border(f"model {self.name!r}", given.shape):
             (raw,) = self.session.run([signature.output.name], {signature.input.name: given})
-        except Exception as error:  # ONNX Runtime's exceptions have no public base
-            reason = str(error).splitlines()[0]
-            raise TargetError(f"{self.name!r} failed on an input of shape {given.shape}: {reason}") from error
         return Raw(torch.from_numpy(np.asarray(raw)))
 
 
