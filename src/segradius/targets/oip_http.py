@@ -209,7 +209,6 @@ class RejectedError(TargetError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.by_image = status == 500  # the model's own failure
 
 
 class Line:
