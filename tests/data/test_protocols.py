@@ -77,10 +77,13 @@ def test_native_changes_nothing():
     ("options", "message"),
     [
         ({"size": (10, 10), "protocol": "native"}, "exclude each other"),
-        ({"size": (0, 10)}, "both must be at least 1"),
+        ({"size": (0, 10)}, "height is 0; expected a whole number in"),
         ({"size": (1, 2, 3)}, r"expected \(height, width\)"),
         ({"protocol": "paper-vox"}, "did you mean 'paper-voc'"),
-        ({"limit": 0}, "limit is 0; expected at least 1"),
+        ({"limit": 0}, "limit is 0; expected a whole number in"),
+        ({"limit": "5"}, "limit is '5'; expected a whole number in"),
+        ({"stride": 2.5}, "stride is 2.5; expected a whole number in"),
+        ({"size": (10**12, 3)}, "height is 1000000000000; expected"),
         ({"split": "tset"}, "did you mean 'test'"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from segradius.core import text
-from segradius.core.declared import Classes, Count, Images, Range, Seed
+from segradius.core.declared import Budget, Classes, Count, Images, Range, Seed
 from segradius.core.errors import InputError
 from segradius.core.screen import note
 
@@ -71,7 +71,7 @@ class ModelOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     answers: str | None = None
     input: str | None = None
-    budget: Annotated[int, Range("[1, 1e12]")] | None = None
+    budget: Budget | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
 
     @property

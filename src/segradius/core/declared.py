@@ -123,6 +123,8 @@ Queries = Annotated[int, Range("[1, 1e8]")]
 Side = Annotated[int, Range("[1, 1e5]")]
 OddSide = Annotated[int, Range("[1, 1e5]"), Multiple(2, 1)]
 Images = Annotated[int, Range("[1, 1e9]")]
+#: Images that a target may answer in all.
+Budget = Annotated[int, Range("[1, 1e12]")]
 #: Noisy copies of an image, counted in tables of so many entries.
 Copies = Annotated[int, Range("[1, 1e7]")]
 Classes = Annotated[int, Range("[1, 65536]")]

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from segradius.core.declared import Images, Side, check_fields, read
 from segradius.core.digests import Parts
-from segradius.core.errors import InputError, at_least
+from segradius.core.errors import InputError
 from segradius.core.registry import Registry
 from segradius.data.listing import LeftOut, told
 from segradius.data.marks import meaning_of, parts_of
@@ -45,12 +46,11 @@ class Resize:
         ((3, 2, 3), [[7, 7, 7], [7, 7, 7]])
     """
 
-    height: int
-    width: int
+    height: Side
+    width: Side
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise InputError(f"size {self.height}×{self.width} (height × width): both must be at least 1")
+        check_fields(self)
 
     def __call__(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Image (3, H, W) and label (H, W) at the new size."""
@@ -184,7 +184,7 @@ def open_data(
         (3, 'test-00000', (3, 60, 80))
     """
     preparation = _preparation(size, protocol)
-    at_least(1, stride=stride, limit=1 if limit is None else limit)
+    stride, limit = read("stride", Images, stride), read("limit", Images | None, limit)
     name, _, path = spec.partition(":")
     source = DATA[name](path, split)
     length = -(-len(source) // stride)

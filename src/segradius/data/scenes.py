@@ -328,7 +328,7 @@ def scenes(path: str, split: str | None = None) -> Scenes:
     Raises:
         InputError: The size or split is not understood.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)(?:,(\d+))?", path or "120x160")
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})(?:,(\d{1,6}))?", path or "120x160")
     if match is None:
         raise InputError(f"scenes:{path}: expected scenes:HEIGHTxWIDTH, such as scenes:120x160")
     height, width, length = match.groups()

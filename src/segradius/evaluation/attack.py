@@ -16,6 +16,7 @@ from torch.nn import functional
 from segradius.attacks.base import Attack, Result
 from segradius.attacks.make import attack_options, make_attack
 from segradius.core.contracts import LOGITS, Model, Seen
+from segradius.core.declared import Eps, read
 from segradius.core.errors import InputError, unknown_name
 from segradius.core.text import refuse_unknown
 from segradius.data.sample import SegmentationData, class_counts
@@ -190,7 +191,7 @@ def make_plans(
         refuse_unknown(f"option of {label}", own.keys() - {"attack"}, takes[label])
     plans = tuple(
         AttackPlan(own["attack"], norm, eps, takes[label] | _for_attack(label, given, takes[label], own), label)
-        for norm, eps in dict.fromkeys((norm_name(norm), eps) for norm, eps in budgets)
+        for norm, eps in dict.fromkeys((norm_name(norm), read("eps", Eps, eps)) for norm, eps in budgets)
         for label, own in variants.items()
     )
     for k, plan in enumerate(plans):

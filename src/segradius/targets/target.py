@@ -21,6 +21,7 @@ from torch import Tensor
 
 from segradius.core.border import in_a_line
 from segradius.core.contracts import LOGITS, ScoreModel, Seen
+from segradius.core.declared import Budget, read
 from segradius.core.errors import AnswerError, BudgetError, at_least, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.seal import readable
@@ -148,8 +149,7 @@ class Metered(Wrapper):
 
     def __init__(self, target: Target, budget: int | None = None, *, used: int = 0) -> None:
         at_least(0, used=used)
-        if budget is not None:
-            at_least(1, budget=budget)
+        budget = read("budget", Budget | None, budget)
         self.target, self.budget = target, budget
         self._answered, self._pending, self._lock = used, 0, threading.Lock()
 
