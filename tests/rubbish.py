@@ -6,10 +6,11 @@ import math
 import typing
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from segradius.core.declared import expected, fits
+from segradius.attacks.loop import StepSize
+from segradius.core.declared import expected, fits, kinds_of
 from segradius.core.errors import InputError
 
 LONG = "very long " * 20_000
@@ -117,3 +118,36 @@ def same(value: Any, default: Any) -> bool:
     """Whether a value is the default; 0 is not False, and a list may stand for a tuple."""
     value = tuple(value) if isinstance(value, list) else value
     return value == default and isinstance(value, bool) == isinstance(default, bool)
+
+
+#: Fields that are filled by composing, or checked with what they name.
+COMPOSED = (
+    "directions", "sphere", "norm", "size", "hierarchy", "region", "where", "eps", "ignore_index", "attacks", "enough",
+    "seed",
+)  # fmt: skip
+#: Of fields without a default.
+NEEDED: dict[str, Any] = {"gamma": 0.5, "sigma": 0.5, "size": StepSize(0.5), "alpha": 0.5}
+
+
+def feed_dataclass(tally: Tally, kind: type, **given: Any) -> None:
+    """Feed every field of a dataclass, but those that are filled by composing; ``given`` are some of those."""
+    kinds = kinds_of(kind)
+    bare = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    needed = given | {name: NEEDED[name] for name in bare if name not in given}
+    for each in fields(kind):
+        if each.name in (*COMPOSED, *given) or each.default_factory is not MISSING:
+            continue
+        beside = (
+            {"samples": 2}
+            if each.name in ("sigma", "precision", "clamp") and {"clamp", "samples"} <= set(kinds)
+            else {}
+        )
+        default = needed[each.name] if each.default is MISSING else each.default
+        tally.feed(
+            kind.__name__,
+            each.name,
+            kinds[each.name],
+            lambda value, each=each, beside=beside: kind(**needed | beside | {each.name: value}),
+            kind(**needed | beside),
+            default,
+        )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
 from typing import Annotated, Any
 
 import pytest
 
 import segradius as sr
-from rubbish import Tally, is_one_line
+from rubbish import Tally, feed_dataclass, is_one_line
 from segradius.attacks import ATTACKS, BLACK_BOX, attack_options, make_attack
-from segradius.core.declared import Eps, Range, kinds_of
+from segradius.core.declared import Eps, Range
 from segradius.core.errors import InputError
 from segradius.gradients.directions import DIRECTIONS
 from segradius.gradients.estimator import ESTIMATORS
@@ -99,29 +98,6 @@ def test_every_field_of_a_part_that_is_composed_by_hand_does_so_too(part: type):
     tally = Tally()
     feed_dataclass(tally, part)
     assert tally.wrong == []
-
-
-#: Of fields without a default.
-NEEDED: dict[str, Any] = {"gamma": 0.5, "sigma": 0.5, "size": sr.attacks.StepSize(0.5), "alpha": 0.5}
-
-
-def feed_dataclass(tally: Tally, kind: type) -> None:
-    """Feed every field of a dataclass, but those that are filled by composing."""
-    kinds = kinds_of(kind)
-    needed = {f.name: NEEDED[f.name] for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
-    for each in fields(kind):
-        if each.name in ("directions", "sphere", "norm", "size"):
-            continue
-        beside = {"samples": 2} if each.name in ("sigma", "precision", "clamp") and "clamp" in kinds else {}
-        default = needed[each.name] if each.default is MISSING else each.default
-        tally.feed(
-            kind.__name__,
-            each.name,
-            kinds[each.name],
-            lambda value, each=each, beside=beside: kind(**needed | beside | {each.name: value}),
-            kind(**needed | beside),
-            default,
-        )
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

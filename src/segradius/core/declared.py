@@ -185,6 +185,8 @@ def expected(kind: Any) -> str:
         return " or ".join(dict.fromkeys(expected(one) for one in get_args(base) if one is not type(None)))
     if get_origin(base) is Literal:
         return " or ".join(map(str, get_args(base)))
+    if get_origin(base) is tuple and not _is_list(base):
+        return f"a list of {len(get_args(base))}: {', '.join(map(expected, get_args(base)))}"
     if _is_list(base):
         return f"a list, each {expected(_item(base))}"
     adjectives = [str(rule) for rule in rules if isinstance(rule, Multiple)]
@@ -353,6 +355,9 @@ def _of_type(base: Any, value: Any) -> Any:
         return _needs(isinstance(value, bool), value)
     if base in (int, float):
         return _number(base, value)
+    if origin is tuple and get_args(base)[-1:] != (...,):
+        fixed = isinstance(value, tuple | list) and len(value) == len(get_args(base))
+        return tuple(map(_read, get_args(base), _needs(fixed, value)))
     if _is_list(base):
         listed = isinstance(value, Iterable) and isinstance(value, Sequence) and not isinstance(value, str | bytes)
         return (list if origin is list else tuple)(_read(_item(base), each) for each in _needs(listed, value))
