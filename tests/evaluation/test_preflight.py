@@ -288,7 +288,7 @@ def test_a_report_has_every_warning_and_a_resumed_run_the_same():
     (constant,) = [each for each in report["warnings"] if each["name"] == "constant"]
     assert constant["value"] == 1.0
     assert report["preflight"]["ledger"]["preflight"]["backward"] == 4
-    assert f"Warning (constant): {constant['text']}: {constant['advice']}." in texts[0][1]
+    assert f"Warning (constant): {constant['text']}: {constant['advice']}" in texts[0][1]
 
 
 def test_a_longer_run_finds_what_a_whole_one_does():
