@@ -245,10 +245,11 @@ def _taken_over(file: Path, store: Store, keys: Sequence[str]) -> None:
     alone = {p: passes[p] for p in ("judging", "certification")}
     study, spent = json.dumps(record.studies.get("crosscheck")).encode(), passes.get("crosscheck", (0, 0))
     kept = {image: pack(replace(record, studies={}, passes=alone))}, {image: study} if record.studies else {}
-    for key, each, purpose in zip(keys, kept, ("certification", "crosscheck"), strict=False):
+    pixels = record.kinds["segcertify"].score.pixels, Pixels((), (), ())
+    for key, each, purpose, counted in zip(keys, kept, ("certification", "crosscheck"), pixels, strict=False):
         if each or not record.finite:
             passes_of = {purpose: alone.get(purpose, spent)}
-            result = ImageResult(image, clean.pixels, passes=passes_of, valid=record.finite)
+            result = ImageResult(image, counted, passes=passes_of, valid=record.finite)
             store.add(key, [result], Kept(records=each))
 
 
