@@ -221,13 +221,13 @@ def test_a_folder_that_may_not_be_read_is_named(folder):
 
 
 def test_counts_are_told_in_a_line(folder, write, photo):
-    assert counted(folder.opened()) == f"{folder.root.name}: 1 images used; 0 files left out"
+    assert counted(folder.opened()) == f"{folder.root.name}: 1 images to read; 0 files left out"
     for number in range(5):
         write(folder.root / "images" / f".{number}.png", photo(2, 3))
     folder.pair("y")
     assert counted(folder.opened(limit=1)) == (
-        f"{folder.root.name}: 1 of 2 images used; 5 files or folders left out: 5 hidden (images/.0.png, images/.1.png, "
-        "images/.2.png, …)"
+        f"{folder.root.name}: 1 of 2 images to read; 5 files or folders left out: "
+        "5 hidden (images/.0.png, images/.1.png, images/.2.png, …)"
     )
     assert told(()) == "0 files left out"
 

@@ -53,7 +53,7 @@ def test_what_people_have_gives_the_same_numbers(found: sr.Results, kind: str):
     images, labels = tensors()
     data = {"tensors": (images, labels), "dataset": TensorDataset(images, labels)}.get(kind)
     data = list(zip(images, labels.to(torch.uint8), strict=True)) if data is None else data
-    other = sr.evaluate(demo(), data, ["pgd"], norm=2, eps=1.5, options=SHORT, quiet=True)
+    other = sr.evaluate(demo(), data, ["pgd"], norm=2, eps=1.5, quiet=True, **SHORT)
     mine = [row for row in found.per_image() if row["attack"] == "pgd" and row["eps"] == 1.5]
     theirs = [row for row in other.per_image() if row["attack"] == "pgd"]
     for name in ("right", "pixels", "hit", "forward", "backward"):
@@ -61,7 +61,8 @@ def test_what_people_have_gives_the_same_numbers(found: sr.Results, kind: str):
 
 
 def test_no_attack_at_all_judges_the_images_as_they_are(found: sr.Results, tmp_path: Path):
-    plain = sr.evaluate(demo(), tensors(), (), quiet=True)
+    plain = sr.evaluate(demo(), tensors(), (), quiet=True, names=["a", *"bcdefgh"])
+    assert plain.summary.rows[0].classes[0].name == "a"
     assert [row.pixacc for row in plain.summary.rows] == [found.summary.rows[0].pixacc]
     plain.save(tmp_path)
     assert (tmp_path / "classes.csv").exists()
@@ -112,3 +113,17 @@ def test_per_image_rows_are_those_of_the_file(found: sr.Results, tmp_path: Path)
         assert {name: "" if value is None else str(value) for name, value in row.items()}.keys() == line.keys()
         assert row["image"] == line["image"]
         assert row["right"] == int(line["right"])
+
+
+def test_images_none_of_which_can_be_used_are_an_error_and_some_are_told(capsys: pytest.CaptureFixture[str]):
+    images, labels = tensors()
+    with pytest.raises(sr.InputError, match="none of the images could be used; the first, 00000: pixel values run"):
+        sr.evaluate(demo(), (images * 255, labels), "fgsm", quiet=True)
+    images[2] = -1
+    sr.evaluate(demo(), (images, labels), "fgsm")
+    assert "1 image(s) set aside and in no figure: 00002" in capsys.readouterr().err
+
+
+def test_an_option_that_no_attack_takes_is_refused_as_everywhere():
+    with pytest.raises(sr.InputError, match="step_size"):
+        sr.evaluate(demo(), tensors(), "pgd", step_size=0.1, quiet=True)

@@ -149,11 +149,11 @@ def counted(data: SegmentationData) -> str:
 
     Example:
         >>> counted(open_data("scenes:24x32", limit=3))
-        'scenes/val: 3 of 64 images used; 0 files left out'
+        'scenes/val: 3 of 64 images to read; 0 files left out'
     """
     whole = len(data.source) if isinstance(data, Prepared) else len(data)
     used = f"{len(data)} images" if len(data) == whole else f"{len(data)} of {whole} images"
-    return f"{data.name}: {used} used; {told(getattr(data, 'left_out', ()))}"
+    return f"{data.name}: {used} to read; {told(getattr(data, 'left_out', ()))}"
 
 
 def open_data(

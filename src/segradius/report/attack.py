@@ -278,7 +278,7 @@ def report_attacks(run: Run[Experiment], store: Store, facts: Mapping[str, Any])
     doubts = doubted(seen, summary)
     said = [*notes(summary), *warnings(doubts)]
     files = _files(run, store, summary, facts, said, told(seen, doubts))
-    return Report(summary, tables(summary), said, files, "results", heading(run), "yellow")
+    return Report(summary, tables(summary), said, files, "results", heading(run, summary.rows[0].images), "yellow")
 
 
 def _files(
@@ -306,7 +306,10 @@ def _files(
     if run.save:
         yield from adversarial_files(run, experiment.jobs, store)
     yield "classes.csv", summary_classes_csv(summary)
-    yield "table.md", page([*tables(summary), *classes_tables(summary)], [*said, *made(facts)], heading(run))
+    yield (
+        "table.md",
+        page([*tables(summary), *classes_tables(summary)], [*said, *made(facts)], heading(run, summary.rows[0].images)),
+    )
     parts = {
         f"{task.plan.label} {task.plan.norm} {task.plan.eps:g}": str(task.attack)
         for task in map(_attack, experiment.jobs)

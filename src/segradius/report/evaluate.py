@@ -38,10 +38,10 @@ def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]
     def files() -> Iterator[tuple[str, str]]:
         yield "per_image.csv", per_image_csv(experiment, store, run.data.ids)
         yield "classes.csv", classes_csv(((), row) for row in rows)
-        yield "table.md", page(tables, [*notes, *made(facts)], heading(run))
+        yield "table.md", page(tables, [*notes, *made(facts)], heading(run, summary.rows[0].images))
         yield "results.json", results_json(experiment, summary, {}, facts, told(seen, doubts))
 
-    return Report(summary, tables, notes, files(), "images", heading(run), "yellow")
+    return Report(summary, tables, notes, files(), "images", heading(run, summary.rows[0].images), "yellow")
 
 
 def accuracy_table(summary: Summary) -> Cells:

@@ -18,20 +18,22 @@ from segradius.evaluation.store import Store
 from segradius.targets.target import Metered
 
 
-def heading(run: Run[Experiment]) -> str:
-    """What was evaluated or attacked, in a line: without it no figure below can be read."""
+def heading(run: Run[Experiment], used: int) -> str:
+    """What was evaluated or attacked, in a line: without it no figure below can be read; ``used`` images are in it."""
     it = run.experiment
     aim = [] if it.aim is None else [f"aim {it.aim}"]
-    options = [f"model {run.model.name} ({it.model.fingerprint})", data_line(run), *aim, f"seed {it.seed}"]
+    options = [f"model {run.model.name} ({it.model.fingerprint})", data_line(run, used), *aim, f"seed {it.seed}"]
     return f"{'Attacked' if it.attacks else 'Evaluated'}: {'; '.join(options)}."
 
 
-def data_line(run: Run[Experiment]) -> str:
+def data_line(run: Run[Experiment], used: int) -> str:
     """Which images, in a few words."""
     it = run.experiment.data
     size = [] if it.size is None else [f"at {it.size[0]}x{it.size[1]}"]
     protocol = [] if it.protocol is None else [f"protocol {it.protocol}"]
-    return ", ".join([f"data {run.data.name}", f"{len(run.data)} images", *size, *protocol])
+    whole = len(run.data)
+    images = f"{whole} images" if used == whole else f"{used} of {whole} images"
+    return ", ".join([f"data {run.data.name}", images, *size, *protocol])
 
 
 def made(facts: Mapping[str, Any]) -> list[str]:

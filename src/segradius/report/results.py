@@ -25,10 +25,10 @@ from segradius.evaluation.attack_summary import Summary, per_image_csv, summaris
 from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
 from segradius.evaluation.preflight import Finding, warnings
 from segradius.evaluation.run import InProcess, Run, execute, work
-from segradius.evaluation.store import Store
+from segradius.evaluation.store import CLEAN, Store
 from segradius.models.tiling import fingerprint
 from segradius.report.attack import classes_tables, doubted, notes, report_attacks, tables
-from segradius.report.cells import page
+from segradius.report.cells import nothing_usable, page, set_aside_note
 from segradius.report.evaluate import report_accuracy
 from segradius.report.provenance import begun_at, runtime
 from segradius.threats.budgets import budgets
@@ -86,7 +86,7 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         with owned(folder, (), warn):
             if (folder / "results.sqlite").exists():
-                raise InputError(f"{folder} holds results already; expected an empty folder")
+                raise InputError(f"{folder} holds results already; expected another folder, as none is overwritten")
             self.store.copy(folder / "results.sqlite")
             report = report_attacks if self.run.experiment.attacks else report_accuracy
             facts = runtime(self.run.model, self.run.batch_size, begun_at(self.store))
@@ -106,12 +106,14 @@ def evaluate(
     norm: str | Sequence[str] | None = None,
     eps: float | str | Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    names: Sequence[str] | None = None,
     aim: str | None = None,
     seed: int = 0,
     batch_size: int = 8,
     figures: int = 2,
     save_images: bool = False,
     quiet: bool = False,
+    **more: Any,
 ) -> Results:
     """Attack a model over a data set and count what is left: ``segradius attack`` from Python.
 
@@ -124,33 +126,40 @@ def evaluate(
         norm: One or several; by default those that ``eps`` names, or else l2.
         eps: One budget, or by norm as in ``{"l2": [0.5, 1.5], "linf": 4 / 255}``; the paper's by default.
         options: Options of the attacks, as in ``{"steps": 20, "cr_pgd.samples": 4}``.
+        names: Names of the classes, for data that do not name them.
         aim: A class to aim at, by name or number, ``"random"``, or a mask image.
         seed: Of all random numbers, which are drawn for each image by its id.
         batch_size: Images at a time; changes no result.
         figures: Images in the picture of `Results.save`.
         save_images: Whether every adversarial image is kept, for `Results.save`.
         quiet: Whether nothing is shown on the way: no progress and no warning.
+        **more: Further options of the attacks, as in ``steps=20``.
 
     Raises:
-        InputError: For an unknown attack or option, a value out of range, a model that is not wrapped, or data that are
-            none.
+        InputError: For an unknown attack or option, a value out of range, a model that is not wrapped, data that are
+            none, or images none of which can be used.
 
     Example:
         >>> import segradius as sr
-        >>> model, short = sr.load_model("demo"), {"steps": 3}
-        >>> found = sr.evaluate(model, "scenes:24x32,4", "pgd", eps=1.5, options=short, quiet=True)
+        >>> found = sr.evaluate(sr.load_model("demo"), "scenes:24x32,4", "pgd", eps=1.5, steps=3, quiet=True)
         >>> [(row.name, row.images) for row in found.summary.rows], len(found.per_image())
         ([('clean', 4), ('pgd', 4)], 8)
     """
     if not hasattr(model, "num_classes"):
         raise InputError(f"model is a {type(model).__name__}; expected segradius.wrap(network, …) or load_model(…)")
-    opened = open_data(data) if isinstance(data, str) else as_data(data, model.num_classes)
-    names = [attacks] if isinstance(attacks, str) else attacks
-    used = [own["attack"] for own in names.values()] if isinstance(names, Mapping) else list(names)
-    plans = make_plans(names, budgets(norm, eps, default_eps(used)), options) if used else ()
+    opened = open_data(data) if isinstance(data, str) else as_data(data, model.num_classes, names=names)
+    variants = [attacks] if isinstance(attacks, str) else attacks
+    used = [own["attack"] for own in variants.values()] if isinstance(variants, Mapping) else list(variants)
+    plans = make_plans(variants, budgets(norm, eps, default_eps(used)), {**(options or {}), **more}) if used else ()
     plans = with_class_weights(plans, opened, model.num_classes)
     spec = data if isinstance(data, str) else opened.name
-    choice = ModelChoice(getattr(model, "name", type(model).__name__), fingerprint=fingerprint(model))
+    colours = getattr(model, "normalisation", None)
+    choice = ModelChoice(
+        getattr(model, "name", type(model).__name__),
+        num_classes=model.num_classes,
+        normalisation=None if colours is None else str(colours),
+        fingerprint=fingerprint(model),
+    )
     experiment = Experiment(choice, DataChoice(spec), tuple(plans), aim, seed)
     run = Run(experiment, model, opened, batch_size, opened.ids[:figures], save=save_images)
     store = Store(":memory:")
@@ -165,6 +174,11 @@ def evaluate(
         said = (lambda found: None) if quiet else (lambda found: warn(found.line))
         run = Run(experiment, model, opened, batch_size, run.shown, save_images, advanced, warn=said)
         execute(run, store, InProcess(model, opened))
+    aside = store.all_set_aside()
+    if not store.done(CLEAN):
+        raise nothing_usable(aside, "the data set is empty")
+    for note in () if quiet else set_aside_note(aside):
+        warn(note)
     return Results(run, store)
 
 
