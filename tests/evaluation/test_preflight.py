@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from threshold_model import Memory
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from segradius.evaluation import (
     CHECKS,
     DataChoice,
     Experiment,
+    Facts,
     Finding,
     InProcess,
     ModelChoice,
@@ -32,6 +34,9 @@ from segradius.evaluation import (
     summarise,
 )
 from segradius.evaluation.attack_summary import without_gradient
+from segradius.evaluation.probe import PREPARATIONS, written
+from segradius.metrics.counts import Counts, Pixels
+from segradius.models.preprocessing import as_normalisation
 from segradius.report import report_attacks
 from segradius.targets import Harsh, Metered, parse_answers
 
@@ -173,6 +178,7 @@ MADE = [
     Made("normalisation", Nearest(colours=SEEN)),
     Made("normalisation", THROUGH_255),
     Made("normalisation", BGR),
+    Made("one_label", data=scenes(labels=(0,), shown=(0, 1, 2), void=0.3)),
     Made("order", Nearest(colours=COLOURS[[1, 2, 0]])),
     Made("order", data=scenes(shown=(0, 2, 1))),
     Made("outputs", Nearest(end=lambda z: (z / 10).sigmoid())),
@@ -244,6 +250,107 @@ def test_nothing_is_said_of_the_camvid_network(camvid_model, camvid_folder):
     model = sr.wrap(camvid_model, normalisation="imagenet")
     assert told_of(Run(experiment, model, data, batch_size=2)) == ({}, [])
     assert "normalisation" in told_of(Run(experiment, sr.wrap(model, normalisation="none"), data, batch_size=2))[0]
+
+
+def test_every_likely_normalisation_is_named_as_the_command_line_takes_it_and_no_order_of_classes(
+    camvid_model, camvid_folder
+):
+    data = sr.open_data(f"camvid:{camvid_folder}", split="test", size=(120, 160), stride=20)
+    choice = DataChoice("camvid", "test", (120, 160), stride=20)
+    experiment = Experiment(ModelChoice("camvid"), choice, make_plans(["fgsm"], [("linf", 0.006)]))
+    found, _ = told_of(Run(experiment, sr.wrap(camvid_model, normalisation="none"), data, batch_size=2))
+    assert found["normalisation"].advice.startswith("give --normalisation imagenet, ")
+    assert "order" not in found
+
+
+def prepared(miou: float = 0.2, **seen: Any) -> Facts:
+    """Facts in which other preparations of the colours, or orders of classes, were measured."""
+    given: dict[str, Any] = {"miou": miou, "right": 0.3, "reordered": 0.8, "order": (1, 0, 2), **seen}
+    with Store(":memory:") as store:
+        facts = run_of(Made("")).facts(store)
+    return replace(facts, seen=replace(facts.seen, **given))
+
+
+PLUS_MINUS = "mean 0.5, std 0.5"
+
+
+def test_preparations_that_are_as_good_are_all_named_and_the_commonest_is_first():
+    tried = {PLUS_MINUS: (0.9, 0.99), "none": (0.9, 0.96), "imagenet": (0.9, 0.987)}
+    found = CHECKS["normalisation"](prepared(0.239, prepared=tried))
+    assert found is not None
+    assert found.text.endswith(
+        "is 0.239, and under another normalisation 0.987 with imagenet or 0.990 with " + PLUS_MINUS
+    )
+    assert found.advice == (
+        "give --normalisation imagenet, or --normalisation '{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}', "
+        "whichever the network was trained with"
+    )
+    assert found.value == 0.99
+    assert CHECKS["normalisation"](prepared(0.9, prepared=tried)) is None
+
+
+@pytest.mark.parametrize("what", PREPARATIONS)
+def test_a_preparation_is_written_as_it_is_read(what: str):
+    read, meant = as_normalisation(yaml.safe_load(written(PREPARATIONS[what]).strip("'"))), PREPARATIONS[what]
+    assert read is not None
+    assert (read.order, read.mean) == (meant.order, meant.mean)
+    assert read.std == pytest.approx(meant.std, rel=1e-5)
+
+
+@pytest.mark.parametrize(("reordered_miou", "tried", "said"), [
+    (0.7, {"imagenet": (0.9, 0.98)}, False),
+    (0.98, {"imagenet": (0.9, 0.98)}, False),
+    (0.98, {"imagenet": (0.5, 0.6)}, True),  # which the order explains better
+    (0.7, {"imagenet": (0.3, 0.98)}, True),
+    (0.7, {}, True),
+])  # fmt: skip
+def test_an_order_of_classes_is_not_said_where_the_colours_explain_it(reordered_miou, tried, said):
+    facts = prepared(reordered_miou=reordered_miou, prepared=tried)
+    assert (CHECKS["order"](facts) is not None) == said
+
+
+@pytest.mark.parametrize(("predicted", "says", "miou"), [
+    ([6, 0, 0], "leaves out what is not predicted either", 1.0),
+    ([4, 1, 1], "counts each with 0, as it is predicted", 4 / 6 / 3),
+    ([5, 1, 0], "counts what is predicted with 0 (red), and leaves out the rest (green)", 5 / 6 / 2),
+])  # fmt: skip
+def test_it_is_told_how_classes_without_labels_enter_miou(predicted: list[int], says: str, miou: float):
+    counts = Counts.of([Pixels([predicted[0], 0, 0], predicted, [6, 0, 0])])
+    found = CHECKS["empty"](replace(prepared(), counts=counts, whole=True))
+    assert found is not None
+    assert found.text == "2 of 3 classes have no labelled pixel in the data (red, green)"
+    assert says in found.advice
+    assert sr.metrics.miou(counts) == pytest.approx(miou)
+
+
+def test_one_class_beside_void_is_told_of_before_training_and_of_no_other_masks():
+    (found,) = of_data(scenes(labels=(1,), void=0.3))
+    assert (found.name, found.text.split(",")[0]) == ("one_label", "all labelled pixels are of class red")
+    assert "(label 255)" in found.advice
+    assert of_data(scenes(labels=(1,))) == of_data(scenes(labels=(0, 1), void=0.3)) == ()
+    other = replace(prepared(), seen=replace(prepared().seen, labelled=(0,), void=0.3))
+    assert CHECKS["one_label"](other) is not None
+    assert CHECKS["one_label"](replace(other, counts=Counts.of([Pixels([5, 0, 0], [5, 1, 0], [5, 1, 0])]))) is None
+
+
+@pytest.mark.parametrize(("names", "options", "says"), [
+    (["apgd", "pgd"], {}, "(dag, or --options apgd.loss=margin,pgd.loss=margin)"),
+    (["cr_pgd"], {}, "(dag, or --options cr_pgd.loss=margin)"),
+    (["pgd", "fgsm"], {"pgd.loss": "margin"}, "(dag, or --options fgsm.loss=margin)"),
+    (["dag", "segpgd"], {}, "(dag),"),
+    (["apgd", "pgd", "fgsm", "mi_fgsm"], {}, "(dag, or --options loss=margin)"),
+])  # fmt: skip
+def test_the_advice_for_a_saturated_network_is_one_that_the_run_takes(names, options, says):
+    run = run_of(Made("", Nearest(end=lambda z: 1000 * z)))
+    plans = make_plans(names, [("linf", 0.05)], options)
+    with Store(":memory:") as store:
+        found = CHECKS["saturated"](replace(run, experiment=replace(run.experiment, attacks=plans)).facts(store))
+    assert found is not None
+    assert says in found.advice
+    if "--options " in says:
+        given = dict(pair.split("=") for pair in says.split("--options ")[1].strip(")").split(","))
+        changed = {plan.label for plan in make_plans(names, [("linf", 0.05)], options | given) if plan not in plans}
+        assert changed == {plan.label for plan in plans if plan.options.get("loss", "margin") != "margin"}
 
 
 def test_what_a_model_knows_of_itself_is_told_too():

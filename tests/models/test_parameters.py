@@ -22,8 +22,8 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, CLASSES, 1))
 
 
-def changed(change):
-    found = network()
+def changed(change, found=None):
+    found = network() if found is None else found
     change(found)
     return found
 
@@ -76,6 +76,7 @@ REFUSED = {
     "infinite": (lambda: changed(fill("0.bias", -torch.inf)), r"parameter '0\.bias' holds NaN or infinite"),
     "NaN statistics": (lambda: changed(fill("1.running_var", torch.nan)), r"buffer '1\.running_var' holds NaN"),
     "quantised": (quantised, r"parameter '3\.weight' is torch\.int8"),
+    "one zero": (lambda: changed(zeroed, nn.Conv2d(3, 2, 1)), r"weight 'weight' is zero; load it before"),
     "zero": (lambda: changed(zeroed), r"all 2 weights are zero, '0\.weight' the first"),
 }
 

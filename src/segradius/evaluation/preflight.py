@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,7 +19,7 @@ from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import class_names, is_priced
 from segradius.evaluation.job import DataChoice, ModelChoice, Study
-from segradius.evaluation.probe import Measured, chosen, measure, of_samples
+from segradius.evaluation.probe import PREPARATIONS, Measured, chosen, measure, of_samples, written
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.agreement import kappa, one_class
 from segradius.metrics.counts import Counts
@@ -71,6 +71,8 @@ class Facts:
         sure: Share of the pixels of a target's answers that are exactly 1, over the images; NaN where not known.
         seen: What a few images show.
         doubts: What the model knows of itself: no weights, no normalisation.
+        losses: Label and loss of each attack that takes one.
+        ignore_index: The label of pixels without a class.
     """
 
     model: ModelChoice
@@ -85,6 +87,8 @@ class Facts:
     sure: float
     seen: Measured
     doubts: tuple[Doubt, ...] = ()
+    losses: tuple[tuple[str, str], ...] = ()
+    ignore_index: int = 255
 
 
 Check = Callable[[Facts], Finding | None]
@@ -112,7 +116,7 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
     """
     tasks = [job.task for job in study.jobs]
     attacks = [task for task in tasks if isinstance(task, Attacking)]
-    follows = any(not task.asks for task in attacks)
+    plans, follows = [task.plan for task in attacks], any(not task.asks for task in attacks)
     judged, aside = store.results(CLEAN), store.all_set_aside()
     mine = [judged[image].pixels for image in data.ids if image in judged]
     all_of_it = study.data.limit is None and study.data.stride == 1
@@ -124,13 +128,15 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
         data.ids,
         class_names(data.classes, model.num_classes),
         len(data.classes),
-        tuple(dict.fromkeys(task.plan.threat for task in attacks)),
+        tuple(dict.fromkeys(plan.threat for plan in plans)),
         follows,
         Counts.of(mine),
         all_of_it and len(mine) + len(aside) == len(data.ids),
         math.fsum(sure) / len(sure) if sure else math.nan,
         _measured(study, model, data, store, gradient=follows),
         _own_doubts(model),
+        tuple(dict.fromkeys((plan.label, plan.options["loss"]) for plan in plans if "loss" in plan.options)),
+        data.classes.ignore_index,
     )
 
 
@@ -161,9 +167,8 @@ def of_data(data: SegmentationData, threat: tuple[str, float] | None = None) -> 
     seen = of_samples(chosen(data, len(classes)), classes.ignore_index)
     threats = () if threat is None else (threat,)
     choice, none = DataChoice(data.name), Counts.of([])
-    return findings(
-        Facts(nothing, choice, data.ids, classes.names, len(classes), threats, False, none, False, math.nan, seen)
-    )
+    facts = Facts(nothing, choice, data.ids, classes.names, len(classes), threats, False, none, False, math.nan, seen)
+    return findings(replace(facts, ignore_index=classes.ignore_index))
 
 
 def told(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
@@ -214,12 +219,19 @@ def _saturated(it: Facts) -> Finding | None:
     if not share >= 0.25:
         return None
     text = f"at {share:.1%} of the pixels the model's confidence is exactly 1, where cross-entropy has no slope"
-    advice = (
-        "attacks on it find too little: follow the margin (dag, or --options apgd.loss=margin), or undo the scale"
-        if math.isnan(it.sure)
-        else "attacks on scores find too little; --options loss=wrong counts labels alone"
-    )
+    if math.isnan(it.sure):
+        margin = f"dag{_with_loss(it, 'margin', ', or ')}"
+        advice = f"attacks on cross-entropy find too little: follow the margin ({margin}), or undo the scale"
+    else:
+        advice = "attacks on scores find too little" + _with_loss(it, "wrong", "; ", " counts labels alone")
     return Finding("saturated", text, advice, share)
+
+
+def _with_loss(it: Facts, loss: str, before: str, after: str = "") -> str:
+    """How the attacks of the run are given that loss, between two words; nothing if none takes it, or all have it."""
+    labels = [label for label, own in it.losses if own != loss]
+    told = ",".join(f"{label}.loss={loss}" for label in labels) if len(labels) <= 3 else f"loss={loss}"
+    return f"{before}--options {told}{after}" if labels else ""
 
 
 @CHECKS.register("gradient")
@@ -273,12 +285,30 @@ def _agreement(it: Facts) -> Finding | None:
 
 @CHECKS.register("normalisation")
 def _normalisation(it: Facts) -> Finding | None:
-    fine = {what: miou for what, (agreement, miou) in it.seen.prepared.items() if agreement >= 0.4}
-    best = max(fine, key=lambda what: fine[what], default=None)
-    if best is None or fine[best] < it.seen.miou + 0.1:
+    better = _better_prepared(it)
+    if not better:
         return None
-    text = f"MIoU of the images looked at is {it.seen.miou:.3f}, and {fine[best]:.3f} with the normalisation {best}"
-    return Finding("normalisation", text, "give --normalisation what the network was trained with", fine[best])
+    told = " or ".join(f"{miou:.3f} with {what}" for what, miou in better.items())
+    text = f"MIoU of the images looked at is {it.seen.miou:.3f}, and under another normalisation {told}"
+    ways = ", or ".join(f"--normalisation {written(PREPARATIONS[what])}" for what in better)
+    which = "which the network may have been" if len(better) == 1 else "whichever the network was"
+    return Finding("normalisation", text, f"give {ways}, {which} trained with", max(better.values()))
+
+
+#: How near the best MIoU another preparation of the colours, or order of classes, is as likely.
+NEAR = 0.02
+
+
+def _better_prepared(it: Facts) -> dict[str, float]:
+    """MIoU under the preparations of the colours that are clearly better, and as good as each other.
+
+    A few images do not tell ImageNet's normalisation from ±1, so the order is that of `PREPARATIONS`, not of MIoU.
+    """
+    fine = {what: it.seen.prepared[what][1] for what in PREPARATIONS if it.seen.prepared.get(what, (0, 0))[0] >= 0.4}
+    best = max(fine.values(), default=math.nan)
+    if not best >= it.seen.miou + 0.1:
+        return {}
+    return {what: miou for what, miou in fine.items() if miou >= best - NEAR}
 
 
 # -- predictions and labels --
@@ -315,6 +345,9 @@ def _order(it: Facts) -> Finding | None:
     seen = it.seen
     if not seen.reordered > max(seen.right + 0.2, 0.5):
         return None
+    prepared = _better_prepared(it)
+    if prepared and not max(prepared.values()) < seen.reordered_miou - NEAR:
+        return None  # that is explained by the colours
     moved = [(c, to) for c, to in enumerate(seen.order) if c != to]
     pairs = ", ".join(f"{it.names[c]} is predicted as {it.names[to]}" for c, to in moved[:3])
     more = ", …" if len(moved) > 3 else ""
@@ -346,6 +379,21 @@ def _void(it: Facts) -> Finding | None:
     return Finding("void", text, "is a class of the masks read as void?", it.seen.void)
 
 
+@CHECKS.register("one_label")
+def _one_label(it: Facts) -> Finding | None:
+    judged = _totals(it.counts)[2].nonzero().flatten().tolist()
+    labelled = {*it.seen.labelled, *judged}
+    if it.labels < 2 or len(labelled) != 1 or not it.seen.void > 0:
+        return None
+    (only,) = labelled
+    text = f"all labelled pixels are of class {it.names[only]}, and {it.seen.void:.1%} of those looked at are void"
+    advice = (
+        f"is that the foreground, which is read as void (label {it.ignore_index})? Then give it a class of its own, by "
+        "values in the YAML or by another label"
+    )
+    return Finding("one_label", text, advice, it.seen.void)
+
+
 @CHECKS.register("images")
 def _images(it: Facts) -> Finding | None:
     blank, looked = len(it.seen.blank), len(it.seen.images)
@@ -360,13 +408,28 @@ def _images(it: Facts) -> Finding | None:
 
 @CHECKS.register("empty")
 def _empty(it: Facts) -> Finding | None:
-    _, _, labelled = _totals(it.counts)
-    lacking = [name for name, pixels in zip(it.names[: it.labels], labelled.tolist(), strict=False) if not pixels]
+    _, predicted, labelled = (total.tolist() for total in _totals(it.counts))
+    lacking = [c for c, pixels in enumerate(labelled[: it.labels]) if not pixels]
     if not it.whole or not lacking:
         return None
-    named = ", ".join(lacking[:5]) + ", …" * (len(lacking) > 5)
-    text = f"{len(lacking)} of {it.labels} classes have no labelled pixel in the data ({named})"
-    return Finding("empty", text, "are the masks read as they should be? MIoU is a mean over the others", len(lacking))
+    verb = "has" if len(lacking) == 1 else "have"
+    text = f"{len(lacking)} of {it.labels} classes {verb} no labelled pixel in the data ({_named(it, lacking)})"
+    said = [c for c in lacking if predicted[c]]
+    if not said:
+        enters = "MIoU leaves out what is not predicted either, as here; what an attack has predicted counts with 0"
+    elif said == lacking:
+        enters = "MIoU counts each with 0, as it is predicted"
+    else:
+        rest = [c for c in lacking if not predicted[c]]
+        enters = (
+            f"MIoU counts what is predicted with 0 ({_named(it, said)}), and leaves out the rest ({_named(it, rest)})"
+        )
+    return Finding("empty", text, f"are the masks read as they should be? {enters}", len(lacking))
+
+
+def _named(it: Facts, classes: Sequence[int]) -> str:
+    """At most five of them."""
+    return ", ".join(it.names[c] for c in classes[:5]) + ", …" * (len(classes) > 5)
 
 
 #: Names of folders with images that a network has learnt, and with others.

@@ -24,7 +24,7 @@ from segradius.metrics.agreement import kappa
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
 from segradius.models.outputs import refuse_sigmoids
-from segradius.models.preprocessing import Normalisation
+from segradius.models.preprocessing import RGB, Normalisation
 from segradius.models.segmenter import Segmenter
 
 NAN = math.nan
@@ -35,15 +35,30 @@ SAMPLE = (2, 4)
 #: Length of the steps along the gradient and at random, in l∞.
 STEP = 2 / 255
 
-#: What else a network might want done to the colours, by what `--normalisation` says of it.
+#: What else a network might want done to the colours, by what people call it; the commonest first.
 PREPARATIONS = {
-    "none": Normalisation.none(),
     "imagenet": Normalisation.imagenet(),
+    "none": Normalisation.none(),
     "mean 0.5, std 0.5": Normalisation((0.5,) * 3, (0.5,) * 3),
     "mean 0, std 1/255 (images in 0–255)": Normalisation((0.0,) * 3, (1 / 255,) * 3),
     "mean 0, std 1, order [2, 1, 0] (BGR)": Normalisation((0.0,) * 3, (1.0,) * 3, (2, 1, 0)),
     "imagenet, order [2, 1, 0] (BGR)": Normalisation((0.406, 0.456, 0.485), (0.225, 0.224, 0.229), (2, 1, 0)),
 }
+
+
+def written(colours: Normalisation) -> str:
+    """What `--normalisation` takes for it.
+
+    Example:
+        >>> written(Normalisation.imagenet()), written(PREPARATIONS["mean 0.5, std 0.5"])
+        ('imagenet', "'{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}'")
+    """
+    for name in ("none", "imagenet"):
+        if colours == PREPARATIONS[name]:
+            return name
+    parts = {"mean": colours.mean, "std": colours.std} | ({"order": colours.order} if colours.order != RGB else {})
+    told = (f"{name}: [{', '.join(f'{value:.6g}' for value in values)}]" for name, values in parts.items())
+    return f"'{{{', '.join(told)}}}'"
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class Measured:
     Attributes:
         images: Their ids.
         void: Share of their pixels without label.
+        labelled: Classes of the others.
         blank: Those of them that are of one colour.
         same: Whether all of them are one image.
         forward: Passes for all this.
@@ -75,11 +91,13 @@ class Measured:
         right: Share of the labelled pixels that are right.
         reordered: The same if the model's classes had the order that suits the labels best.
         order: Of each class, the class that the model calls so in that order.
+        reordered_miou: MIoU in that order.
         prepared: Kappa and MIoU under other preparations of the colours, by name.
     """
 
     images: tuple[str, ...] = ()
     void: float = NAN
+    labelled: tuple[int, ...] = ()
     blank: tuple[str, ...] = ()
     same: bool = False
     forward: int = 0
@@ -102,6 +120,7 @@ class Measured:
     right: float = NAN
     reordered: float = NAN
     order: tuple[int, ...] = ()
+    reordered_miou: float = NAN
     prepared: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -136,13 +155,15 @@ def of_samples(samples: Sequence[Sample], ignore_index: int) -> Measured:
     Example:
         >>> one = Sample("a", torch.zeros(3, 2, 2), torch.tensor([[0, 255], [0, 0]]))
         >>> found = of_samples([one, Sample("b", one.image, one.label)], 255)
-        >>> found.void, found.blank, found.same
-        (0.25, ('a', 'b'), True)
+        >>> found.void, found.labelled, found.blank, found.same
+        (0.25, (0,), ('a', 'b'), True)
     """
     void = [(sample.label == ignore_index).double().mean().item() for sample in samples]
     blank = tuple(sample.id for sample in samples if bool((sample.image == sample.image[:, :1, :1]).all()))
     same = len(samples) > 1 and all(torch.equal(sample.image, samples[0].image) for sample in samples)
-    return Measured(tuple(sample.id for sample in samples), math.fsum(void) / len(void) if void else NAN, blank, same)
+    classes = {label for sample in samples for label in torch.unique(sample.label).tolist()} - {ignore_index}
+    share = math.fsum(void) / len(void) if void else NAN
+    return Measured(tuple(sample.id for sample in samples), share, tuple(sorted(classes)), blank, same)
 
 
 def measure(model: Seen, data: SegmentationData, samples: Sequence[Sample], seed: int, *, gradient: bool) -> Measured:
@@ -288,6 +309,7 @@ def _together(known: Measured, looks: Sequence[_Seen]) -> Measured:
     confusion = torch.stack([look.confusion for look in looks]).sum(0)
     order = linear_sum_assignment(confusion.numpy(), maximize=True)[1].tolist()
     right, reordered = (confusion[range(len(order)), columns].sum() for columns in (range(len(order)), order))
+    renamed = confusion[:, order].long()
     found: dict[str, Any] = {what: math.fsum(each) / len(each) for what, each in means.items() if each}
     return replace(
         known,
@@ -300,5 +322,6 @@ def _together(known: Measured, looks: Sequence[_Seen]) -> Measured:
         right=float(right / confusion.sum()),
         reordered=float(reordered / confusion.sum()),
         order=tuple(order),
+        reordered_miou=miou(Counts(renamed.diagonal()[None], renamed.sum(0)[None], renamed.sum(1)[None])),
         prepared={what: (kappa(each), miou(each)) for what, each in counts.items()},
     )

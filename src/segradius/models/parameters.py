@@ -46,9 +46,11 @@ def check_parameters(network: Any, name: str) -> None:
         raise InputError(f"model {name!r} has parameters on several devices ({told}); expected one: network.to(DEVICE)")
     weights = [(key, parameter) for key, parameter in found.named_parameters() if parameter.ndim > 1]
     if weights and not any(bool(weight.any()) for _, weight in weights):
-        raise InputError(
-            f"model {name!r}: all {len(weights)} weights are zero, {weights[0][0]!r} the first; load them before"
+        first = weights[0][0]
+        zero = (
+            f"all {len(weights)} weights are zero, {first!r} the first" if weights[1:] else f"weight {first!r} is zero"
         )
+        raise InputError(f"model {name!r}: {zero}; load {'them' if weights[1:] else 'it'} before")
 
 
 def never_trained(network: Any) -> bool:
