@@ -325,7 +325,7 @@ def test_it_is_told_how_classes_without_labels_enter_miou(predicted: list[int], 
 
 def test_one_class_beside_void_is_told_of_before_training_and_of_no_other_masks():
     (found,) = of_data(scenes(labels=(1,), void=0.3))
-    assert (found.name, found.text.split(",")[0]) == ("one_label", "all labelled pixels are of class red")
+    assert (found.name, found.text.split(",")[0]) == ("one_label", "all labelled pixels are of one class (red)")
     assert "(label 255)" in found.advice
     assert of_data(scenes(labels=(1,))) == of_data(scenes(labels=(0, 1), void=0.3)) == ()
     other = replace(prepared(), seen=replace(prepared().seen, labelled=(0,), void=0.3))
