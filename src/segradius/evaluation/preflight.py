@@ -386,7 +386,7 @@ def _one_label(it: Facts) -> Finding | None:
     if it.labels < 2 or len(labelled) != 1 or not it.seen.void > 0:
         return None
     (only,) = labelled
-    text = f"all labelled pixels are of one class ({it.names[only]}), and {it.seen.void:.1%} of those looked at are void"
+    text = f"all labelled pixels are of one class ({it.names[only]}), and {it.seen.void:.1%} of all looked at are void"
     advice = (
         f"is that the foreground, which is read as void (label {it.ignore_index})? Then give it a class of its own, by "
         "values in the YAML or by another label"
