@@ -56,7 +56,10 @@ def test_bad_input_is_named_before_any_pass(changes: dict[str, Any], message: st
     ("model", "message"),
     [
         (network(), "a Sequential must be wrapped first"),
-        (sr.wrap(network(), num_classes=CLASSES + 1), "num_classes=5 and gives 4 logits"),
+        (
+            sr.wrap(network(), num_classes=CLASSES + 1),
+            r"gives shape \(4, 4, 8, 8\); expected .* \(4, 5, h, w\)",
+        ),
         (sr.wrap(torch.nn.Sequential(network(), torch.nn.Softmax(1)), num_classes=CLASSES), "gives probabilities"),
         (sr.wrap(lambda x: network().eval()(x).detach(), num_classes=CLASSES), "logits have no gradient"),
     ],

@@ -131,11 +131,12 @@ def test_the_seed_decides_the_first_weights_too() -> None:
         (["--eps", "many"], "many"),
         (["--eps", "8"], "8/255"),
         (["--mix", "2"], "mix"),
-        (["--average", "1"], "decay"),
-        (["--ohem", "2"], "threshold"),
+        (["--average", "1"], "average"),
+        (["--ohem", "2"], "ohem"),
         (["--flip", "2"], "flip"),
         (["--lr", "-1"], "lr"),
         (["--epochs", "0"], "epochs"),
+        (["--epochs", "x"], "epochs is"),
         (["--batch-size", "9"], "batch_size is 9"),
         (["--devices", "3", "--held-out-limit", "8"], "no multiple of 3"),
         (["--devices", "4"], "2 images for 4 processes"),
@@ -148,14 +149,12 @@ def test_bad_options_exit_with_2_and_a_message(
 ) -> None:
     assert main(command(*options)) == 2
     error = capsys.readouterr().err
-    assert error.startswith("segradius: error: ")
+    assert error.splitlines()[-1].startswith("segradius: error: ")  # after how many images there are
     assert message in error
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize(
-    "options", [["--optimiser", "adam"], ["--precision", "64"], ["--speed", "2"], ["--epochs", "x"]]
-)
+@pytest.mark.parametrize("options", [["--optimiser", "adam"], ["--precision", "64"], ["--speed", "2"]])
 def test_options_that_do_not_parse_exit_with_2(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(command(*options))
@@ -193,7 +192,7 @@ def test_defaults_are_the_public_recipe(jobs: list[Job]) -> None:
 def test_every_option_arrives(jobs: list[Job]) -> None:
     options = {
         "held-out": "test", "epochs": "7", "batch-size": "6", "crop": "24x40", "scale": "0.5,1.25", "rotate": "5",
-        "blur": "0.25", "flip": "0", "optimiser": "adamw", "lr": "0.002", "momentum": "0.5", "weight-decay": "0.01",
+        "blur": "0.25", "flip": "0", "optimiser": "sgd", "lr": "0.002", "momentum": "0.5", "weight-decay": "0.01",
         "clip": "1.5", "schedule": "one_cycle", "schedule-options": "warmup_share=0.2,start=10", "aux-weight": "0.3",
         "ohem": "0.6", "ohem-keep": "50", "average": "0.97", "adversary": "cr_pgd_at", "norm": "l2", "eps": "3/2",
         "mix": "0.5", "options": "steps=2,samples=0", "every": "3", "precision": "bf16", "seed": "5", "device": "cpu",
@@ -204,7 +203,7 @@ def test_every_option_arrives(jobs: list[Job]) -> None:
     assert job.recipe == Recipe(
         epochs=7,
         batch_size=6,
-        optimiser=Optimiser("adamw", 0.002, 0.5, 0.01, 1.5),
+        optimiser=Optimiser("sgd", 0.002, 0.5, 0.01, 1.5),
         schedule=OneCycle(warmup_share=0.2, start=10),
         augmentation=Augmentation((24, 40), (0.5, 1.25), 5.0, 0.5, 0.25, 0.0),
         loss=SegmentationLoss(0.3, None, Ohem(0.6, 50), 255),
@@ -261,7 +260,9 @@ def test_configurations_are_understood(path: Path) -> None:
     assert set(content) <= set(vars(found))
     assert {key: found[key] for key in content} == content
     budget = None if found["eps"] is None else parse_eps(found["eps"])
-    make_adversary(found["adversary"], norm=found["norm"], eps=budget, mix=found["mix"], **(found["options"] or {}))
+    make_adversary(
+        found["adversary"], norm=found["norm"] or "linf", eps=budget, mix=found["mix"], **(found["options"] or {})
+    )
     Augmentation(scale=tuple(found["scale"]) if isinstance(found["scale"], list) else (0.5, 2.0))
 
 

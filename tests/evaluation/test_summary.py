@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from segradius.core.errors import StorageError
 from segradius.core.storage import write_atomically
 from segradius.evaluation import (
     CLEAN,
@@ -134,7 +135,7 @@ def test_the_csv_has_a_line_for_each_attack_and_image_in_order(store):
 def test_a_file_that_cannot_be_finished_leaves_the_old_one_and_no_debris(tmp_path):
     path = tmp_path / "results.json"
     write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(StorageError, match="cannot be written, and is as it was before"):
         write_atomically(path, "\udcff")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]

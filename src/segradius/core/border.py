@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from segradius.core.errors import ModelError, SegradiusError
+from segradius.core.errors import BudgetError, ModelError, SegradiusError, TargetError
 from segradius.core.escapes import visible
 
 #: What allocators, libraries and runtimes say that have no exception of their own for it.
@@ -104,7 +104,7 @@ def at_border(what: str, shape: Sequence[int]) -> Iterator[None]:
     """
     try:
         yield
-    except ModelError:
+    except (ModelError, TargetError, BudgetError):
         raise
     except Exception as error:
         if is_out_of_memory(error):

@@ -151,7 +151,7 @@ def share_left(result: ImageResult, *, targeted: bool) -> float:
     """What an attack left undone of an image: labelled pixels that are right or, targeted, not where it aimed.
 
     Example:
-        >>> from segradius.metrics import Pixels
+        >>> from segradius.metrics.counts import Pixels
         >>> result = ImageResult("a", Pixels((1, 2), (2, 2), (3, 1)), hit=1, eligible=4)
         >>> share_left(result, targeted=False), share_left(result, targeted=True)
         (0.75, 0.75)

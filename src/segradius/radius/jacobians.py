@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from segradius.core.contracts import LogitModel
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, ModelError
 from segradius.core.prediction import predict
 
 
@@ -114,6 +114,10 @@ def _forward_mode(model: LogitModel, images: Tensor, direction: Tensor) -> Tenso
     with forward_ad.dual_level():
         try:
             logits = model.logits(forward_ad.make_dual(images, direction))  # type: ignore[no-untyped-call]
+        except ModelError as error:
+            if isinstance(error.__cause__, NotImplementedError):
+                return None
+            raise
         except NotImplementedError:
             return None
         tangent: Tensor | None = forward_ad.unpack_dual(logits).tangent  # type: ignore[no-untyped-call]

@@ -289,7 +289,7 @@ def norm_name(given: object) -> str:
         ['l2', 'l2', 'linf', 'linf', 'l1']
         >>> norm_name(3)
         Traceback (most recent call last):
-        segradius.core.errors.InputError: unknown norm '3'; did you mean 'l2' ...
+        segradius.core.errors.InputError: unknown norm '3'. Known: l1, l2, linf
     """
     text = str(given).strip().lower().removesuffix(".0")
     name = text if text in NORMS else f"l{text}"
