@@ -97,3 +97,11 @@ def test_a_command_that_does_not_exist_does_not_parse(capsys: pytest.CaptureFixt
 def test_links_inside_the_repository_lead_somewhere(page: Path):
     links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_intervals_are_told_as_they_are_made_and_the_bootstrap_only_of_figures_measured_with_it():
+    told = {
+        page.name for page in PAGES if re.search(r"bootstrap|resampling (the|of) images", page.read_text("utf-8"), re.I)
+    }
+    assert told <= {"results.md", "black-box.md", "defences.md", "models.md", "cli.md"}  # tables of earlier versions
+    assert "[Student's *t* of the jackknife](cli.md#intervals)" in (ROOT / "docs" / "index.md").read_text("utf-8")

@@ -9,7 +9,7 @@ import pytest
 
 from segradius.attacks import ATTACKS, BLACK_BOX, Attack, attack_options, make_attack
 from segradius.attacks.base import changed
-from segradius.cli.attack import AttackOptions
+from segradius.cli.attack import DEFAULT, AttackOptions
 from segradius.objectives.objective import Objective
 from segradius.objectives.weightings import CertifiedRadius, factors
 
@@ -89,3 +89,10 @@ def test_defaults_that_are_the_same_for_all_are_told(option: str) -> None:
 def test_steps_of_the_papers_attacks_are_told(norm: str, steps: int) -> None:
     assert told("steps") == "the attack's own; the paper's 50 for l1 and l2, 20 for linf"
     assert make_attack("pgd", norm=norm).total_steps == make_attack("cr_pgd", norm=norm).total_steps == steps
+
+
+def test_each_option_tells_one_default_and_attack_the_one_of_each_case() -> None:
+    assert all(text.count("Default:") <= 1 for text in HELP.values())
+    assert "Default:" not in HELP["attack"]
+    for case in (DEFAULT, "with target local_pbgd,local_search", "with plan all that it has"):
+        assert HELP["attack"].count(case) == 1

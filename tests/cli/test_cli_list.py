@@ -72,3 +72,27 @@ def test_what_an_option_may_be_is_listed_in_the_words_of_its_declaration(capsys:
         for option, parameter in attack_options(name).items():
             assert any(expected(parameter.annotation) in line for line in lines), (name, option)
     assert any(line.startswith("sparse") and "a number in (0, 1], with norm=l1" in line for line in lines)
+
+
+def test_a_text_that_names_something_says_where_the_names_are_and_no_python_type_is_shown(
+    capsys: pytest.CaptureFixture[str],
+):
+    from segradius.attacks import ATTACKS, BLACK_BOX, attack_options
+    from segradius.core.declared import expected
+
+    where = {
+        "loss": "segradius list losses",
+        "weighting": "segradius list weightings",
+        "directions": "docs/estimators.md",
+    }
+    taken = [option for name in (*ATTACKS, *BLACK_BOX) for option in attack_options(name).items()]
+    bare = {name for name, parameter in taken if expected(parameter.annotation) == "a text"}
+    assert not bare
+    for name, parameter in taken:
+        if name in where:
+            assert expected(parameter.annotation) == f"a text (see {where[name]})"
+    assert main(["list", "attacks"]) == 0
+    shown = capsys.readouterr().out
+    assert "a whole number in [1, 1e8] or Rounds(count) from Python; default" in shown
+    for kind in ("losses", "weightings"):
+        assert main(["list", kind]) == 0

@@ -268,3 +268,14 @@ def test_camera_photo_and_mask_as_seen(make, write, photo, tmp_path):
     exif[0x0112] = 6
     write(tmp_path / "images" / "a.jpg", photo(2, 3), exif=exif)
     assert first(folder).image.shape == (3, 3, 2)
+
+
+def test_a_folder_without_the_name_of_its_layout_is_told_what_to_write(make):
+    folder = make()
+    for spec in (str(folder), f"{folder}/"):
+        with pytest.raises(InputError, match=f"which is a folder: write folder:{spec},"):
+            open_data(spec)
+    for spec in ("", "nowhere", "x" * 5000, "a\0b"):
+        with pytest.raises(InputError) as caught:
+            open_data(spec)
+        assert "folder:" not in str(caught.value)

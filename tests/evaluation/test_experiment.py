@@ -143,8 +143,30 @@ def test_what_an_attack_determines_by_itself_is_left_to_the_others(name: str, op
 
 
 def test_an_option_that_no_attack_takes_is_an_error_with_the_nearest():
-    with pytest.raises(InputError, match=r"none of the attacks pgd takes 'step': .*'steps'"):
-        make_plans(["pgd"], [("l2", 1.0)], {"step": 4})
+    with pytest.raises(InputError, match=r"none of the attacks pgd takes 'stteps': .*'steps'"):
+        make_plans(["pgd"], [("l2", 1.0)], {"stteps": 4})
+
+
+@pytest.mark.parametrize(
+    ("names", "option", "message"),
+    [
+        (["pgd"], "step", "; did you mean 'steps'? step is an option of nes, opge, pbgd, zoo"),
+        (["pbgd"], "steps", "; did you mean 'step'? steps is an option of apgd, "),
+        (["pgd", "sea"], "every", ": every is an option of attacks guided by the radius: cr_pgd, cr_sea"),
+        (["pgd", "cr_pbgd"], "pgd.every", ": every is an option of attacks guided by the radius: cr_pgd"),
+        ({"mine": {"attack": "pgd"}}, "mine.sigma", ": sigma is an option of attacks guided by the radius: cr_pgd"),
+        (["pgd"], "sea.steps", ": unknown option 'sea.steps'"),
+    ],
+)
+def test_an_option_of_other_attacks_is_told_by_their_names(names, option, message):
+    with pytest.raises(InputError) as caught:
+        make_plans(names, [("l2", 1.0)], {option: 4})
+    assert f"takes {option!r}{message}" in str(caught.value)
+
+
+def test_an_option_of_other_attacks_is_told_of_a_variant_too():
+    with pytest.raises(InputError, match=r"unknown option of mine 'samples': samples is an option of .*: cr_pgd$"):
+        make_plans({"mine": {"attack": "pgd", "samples": 3}}, [("l2", 1.0)])
 
 
 def test_class_weights_are_counted_in_the_readable_images_for_the_attacks_that_take_them():

@@ -346,6 +346,14 @@ def test_what_is_no_network_is_told_with_what_to_write(spec, said):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_python_is_told_as_its_module(module):
+    for spec in (f"{module}.py:Net", f"{module}.py:Net,classes=3", f"./{module}.py:Net"):
+        with pytest.raises(InputError, match=f"write {module}:Net$"):
+            load_model(spec)
+    with pytest.raises(InputError, match=f"write {module}:NAME$"):
+        load_model(f"{module}.py")
+
+
 def test_devices_that_are_not_there():
     with pytest.raises(InputError, match="device 'gpu' cannot be used"):
         torch_device("gpu")

@@ -96,7 +96,7 @@ LOGITS = [nn.Identity(), nn.LogSoftmax(1), nn.ReLU(), nn.Tanh(), nn.Sequential(n
 
 @pytest.mark.parametrize("end", [nn.Sigmoid(), LARGER])
 def test_sigmoids_are_no_logits_and_the_refusal_names_the_way_out(end):
-    with pytest.raises(InputError, match='remove the sigmoid, or give outputs="sigmoids"'):
+    with pytest.raises(InputError, match='remove the sigmoid, or give outputs="sigmoids" \\(--outputs sigmoids\\)'):
         sr.wrap(Ends(end), num_classes=4).check(IMAGES)
     sr.wrap(Ends(nn.Sigmoid()), num_classes=4, outputs="sigmoids").check(IMAGES)
 

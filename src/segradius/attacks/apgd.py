@@ -14,7 +14,7 @@ from segradius.attacks.base import Method
 from segradius.attacks.loop import Iterative, Observation, Room, Step
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import Settings
-from segradius.core.declared import Part, Positive, Share, check_fields
+from segradius.core.declared import LossName, Part, Positive, Share, WeightingName, check_fields
 from segradius.objectives.losses import CrossEntropy, ExpectedFlips
 from segradius.objectives.objective import Objective, objective
 from segradius.threats.projections import choose
@@ -145,7 +145,7 @@ def _watch(seen: Observation, room: Room, state: _State | None) -> _State:
 
 
 @white_box("apgd", fixed=("alpha", "sparse"))
-def apgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Method:
+def apgd(threat: Threat, settings: Settings, *, loss: LossName = "ce", weighting: WeightingName = "uniform") -> Method:
     """Auto-PGD (Croce and Hein 2020, 2021 for l1), T = 100: no step size."""
     goal = objective(loss, weighting)
     return adaptive(replace(goal, track=CrossEntropy() if goal.loss.annealed else goal.loss), threat, settings, 100)

@@ -14,7 +14,19 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import PAPER_QUERIES, PAPER_ROUNDS, PBGD_ALPHA, QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
-from segradius.core.declared import Count, Decay, Inside, Length, Share, Sigma, check_fields, only_with
+from segradius.core.declared import (
+    Count,
+    Decay,
+    DirectionsText,
+    Inside,
+    Length,
+    LossName,
+    Share,
+    Sigma,
+    WeightingName,
+    check_fields,
+    only_with,
+)
 from segradius.gradients.directions import parse_directions
 from segradius.gradients.estimator import Estimator
 from segradius.gradients.estimators import NES, OPGE, TPGE, ZOO, Pairs, Population
@@ -139,10 +151,10 @@ def pbgd(
     step: Literal["ascent", "steepest"] = "ascent",
     momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
     form: Form = "dense",
-    directions: str = "pixel",
+    directions: DirectionsText = "pixel",
     samples_per_round: Pairs = 1,
-    loss: str = "ce",
-    weighting: str = "uniform",
+    loss: LossName = "ce",
+    weighting: WeightingName = "uniform",
 ) -> Queried:
     """Projected bandit gradient descent (Algorithm 2): ascent along the two-point estimate (Eq. 16, 17).
 
@@ -174,9 +186,9 @@ def opge(
     step: Literal["ascent", "steepest"] = "steepest",
     momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
     form: Form = "dense",
-    directions: str = "pixel",
-    loss: str = "ce",
-    weighting: str = "uniform",
+    directions: DirectionsText = "pixel",
+    loss: LossName = "ce",
+    weighting: WeightingName = "uniform",
 ) -> Queried:
     """Ascent along the one-point estimate (Eq. 15), the paper's comparison.
 
@@ -203,9 +215,9 @@ def nes(
     alpha: Length | None = None,
     step: Literal["ascent", "steepest"] = "steepest",
     momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
-    directions: str = "pixel",
-    loss: str = "ce",
-    weighting: str = "uniform",
+    directions: DirectionsText = "pixel",
+    loss: LossName = "ce",
+    weighting: WeightingName = "uniform",
 ) -> Queried:
     """Ascent along natural evolution strategies (Ilyas et al. 2018), antithetic.
 
@@ -232,9 +244,9 @@ def zoo(
     alpha: Length | None = None,
     step: Literal["ascent", "steepest"] = "steepest",
     momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
-    directions: str = "pixel",
-    loss: str = "ce",
-    weighting: str = "uniform",
+    directions: DirectionsText = "pixel",
+    loss: LossName = "ce",
+    weighting: WeightingName = "uniform",
 ) -> Queried:
     """Ascent along central differences at random coordinates (ZOO, Eq. 13).
 

@@ -16,7 +16,19 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import QuerySettings, in_norm
 from segradius.attacks.strategy import Question, Turn
-from segradius.core.declared import Decay, Inside, Length, OddSide, Range, Share, Side, check_fields
+from segradius.core.declared import (
+    Decay,
+    DirectionsText,
+    Inside,
+    Length,
+    LossName,
+    OddSide,
+    Range,
+    Share,
+    Side,
+    WeightingName,
+    check_fields,
+)
 from segradius.core.errors import InputError
 from segradius.gradients.directions import parse_directions
 from segradius.gradients.estimators import Pairs
@@ -109,11 +121,11 @@ def local_pbgd(
     alpha_end: Share = 0.1,
     momentum: Decay = 0.8,
     restart: Inside | None = None,
-    directions: str | None = None,
+    directions: DirectionsText | None = None,
     window: OddSide | Literal["auto"] = 33,
     samples_per_round: Pairs = 1,
-    loss: str = "flips",
-    weighting: str = "uniform",
+    loss: LossName = "flips",
+    weighting: WeightingName = "uniform",
 ) -> Queried:
     """Bandit descent on per-pixel feedback: each part of the image listens to the loss around it alone (ours).
 

@@ -14,7 +14,7 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import QuerySettings
 from segradius.attacks.strategy import Question, Turn
-from segradius.core.declared import OddSide, Share, Side, Whole, check_fields
+from segradius.core.declared import LossName, OddSide, Share, Side, WeightingName, Whole, check_fields
 from segradius.gradients.local import window_sum
 from segradius.threats.threat import Threat
 
@@ -117,8 +117,8 @@ def local_search(
     window: OddSide = 49,
     share: Share = 0.1,
     refresh: Whole = 0,
-    loss: str = "margin",
-    weighting: str = "uniform",
+    loss: LossName = "margin",
+    weighting: WeightingName = "uniform",
 ) -> Queried:
     """Random search that decides region by region, by the loss around each (ours); one query a round, no step size.
 

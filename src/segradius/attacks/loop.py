@@ -271,7 +271,7 @@ def judge(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger
     if are_probabilities(logits):  # asked once a run, as the answer must be waited for
         raise InputError(
             "the model gives probabilities (in [0, 1], sum one over the classes) where logits are expected: "
-            'wrap(…, outputs="probabilities") takes their logarithm, or remove the softmax'
+            'wrap(…, outputs="probabilities") or --outputs probabilities takes their logarithm, or remove the softmax'
         )
     return _judged(incumbent, task, delta, logits, ledger, best)
 

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -20,7 +21,7 @@ from segradius.attacks.restarts import Restarts
 from segradius.attacks.settings import PAPER_EPS, QuerySettings, Settings
 from segradius.core.contracts import LOGITS
 from segradius.core.declared import condition, expected, taken
-from segradius.core.errors import InputError, unknown_name
+from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import refuse_unknown
 from segradius.objectives.objective import Objective, objective
@@ -135,7 +136,7 @@ def make_attack(
         if option in family.recipes.facts(base)["fixed"]:
             raise InputError(f"{name} determines {option} by itself: it cannot be set")
     known = attack_options(name)
-    refuse_unknown(f"option of {name}", options, known)
+    refuse_untaken(name, options, known, [name])
     kinds, defaults = ({option: getattr(p, of) for option, p in known.items()} for of in ("annotation", "default"))
     options = taken(options, kinds, defaults, {"norm": threat.norm.name}, f"in {name}")
     shared = {f.name for f in fields(family.settings)}
@@ -160,6 +161,46 @@ def attack_options(name: str) -> dict[str, inspect.Parameter]:
         special = facts["guidance"]
         found |= {k: p.replace(default=special.get(k, p.default)) for k, p in _parameters(CertifiedRadius).items()}
     return found
+
+
+def refuse_untaken(of: str, given: Iterable[str], known: Collection[str], names: Sequence[str]) -> None:
+    """Raise `InputError` for the first option that an attack does not take, with who takes it or else the nearest.
+
+    Args:
+        of: The attack, or its label, for the message.
+        given: Options.
+        known: Those that it takes.
+        names: The attack; see `taken_by`.
+    """
+    for option in given:
+        if option not in known and (owners := taken_by(option, known, names)):
+            raise InputError(f"unknown option of {of} {shown(option)}{owners}")
+        refuse_unknown(f"option of {of}", [option], known)
+
+
+def taken_by(option: str, known: Iterable[str], names: Iterable[str]) -> str:
+    """Whose option it is that attacks do not take, as the end of a sentence; empty where it is nobody's.
+
+    Args:
+        option: That none of the attacks takes.
+        known: Those that they take; one that differs by a slip of the keyboard is told too.
+        names: The attacks; their ``cr_`` forms are told before others.
+
+    Example:
+        >>> taken_by("samples", ["steps"], ["pgd"]), taken_by("tile", ["steps"], ["pgd"])
+        (': samples is an option of attacks guided by the radius: cr_pgd', ': tile is an option of local_search')
+        >>> taken_by("step", ["steps"], ["pgd"])
+        "; did you mean 'steps'? step is an option of nes, opge, pbgd, zoo"
+    """
+    forms = [f"cr_{name}" for name in names if not _parse(name)[2]]
+    guided = [form for form in forms if option in attack_options(form)]
+    owners = guided or [name for family in FAMILIES for name in family.recipes if option in attack_options(name)]
+    if not owners:
+        return ""
+    near = difflib.get_close_matches(option, list(known), n=1, cutoff=0.8)
+    start = f"; did you mean {near[0]!r}?" if near else ":"
+    whose = "attacks guided by the radius: " if guided else ""
+    return f"{start} {option} is an option of {whose}{', '.join(owners)}"
 
 
 def default_eps(names: Iterable[str]) -> Mapping[str, float]:

@@ -12,7 +12,7 @@ from segradius.attacks.base import Method
 from segradius.attacks.loop import Observation, Room, StepSize
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import Settings
-from segradius.core.declared import Positive, Share, Weight, check_fields
+from segradius.core.declared import LossName, Positive, Share, Weight, WeightingName, check_fields
 from segradius.core.errors import InputError
 from segradius.objectives.losses import CrossEntropy, ExpectedFlips
 from segradius.objectives.objective import Objective, objective
@@ -73,14 +73,14 @@ class Momentum:
 
 
 @white_box("pgd", reference=True)
-def pgd(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Method:
+def pgd(threat: Threat, settings: Settings, *, loss: LossName = "ce", weighting: WeightingName = "uniform") -> Method:
     """Projected gradient descent (Madry et al. 2018), the paper's base attack (Eq. 21)."""
     step = Steepest(settings.size(threat.norm.name), settings.sparse)
     return settings.iterate(objective(loss, weighting), threat, step)
 
 
 @white_box("fgsm", fixed=("steps",))
-def fgsm(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str = "uniform") -> Method:
+def fgsm(threat: Threat, settings: Settings, *, loss: LossName = "ce", weighting: WeightingName = "uniform") -> Method:
     """Fast gradient sign method (Goodfellow et al. 2015) for any norm: one step of length ε."""
     step = Steepest(settings.size(threat.norm.name, 1.0), settings.sparse)
     return settings.iterate(objective(loss, weighting), threat, step, steps=1)
@@ -88,7 +88,12 @@ def fgsm(threat: Threat, settings: Settings, *, loss: str = "ce", weighting: str
 
 @white_box("mi_fgsm", fixed=("sparse",))
 def mi_fgsm(
-    threat: Threat, settings: Settings, *, decay: Weight = 1.0, loss: str = "ce", weighting: str = "uniform"
+    threat: Threat,
+    settings: Settings,
+    *,
+    decay: Weight = 1.0,
+    loss: LossName = "ce",
+    weighting: WeightingName = "uniform",
 ) -> Method:
     """Momentum iterative FGSM (Dong et al. 2018), α = ε/T.
 

@@ -14,7 +14,7 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import PAPER_QUERIES, QuerySettings
 from segradius.attacks.strategy import Question, Turn, moved, raised
-from segradius.core.declared import Length, check_fields
+from segradius.core.declared import DirectionsText, Length, LossName, WeightingName, check_fields
 from segradius.gradients.directions import Directions, Pixel, dimension, parse_directions, walk
 from segradius.threats.threat import Threat
 
@@ -78,9 +78,9 @@ def simba(
     settings: QuerySettings,
     *,
     alpha: Length | None = None,
-    directions: str = "dct:1/8",
-    loss: str = "ce",
-    weighting: str = "uniform",
+    directions: DirectionsText = "dct:1/8",
+    loss: LossName = "ce",
+    weighting: WeightingName = "uniform",
 ) -> Queried:
     """SimBA (Guo et al. 2019): one direction of a basis after another, kept if the loss rises.
 

@@ -16,7 +16,7 @@ from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import PAPER_QUERIES, QuerySettings
 from segradius.attacks.strategy import Question, Turn, moved, raised
-from segradius.core.declared import Share, check_fields
+from segradius.core.declared import LossName, Share, WeightingName, check_fields
 from segradius.threats.threat import Threat
 
 
@@ -250,8 +250,8 @@ def square(
     settings: QuerySettings,
     *,
     p_init: Share = 0.1,
-    loss: str = "margin",
-    weighting: str = "uniform",
+    loss: LossName = "margin",
+    weighting: WeightingName = "uniform",
 ) -> Queried:
     """Square attack (Andriushchenko et al. 2020), l2 and l∞: one square drawn anew, kept if the loss rises.
 

@@ -26,8 +26,8 @@ class AttackOptions:
 
     Args:
         attack: Attacks, commas between them; cr_ before any name guides it by the certified radius. See segradius list
-            attacks, which tells the black-box ones from the others. Default: flip_apgd,pgd,cr_pgd; of a target
-            local_pbgd,local_search. With plan: labels in it. Default: all.
+            attacks, which tells the black-box ones from the others. With plan, labels in it. By default
+            flip_apgd,pgd,cr_pgd; with target local_pbgd,local_search; with plan all that it has.
         plan: YAML file with attacks by label, each a mapping of attack: NAME and options of its own, under attacks;
             beside it norm and eps. Its options go before those given here, save LABEL.NAME=value in options.
         norm: Norms, of l1, l2, linf; by default those that eps names, or else l2.

@@ -12,7 +12,7 @@ import inspect
 import math
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -63,6 +63,18 @@ class Multiple:
 
     def __str__(self) -> str:
         return {(2, 0): "even", (2, 1): "odd"}.get((self.of, self.rest), f"{self.rest} modulo {self.of}")
+
+
+@dataclass(frozen=True)
+class See:
+    """Where the texts stand that an option may be: a mark for ``Annotated``.
+
+    Example:
+        >>> expected(Annotated[str, See("segradius list losses")])
+        'a text (see segradius list losses)'
+    """
+
+    where: str
 
 
 class Given:
@@ -147,6 +159,9 @@ Rate = Annotated[float, Range("(0, 1e3]")]
 Share = Annotated[float, Range("(0, 1]")]
 Part = Annotated[float, Range("[0, 1]")]
 Inside = Annotated[float, Range("(0, 1)")]
+LossName = Annotated[str, See("segradius list losses")]
+WeightingName = Annotated[str, See("segradius list weightings")]
+DirectionsText = Annotated[str, See("docs/estimators.md")]
 Majority = Annotated[float, Range("[0.5, 1)")]
 Decay = Annotated[float, Range("[0, 1)")]
 
@@ -194,7 +209,10 @@ def expected(kind: Any) -> str:
     words = {int: "whole number", float: "number", str: "text"}
     if base in words:
         told = " ".join([*adjectives, words[base]])
-        return f"{'an' if told[0] in 'aeiou' else 'a'} {told}{''.join(ranges)}"
+        where = [f" (see {rule.where})" for rule in rules if isinstance(rule, See)]
+        return f"{'an' if told[0] in 'aeiou' else 'a'} {told}{''.join(ranges + where)}"
+    if is_dataclass(base):
+        return f"{getattr(base, '__name__', base)}({', '.join(f.name for f in fields(base))}) from Python"
     return "true or false" if base is bool else getattr(base, "__name__", str(base))
 
 

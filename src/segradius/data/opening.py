@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segradius.core.declared import Images, Side, check_fields, read
 from segradius.core.digests import Parts
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, shown
 from segradius.core.registry import Registry
 from segradius.data.listing import LeftOut, told
 from segradius.data.marks import meaning_of, parts_of
@@ -186,9 +186,21 @@ def open_data(
     preparation = _preparation(size, protocol)
     stride, limit = read("stride", Images, stride), read("limit", Images | None, limit)
     name, _, path = spec.partition(":")
+    if name not in DATA and spec and _is_folder(spec):
+        raise InputError(
+            f"unknown data set {shown(spec)}, which is a folder: write folder:{spec}, or the name of its layout in "
+            f"place of folder. Known: {', '.join(DATA)}"
+        )
     source = DATA[name](path, split)
     length = -(-len(source) // stride)
     return Prepared(source, preparation, length if limit is None else min(limit, length), stride)
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):  # too long for a path, say
+        return False
 
 
 def _preparation(size: tuple[int, int] | None, protocol: str | None) -> Preparation:

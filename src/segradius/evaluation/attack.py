@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from segradius.attacks.base import Attack, Result
-from segradius.attacks.make import attack_options, make_attack
+from segradius.attacks.make import attack_options, make_attack, refuse_untaken, taken_by
 from segradius.core.contracts import LOGITS, Model, Seen
 from segradius.core.declared import Eps, read
 from segradius.core.errors import InputError, unknown_name
-from segradius.core.text import refuse_unknown
 from segradius.data.sample import SegmentationData, class_counts
 from segradius.evaluation.batch import Batch, Bench, goal_counts, is_priced, judge
 from segradius.evaluation.store import ImageResult, Kept, Rows
@@ -186,9 +185,9 @@ def make_plans(
     given = {name: value for name, value in (options or {}).items() if value is not None}
     variants = names if isinstance(names, Mapping) else {name: {"attack": name} for name in names}
     takes = {label: _defaults(own["attack"]) for label, own in variants.items()}
-    _check_taken(given, takes)
+    _check_taken(given, takes, {label: own["attack"] for label, own in variants.items()})
     for label, own in variants.items():
-        refuse_unknown(f"option of {label}", own.keys() - {"attack"}, takes[label])
+        refuse_untaken(label, [option for option in own if option != "attack"], takes[label], [own["attack"]])
     plans = tuple(
         AttackPlan(own["attack"], norm, eps, takes[label] | _for_attack(label, given, takes[label], own), label)
         for norm, eps in dict.fromkeys((norm_name(norm), read("eps", Eps, eps)) for norm, eps in budgets)
@@ -220,12 +219,17 @@ def with_class_weights(plans: Sequence[AttackPlan], data: SegmentationData, num_
     )
 
 
-def _check_taken(given: Mapping[str, Any], takes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise `InputError` for an option that no attack takes."""
+def _check_taken(given: Mapping[str, Any], takes: Mapping[str, Mapping[str, Any]], attacks: Mapping[str, str]) -> None:
+    """Raise `InputError` for an option that no attack takes; options and attacks by label."""
     for option in given:
-        if not any(_for_attack(name, {option: 0}, known) for name, known in takes.items()):
-            error = unknown_name("option", option, {known for each in takes.values() for known in each})
-            raise InputError(f"none of the attacks {', '.join(takes)} takes {option!r}: {error}")
+        if any(_for_attack(label, {option: 0}, own) for label, own in takes.items()):
+            continue
+        place, _, word = option.rpartition(".")
+        asked = [label for label in takes if place in ("", label, label.removeprefix("cr_"))]
+        known = {known for label in asked or takes for known in takes[label]}
+        why = taken_by(word, known, dict.fromkeys(attacks[label] for label in asked)) if asked else ""
+        why = why or f": {unknown_name('option', option, known)}"
+        raise InputError(f"none of the attacks {', '.join(takes)} takes {option!r}{why}")
 
 
 def _for_attack(

@@ -61,7 +61,7 @@ def check_logits(logits: object, images: Tensor, num_classes: int, name: str, *,
     if are_probabilities(logits):
         raise InputError(
             f"model {name!r} gives probabilities (in [0, 1], sum one over the classes) where logits are expected: give "
-            'outputs="probabilities", which takes their logarithm, or remove the softmax'
+            'outputs="probabilities" (--outputs probabilities), which takes their logarithm, or remove the softmax'
         )
     refuse_sigmoids(logits, name)
 
@@ -76,8 +76,8 @@ def refuse_sigmoids(logits: Tensor, name: str) -> None:
     if are_sigmoids(logits):
         raise InputError(
             f"model {name!r} gives one sigmoid a class (values from end to end of [0, 1] with sums that are not one) "
-            'where logits are expected, so attacks find too little: remove the sigmoid, or give outputs="sigmoids", '
-            "which undoes it"
+            'where logits are expected, so attacks find too little: remove the sigmoid, or give outputs="sigmoids" '
+            "(--outputs sigmoids), which undoes it"
         )
 
 

@@ -193,6 +193,13 @@ def _elsewhere(spec: Spec) -> str | None:
         return "is no network: sliding windows are the entry inference: {crop: [height, width]} of a card FILE.yaml"
     if not spec.source and suffix in (SUFFIX, *PYTORCH_SUFFIXES):
         return f"is a file of weights: give the network that they belong to, and --weights {spec.name} beside it"
+    file = Path(spec.source or spec.name)
+    if file.suffix == ".py" and (len(file.parts) > 1 or file.is_file()):  # else a module named py, perhaps
+        here = not file.is_absolute() and ".." not in file.parts
+        module = ".".join(file.with_suffix("").parts) if here else file.stem
+        where = "" if here else f" and start in the folder {file.parent}"
+        name = spec.name if spec.source else "NAME"
+        return f"names a file of Python where a module is expected: write {module}:{name}{where}"
     if not spec.source and Path(spec.name).is_dir():
         return f"is a folder: of one that transformers has saved write hf:{spec.name}"
     return None
