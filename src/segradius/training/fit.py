@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -17,7 +17,8 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from segradius.core.errors import InputError, one_of
+from segradius.core.border import is_out_of_memory, out_of_memory
+from segradius.core.errors import InputError, ModelError, one_of
 from segradius.core.locking import owned
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
@@ -298,7 +299,8 @@ def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
                 workers=job.engine.workers,
             )
             for lesson in batches:
-                _step(process, lesson, epoch)
+                with _within_memory(process):
+                    _step(process, lesson, epoch)
                 if process.position.step % job.engine.save_every == 0 and process.position.step % steps:
                     _save(process)
             _flush(process)
@@ -347,6 +349,23 @@ def _prepare(fabric: Any, job: Job, content: Content) -> _Process:
     wrapped, optimiser = fabric.setup(learner, optimiser)
     logs = {} if snapshot is None else snapshot.logs
     return _Process(fabric, job, wrapped, optimiser, identity, content, position, average, logs)
+
+
+@contextmanager
+def _within_memory(process: _Process) -> Iterator[None]:
+    """A context in which a lack of memory is told with what takes it, and from where training goes on."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        it = process.job.recipe
+        size = "" if it.augmentation.crop is None else f" of {it.augmentation.crop[0]}x{it.augmentation.crop[1]}"
+        advice = (
+            f"Step {process.position.step + 1} learns from {it.batch_size} images{size}: give a smaller --batch-size "
+            f"or --crop; what was saved before is kept in {process.job.folder}"
+        )
+        raise ModelError(out_of_memory(error, advice), by_image=False) from error
 
 
 def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
