@@ -18,6 +18,11 @@ def test_the_file_answers_as_the_network_does(tmp_path: Path, capsys: pytest.Cap
     path = tmp_path / "demo.onnx"
     assert main(["export", "--model", "demo", "--size", "48x64", "--out", str(path)]) == 0
     assert f"demo.onnx: 8 classes, 48x64, {path.stat().st_size:,} bytes" in capsys.readouterr().out
+    file = pytest.importorskip("onnx").load(path)
+    for value in (*file.graph.input, *file.graph.output):
+        batch, *rest = value.type.tensor_type.shape.dim
+        assert (batch.dim_param, batch.dim_value) == ("batch", 0)
+        assert all(each.dim_value for each in rest)
     images = torch.rand(3, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     answered = open_target(f"onnx:{path}").scores(images)
     torch.testing.assert_close(answered, sr.load_model("demo").scores(images), atol=1e-5, rtol=0)

@@ -35,8 +35,9 @@ OLD = "experiment.json"
 SET_ASIDE = 3
 
 TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "table.md", SUMS)
+SAVED = ("adversarial/manifest.csv", "adversarial/*/*.npz", "adversarial/*/*.png")
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
-ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", "adversarial/**/*.*")
+ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", *SAVED)
 CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
 #: Sub-folders that a run writes in.
 WRITTEN = (CHECKPOINTS, "adversarial", "adversarial/*", f"{CHECKPOINTS}/spool/*", "certificates", "maps")

@@ -178,7 +178,7 @@ class Segmenter:
                 raw = self.network(x)
             logits = self.decode(raw)
             if self.num_classes:
-                check_form(logits, len(images), self.num_classes, self.name)
+                check_form(logits, images.shape[0], self.num_classes, self.name)  # len() would fix an export
         return logits.to(torch.promote_types(images.dtype, torch.float32)) if logits.is_floating_point() else logits
 
     def prepare(self, images: Tensor) -> Tensor:
