@@ -42,7 +42,7 @@ def digest(rows: list[ImageResult], it: Experiment | None = None, aside: tuple[s
             traces = {} if trace is None else {row.image: trace}
             store.add(it.key(it.attacks[0]), [row], Kept(traces=traces))
         for image in aside:
-            store.set_aside(image, f"/tmp/{random.random()} cannot be read")
+            store.set_aside(image, f"folder/{random.random()} cannot be read")
         return digest_of(it, store, IDS)
 
 

@@ -88,9 +88,9 @@ def test_what_cannot_be_used_is_told_with_what_is_expected():
         (torch.nn.Conv2d(3, 8, 1), (images, labels), "model is a Conv2d; expected segradius.wrap"),
         (demo(), loader, "data is a DataLoader; expected its dataset"),
         (demo(), 3, "data is a int; expected a data set"),
-        (demo(), [images[0]], "item 0 of pairs is a Tensor; expected a pair of tensors"),
+        (demo(), [images[0]], "00000': it is a Tensor; expected a pair of tensors"),
         (demo(), (images, labels[:2]), "3 images and 2 masks"),
-        (demo(), [(images[0], labels[0, :4])], "has an image of (3, 24, 32) and a mask of (4, 32)"),
+        (demo(), [(images[0], labels[0, :4])], "the label is 4×32 and the image 24×32"),
     ):
         with pytest.raises(sr.InputError) as error:
             sr.evaluate(model, data, "fgsm", quiet=True)
@@ -110,9 +110,9 @@ def test_per_image_rows_are_those_of_the_file(found: sr.Results, tmp_path: Path)
     with (tmp_path / "per_image.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     for row, line in zip(found.per_image(), lines, strict=True):
-        assert {name: "" if value is None else str(value) for name, value in row.items()}.keys() == line.keys()
-        assert row["image"] == line["image"]
-        assert row["right"] == int(line["right"])
+        assert row.keys() == line.keys()
+        for name, value in row.items():
+            assert value == (line[name] if isinstance(value, str) else float(line[name]) if line[name] else None)
 
 
 def test_images_none_of_which_can_be_used_are_an_error_and_some_are_told(capsys: pytest.CaptureFixture[str]):
@@ -127,3 +127,49 @@ def test_images_none_of_which_can_be_used_are_an_error_and_some_are_told(capsys:
 def test_an_option_that_no_attack_takes_is_refused_as_everywhere():
     with pytest.raises(sr.InputError, match="step_size"):
         sr.evaluate(demo(), tensors(), "pgd", step_size=0.1, quiet=True)
+
+
+class Spoilt(TensorDataset):
+    """A data set of somebody's own, one file of which cannot be read."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        if index == 1:
+            raise OSError("image b.png is truncated")
+        return super().__getitem__(index)
+
+
+def test_one_item_that_cannot_be_had_is_set_aside_and_the_others_are_as_without_it(found: sr.Results):
+    spoilt = sr.evaluate(demo(), Spoilt(*tensors()), "pgd", eps=1.5, quiet=True, **SHORT)
+    assert list(spoilt.summary.set_aside) == ["00001"]
+    assert "OSError: image b.png is truncated" in spoilt.summary.set_aside["00001"]
+    right = {row["image"]: row["right"] for row in spoilt.per_image() if row["attack"] == "pgd"}
+    every = [row["right"] for row in found.per_image() if row["attack"] == "pgd" and row["eps"] == 1.5]
+    assert right == {"00000": every[0], "00002": every[2]}
+
+
+def test_a_target_is_described_as_on_the_command_line(tmp_path: Path):
+    words = ["--attack=local_search", "--eps=linf=0.05", "--queries=8", "--limit=2", f"--out={tmp_path}"]
+    assert main(["attack", "--target=demo", f"--data={SPEC}", *words]) == 0
+    target = sr.targets.open_target("demo")
+    asked = sr.evaluate(target, sr.open_data(SPEC, limit=2), "local_search", eps={"linf": 0.05}, queries=8, quiet=True)
+    model = json.loads((tmp_path / "results.json").read_text())["experiment"]["model"]
+    mine = asked.run.experiment.model
+    assert (mine.fingerprint, mine.scores_only) == (model["fingerprint"], model["scores_only"])
+
+
+def test_the_command_is_no_part_of_what_python_runs_after_it(found: sr.Results, tmp_path: Path):
+    assert main(["list", "data"]) == 0
+    found.save(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["runtime"]["command"] == ""
+
+
+def test_names_of_classes_may_be_fewer_than_the_model_has():
+    two = sr.evaluate(demo(), tensors(), (), quiet=True, names=["a", "b", *"cdef"])
+    assert [each.name for each in two.summary.rows[0].classes][:2] == ["a", "b"]
+
+
+def test_the_help_names_the_attacks_that_python_begins_with():
+    from segradius.cli.attack import AttackOptions
+    from segradius.report.results import DEFAULT
+
+    assert ",".join(DEFAULT) in (AttackOptions.__doc__ or "")

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 import segradius as sr
 from segradius.core.errors import InputError
+from segradius.data.prepared import Prepared
 from segradius.data.sample import BadSampleError, Sample
-from segradius.data.usable import Some
 from segradius.models.preprocessing import Normalisation
 from segradius.training import Augmentation, Engine, Job, Optimiser, Robustness, WeightAverage, fit
 from segradius.training.lessons import InMemory, order
@@ -211,7 +211,7 @@ def test_images_that_cannot_be_used_are_set_aside_by_name_and_the_rest_is_learnt
 ) -> None:
     engine = Engine("cpu", workers=workers)
     rest = [at for at in range(12) if at not in (5, 7)]
-    good = Some(small.TRAIN, tuple(rest)), Some(small.HELD_OUT, (0, 2, 3))
+    good = Prepared(small.TRAIN, tuple(rest)), Prepared(small.HELD_OUT, (0, 2, 3))
     fit(small.job(tmp_path / "good", train=good[0], held_out=good[1], epochs=2))
     assert capsys.readouterr().err == ""
     spoilt = {"train": Spoilt(small.TRAIN, nan=[7], gone=[5]), "held_out": Spoilt(small.HELD_OUT, gone=[1])}

@@ -136,8 +136,6 @@ def read_plan(path: str, labels: Sequence[str] = ()) -> tuple[dict[str, dict[str
     return {label: variants[label] for label in labels or variants}, given.get("norm"), given.get("eps")
 
 
-#: As `segradius.report.results.DEFAULT`, which would bring PyTorch into the help.
-DEFAULT = "flip_apgd,pgd,cr_pgd"
 #: Where the report goes unless said otherwise.
 RUN = RunOptions("segradius-results")
 
@@ -153,8 +151,9 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     from segradius.cli.run_folder import carry_out, status
     from segradius.evaluation import Experiment, Run, with_class_weights
     from segradius.report import report_attacks
+    from segradius.report.results import DEFAULT
 
-    plans = attack.plans("local_pbgd,local_search" if model.target else DEFAULT)
+    plans = attack.plans("local_pbgd,local_search" if model.target else ",".join(DEFAULT))
     choice, opened = data.choice, data.open()
     seen, chosen = model.open(opened, run.device, run.seed)
     plans = with_class_weights(plans, opened, seen.num_classes)

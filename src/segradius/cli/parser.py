@@ -117,7 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     words = list(sys.argv[1:] if argv is None else argv)
-    COMMAND.set(shlex.join(["segradius", *map(redacted, words)]))
+    asked = COMMAND.set(shlex.join(["segradius", *map(redacted, words)]))
+    try:
+        return _run(words)
+    finally:
+        COMMAND.reset(asked)
+
+
+def _run(words: Sequence[str]) -> int:
     given = build_parser().parse_args(gather(words))
     try:
         return call(COMMANDS[given.command], given[given.command])

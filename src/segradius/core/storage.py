@@ -69,7 +69,7 @@ def unwritable(path: Path, error: Exception) -> StorageError:
 
     Example:
         >>> import errno
-        >>> str(unwritable(Path("last.pt"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")))
+        >>> str(unwritable(Path("last.pt"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")))
         'last.pt cannot be written, and is as it was before: No space left on device'
     """
     told = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from segradius.core.declared import Images, Side, check_fields, read
-from segradius.core.digests import Parts
 from segradius.core.errors import InputError, shown
 from segradius.core.registry import Registry
-from segradius.data.listing import LeftOut, told
-from segradius.data.marks import meaning_of, parts_of
-from segradius.data.sample import DATA, Sample, SegmentationData
-
-Preparation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""A function of image (3, H, W) in [0, 1] and label (H, W) that gives both at another size."""
+from segradius.data.listing import told
+from segradius.data.prepared import Preparation, Prepared
+from segradius.data.sample import DATA, SegmentationData
 
 PROTOCOLS: Registry[Preparation] = Registry("evaluation protocol")
 
@@ -103,47 +97,6 @@ def paper_cityscapes(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     return Resize(513, 1025)(image, label)
 
 
-class Prepared:
-    """Every ``stride``-th sample of a data set, ``length`` of them, each put through a preparation.
-
-    Args:
-        source: The data set.
-        preparation: What is done to image and label.
-        length: How many samples.
-        stride: Distance between samples.
-    """
-
-    def __init__(self, source: SegmentationData, preparation: Preparation, length: int, stride: int = 1) -> None:
-        self.source, self.preparation, self.stride = source, preparation, stride
-        self.name, self.classes, self.ids = source.name, source.classes, source.ids[::stride][:length]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self.source[range(len(self))[index] * self.stride]
-        return Sample(sample.id, *self.preparation(sample.image, sample.label))
-
-    @property
-    def meaning(self) -> Mapping[str, Any]:
-        """As of the data set."""
-        return meaning_of(self.source)
-
-    @property
-    def told_by(self) -> Path | None:
-        """Likewise."""
-        return getattr(self.source, "told_by", None)
-
-    @property
-    def left_out(self) -> tuple[LeftOut, ...]:
-        """Files beside those of the data set."""
-        return getattr(self.source, "left_out", ())
-
-    def parts(self, index: int) -> Parts:
-        """What the sample is prepared from."""
-        return parts_of(self.source, range(len(self))[index] * self.stride)
-
-
 def counted(data: SegmentationData) -> str:
     """How many images of a data set are used, and what of its files was left out, in a line.
 
@@ -192,8 +145,7 @@ def open_data(
             f"place of folder. Known: {', '.join(DATA)}"
         )
     source = DATA[name](path, split)
-    length = -(-len(source) // stride)
-    return Prepared(source, preparation, length if limit is None else min(limit, length), stride)
+    return Prepared(source, range(0, len(source), stride)[:limit], preparation)
 
 
 def _is_folder(text: str) -> bool:

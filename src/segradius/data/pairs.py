@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch  # noqa: F401  # the examples
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from segradius.core.border import in_a_line
 from segradius.core.errors import InputError
-from segradius.data.sample import Classes, Sample, SegmentationData, voc_palette
+from segradius.data.sample import BadSampleError, Classes, Sample, SegmentationData, voc_palette
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Pairs:
         names: Ids, none twice; by default the places, ``"00000"`` on.
 
     Raises:
-        InputError: The ids are not as many as the pairs, or two are alike; on reading, an item that is no such pair.
+        InputError: The ids are not as many as the pairs, or two are alike.
+        BadSampleError: On reading, for an item that is no such pair or cannot be had.
 
     Example:
         >>> image, mask = torch.zeros(3, 4, 4), torch.zeros(4, 4, dtype=torch.uint8)
@@ -57,20 +60,20 @@ class Pairs:
         return len(self.items)
 
     def __getitem__(self, index: int) -> Sample:
-        item = self.items[index]
+        place = range(len(self))[index]
+        try:
+            item = self.items[place]
+        except Exception as error:  # whatever the code behind it raises for a file that it cannot read
+            raise self._bad(place, in_a_line(error)) from error
         pair = isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, Tensor) for part in item)
         if not pair:
-            raise InputError(
-                f"item {index} of {self.name} is a {type(item).__name__}; expected a pair of tensors, the image "
-                "(3, H, W) in [0, 1] and the mask (H, W)"
-            )
+            told = "a pair of tensors, the image (3, H, W) in [0, 1] and the mask (H, W)"
+            raise self._bad(place, f"it is a {type(item).__name__}; expected {told}")
         image, label = item
-        if image.ndim != 3 or label.shape != image.shape[1:]:
-            raise InputError(
-                f"item {index} of {self.name} has an image of {tuple(image.shape)} and a mask of {tuple(label.shape)}; "
-                "expected (3, H, W) and (H, W)"
-            )
-        return Sample(self.ids[index], image, label if label.is_floating_point() else label.long())
+        return Sample(self.ids[place], image, label if label.is_floating_point() else label.long())
+
+    def _bad(self, place: int, reason: str) -> BadSampleError:
+        return BadSampleError(self.ids[place], Path(f"item {place} of {self.name}"), reason)
 
 
 def as_data(
@@ -93,7 +96,8 @@ def as_data(
     """
     if hasattr(data, "ids") and hasattr(data, "classes"):
         return data  # type: ignore[return-value]
-    known = Classes(tuple(names or (f"class {c}" for c in range(num_classes))), voc_palette(num_classes), ignore_index)
+    called = tuple(names or (f"class {c}" for c in range(num_classes)))
+    known = Classes(called, voc_palette(len(called)), ignore_index)
     if isinstance(data, DataLoader):
         raise InputError("data is a DataLoader; expected its dataset, data.dataset, as images are batched here")
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 from torch.utils.data import DataLoader, Dataset
 
-from segradius.core.digests import Parts
-from segradius.data.listing import LeftOut
-from segradius.data.marks import meaning_of, parts_of
+from segradius.data.prepared import Prepared
 from segradius.data.sample import BadSampleError, Sample, SegmentationData
 
 NO_LABEL = "no pixel is labelled"
@@ -44,44 +41,6 @@ def usable(data: SegmentationData, place: int, num_classes: int) -> Sample | str
     return fault(sample, num_classes, data.classes.ignore_index) or sample
 
 
-class Some:
-    """The samples of a data set at some places.
-
-    Args:
-        source: The data set.
-        places: Of the samples, in order.
-    """
-
-    def __init__(self, source: SegmentationData, places: tuple[int, ...]) -> None:
-        self.source, self.places = source, places
-        self.name, self.classes, self.ids = source.name, source.classes, tuple(source.ids[place] for place in places)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.source[self.places[index]]
-
-    @property
-    def meaning(self) -> Mapping[str, Any]:
-        """As of the data set."""
-        return meaning_of(self.source)
-
-    @property
-    def told_by(self) -> Path | None:
-        """Likewise."""
-        return getattr(self.source, "told_by", None)
-
-    @property
-    def left_out(self) -> tuple[LeftOut, ...]:
-        """Likewise."""
-        return getattr(self.source, "left_out", ())
-
-    def parts(self, index: int) -> Parts:
-        """What the sample is made of."""
-        return parts_of(self.source, self.places[index])
-
-
 def usable_part(
     data: SegmentationData, num_classes: int, *, workers: int = 0, done: Callable[[int], None] = lambda images: None
 ) -> tuple[SegmentationData, dict[str, str]]:
@@ -109,7 +68,7 @@ def usable_part(
     if not bad:
         return data, {}
     good = tuple(place for place in range(len(data)) if place not in bad)
-    return Some(data, good), {data.ids[place]: reason for place, reason in bad.items()}
+    return Prepared(data, good), {data.ids[place]: reason for place, reason in bad.items()}
 
 
 class _Faults:

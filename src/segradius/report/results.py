@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from segradius.attacks.make import default_eps
-from segradius.core.contracts import Seen
+from segradius.core.contracts import LOGITS, Seen
 from segradius.core.errors import InputError, missing_extra
 from segradius.core.escapes import from_cell
 from segradius.core.locking import owned
@@ -31,9 +32,10 @@ from segradius.report.attack import classes_tables, doubted, notes, report_attac
 from segradius.report.cells import nothing_usable, page, set_aside_note
 from segradius.report.evaluate import report_accuracy
 from segradius.report.provenance import begun_at, runtime
+from segradius.targets.target import Target
 from segradius.threats.budgets import budgets
 
-#: The strongest of one run on two networks (docs/results.md), and the paper's with and without the radius beside it.
+#: One of the strongest single runs (docs/results.md), which has no step length to choose, and the paper's attacks.
 DEFAULT = ("flip_apgd", "pgd", "cr_pgd")
 
 
@@ -49,12 +51,12 @@ class Results:
     run: Run[Experiment]
     store: Store
 
-    @property
+    @cached_property
     def summary(self) -> Summary:
         """Rows of metrics with intervals, each class's among them, paired differences, and images set aside."""
         return summarise(self.run.experiment, self.store, self.run.data.ids, self.run.names)
 
-    @property
+    @cached_property
     def warnings(self) -> list[Finding]:
         """What is probably a mistake: the name of each check, what it saw, what to do, and the figure behind it."""
         return doubted(self.run.facts(self.store), self.summary)
@@ -94,8 +96,8 @@ class Results:
         return folder
 
     def __str__(self) -> str:
-        summary = self.summary
-        return page([*tables(summary), *classes_tables(summary)], notes(summary) + warnings(self.warnings))
+        found = [*tables(self.summary), *classes_tables(self.summary)]
+        return page(found, notes(self.summary) + warnings(self.warnings))
 
 
 def evaluate(
@@ -145,7 +147,7 @@ def evaluate(
         >>> [(row.name, row.images) for row in found.summary.rows], len(found.per_image())
         ([('clean', 4), ('pgd', 4)], 8)
     """
-    if not hasattr(model, "num_classes"):
+    if not hasattr(model, "offers"):
         raise InputError(f"model is a {type(model).__name__}; expected segradius.wrap(network, …) or load_model(…)")
     opened = open_data(data) if isinstance(data, str) else as_data(data, model.num_classes, names=names)
     variants = [attacks] if isinstance(attacks, str) else attacks
@@ -158,7 +160,8 @@ def evaluate(
         getattr(model, "name", type(model).__name__),
         num_classes=model.num_classes,
         normalisation=None if colours is None else str(colours),
-        fingerprint=fingerprint(model),
+        fingerprint=_mark(model),
+        scores_only=LOGITS not in model.offers,
     )
     experiment = Experiment(choice, DataChoice(spec), tuple(plans), aim, seed)
     run = Run(experiment, model, opened, batch_size, opened.ids[:figures], save=save_images)
@@ -171,15 +174,23 @@ def evaluate(
         def advanced(job: Job, steps: int) -> None:
             advance(steps, job.task.title)
 
-        said = (lambda found: None) if quiet else (lambda found: warn(found.line))
-        run = Run(experiment, model, opened, batch_size, run.shown, save_images, advanced, warn=said)
-        execute(run, store, InProcess(model, opened))
+        said: Callable[[str], None] = (lambda line: None) if quiet else warn
+        run = replace(run, progress=advanced, warn=lambda found: said(found.line))
+        execute(run, store, InProcess(model, opened, warn=said))
     aside = store.all_set_aside()
     if not store.done(CLEAN):
         raise nothing_usable(aside, "the data set is empty")
     for note in () if quiet else set_aside_note(aside):
         warn(note)
     return Results(run, store)
+
+
+def _mark(model: Seen) -> str:
+    if LOGITS in model.offers:
+        return fingerprint(model)
+    from segradius.targets import opening  # brings every protocol
+
+    return opening.fingerprint(cast(Target, model))
 
 
 def _number(cell: str) -> float | int | None:

@@ -1,0 +1,59 @@
+"""Some samples of a data set, each put through a preparation: what a limit, a stride, a size or a fault leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from segradius.core.digests import Parts
+from segradius.data.listing import LeftOut
+from segradius.data.marks import meaning_of, parts_of
+from segradius.data.sample import Sample, SegmentationData
+
+Preparation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""A function of image (3, H, W) in [0, 1] and label (H, W) that gives both at another size."""
+
+
+class Prepared:
+    """The samples of a data set at some places, each put through a preparation.
+
+    Args:
+        source: The data set.
+        places: Of the samples, in order.
+        preparation: What is done to image and label; None for nothing.
+    """
+
+    def __init__(self, source: SegmentationData, places: Sequence[int], preparation: Preparation | None = None) -> None:
+        self.source, self.places, self.preparation = source, places, preparation
+        self.name, self.classes, self.ids = source.name, source.classes, tuple(source.ids[place] for place in places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.source[self.places[index]]
+        if self.preparation is None:
+            return sample
+        return Sample(sample.id, *self.preparation(sample.image, sample.label))
+
+    @property
+    def meaning(self) -> Mapping[str, Any]:
+        """As of the data set."""
+        return meaning_of(self.source)
+
+    @property
+    def told_by(self) -> Path | None:
+        """Likewise."""
+        return getattr(self.source, "told_by", None)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Files beside those of the data set."""
+        return getattr(self.source, "left_out", ())
+
+    def parts(self, index: int) -> Parts:
+        """What the sample is made of."""
+        return parts_of(self.source, self.places[index])
