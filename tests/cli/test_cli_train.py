@@ -27,7 +27,7 @@ from segradius.training import (
     WeightAverage,
     make_adversary,
 )
-from segradius.training.fit import export
+from segradius.training.learner import export
 from segradius.training.recipe import OneCycle, Poly
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

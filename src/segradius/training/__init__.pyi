@@ -5,9 +5,9 @@ from .adversaries import make_adversary as make_adversary
 from .augment import Augmentation as Augmentation
 from .averaging import WeightAverage as WeightAverage
 from .engine import Engine as Engine
-from .fit import Job as Job
 from .fit import fit as fit
-from .fit import judge as judge
+from .job import Job as Job
+from .learner import judge as judge
 from .loss import Ohem as Ohem
 from .loss import SegmentationLoss as SegmentationLoss
 from .recipe import SCHEDULES as SCHEDULES

@@ -1,6 +1,6 @@
 """What a training learns from, by content: it does not go on once images, held-out images or the network's code change.
 
-The recipe and the first weights are in its identity; see `segradius.training.fit.Job`.
+The recipe and the first weights are in its identity; see `segradius.training.job.Job`.
 """
 
 from __future__ import annotations

@@ -1,45 +1,38 @@
-"""The training loop: lessons, an adversary, a loss, an optimiser, snapshots; and the module that is trained."""
+"""The training loop: lessons, an adversary, a loss, an optimiser, snapshots."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from segradius.core.border import is_out_of_memory, out_of_memory
-from segradius.core.errors import InputError, ModelError, one_of
+from segradius.core.errors import InputError, ModelError
 from segradius.core.locking import owned
-from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.core.screen import progress, warn
-from segradius.core.seal import labelled
-from segradius.core.storage import replacing
-from segradius.data.sample import SegmentationData
 from segradius.data.usable import usable_part
 from segradius.metrics.agreement import one_class
-from segradius.metrics.counts import Counts, count
+from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
 from segradius.models.loading import entries_of, write_card
-from segradius.models.segmenter import Segmenter
-from segradius.models.tiling import TiledNetwork, fingerprint
 from segradius.training.adversaries import Lesson
 from segradius.training.content import Content, content_of
-from segradius.training.engine import Engine, launched, synchronise
+from segradius.training.engine import launched, synchronise
+from segradius.training.job import Job
 from segradius.training.labels import Tally, refuse_unlabelled
-from segradius.training.lessons import InMemory, Share, even, lessons
+from segradius.training.learner import Learner, export, judge
+from segradius.training.lessons import InMemory, Share, lessons
 from segradius.training.loss import combine
-from segradius.training.recipe import PRECISIONS, Recipe, flat, split
+from segradius.training.recipe import PRECISIONS, split
 from segradius.training.records import (
     CHECKPOINT,
     EVALUATION_LOG,
@@ -51,110 +44,8 @@ from segradius.training.records import (
     restore,
     sweep,
 )
-from segradius.training.watch import Watch
-
-
-class Learner(nn.Module):
-    """The network of a segmenter with its normalisation and size rule, in whatever mode it is in.
-
-    The segmenter keeps the same network, so that attacks on it always meet the weights as they are.
-
-    Args:
-        model: From `segradius.wrap` or `segradius.load_model`; its network must be an `nn.Module`.
-        auxiliary: Whether auxiliary heads are given too. What is in no loss must not be given in several processes,
-            each of which would wait for its gradient.
-
-    Raises:
-        InputError: If there is nothing to train.
-
-    Example:
-        >>> import torch, segradius
-        >>> learner = Learner(segradius.wrap(nn.Conv2d(3, 4, 1), normalisation="imagenet"))
-        >>> {name: tuple(logits.shape) for name, logits in learner(torch.rand(2, 3, 8, 8)).items()}
-        {'out': (2, 4, 8, 8)}
-    """
-
-    def __init__(self, model: Segmenter, *, auxiliary: bool = True) -> None:
-        super().__init__()
-        if not isinstance(model.network, nn.Module) or not any(p.requires_grad for p in model.network.parameters()):
-            raise InputError(f"model {model.name!r} cannot be trained: no nn.Module with free parameters")
-        if isinstance(model.network, TiledNetwork):
-            raise InputError(f"model {model.name!r} looks through windows: train the plain network, without inference:")
-        self.model, self.network, self.auxiliary = model, model.network, auxiliary
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits (N, C, H, W) of the main head under ``out``, and of others under their own names (``aux``)."""
-        raw = self.network(self.model.prepare(images))
-        heads = {"out": self.model.decode(raw)}
-        if self.auxiliary and isinstance(raw, Mapping):
-            heads |= {name: logits for name, logits in raw.items() if name.startswith("aux")}
-        height, width = images.shape[-2:]
-        return {name: self.model.size.undo(logits, height, width) for name, logits in heads.items()}
-
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training to be run.
-
-    Args:
-        model: What is trained, from `segradius.wrap` or `segradius.load_model`; its network's weights are the first.
-        train: Images and labels to learn from.
-        held_out: Images and labels to evaluate on.
-        recipe: How.
-        folder: Where weights and logs go, and from where a killed run goes on.
-        watch: Threat under which robustness is evaluated; None for clean evaluations only.
-        engine: Devices and the like.
-        quiet: Whether nothing is shown on the screen.
-        best: What the best evaluation is chosen by, ``"accuracy"`` (of pixels) or ``"miou"``; under PGD where that is
-            watched. One that says one class everywhere is never the best.
-        card: Entries of the model cards ``best.yaml`` and ``last.yaml``, which are then written beside the weights:
-            ``model`` and whatever else a card may say.
-    """
-
-    model: Segmenter
-    train: SegmentationData
-    held_out: SegmentationData
-    recipe: Recipe
-    folder: Path
-    watch: Watch | None = None
-    engine: Engine = field(default_factory=Engine)
-    quiet: bool = False
-    card: Mapping[str, Any] | None = None
-    best: Literal["accuracy", "miou"] = "accuracy"
-
-    def __post_init__(self) -> None:
-        one_of(("accuracy", "miou"), best=self.best)
-        for name, data in (("training", self.train), ("held-out", self.held_out)):
-            if len(data.classes) != self.model.num_classes:
-                raise InputError(
-                    f"the model has {self.model.num_classes} classes and the {name} set has {len(data.classes)}: "
-                    f"give the model num_classes={len(data.classes)}"
-                )
-            if not len(data):
-                raise InputError(f"the {name} set is empty")
-            if len(data) < self.engine.devices:
-                raise InputError(f"the {name} set has {len(data)} images for {self.engine.devices} processes")
-        recipe, devices = self.recipe, self.engine.devices
-        if recipe.batch_size % devices:
-            raise InputError(f"batch_size {recipe.batch_size} is no multiple of {devices} processes")
-        low, high = recipe.augmentation.scale or (1.0, 1.0)
-        if low != high and recipe.augmentation.crop is None and recipe.batch_size > 1:
-            drawn = f"images of a random scale ({low:g} to {high:g}) differ in size"
-            raise InputError(f"{drawn}: give a crop (height, width), or scale null")
-
-    @property
-    def identity(self) -> str:
-        """What a run must share with a snapshot to go on from it, as lines of text; true before a step was done."""
-        ids = hashlib.sha256("\n".join(self.train.ids).encode()).hexdigest()[:16]
-        lines = {
-            "model": self.model.name,
-            "first weights": fingerprint(self.model),
-            "data": f"{self.train.name}, {len(self.train)} images {ids}",
-        }
-        return "\n".join(f"{key}: {value}" for key, value in (lines | flat(self.recipe)).items())
 
 
 def fit(job: Job) -> Evaluation:
@@ -518,36 +409,3 @@ def _judged(process: _Process, epoch: int) -> Evaluation:
         robustness = None if job.watch is None else job.watch(job.model, job.held_out, process.device)
     figures = (pooled_accuracy(counts), miou(counts), miou_image(counts))
     return Evaluation(epoch, process.position.step, *figures, robustness, one_class(counts))
-
-
-@torch.no_grad()
-def judge(
-    model: Segmenter,
-    data: SegmentationData,
-    device: torch.device,
-    batch_size: int = 8,
-    share: Share = Share(),  # noqa: B008  (frozen)
-) -> Counts:
-    """Counts of the clean predictions on this process's share of a data set.
-
-    Args:
-        model: On ``device``.
-        data: Images of any sizes.
-        device: Where it runs.
-        batch_size: Images that are read at a time; neighbours of one size go through the model together.
-        share: Which part of the data set.
-    """
-    mine = share.of(range(len(data)))
-    found = []
-    for at in range(0, len(mine), batch_size):
-        for images, labels, _ in even(data[i] for i in mine[at : at + batch_size]):
-            prediction = predict(model.logits(images.to(device)))[1]
-            found.append(count(prediction.cpu(), labels, model.num_classes, data.classes.ignore_index))
-    return Counts.joined(found)
-
-
-def export(network: nn.Module, path: Path) -> None:
-    """Write a network's weights as safetensors, whole or not at all."""
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with replacing(path) as new:
-        save_file(state, new, metadata=labelled(state))

@@ -1,0 +1,91 @@
+"""What is trained: a network as a module with all its heads, judged on a share of a data set, written as weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from segradius.core.errors import InputError
+from segradius.core.prediction import predict
+from segradius.core.seal import labelled
+from segradius.core.storage import replacing
+from segradius.data.sample import SegmentationData
+from segradius.metrics.counts import Counts, count
+from segradius.models.segmenter import Segmenter
+from segradius.models.tiling import TiledNetwork
+from segradius.training.lessons import Share, even
+
+
+class Learner(nn.Module):
+    """The network of a segmenter with its normalisation and size rule, in whatever mode it is in.
+
+    The segmenter keeps the same network, so that attacks on it always meet the weights as they are.
+
+    Args:
+        model: From `segradius.wrap` or `segradius.load_model`; its network must be an `nn.Module`.
+        auxiliary: Whether auxiliary heads are given too. What is in no loss must not be given in several processes,
+            each of which would wait for its gradient.
+
+    Raises:
+        InputError: If there is nothing to train.
+
+    Example:
+        >>> import torch, segradius
+        >>> learner = Learner(segradius.wrap(nn.Conv2d(3, 4, 1), normalisation="imagenet"))
+        >>> {name: tuple(logits.shape) for name, logits in learner(torch.rand(2, 3, 8, 8)).items()}
+        {'out': (2, 4, 8, 8)}
+    """
+
+    def __init__(self, model: Segmenter, *, auxiliary: bool = True) -> None:
+        super().__init__()
+        if not isinstance(model.network, nn.Module) or not any(p.requires_grad for p in model.network.parameters()):
+            raise InputError(f"model {model.name!r} cannot be trained: no nn.Module with free parameters")
+        if isinstance(model.network, TiledNetwork):
+            raise InputError(f"model {model.name!r} looks through windows: train the plain network, without inference:")
+        self.model, self.network, self.auxiliary = model, model.network, auxiliary
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits (N, C, H, W) of the main head under ``out``, and of others under their own names (``aux``)."""
+        raw = self.network(self.model.prepare(images))
+        heads = {"out": self.model.decode(raw)}
+        if self.auxiliary and isinstance(raw, Mapping):
+            heads |= {name: logits for name, logits in raw.items() if name.startswith("aux")}
+        height, width = images.shape[-2:]
+        return {name: self.model.size.undo(logits, height, width) for name, logits in heads.items()}
+
+
+@torch.no_grad()
+def judge(
+    model: Segmenter,
+    data: SegmentationData,
+    device: torch.device,
+    batch_size: int = 8,
+    share: Share = Share(),  # noqa: B008  (frozen)
+) -> Counts:
+    """Counts of the clean predictions on this process's share of a data set.
+
+    Args:
+        model: On ``device``.
+        data: Images of any sizes.
+        device: Where it runs.
+        batch_size: Images that are read at a time; neighbours of one size go through the model together.
+        share: Which part of the data set.
+    """
+    mine = share.of(range(len(data)))
+    found = []
+    for at in range(0, len(mine), batch_size):
+        for images, labels, _ in even(data[i] for i in mine[at : at + batch_size]):
+            prediction = predict(model.logits(images.to(device)))[1]
+            found.append(count(prediction.cpu(), labels, model.num_classes, data.classes.ignore_index))
+    return Counts.joined(found)
+
+
+def export(network: nn.Module, path: Path) -> None:
+    """Write a network's weights as safetensors, whole or not at all."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with replacing(path) as new:
+        save_file(state, new, metadata=labelled(state))
