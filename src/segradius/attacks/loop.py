@@ -293,7 +293,7 @@ def _judged(
 
 def is_zero(gradient: Tensor) -> Tensor:
     """Whether all values of an image are exactly zero, (N,); the device is not waited for."""
-    return ~gradient.flatten(1).any(1)
+    return gradient.flatten(1).abs().amax(1) == 0
 
 
 def _finite(values: Tensor) -> Tensor:

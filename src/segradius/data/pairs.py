@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch  # noqa: F401  # the examples
 from torch import Tensor
@@ -95,7 +95,7 @@ def as_data(
         5
     """
     if hasattr(data, "ids") and hasattr(data, "classes"):
-        return data  # type: ignore[return-value]
+        return cast(SegmentationData, data)
     called = tuple(names or (f"class {c}" for c in range(num_classes)))
     known = Classes(called, voc_palette(len(called)), ignore_index)
     if isinstance(data, DataLoader):
