@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from segradius.core.errors import InputError
 from segradius.evaluation import ImageResult, Kept, Store
+from segradius.evaluation.seals import Sealed
 from segradius.metrics.counts import Pixels
 
 integers = st.lists(st.integers(0, 2**40), min_size=1, max_size=4)
@@ -102,3 +103,15 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
     path.write_text("not a database, though it is long enough to be taken for one" * 20)
     with pytest.raises(InputError, match=r"results\.sqlite cannot be used as a results file"):
         Store(path)
+
+
+def test_two_that_open_a_new_file_at_the_same_moment_both_have_it(tmp_path, monkeypatch):
+    path = tmp_path / "results.sqlite"
+    Store(path).close()  # the other one, between our first look and our lock
+    looks, is_sealed = [], Sealed.is_sealed
+    monkeypatch.setattr(Sealed, "is_sealed", lambda it: bool(looks.append(1)) or (len(looks) > 1 and is_sealed(it)))
+    with Store(path) as store:
+        store.add("pgd", [ImageResult("a", Pixels([3], [4], [5]))])
+        assert not store.adopted
+        assert store.done("pgd") == {"a"}
+    assert len(looks) == 2

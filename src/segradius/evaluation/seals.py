@@ -185,6 +185,8 @@ class Sealed:
             return
         with self.base:
             self.base.execute("BEGIN IMMEDIATE")
+            if self.is_sealed():  # by somebody who opened it at the same moment
+                return
             self.base.execute(SEALS)
             for table in TABLES:
                 self.base.execute(f"INSERT INTO seals {_sealing(table)}")
