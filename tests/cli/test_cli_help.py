@@ -9,9 +9,10 @@ import pytest
 
 from segradius.attacks import ATTACKS, BLACK_BOX, Attack, attack_options, make_attack
 from segradius.attacks.base import changed
-from segradius.cli.attack import DEFAULT, AttackOptions
+from segradius.cli.attack import AttackOptions
 from segradius.objectives.objective import Objective
 from segradius.objectives.weightings import CertifiedRadius, factors
+from segradius.report.results import DEFAULT
 
 NAMES = [*ATTACKS, *BLACK_BOX]
 HELP = {
@@ -94,5 +95,5 @@ def test_steps_of_the_papers_attacks_are_told(norm: str, steps: int) -> None:
 def test_each_option_tells_one_default_and_attack_the_one_of_each_case() -> None:
     assert all(text.count("Default:") <= 1 for text in HELP.values())
     assert "Default:" not in HELP["attack"]
-    for case in (DEFAULT, "with target local_pbgd,local_search", "with plan all that it has"):
+    for case in (",".join(DEFAULT), "with target local_pbgd,local_search", "with plan all that it has"):
         assert HELP["attack"].count(case) == 1
