@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from segradius.core.errors import InputError
+from segradius.core.label_sets import set_names
 from segradius.core.registry import Registry
 
 
@@ -60,9 +61,12 @@ class Classes:
         names: One name a class, in label order.
         palette: One (red, green, blue) colour in 0–255 a class, for pictures.
         ignore_index: The label of pixels without a class.
+        structures: Names of yes/no maps that may overlap, where the classes are the sets of them
+            (`segradius.core.label_sets`); none for classes of which each pixel has one.
 
     Raises:
-        InputError: The palette has another length than the names, or ``ignore_index`` is a class.
+        InputError: The palette has another length than the names, ``ignore_index`` is a class, or the classes are not
+            the sets of the structures.
 
     Example:
         >>> len(Classes(("sky", "ground"), ((0, 0, 255), (0, 255, 0))))
@@ -72,15 +76,28 @@ class Classes:
     names: tuple[str, ...]
     palette: tuple[RGB, ...]
     ignore_index: int = 255
+    structures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.palette) != len(self.names):
             raise InputError(f"a palette of {len(self.palette)} colours was given for {len(self.names)} classes")
         if 0 <= self.ignore_index < len(self.names):
             raise InputError(f"ignore_index {self.ignore_index} is the class {self.names[self.ignore_index]!r}")
+        if self.structures and self.names != set_names(self.structures):
+            raise InputError(f"the classes {self.names} are not the sets of the structures {self.structures}")
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def foreground(self) -> tuple[str, ...]:
+        """What is asked of each pixel with yes or no: the structures, or the second of two classes; else nothing.
+
+        Example:
+            >>> Classes(("background", "cell"), ((0, 0, 0), (255, 255, 255))).foreground
+            ('cell',)
+        """
+        return self.structures or (self.names[1:] if len(self.names) == 2 else ())
 
 
 class SegmentationData(Protocol):
