@@ -145,6 +145,8 @@ class DataOptions:
         stride: Only every stride-th image, as neighbouring frames of a video look alike.
         size: Resize to height x width, as in 240x320.
         protocol: Named preparation of images, instead of size.
+        labels: given by the data, or predicted: what the model itself makes of each unattacked image, for images
+            without masks (images:PATH). Every accuracy is then a stability.
     """
 
     data: str
@@ -153,13 +155,16 @@ class DataOptions:
     stride: Images = 1
     size: str | None = None
     protocol: str | None = None
+    labels: Literal["given", "predicted"] = "given"
 
     @property
     def choice(self) -> DataChoice:
         """How an experiment describes them."""
         from segradius.evaluation import DataChoice
 
-        return DataChoice(self.data, self.split, text.size(self.size), self.protocol, self.limit, self.stride)
+        return DataChoice(
+            self.data, self.split, text.size(self.size), self.protocol, self.limit, self.stride, self.labels
+        )
 
     def open(self) -> SegmentationData:
         """The images, after a line on how many there are; raises `InputError` where there are none of that name."""

@@ -75,9 +75,9 @@ class PairedFiles:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        with _blame(pair.id, pair.image):
+        with blamed(pair.id, pair.image):
             pixels, turned = read_image(pair.image)
-        with _blame(pair.id, pair.mask):
+        with blamed(pair.id, pair.mask):
             labels, mask_turned = read_labels(pair.mask, self.key)
             pixels, labels = _together(pixels, labels, turned, mask_turned, self.exif)
         image = torch.from_numpy(np.moveaxis(pixels, -1, 0).astype(np.float32)).div_(255)
@@ -112,7 +112,7 @@ def _together(pixels: Pixels, labels: Pixels, turned: int, mask_turned: int, exi
 
 
 @contextmanager
-def _blame(sample_id: str, path: Path) -> Iterator[None]:
+def blamed(sample_id: str, path: Path) -> Iterator[None]:
     """Turn what is wrong with a file into a `BadSampleError` about it."""
     try:
         yield

@@ -13,7 +13,7 @@ from segradius.data.sample import BadSampleError, Sample, SegmentationData
 NO_LABEL = "no pixel is labelled"
 
 
-def fault(sample: Sample, num_classes: int, ignore_index: int) -> str | None:
+def fault(sample: Sample, num_classes: int, ignore_index: int, *, labels: bool = True) -> str | None:
     """Why ``sample`` cannot be used with a model of ``num_classes``; None where it can.
 
     The image must be floating point, (3, H, W), finite and in [0, 1]; the label int64 (H, W) with classes below
@@ -29,16 +29,16 @@ def fault(sample: Sample, num_classes: int, ignore_index: int) -> str | None:
         return f"the image has shape {tuple(image.shape)}; it must be (3, H, W)"
     if tuple(label.shape) != tuple(image.shape[1:]):
         return f"the label is {_size(label.shape)} and the image {_size(image.shape[1:])} (height × width)"
-    return _image_fault(sample) or _label_fault(sample, num_classes, ignore_index)
+    return _image_fault(sample) or (_label_fault(sample, num_classes, ignore_index) if labels else None)
 
 
-def usable(data: SegmentationData, place: int, num_classes: int) -> Sample | str:
-    """The sample at ``place``, or why it cannot be used with a model of ``num_classes``."""
+def usable(data: SegmentationData, place: int, num_classes: int, *, labels: bool = True) -> Sample | str:
+    """The sample at ``place``, or why it cannot be used with a model of ``num_classes``; without labels, its image."""
     try:
         sample = data[place]
     except BadSampleError as error:
         return str(error)
-    return fault(sample, num_classes, data.classes.ignore_index) or sample
+    return fault(sample, num_classes, data.classes.ignore_index, labels=labels) or sample
 
 
 def usable_part(

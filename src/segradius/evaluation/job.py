@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -64,6 +64,8 @@ class DataChoice:
         protocol: Name of an evaluation protocol, instead of ``size``.
         limit: Only the first so many images.
         stride: Only every stride-th image.
+        labels: ``given`` with them, or ``predicted``: what the model makes of each image before any attack, so that
+            figures tell stability in place of accuracy.
     """
 
     spec: str
@@ -72,6 +74,12 @@ class DataChoice:
     protocol: str | None = None
     limit: int | None = None
     stride: int = 1
+    labels: Literal["given", "predicted"] = "given"
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the model's own predictions stand for labels."""
+        return self.labels == "predicted"
 
 
 class Task(Protocol):
@@ -236,7 +244,8 @@ def described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
     """Model and data as plain numbers, strings, lists and dicts; secrets are left out, and change no number."""
     # Without what is for few of them, experiments of networks are described as those of earlier versions.
     chosen = {name: value for name, value in plain(asdict(model)).items() if value or name not in UNLESS_GIVEN}
-    found: dict[str, Any] = without_secrets({"model": chosen, "data": plain(asdict(data))})
+    images = {name: value for name, value in plain(asdict(data)).items() if (name, value) != ("labels", "given")}
+    found: dict[str, Any] = without_secrets({"model": chosen, "data": images})
     return found
 
 

@@ -150,13 +150,14 @@ def _own_doubts(model: Seen) -> tuple[Doubt, ...]:
 
 def _measured(study: Study, model: Seen, data: SegmentationData, store: Store, *, gradient: bool) -> Measured:
     """What was noted, if it is of these images; measured anew, and noted, otherwise."""
-    samples = chosen(data, model.num_classes)
+    predicted = study.data.predicted
+    samples = chosen(data, model.num_classes, labels=not predicted)
     kept = store.noted("preflight")
     if kept is not None:
         known = Measured.of(kept)
         if known.images == tuple(sample.id for sample in samples) and known.gradient >= gradient:
             return known
-    found = measure(model, data, samples, study.seed, gradient=gradient)
+    found = measure(model, data, samples, study.seed, gradient=gradient, predicted=predicted)
     store.note("preflight", found.as_dict())
     return found
 
@@ -190,7 +191,7 @@ def warnings(found: Sequence[Finding]) -> list[str]:
 
 @CHECKS.register("classes")
 def _classes(it: Facts) -> Finding | None:
-    if len(it.names) <= it.labels:
+    if len(it.names) <= it.labels or it.data.predicted:
         return None
     text = f"the model predicts {len(it.names)} classes and the data set has {it.labels}"
     return Finding("classes", text, "are these its classes?", len(it.names) - it.labels)

@@ -140,12 +140,12 @@ class Measured:
         return cls(**known)
 
 
-def chosen(data: SegmentationData, num_classes: int) -> list[Sample]:
-    """The images to look at, spread over a data set; those that cannot be used are left out."""
+def chosen(data: SegmentationData, num_classes: int, *, labels: bool = True) -> list[Sample]:
+    """The images to look at, spread over a data set; those that cannot be used are left out, by the image alone too."""
     low, high = SAMPLE
     wanted = min(len(data), max(low, min(high, len(data) // 8)))
     places = sorted(set(torch.linspace(0, len(data) - 1, wanted).long().tolist())) if wanted else []
-    found = (usable(data, place, num_classes) for place in places)
+    found = (usable(data, place, num_classes, labels=labels) for place in places)
     return [sample for sample in found if isinstance(sample, Sample)]
 
 
@@ -166,7 +166,15 @@ def of_samples(samples: Sequence[Sample], ignore_index: int) -> Measured:
     return Measured(tuple(sample.id for sample in samples), share, tuple(sorted(classes)), blank, same)
 
 
-def measure(model: Seen, data: SegmentationData, samples: Sequence[Sample], seed: int, *, gradient: bool) -> Measured:
+def measure(
+    model: Seen,
+    data: SegmentationData,
+    samples: Sequence[Sample],
+    seed: int,
+    *,
+    gradient: bool,
+    predicted: bool = False,
+) -> Measured:
     """Look at some images, one by one; of a target at their masks alone, as an answer has its price.
 
     About a dozen passes over each. An image with which the model fails is left to the run, which says so.
@@ -177,11 +185,14 @@ def measure(model: Seen, data: SegmentationData, samples: Sequence[Sample], seed
         samples: From `chosen`.
         seed: Of the random step.
         gradient: Whether the gradient is of interest.
+        predicted: Whether the model's own predictions stand for the labels, of which nothing is to be told then.
 
     Raises:
         InputError: The network gives sigmoids where logits are expected.
     """
     known = of_samples(samples, data.classes.ignore_index)
+    if predicted:
+        known = replace(known, void=NAN, labelled=())
     if is_priced(model) or not isinstance(model, Segmenter):
         return known
     looks, ledger = [], Ledger(1)
@@ -190,6 +201,7 @@ def measure(model: Seen, data: SegmentationData, samples: Sequence[Sample], seed
             image, labels = (part[None].to(model.device) for part in (sample.image.clone(), sample.label))
             one = _Look(model, sample.id, image, labels, labels != data.classes.ignore_index, ledger)
             try:
+                one = one.by_itself() if predicted else one
                 looks += [one.seen(seed, gradient=gradient)]
             except ModelError:
                 continue  # the run meets it as well, and says so
@@ -222,6 +234,12 @@ class _Look:
     labels: Tensor
     counted: Tensor
     ledger: Ledger
+
+    def by_itself(self) -> _Look:
+        """The same, with what is predicted as labels."""
+        with torch.no_grad():
+            labels = predict(self.logits(self.image))[1]
+        return replace(self, labels=labels, counted=torch.ones_like(labels, dtype=torch.bool))
 
     def seen(self, seed: int, *, gradient: bool) -> _Seen | None:
         """All of it; None for an image whose logits are not finite, which the run sets aside."""

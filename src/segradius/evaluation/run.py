@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segradius.core.contracts import Seen
-from segradius.core.errors import ModelError
+from segradius.core.errors import InputError, ModelError
 from segradius.core.escapes import listed
 from segradius.data.opening import open_data
 from segradius.data.sample import SegmentationData
@@ -119,9 +119,7 @@ def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = Fal
             needs; or an image changed since other results of it were stored, or while it was worked on.
         ModelError: It fails on each of the first images.
     """
-    check_classes(run.model.num_classes, len(run.data.classes))
-    for job in run.experiment.jobs:
-        job.task.check(run.model)
+    _check(run)
     store.retry_set_aside()
     told = _warn(run, store, frozenset())
     judged, failing = False, dict[str, list[str]]()
@@ -144,6 +142,18 @@ def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = Fal
             raise ModelError(f"the model fails on every image so far ({named}): {why}", by_image=False)
         if rows.key == CLEAN and rows.results and not judged:
             told, judged = _warn(run, store, told), True
+
+
+def _check(run: Run[S]) -> None:
+    """Raise `InputError` where the model does not suit the data or a task."""
+    check_classes(run.model.num_classes, len(run.data.classes))
+    if not len(run.data.classes) and not run.experiment.data.predicted:
+        raise InputError(
+            f"{run.data.name} has no masks: with --labels predicted (labels='predicted') the model's own predictions "
+            "stand for them, and every accuracy is a stability"
+        )
+    for job in run.experiment.jobs:
+        job.task.check(run.model)
 
 
 def _warn(run: Run[S], store: Store, told: frozenset[str]) -> frozenset[str]:
@@ -220,7 +230,7 @@ def open_images(choice: DataChoice) -> SegmentationData:
         >>> len(open_images(DataChoice("scenes:24x32", limit=3)))
         3
     """
-    options = {name: value for name, value in vars(choice).items() if name != "spec"}
+    options = {name: value for name, value in vars(choice).items() if name not in ("spec", "labels")}
     return open_data(choice.spec, **options)
 
 

@@ -110,7 +110,7 @@ def _judge(
     places: Sequence[int],
 ) -> tuple[dict[str, str], list[tuple[Batch, Rows]]]:
     """Why images cannot be used; batches of the others, of one size each, with the rows of what is clean."""
-    found = [(data.ids[place], _read(data, place, bench.model.num_classes)) for place in places]
+    found = [(data.ids[place], _read(unit, data, place, bench.model.num_classes)) for place in places]
     bad = {image: reason for image, reason in found if isinstance(reason, str)}
     good = sorted((sample for _, sample in found if isinstance(sample, Sample)), key=_shape)
     judged = []
@@ -123,10 +123,10 @@ def _judge(
     return bad, judged
 
 
-def _read(data: SegmentationData, place: int, num_classes: int) -> Sample | str:
+def _read(unit: Unit, data: SegmentationData, place: int, num_classes: int) -> Sample | str:
     """A sample, or why it cannot be used."""
     try:
-        return usable(data, place, num_classes)
+        return usable(data, place, num_classes, labels=not unit.clean.data.predicted)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -215,6 +215,8 @@ def _judged(
     started = time.perf_counter()
     prediction, fine, sure = _clean(unit, ids, images, bench, stage)
     seconds = (time.perf_counter() - started) / len(ids)
+    if unit.clean.data.predicted:
+        labels = prediction
     batch = Batch(ids, images, labels, prediction, bench.classes.ignore_index, seconds)
     values = "scores" if is_priced(bench.model) else "logits"
     told = f"the model's {values} are NaN or infinite on the clean image"

@@ -367,7 +367,8 @@ def _shown(run: Run[Experiment], jobs: Sequence[Job], store: Store, sample: Samp
         adversarial = store.example(job.key, sample.id)
         assert adversarial is not None
         attacks.append(Attacked(_attack(job).plan.label, adversarial, seen(job.key, adversarial)))
-    return Shown(sample.id, sample.image, sample.label, prediction, _radius(run, sample, looks), tuple(attacks))
+    label = prediction if run.experiment.data.predicted else sample.label
+    return Shown(sample.id, sample.image, label, prediction, _radius(run, sample, looks), tuple(attacks))
 
 
 def _radius(run: Run[Experiment], sample: Sample, looks: Ledger) -> Tensor | None:

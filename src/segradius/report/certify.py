@@ -54,7 +54,7 @@ from segradius.report.panels import (
     png,
     rgb,
 )
-from segradius.report.provenance import made
+from segradius.report.provenance import labels_line, made
 
 NAMES = {
     "base": "the model",
@@ -126,15 +126,17 @@ def _files(
 def _shown(run: Run[Certification], found: Sequence[Record]) -> list[Certified]:
     """Images for the picture, with the finest certificate there is."""
     places = {image: place for place, image in enumerate(run.data.ids)}
-    return [_certified(record, run.data[places[record.image]]) for record in found]
+    own = run.experiment.data.predicted
+    return [_certified(record, run.data[places[record.image]], predicted=own) for record in found]
 
 
-def _certified(record: Record, sample: Sample) -> Certified:
+def _certified(record: Record, sample: Sample, *, predicted: bool) -> Certified:
     kind, own = record.finest, record.kinds.get("radii")
     radius = kind.radius if own is None else own.radius
     base, certified = (sum(score.pixels.intersection) / score.labelled for score in (record.base_score, kind.score))
+    label = record.base if predicted else sample.label
     return Certified(
-        record.image, sample.image, sample.label, record.base, kind.classes, kind.level, radius, (base, certified),
+        record.image, sample.image, label, record.base, kind.classes, kind.level, radius, (base, certified),
         own is not None,
     )  # fmt: skip
 
@@ -146,7 +148,7 @@ def certified_heading(experiment: Certification, model: str, data: str) -> str:
     early = "" if it.early_stop is None else f" at most, stopped at {it.early_stop:g} undecided"
     options = [
         f"model {model} ({experiment.model.fingerprint})",
-        f"data {data}",
+        ", ".join([f"data {data}", *labels_line(experiment.data)]),
         f"σ = {it.sigma:g}",
         f"n₀ = {it.n0}, n = {it.n}{early}",
         f"α = {it.alpha:g}, τ = {it.tau:g}, correction {it.correction}{k}",

@@ -12,7 +12,7 @@ import torch
 
 from segradius.core.contracts import Seen
 from segradius.core.screen import COMMAND
-from segradius.evaluation.job import Experiment
+from segradius.evaluation.job import DataChoice, Experiment
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.targets.target import Metered
@@ -33,7 +33,12 @@ def data_line(run: Run[Experiment], used: int) -> str:
     protocol = [] if it.protocol is None else [f"protocol {it.protocol}"]
     whole = len(run.data)
     images = f"{whole} images" if used == whole else f"{used} of {whole} images"
-    return ", ".join([f"data {run.data.name}", images, *size, *protocol])
+    return ", ".join([f"data {run.data.name}", images, *size, *protocol, *labels_line(it)])
+
+
+def labels_line(it: DataChoice) -> list[str]:
+    """What the labels are, where they are not those of the data."""
+    return ["labels: the model's own predictions, so that accuracy is stability"] if it.predicted else []
 
 
 def made(facts: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from segradius.attacks.make import default_eps
 from segradius.core.contracts import LOGITS, Seen
@@ -110,6 +110,7 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     names: Sequence[str] | None = None,
     aim: str | None = None,
+    labels: Literal["given", "predicted"] = "given",
     seed: int = 0,
     batch_size: int = 8,
     figures: int = 2,
@@ -130,6 +131,8 @@ def evaluate(
         options: Options of the attacks, as in ``{"steps": 20, "cr_pgd.samples": 4}``.
         names: Names of the classes, for data that do not name them.
         aim: A class to aim at, by name or number, ``"random"``, or a mask image.
+        labels: ``given`` by the data, or ``predicted``: what the model itself makes of each unattacked image, so that
+            every accuracy is a stability; masks are not looked at then.
         seed: Of all random numbers, which are drawn for each image by its id.
         batch_size: Images at a time; changes no result.
         figures: Images in the picture of `Results.save`.
@@ -163,7 +166,7 @@ def evaluate(
         fingerprint=_mark(model),
         scores_only=LOGITS not in model.offers,
     )
-    experiment = Experiment(choice, DataChoice(spec), tuple(plans), aim, seed)
+    experiment = Experiment(choice, DataChoice(spec, labels=labels), tuple(plans), aim, seed)
     run = Run(experiment, model, opened, batch_size, opened.ids[:figures], save=save_images)
     store = Store(":memory:")
     store.note("experiment", experiment.as_dict())
