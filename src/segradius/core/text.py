@@ -75,6 +75,24 @@ def parse_spec(text: str) -> Spec:
     return Spec(source, name, _arguments(rest, f"model {shown(text)}"))
 
 
+def parse_options(text: str, where: str) -> tuple[str, dict[str, Any]]:
+    """What stands before the first comma outside brackets, and the ``key=value`` after it, values in YAML.
+
+    Args:
+        text: For example ``pairs.csv,classes=[background, cell]``.
+        where: It stands, for error messages.
+
+    Raises:
+        InputError: An option is not ``key=value`` or is given twice.
+
+    Example:
+        >>> parse_options("pairs.csv,classes=[background, cell]", "list")
+        ('pairs.csv', {'classes': ['background', 'cell']})
+    """
+    head, *rest = split(text, ",")
+    return head.strip(), _arguments(rest, where)
+
+
 def parse_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
     """Name and options from ``NAME`` or ``NAME(key=value;key=value)``.
 

@@ -6,25 +6,53 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from segradius.core.digests import Parts
 from segradius.core.errors import InputError
 from segradius.data.listing import LeftOut, Listing, composed, told
 from segradius.data.masks import MaskKey, read_labels
-from segradius.data.pixels import Pixels, as_stored, read_image
+from segradius.data.pixels import Pixels, Readable, as_stored, read_image
 from segradius.data.sample import BadSampleError, Classes, Sample
+
+
+class Held(Readable, Protocol):
+    """What lies in another file and is read as one of its own: a picture in a cell of a table."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies, for messages."""
+
+    def part(self) -> Path | Tensor:
+        """What shows a change of it."""
+
+
+class Drawn(Protocol):
+    """A mask that is no single file: polygons, or one file a structure."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies, for messages."""
+
+    def labels(self, key: MaskKey) -> tuple[NDArray[np.int64], int]:
+        """Labels (H, W) as shown, and the EXIF orientation, as of `segradius.data.masks.read_labels`."""
+
+    def parts(self) -> Parts:
+        """What it is made of."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The two files of a sample."""
+    """The two files of a sample, or what takes their place."""
 
     id: str
-    image: Path
-    mask: Path
+    image: Path | Held
+    mask: Path | Held | Drawn
 
 
 @dataclass(frozen=True)
@@ -61,9 +89,13 @@ class PairedFiles:
         more = {"read": self.key.read, "nearest": self.key.nearest, "exif": self.exif}
         return {"values": [list(pair) for pair in self.key.values], "colours": colours} | more
 
-    def parts(self, index: int) -> dict[str, Path]:
-        """The files of a sample."""
-        return {"image": self.pairs[index].image, "mask": self.pairs[index].mask}
+    def parts(self, index: int) -> Parts:
+        """The files of a sample, or what is in their place."""
+        image, mask = self.pairs[index].image, self.pairs[index].mask
+        found: dict[str, Path | Tensor] = {"image": image if isinstance(image, Path) else image.part()}
+        if isinstance(mask, Path):
+            return found | {"mask": mask}
+        return {**found, **(mask.parts() if hasattr(mask, "parts") else {"mask": mask.part()})}
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -78,10 +110,14 @@ class PairedFiles:
         with blamed(pair.id, pair.image):
             pixels, turned = read_image(pair.image)
         with blamed(pair.id, pair.mask):
-            labels, mask_turned = read_labels(pair.mask, self.key)
+            labels, mask_turned = _labels(pair.mask, self.key)
             pixels, labels = _together(pixels, labels, turned, mask_turned, self.exif)
         image = torch.from_numpy(np.moveaxis(pixels, -1, 0).astype(np.float32)).div_(255)
         return Sample(pair.id, image, torch.from_numpy(np.ascontiguousarray(labels)))
+
+
+def _labels(mask: Path | Held | Drawn, key: MaskKey) -> tuple[NDArray[np.int64], int]:
+    return mask.labels(key) if hasattr(mask, "labels") else read_labels(mask, key)
 
 
 def _together(pixels: Pixels, labels: Pixels, turned: int, mask_turned: int, exif: str | None) -> tuple[Pixels, Pixels]:
@@ -112,12 +148,12 @@ def _together(pixels: Pixels, labels: Pixels, turned: int, mask_turned: int, exi
 
 
 @contextmanager
-def blamed(sample_id: str, path: Path) -> Iterator[None]:
+def blamed(sample_id: str, read: Path | Held | Drawn) -> Iterator[None]:
     """Turn what is wrong with a file into a `BadSampleError` about it."""
     try:
         yield
     except InputError as error:
-        raise BadSampleError(sample_id, path, str(error)) from error
+        raise BadSampleError(sample_id, read if isinstance(read, Path) else read.path, str(error)) from error
 
 
 def existing_folder(kind: str, path: str, *below: str) -> Path:

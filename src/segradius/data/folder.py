@@ -10,8 +10,8 @@ from typing import Any, Literal, cast
 from segradius.core.errors import InputError, is_whole, must
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.text import refuse_unknown
-from segradius.data.files import PairedFiles, paired, sub_folders
-from segradius.data.listing import MASK_SUFFIXES, list_files
+from segradius.data.files import Pair, PairedFiles, paired, sub_folders
+from segradius.data.listing import MASK_SUFFIXES, LeftOut, list_files
 from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, RGB, Classes, voc_palette
 
@@ -65,9 +65,8 @@ def folder(path: str, split: str | None = None) -> PairedFiles:
     base, name = file.parent, file.resolve().parent.name + (f"/{split}" if split else "")
     images = list_files(base, _pattern("images", spec.images, split, base))
     masks = list_files(base, _pattern("masks", spec.masks, split, base), MASK_SUFFIXES, once=False)
-    classes, key = meaning(spec)
     pairs, left_out = paired(f"folder {name}", images, masks)
-    return PairedFiles(name, classes, key, pairs, file, left_out, spec.exif)
+    return described(name, spec, pairs, file, left_out)
 
 
 def read_spec(file: Path) -> FolderSpec:
@@ -80,10 +79,47 @@ def read_spec(file: Path) -> FolderSpec:
     if not isinstance(given, dict) or "classes" not in given:
         raise InputError(f"{file}: the key 'classes' is needed, for instance\n{_EXAMPLE}")
     refuse_unknown(f"key in {file.name}", map(str, given), [field.name for field in fields(FolderSpec)])
+    return spec_of(given, str(file))
+
+
+def spec_of(given: Mapping[str, Any], where: str) -> FolderSpec:
+    """A checked `FolderSpec` from keys and values.
+
+    Args:
+        given: As a YAML holds them.
+        where: They are from, for error messages.
+
+    Raises:
+        InputError: A value is not as expected.
+
+    Example:
+        >>> spec_of({"classes": ["background", "cell"], "values": [0, 255]}, "here").values
+        ((0, 0), (255, 1))
+    """
     try:
         return _checked(given)
     except InputError as error:
-        raise InputError(f"{file}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
+
+
+def described(
+    name: str,
+    spec: FolderSpec,
+    pairs: tuple[Pair, ...],
+    told_by: Path | None = None,
+    left_out: tuple[LeftOut, ...] = (),
+) -> PairedFiles:
+    """Pairs of files with what a `FolderSpec` says of them.
+
+    Args:
+        name: Of the data set, and split.
+        spec: What images and masks are; where they lie counts no more.
+        pairs: The files.
+        told_by: The file that the spec is from.
+        left_out: What is not used.
+    """
+    classes, key = meaning(spec)
+    return PairedFiles(name, classes, key, pairs, told_by, left_out, spec.exif)
 
 
 def meaning(spec: FolderSpec) -> tuple[Classes, MaskKey]:

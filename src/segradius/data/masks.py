@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segradius.core.errors import InputError
-from segradius.data.pixels import Picture, open_picture, refuse_size, refuse_transparent, unreadable
+from segradius.data.pixels import Picture, Readable, open_picture, refuse_size, refuse_transparent, unreadable
 from segradius.data.sample import RGB
 
 Ints = NDArray[np.int64]
@@ -92,16 +92,16 @@ class Stored:
         return np.array(self.shown, dtype=np.int64)[self.numbers]
 
 
-def read_stored(path: Path) -> Stored:
+def read_stored(path: Readable) -> Stored:
     """What a mask file holds: a picture file, a NumPy array (.npy), or a mask of SBD (.mat).
 
     Raises:
         InputError: The file cannot be read, or is of a kind from which the stored numbers or colours do not come back
             exactly.
     """
-    if path.suffix.lower() == ".npy":
+    if isinstance(path, Path) and path.suffix.lower() == ".npy":
         return Stored(_read_array(path))
-    if path.suffix.lower() == ".mat":
+    if isinstance(path, Path) and path.suffix.lower() == ".mat":
         return Stored(_read_sbd(path))
     picture = open_picture(path)
     with unreadable():
@@ -132,7 +132,7 @@ def read_marked(path: Path) -> NDArray[np.bool_]:
     return np.asarray((stored.in_colour if stored.numbers is None else stored.numbers) != 0)
 
 
-def read_labels(path: Path, key: MaskKey) -> tuple[Ints, int]:
+def read_labels(path: Readable, key: MaskKey) -> tuple[Ints, int]:
     """A mask file as labels, translated once by ``key``.
 
     Grey masks, those with a palette and arrays are read by the numbers that are stored; colours by ``key.colours``. A
@@ -145,7 +145,7 @@ def read_labels(path: Path, key: MaskKey) -> tuple[Ints, int]:
         InputError: A value or colour is not in ``key``, or see `read_stored`.
     """
     stored = read_stored(path)
-    return _labels(stored, key), stored.orientation
+    return labels_of(stored, key), stored.orientation
 
 
 def translate(raw: Ints, pairs: tuple[tuple[int, int], ...]) -> Ints:
@@ -170,7 +170,8 @@ def translate(raw: Ints, pairs: tuple[tuple[int, int], ...]) -> Ints:
     return labels
 
 
-def _labels(stored: Stored, key: MaskKey) -> Ints:
+def labels_of(stored: Stored, key: MaskKey) -> Ints:
+    """As `read_labels`, of what a mask file holds."""
     if stored.lossy:
         if not (key.nearest and key.colours):
             _refuse_lossy(stored, "store masks as PNG, or give palette and lossy_masks: nearest in segradius.yaml")

@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +32,17 @@ _LFS = b"version https://git-lfs.github.com/spec"
 _OPAQUE = 255
 _WITH_PREDICTOR = (5, 8, 32946, 34925, 50000)  # LZW, Deflate twice, LZMA, Zstandard
 _PILLOW = threading.Lock()
+
+
+class Readable(Protocol):
+    """A file, or what is read as one: a cell of a table that holds a file's content."""
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its name, with the dot; empty where it has none."""
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+        """A stream of its content."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ def unreadable() -> Iterator[None]:
         raise InputError(f"the file cannot be read: {told or type(error).__name__}") from error
 
 
-def open_picture(path: Path) -> Picture:
+def open_picture(path: Readable) -> Picture:
     """Decode the one picture of a file.
 
     Raises:
@@ -112,7 +122,8 @@ def open_picture(path: Path) -> Picture:
             pictures.
     """
     # By a path, Pillow maps an uncompressed TIFF into memory, and reads one that is to be turned wrongly.
-    with unreadable(), path.open("rb") as stream:
+    with unreadable(), path.open("rb") as opened:
+        stream = cast(BinaryIO, opened)
         _refuse_stand_ins(stream)
         with _pillow_without_limit():
             file = Image.open(stream, formats=FORMATS)
@@ -133,7 +144,7 @@ def open_picture(path: Path) -> Picture:
         return Picture(image, kind, raw, levels, turned, lossy)
 
 
-def read_image(path: Path) -> tuple[NDArray[np.uint8], int]:
+def read_image(path: Readable) -> tuple[NDArray[np.uint8], int]:
     """An image file as RGB, turned upright by its EXIF orientation.
 
     Returns:
