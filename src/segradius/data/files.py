@@ -39,8 +39,11 @@ class Drawn(Protocol):
     def path(self) -> Path:
         """Where it lies, for messages."""
 
-    def labels(self, key: MaskKey) -> tuple[NDArray[np.int64], int]:
-        """Labels (H, W) as shown, and the EXIF orientation, as of `segradius.data.masks.read_labels`."""
+    def labels(self, key: MaskKey) -> tuple[NDArray[np.int64], int] | None:
+        """Labels (H, W) as shown, and the EXIF orientation, as of `segradius.data.masks.read_labels`.
+
+        None where there is nothing in the image, which is all of class 0.
+        """
 
     def parts(self) -> Parts:
         """What it is made of."""
@@ -110,13 +113,13 @@ class PairedFiles:
         with blamed(pair.id, pair.image):
             pixels, turned = read_image(pair.image)
         with blamed(pair.id, pair.mask):
-            labels, mask_turned = _labels(pair.mask, self.key)
+            labels, mask_turned = _labels(pair.mask, self.key) or (np.zeros(pixels.shape[:2], np.int64), turned)
             pixels, labels = _together(pixels, labels, turned, mask_turned, self.exif)
         image = torch.from_numpy(np.moveaxis(pixels, -1, 0).astype(np.float32)).div_(255)
         return Sample(pair.id, image, torch.from_numpy(np.ascontiguousarray(labels)))
 
 
-def _labels(mask: Path | Held | Drawn, key: MaskKey) -> tuple[NDArray[np.int64], int]:
+def _labels(mask: Path | Held | Drawn, key: MaskKey) -> tuple[NDArray[np.int64], int] | None:
     return mask.labels(key) if hasattr(mask, "labels") else read_labels(mask, key)
 
 
@@ -204,7 +207,7 @@ def paired(
         if lacking:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             raise InputError(f"{what}: no {kind} found for {lacking[0]!r}{more} ({told(left_out)})")
-    pairs = (Pair(_decodable(name), images.files[key].path, masks.files[key].path) for key, name in chosen.items())
+    pairs = (Pair(decodable(name), images.files[key].path, masks.files[key].path) for key, name in chosen.items())
     unlisted = "without an image" if ids is None else f"not in {source}"
     rest = [
         LeftOut(listed.path, unlisted)
@@ -215,6 +218,6 @@ def paired(
     return tuple(pairs), (*left_out, *rest)
 
 
-def _decodable(name: str) -> str:
+def decodable(name: str) -> str:
     """A file's name as an id, which databases and texts must hold: bytes that are no UTF-8 as escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from segradius.core.errors import InputError, is_whole, must
+from segradius.core.label_sets import set_names
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.text import refuse_unknown
 from segradius.data.files import Pair, PairedFiles, paired, sub_folders
 from segradius.data.listing import MASK_SUFFIXES, LeftOut, list_files
 from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, RGB, Classes, voc_palette
+from segradius.data.structures import MaskBands, checked, files_by_structure, yes_no
 
 YAML_NAME = "segradius.yaml"
 _EXAMPLE = "classes: [background, tissue]"
@@ -26,7 +28,7 @@ class FolderSpec:
     Args:
         classes: Names of the classes, in label order.
         images: Folder or glob pattern of the images, relative to the YAML; may hold ``{split}``.
-        masks: The same of the masks.
+        masks: The same of the masks; one of each structure, where structures may overlap.
         palette: A colour a class: for pictures, and to read masks in colour.
         values: Pairs (mask value, label), of which several may have one label; by default 0, 1, 2 … are the classes.
         ignore_index: Mask value, or values, of pixels without a class; 255 where none is given.
@@ -34,11 +36,13 @@ class FolderSpec:
         read: Whether masks are read by their ``numbers`` or their ``colours`` where they have both and disagree.
         lossy_masks: ``nearest`` reads masks with lossy compression by the nearest colour of the palette.
         exif: Whether masks were made for images as they are ``shown``, or as they are ``stored``.
+        structures: Names of what may overlap, each with a yes/no mask; the classes are the sets of them.
+        missing: ``empty``: a structure without a mask file is nowhere in the image; refused by default.
     """
 
     classes: tuple[str, ...]
     images: str | None = None
-    masks: str | None = None
+    masks: str | tuple[tuple[str, str], ...] | None = None
     palette: tuple[RGB, ...] | None = None
     values: tuple[tuple[int, int], ...] | None = None
     ignore_index: tuple[int, ...] | None = None
@@ -46,6 +50,8 @@ class FolderSpec:
     read: Literal["numbers", "colours"] | None = None
     lossy_masks: Literal["nearest"] | None = None
     exif: Literal["shown", "stored"] | None = None
+    structures: tuple[str, ...] = ()
+    missing: Literal["empty"] | None = None
 
 
 @DATA.register("folder")
@@ -64,8 +70,17 @@ def folder(path: str, split: str | None = None) -> PairedFiles:
     spec = read_spec(file)
     base, name = file.parent, file.resolve().parent.name + (f"/{split}" if split else "")
     images = list_files(base, _pattern("images", spec.images, split, base))
+    if isinstance(spec.masks, tuple):
+        found = {
+            structure: list_files(base, _pattern("masks", pattern, split, base), MASK_SUFFIXES, once=False)
+            for structure, pattern in spec.masks
+        }
+        pairs, left_out = files_by_structure(f"folder {name}", images, found, empty=spec.missing == "empty")
+        return described(name, spec, pairs, file, left_out)
     masks = list_files(base, _pattern("masks", spec.masks, split, base), MASK_SUFFIXES, once=False)
     pairs, left_out = paired(f"folder {name}", images, masks)
+    if spec.structures:
+        pairs = tuple(replace(pair, mask=MaskBands(spec.structures, cast(Path, pair.mask))) for pair in pairs)
     return described(name, spec, pairs, file, left_out)
 
 
@@ -76,7 +91,7 @@ def read_spec(file: Path) -> FolderSpec:
         InputError: It is no YAML mapping, has an unknown key, lacks ``classes``, or a value is not as expected.
     """
     given = read_yaml(file)
-    if not isinstance(given, dict) or "classes" not in given:
+    if not isinstance(given, dict) or not {"classes", "structures"} & set(given):
         raise InputError(f"{file}: the key 'classes' is needed, for instance\n{_EXAMPLE}")
     refuse_unknown(f"key in {file.name}", map(str, given), [field.name for field in fields(FolderSpec)])
     return spec_of(given, str(file))
@@ -126,6 +141,10 @@ def meaning(spec: FolderSpec) -> tuple[Classes, MaskKey]:
     """Classes and mask key of a folder; pixels without a class get 255, or 65535 if there are over 255 classes."""
     count = len(spec.classes)
     ignore = 255 if count <= 255 else 65535
+    if spec.structures:
+        pair = None if spec.values is None else [value for value, _ in spec.values]
+        known = Classes(spec.classes, voc_palette(count), ignore, spec.structures)
+        return known, yes_no(pair, spec.ignore_index, ignore)
     values = spec.values or tuple((label, label) for label in range(count))
     # A 256th class may sit on 255, which is void only by custom.
     assumed = 255 if spec.ignore_index is None and 255 not in dict(values) else None
@@ -165,30 +184,44 @@ def _pattern(kind: str, given: str | None, split: str | None, base: Path) -> str
 
 
 def _checked(given: Mapping[str, Any]) -> FolderSpec:
-    classes = _texts(given["classes"])
+    structures: tuple[str, ...] = ()
+    if given.get("structures") is not None:
+        structures, masks = checked(given)
+        given = {**given, "classes": list(set_names(structures))} | ({} if masks is None else {"masks": masks})
+    classes = _texts(given.get("classes"))
     palette = None if given.get("palette") is None else tuple(_colour("palette", c) for c in _list(given, "palette"))
-    values = _values(given, classes)
+    # What is to be known of them is known by `yes_no`.
+    values = _yes_no(given) if structures else _values(given, classes)
     if palette is not None:
         _one_each("palette", palette, classes)
     ignored = given.get("ignore_index")
     if ignored is not None:
         ignored = tuple(_whole("ignore_index", v) for v in (ignored if isinstance(ignored, list) else [ignored]))
         clash = set(ignored) & set(dict(values) if values else range(len(classes)))
-        if clash:
+        if clash and not structures:
             raise InputError(f"ignore_index: {min(clash)} is the mask value of a class")
     colour = None if given.get("ignore_color") is None else _colour("ignore_color", given["ignore_color"])
     if colour is not None and colour in (palette or ()):
         raise InputError(f"ignore_color: {colour} is the colour of a class")
     for key in ("images", "masks"):
-        if not isinstance(given.get(key, ""), str):
+        if not isinstance(given.get(key, ""), str | tuple):
             raise InputError(f"{key}: {given[key]!r}; expected a folder or a pattern")
-    words = _words(given)
-    return FolderSpec(classes, given.get("images"), given.get("masks"), palette, values, ignored, colour, **words)
+    words = _words(given) | {"structures": structures}
+    spec = FolderSpec(classes, given.get("images"), given.get("masks"), palette, values, ignored, colour, **words)
+    meaning(spec)
+    return spec
+
+
+def _yes_no(given: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
+    return None if given.get("values") is None else yes_no(given["values"], None, 65535).values
 
 
 def _words(given: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that have one of a few words."""
+    if given.get("missing") is not None and not given.get("structures"):
+        raise InputError("missing: it means nothing without structures")
     choices = {"read": ("numbers", "colours"), "lossy_masks": ("nearest",), "exif": ("shown", "stored")}
+    choices |= {"missing": ("empty",)}
     for key, words in choices.items():
         if given.get(key) is not None:
             must(given[key] in words, key, given[key], " or ".join(words))

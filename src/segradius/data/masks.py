@@ -114,7 +114,11 @@ def read_numbers(path: Path) -> Ints:
     Raises:
         InputError: It holds colours, its compression is lossy, or see `read_stored`.
     """
-    stored = read_stored(path)
+    return numbers_of(read_stored(path))
+
+
+def numbers_of(stored: Stored) -> Ints:
+    """As `read_numbers`, of what a mask file holds."""
     _refuse_lossy(stored, "store it as PNG")
     if stored.numbers is not None:
         return stored.numbers

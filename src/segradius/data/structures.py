@@ -1,0 +1,271 @@
+"""Structures that may overlap: one yes/no mask file each, or one file with a band each, as one map of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segradius.core.digests import Parts
+from segradius.core.errors import InputError, must, shown
+from segradius.core.label_sets import members, set_names, to_sets
+from segradius.core.text import refuse_unknown
+from segradius.data.files import Pair, decodable
+from segradius.data.listing import LeftOut, Listing, told
+from segradius.data.masks import Ints, MaskKey, Stored, labels_of, numbers_of, read_stored
+from segradius.data.pixels import open_picture, refuse_size, unreadable
+
+#: Keys of a segradius.yaml that say what classes are, and mean nothing where structures may overlap.
+WITHOUT = ("classes", "palette", "ignore_color", "read", "lossy_masks")
+PLACE = "{structure}"
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """The yes/no masks of a sample, one file a structure.
+
+    Args:
+        names: Of the structures.
+        files: One each; None for a structure that is nowhere in the image.
+    """
+
+    names: tuple[str, ...]
+    files: tuple[Path | None, ...]
+
+    @property
+    def path(self) -> Path:
+        """The first file."""
+        return next((file for file in self.files if file is not None), Path())
+
+    def parts(self) -> Parts:
+        """The files, by structure."""
+        return {f"mask {name}": file for name, file in zip(self.names, self.files, strict=True) if file is not None}
+
+    def labels(self, key: MaskKey) -> tuple[Ints, int] | None:
+        """As `segradius.data.files.Drawn`; None where no structure has a file.
+
+        Raises:
+            InputError: A file is no yes/no mask, or two differ in size or orientation.
+        """
+        there = [(name, file) for name, file in zip(self.names, self.files, strict=True) if file is not None]
+        if not there:
+            return None
+        stored = {name: _named(name, file) for name, file in there}
+        if len({each.orientation for each in stored.values()}) > 1:
+            raise InputError("the masks of its structures have different EXIF orientations")
+        empty = Stored(np.zeros_like(numbers_of(next(iter(stored.values())))))
+        return overlaid([(name, stored.get(name, empty)) for name in self.names], key), stored[there[0][0]].orientation
+
+
+@dataclass(frozen=True)
+class MaskBands:
+    """One mask file with a yes/no band a structure: a NumPy array (K, H, W), or the channels of an RGB picture.
+
+    Args:
+        names: Of the structures, in order of the bands.
+        path: The file.
+    """
+
+    names: tuple[str, ...]
+    path: Path
+
+    def parts(self) -> Parts:
+        """The file."""
+        return {"mask": self.path}
+
+    def labels(self, key: MaskKey) -> tuple[Ints, int]:
+        """As `segradius.data.files.Drawn`.
+
+        Raises:
+            InputError: The file has another number of bands, or a band is no yes/no mask.
+        """
+        bands, orientation = _bands(self.path, len(self.names))
+        stored = [(name, Stored(band)) for name, band in zip(self.names, bands, strict=True)]
+        return overlaid(stored, key), orientation
+
+
+def overlaid(stored: Sequence[tuple[str, Stored]], key: MaskKey) -> Ints:
+    """Labels (H, W), the numbers of sets (`segradius.core.label_sets`), from a yes/no mask of each structure.
+
+    Args:
+        stored: Structures with what their masks hold.
+        key: Values of label 0 are no, those of label 1 yes; without any of label 1, the one other value of each mask
+            is yes. A pixel that one mask leaves without an answer is void.
+
+    Raises:
+        InputError: A mask has several other values, or the masks differ in size or in what yes is.
+
+    Example:
+        >>> masks = [("organ", Stored(np.array([[0, 9, 9]]))), ("vessel", Stored(np.array([[0, 0, 9]])))]
+        >>> overlaid(masks, MaskKey(((0, 0),))).tolist()
+        [[0, 1, 3]]
+    """
+    answers, meant = [], {}
+    for name, each in stored:
+        labels, meant[name] = _answers(name, each, key)
+        answers.append((name, labels))
+    first, shape = answers[0][0], answers[0][1].shape
+    for name, labels in answers:
+        if labels.shape != shape:
+            sizes = ["×".join(map(str, size)) for size in (shape, labels.shape)]
+            raise InputError(f"the masks of {first!r} and {name!r} are {sizes[0]} and {sizes[1]} (height × width)")
+    _refuse_unlike({name: value for name, value in meant.items() if value is not None})
+    maps = np.stack([labels for _, labels in answers])
+    sets = to_sets(torch.from_numpy(maps == 1)).numpy()
+    sets[(maps == key.ignore_index).any(0)] = key.ignore_index
+    return np.asarray(sets)
+
+
+def yes_no(values: Any, ignored: tuple[int, ...] | None, ignore: int) -> MaskKey:
+    """What the values of yes/no masks mean.
+
+    Args:
+        values: ``[no, yes]``, or None: 0 is no and the one other value of a mask yes.
+        ignored: Values without an answer.
+        ignore: The label of void.
+
+    Raises:
+        InputError: The values are not two different ones, or one of them has no answer.
+
+    Example:
+        >>> yes_no([0, 255], None, 65535).values
+        ((0, 0), (255, 1))
+    """
+    known: tuple[int, ...] = (0,)
+    if values is not None:
+        good = isinstance(values, list) and len(values) == 2 and all(type(v) is int and 0 <= v <= 65535 for v in values)
+        must(good and values[0] != values[1], "values", values, "[no, yes], the two values of the masks of structures")
+        known = tuple(values)
+    clash = set(known) & set(ignored or ())
+    if clash:
+        raise InputError(f"ignore_index: {min(clash)} is a value of the masks of structures")
+    return MaskKey((*zip(known, (0, 1), strict=False), *((v, ignore) for v in ignored or ())), ignore_index=ignore)
+
+
+def checked(given: Mapping[str, Any]) -> tuple[tuple[str, ...], str | tuple[tuple[str, str], ...] | None]:
+    """Names of structures and where their masks are, from the keys of a segradius.yaml.
+
+    Raises:
+        InputError: They are not 1 to 8 different names, masks are not given for each, or a key means nothing here.
+
+    Example:
+        >>> checked({"structures": ["organ", "vessel"], "masks": "masks/{structure}/*.png"})[1]
+        (('organ', 'masks/organ/*.png'), ('vessel', 'masks/vessel/*.png'))
+    """
+    names = given["structures"]
+    good = isinstance(names, list) and bool(names) and all(isinstance(name, str) and name for name in names)
+    must(good, "structures", names, "a list of names (YAML reads yes, no and numbers as values: quote them)")
+    must(len(set(names)) == len(names), "structures", names, "each name once")
+    members(len(names))
+    if len(set(set_names(names))) < 2 ** len(names):
+        raise InputError("structures: two sets of them would have one name: no structure may be called background")
+    for key in WITHOUT:
+        if given.get(key) is not None:
+            raise InputError(f"{key}: it means nothing beside structures, whose sets are the classes")
+    masks = given.get("masks")
+    if isinstance(masks, str) and PLACE in masks:
+        masks = {name: masks.replace(PLACE, name) for name in names}
+    if isinstance(masks, Mapping):
+        refuse_unknown("structure in masks", map(str, masks), names)
+        for name in names:
+            if not isinstance(masks.get(name), str):
+                raise InputError(f"masks: the structure {name!r} has {shown(masks.get(name))}; expected its folder")
+        return tuple(names), tuple((name, masks[name]) for name in names)
+    return tuple(names), masks
+
+
+def files_by_structure(
+    what: str, images: Listing, masks: Mapping[str, Listing], *, empty: bool
+) -> tuple[tuple[Pair, ...], tuple[LeftOut, ...]]:
+    """Images with a mask file of each structure, matched by key.
+
+    Args:
+        what: Where the files come from, for the messages.
+        images: Image files.
+        masks: Mask files of each structure.
+        empty: Whether a structure without a file is nowhere in the image.
+
+    Raises:
+        InputError: There is no image, or a structure lacks the mask of one, of all where that may be.
+    """
+    left_out = (*images.left_out, *(each for listing in masks.values() for each in listing.left_out))
+    if not images.files:
+        raise InputError(f"{what}: no images found ({told(left_out)})")
+    for name, listing in masks.items():
+        lacking = [listed.id for key, listed in images.files.items() if key not in listing.files]
+        if lacking and (not empty or len(lacking) == len(images.files)):
+            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            advice = "" if empty else "; write missing: empty if the structure is nowhere in such an image"
+            raise InputError(f"{what}: no mask of {name!r} found for {lacking[0]!r}{more}{advice} ({told(left_out)})")
+    names = tuple(masks)
+    pairs = []
+    for key, listed in images.files.items():
+        found = (masks[name].files.get(key) for name in names)
+        files = tuple(None if each is None else each.path for each in found)
+        pairs.append(Pair(decodable(listed.id), listed.path, MaskFiles(names, files)))
+    rest = (mask for listing in masks.values() for key, mask in listing.files.items() if key not in images.files)
+    return tuple(pairs), (*left_out, *(LeftOut(mask.path, "without an image") for mask in rest))
+
+
+def _named(name: str, file: Path) -> Stored:
+    try:
+        return read_stored(file)
+    except InputError as error:
+        raise InputError(f"{error} (the mask of {name!r}, {file})") from error
+
+
+def _answers(name: str, stored: Stored, key: MaskKey) -> tuple[Ints, int | None]:
+    """A mask as 0, 1 and void, and the value that was found to be yes."""
+    try:
+        numbers = numbers_of(stored)
+        found = None
+        if 1 not in dict(key.values).values():
+            others = [int(v) for v in np.unique(numbers) if int(v) not in dict(key.values)]
+            if len(others) > 1:
+                listed = ", ".join(map(str, others[:6])) + (", …" if len(others) > 6 else "")
+                raise InputError(
+                    f"it holds {len(others)} values beside 0: {listed}; expected one, for yes (values: [no, yes] says "
+                    "which, ignore_index which are void)"
+                )
+            found = others[0] if others else None
+            key = replace(key, values=(*key.values, *((value, 1) for value in others)))
+        return labels_of(stored, key), found
+    except InputError as error:
+        raise InputError(f"the mask of {name!r}: {error}") from error
+
+
+def _refuse_unlike(meant: Mapping[str, int]) -> None:
+    """255 is void by custom: where another value is yes in one mask, it may not be yes in the next."""
+    full = next((name for name, value in meant.items() if value == 255), None)
+    other = next((name for name, value in meant.items() if value != 255), None)
+    if full is not None and other is not None:
+        raise InputError(
+            f"the mask of {other!r} holds 0 and {meant[other]}, that of {full!r} 0 and 255: write values: [no, yes], "
+            "and ignore_index: 255 if it is void"
+        )
+
+
+def _bands(path: Path, count: int) -> tuple[NDArray[Any], int]:
+    """Bands (K, H, W) of whole numbers, and the EXIF orientation."""
+    if path.suffix.lower() == ".npy":
+        with unreadable():
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+            told = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else "several arrays"
+            good = isinstance(values, np.ndarray) and values.ndim == 3 and values.dtype.kind in "bui"
+            must(good and values.shape[0] == count, "the mask", told, f"whole numbers ({count}, height, width)")
+            if values.shape[2] == count:
+                raise InputError(f"the mask has the shape {values.shape}, in which the bands may be first or last")
+            refuse_size(*values.shape[1:])
+            return np.array(values).astype(np.int64), 1
+    picture = open_picture(path)
+    if picture.lossy or picture.image.mode != "RGB" or count != 3 or ";16" in picture.raw:
+        raise InputError(
+            f"the mask has pixels of mode {picture.image.mode!r}; expected a band for each of {count} structures: "
+            f"an array (.npy) of shape ({count}, height, width), or for three structures an RGB PNG"
+        )
+    return np.moveaxis(np.asarray(picture.image), -1, 0).astype(np.int64), picture.orientation
