@@ -166,8 +166,9 @@ def test_check_accepts_logits_and_declared_probabilities():
     ("images", "message"),
     [
         (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "torch.uint8"),
-        (torch.rand(3, 4, 4), "expected \\(N, 3, H, W\\)"),
-        (torch.rand(1, 4, 4, 3), "expected \\(N, 3, H, W\\)"),
+        (torch.rand(3, 4, 4), r"expected \(N, B, H, W\)"),
+        (torch.rand(1, 4, 4, 3), "takes 3 bands and the images have 4"),
+        (torch.rand(1, 3, 2, 4, 4), "slice by slice"),
         (torch.rand(0, 3, 4, 4), "none of them 0"),
         (torch.rand(1, 3, 4, 4) * 255, r"values in \[.*divide 8-bit images"),
         (torch.rand(1, 3, 4, 4) - 0.5, r"values in \[-0"),

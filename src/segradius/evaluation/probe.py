@@ -24,7 +24,7 @@ from segradius.metrics.agreement import kappa
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
 from segradius.models.outputs import refuse_sigmoids
-from segradius.models.preprocessing import RGB, Normalisation
+from segradius.models.preprocessing import Normalisation
 from segradius.models.segmenter import Segmenter
 
 NAN = math.nan
@@ -56,7 +56,9 @@ def written(colours: Normalisation) -> str:
     for name in ("none", "imagenet"):
         if colours == PREPARATIONS[name]:
             return name
-    parts = {"mean": colours.mean, "std": colours.std} | ({"order": colours.order} if colours.order != RGB else {})
+    parts: dict[str, tuple[float, ...]] = {"mean": colours.mean, "std": colours.std}
+    if colours.order != tuple(range(colours.bands)):
+        parts["order"] = colours.order
     told = (f"{name}: [{', '.join(f'{value:.6g}' for value in values)}]" for name, values in parts.items())
     return f"'{{{', '.join(told)}}}'"
 
@@ -226,7 +228,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Look:
-    """A look at one image (1, 3, H, W) with labels (1, H, W), of which those ``counted`` are no void."""
+    """A look at one image (1, B, H, W) with labels (1, H, W), of which those ``counted`` are no void."""
 
     model: Segmenter
     name: str
@@ -295,7 +297,8 @@ class _Look:
     def prepared(self) -> dict[str, Tensor]:
         """What is predicted under each other preparation of the colours."""
         mine = self.model.normalisation or Normalisation.none()
-        others = {what: colours for what, colours in PREPARATIONS.items() if colours != mine}
+        guesses = PREPARATIONS if self.image.shape[1] == 3 else {}  # of other bands there is no custom
+        others = {what: colours for what, colours in guesses.items() if colours != mine}
         return {w: predict(self.logits(self.image, replace(self.model, normalisation=c)))[1] for w, c in others.items()}
 
     def counts(self, prediction: Tensor) -> Counts:

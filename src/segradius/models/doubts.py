@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from segradius.core.bands import told
+from segradius.models.bands import RGB
 from segradius.models.parameters import hooks_of, never_trained
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
@@ -61,7 +63,10 @@ def _of_weights(model: Segmenter) -> Iterator[Doubt]:
 def _of_colours(model: Segmenter) -> Iterator[Doubt]:
     if model.normalisation is None:
         text = f"{model.name} declares no normalisation and is given images in [0, 1] as they are"
-        advice = "give --normalisation imagenet, or what it was trained with; or none, if that is so"
+        usual = "imagenet, or what"
+        if model.bands not in (None, RGB):
+            usual = "'{mean: […], std: […]}', a number for each of " + f"{told(model.bands or 0)}, as"
+        advice = f"give --normalisation {usual} it was trained with; or none, if that is so"
         yield Doubt("undeclared", text, advice)
     elif model.normalisation.is_impossible:
         mean, std = model.normalisation.mean, model.normalisation.std

@@ -13,6 +13,7 @@ from torch import Tensor
 from segradius.core.border import in_a_line
 from segradius.core.errors import InputError, missing_extra, unknown_name
 from segradius.core.text import refuse_unknown
+from segradius.models.bands import RGB
 from segradius.models.checkpoints import check_kind, load_state
 from segradius.models.downloads import is_absent, may_download
 from segradius.models.preprocessing import Normalisation, measured
@@ -61,7 +62,8 @@ def hf(name: str, arguments: Mapping[str, Any]) -> Origin:
 
     Returns:
         The network, with what its saved processor does to colours, or the usual processor of its kind: transformers
-        itself is asked, with an image. The processor's resizing and cropping are not applied: give ``size`` for that.
+        itself is asked, with an image; nothing where ``num_channels`` is not 3. The processor's resizing and cropping
+        are not applied: give ``size`` for that.
 
     Raises:
         InputError: On an unknown name or configuration key, files that are not there, or weights that do not fit.
@@ -74,6 +76,8 @@ def hf(name: str, arguments: Mapping[str, Any]) -> Origin:
     try:
         if _is_kind(name):
             network = _from_configuration(transformers, name, arguments)
+            if not _is_rgb(network):
+                return Origin(network, weights=INITIALISED)
             return Origin(network, lambda: _usual_colours(transformers, name), weights=INITIALISED)
         hub = {"local_files_only": not may_download()} | {key: arguments[key] for key in HUB_KEYS if key in arguments}
         if not hub["local_files_only"] and not may_download():
@@ -83,6 +87,8 @@ def hf(name: str, arguments: Mapping[str, Any]) -> Origin:
         changes = {key: value for key, value in arguments.items() if key not in HUB_KEYS}
         network = _from_saved(transformers, name, changes, hub)
         loaded = Weights(f"hf:{name}", whole=True)
+        if not _is_rgb(network):
+            return Origin(network, weights=loaded)
         if Path(name).is_dir() and not _processor_file(name, hub):
             kind = network.config.model_type
             assumed = f"hf:{name} has no {PROCESSOR_FILES[0]}: the normalisation of the usual {kind} is taken"
@@ -90,6 +96,11 @@ def hf(name: str, arguments: Mapping[str, Any]) -> Origin:
         return Origin(network, lambda: _saved_colours(transformers, name, hub), weights=loaded)
     except ImportError as error:
         raise missing_extra("scipy" if "scipy" in str(error) else f"another library ({error})", "hf") from error
+
+
+def _is_rgb(network: Any) -> bool:
+    """Whether it takes RGB, which is all that image processors make."""
+    return getattr(network.config, "num_channels", RGB) == RGB
 
 
 def _kinds() -> dict[str, bool]:

@@ -19,6 +19,7 @@ from segradius.core.safe_yaml import read_yaml
 from segradius.core.secrets import HIDDEN, is_secret, redacted, without_secrets
 from segradius.core.storage import write_atomically
 from segradius.core.text import Spec, options_of, parse_spec, refuse_unknown
+from segradius.models.bands import RGB, check_number
 from segradius.models.checkpoints import load_into, load_state, sha256_of
 from segradius.models.downloads import offline
 from segradius.models.outputs import Decode
@@ -54,6 +55,7 @@ class ModelCard:
         normalisation: What the network wants done to the colours.
         size: What sizes it takes.
         outputs: ``"logits"``, ``"probabilities"`` or ``"sigmoids"``.
+        bands: Its input channels.
         inference: The windows, scales and mirroring that it is deployed with.
         classes: Names of the classes, in the order of the logits.
         licence: Of the weights.
@@ -69,6 +71,7 @@ class ModelCard:
     normalisation: Normalisation | None = None
     size: SizeRule | None = None
     outputs: str | None = None
+    bands: int | None = None
     inference: Tiling | None = None
     classes: tuple[str, ...] = ()
     licence: str | None = None
@@ -126,6 +129,7 @@ def _parsed(content: Any, path: Path) -> ModelCard:
         raise InputError(f"arguments: {arguments!r} is not a mapping")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise InputError(f"classes: {classes!r} is not a list of names")
+    check_number(given.get("bands"))
     parts = {
         "classes": tuple(classes),
         "weights": path.parent / given["weights"] if "weights" in given else None,
@@ -166,11 +170,12 @@ def entries_of(model: Segmenter) -> dict[str, Any]:
     while isinstance(model.network, TiledNetwork):
         model = model.network.model
     normalisation, size = model.normalisation or Normalisation.none(), model.size
-    named = next((name for name in ("imagenet", "none") if as_normalisation(name) == normalisation), None)
+    named = "none" if normalisation.is_identity else "imagenet" if normalisation == Normalisation.imagenet() else None
     parts = {key: list(value) for key, value in asdict(normalisation).items()}
     usual = vars(SizeRule())
     rule = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(size).items() if v != usual[key]}
-    return {"normalisation": named or parts, **({"size": rule} if rule else {})}
+    bands = {"bands": model.bands} if model.bands not in (None, RGB) else {}
+    return {"normalisation": named or parts, **({"size": rule} if rule else {}), **bands}
 
 
 def load_model(
@@ -182,6 +187,7 @@ def load_model(
     normalisation: NormalisationLike = None,
     size: SizeLike = None,
     outputs: str | Decode | None = None,
+    bands: int | None = None,
     inference: TilingLike | None = None,
     dtype: str | torch.dtype | None = None,
     allow_download: bool = False,
@@ -199,6 +205,7 @@ def load_model(
         normalisation: In place of the source's: ``"imagenet"``, ``"none"``, (mean, std)…
         size: In place of the source's: a `SizeRule` or a mapping of its arguments.
         outputs: ``"logits"``, ``"probabilities"`` or ``"sigmoids"``, in place of the card's.
+        bands: B, its input channels; found when None, as in `wrap`.
         inference: Windows, scales and mirroring, in place of the card's: a `Tiling` or a mapping of its arguments.
         dtype: Of the parameters, and so of what the network computes: ``"float32"`` or ``"bfloat16"``; its own when
             None.
@@ -234,6 +241,7 @@ def load_model(
             normalisation=colours,
             size=_first(size, card.size, origin.size),
             outputs=_first(outputs, card.outputs),
+            bands=_first(bands, card.bands),
             name=card.name,
             channels_last=origin.channels_last,
         )

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segradius.core.bands import slices
 from segradius.core.errors import InputError, unknown_name
 from segradius.core.prediction import SIMPLEX_TOLERANCE, are_probabilities, are_sigmoids
 
 
 def check_images(images: Tensor) -> None:
-    """Raise `InputError` unless ``images`` is floating, (N, 3, H, W), not empty, and within [0, 1].
+    """Raise `InputError` unless ``images`` is floating, (N, B, H, W), not empty, and within [0, 1].
 
     Example:
         >>> check_images(torch.full((1, 3, 2, 2), 255.0))
@@ -24,8 +25,10 @@ def check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise InputError(f"images are {kind}; expected a floating tensor in [0, 1]: divide 8-bit images by 255")
-    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise InputError(f"images have shape {tuple(images.shape)}; expected (N, 3, H, W), none of them 0")
+    if images.ndim != 4 or 0 in images.shape:
+        raise InputError(
+            f"images have shape {tuple(images.shape)}; expected (N, B, H, W), none of them 0{slices(images)}"
+        )
     low, high = images.aminmax()
     if torch.isnan(low) or torch.isnan(high):
         raise InputError(f"images {_rows(images.isnan())} hold NaN; expected values in [0, 1]")
@@ -38,7 +41,7 @@ def check_logits(logits: object, images: Tensor, num_classes: int, name: str, *,
 
     Args:
         logits: What came out of the network, decoded, before resizing.
-        images: (N, 3, H, W).
+        images: (N, B, H, W).
         num_classes: C.
         name: The model's name, for the message.
         promised_log: Whether they are the logarithm of what was said to be probabilities.

@@ -12,26 +12,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segradius.core.bands import told
 from segradius.core.border import in_a_line
 from segradius.core.errors import InputError, is_whole, unknown_name
 from segradius.core.text import from_mapping
 
 NormalisationLike: TypeAlias = "Normalisation | str | Mapping[str, Any] | Sequence[Sequence[float]] | None"
-RGB = (0, 1, 2)
 ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Channel order, then ``(x - mean) / std`` for each channel.
+    """Order of the bands, then ``(x - mean) / std`` for each of the B.
 
     Args:
-        mean: Three numbers in pixel units of [0, 1], in the network's channel order.
-        std: Three positive numbers, likewise.
-        order: Which channel of the RGB image each channel of the network is; (2, 1, 0) for a network that takes BGR.
+        mean: A number for each band in pixel units of [0, 1], in the network's order: three for RGB, one for grey.
+        std: As many positive numbers, likewise.
+        order: Which band of the image each band of the network is; (2, 1, 0) for a network that takes BGR. None given:
+            that of the image.
 
     Raises:
-        InputError: If there are not three finite numbers each, a ``std`` is not positive, or they are not in the unit
+        InputError: If there are not as many finite numbers each, a ``std`` is not positive, or they are not in the unit
             of images in [0, 1], as those of images in 0–255 are not.
 
     Example:
@@ -39,19 +40,22 @@ class Normalisation:
         [2.0, 2.0, 2.0]
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    order: tuple[int, int, int] = RGB
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
-            object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
+            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
+        if len(self.mean) != len(self.std):
+            raise InputError(f"normalisation mean {self.mean} and std {self.std}: expected one number each for a band")
         if min(self.std) <= 0:
             raise InputError(f"normalisation std {self.std} must be positive")
         _check_unit(self.mean, self.std)
-        object.__setattr__(self, "order", tuple(self.order))
-        if sorted(self.order) != [0, 1, 2]:
-            raise InputError(f"normalisation order {self.order} must be a permutation of (0, 1, 2)")
+        usual = tuple(range(self.bands))
+        object.__setattr__(self, "order", tuple(self.order) or usual)
+        if sorted(self.order) != list(usual):
+            raise InputError(f"normalisation order {self.order} must be a permutation of {usual}")
 
     @classmethod
     def imagenet(cls) -> Normalisation:
@@ -59,9 +63,19 @@ class Normalisation:
         return cls((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
     @classmethod
-    def none(cls) -> Normalisation:
-        """The identity: the network takes [0, 1] as it is."""
-        return cls((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    def none(cls, bands: int = 3) -> Normalisation:
+        """The identity, for any number of bands: the network takes [0, 1] as it is."""
+        return cls((0.0,) * bands, (1.0,) * bands)
+
+    @property
+    def bands(self) -> int:
+        """B, for how many bands there are numbers."""
+        return len(self.mean)
+
+    @functools.cached_property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing, and so says nothing of the number of bands."""
+        return self._keeps_colours and self.order == tuple(range(self.bands))
 
     @property
     def is_impossible(self) -> bool:
@@ -79,18 +93,25 @@ class Normalisation:
 
     @functools.cached_property
     def _keeps_colours(self) -> bool:
-        return (self.mean, self.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        return set(self.mean) == {0.0} and set(self.std) == {1.0}
 
     def apply(self, x: Tensor) -> Tensor:
         """Normalised images.
 
         Args:
-            x: Images (N, 3, H, W) in [0, 1].
+            x: Images (N, B, H, W) in [0, 1].
 
         Returns:
             A tensor like ``x``, differentiable in ``x``.
+
+        Raises:
+            InputError: If the images have another number of bands; one of grey would become three without a word.
         """
-        if self.order != RGB:
+        if self.is_identity:
+            return x
+        if x.shape[1] != self.bands:
+            raise InputError(f"a normalisation of {told(self.bands)} was given images {tuple(x.shape)}")
+        if self.order != tuple(range(self.bands)):
             x = torch.stack([x[:, channel] for channel in self.order], dim=1)
         if self._keeps_colours:
             return x
@@ -125,16 +146,18 @@ def as_normalisation(value: NormalisationLike) -> Normalisation | None:
         return Normalisation(**value)
     if isinstance(value, Sequence) and len(value) == 2:
         return Normalisation(*value)
-    raise InputError(f"normalisation {value!r}: expected imagenet, none, (mean, std) or {{mean: [r, g, b], std: […]}}")
+    raise InputError(
+        f"normalisation {value!r}: expected imagenet, none, (mean, std) or {{mean: […], std: […]}}, a number a band"
+    )
 
 
-def _three_numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
+def _numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError):
         numbers = ()
-    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
-        raise InputError(f"normalisation {name} {values!r}: expected three finite numbers, one a channel")
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise InputError(f"normalisation {name} {values!r}: expected finite numbers in a list, one a band")
     return numbers
 
 
@@ -153,12 +176,13 @@ def _check_unit(mean: Sequence[float], std: Sequence[float]) -> None:
         )
 
 
-def measured(prepare: Callable[[Tensor], Any], what: str) -> Normalisation:
+def measured(prepare: Callable[[Tensor], Any], what: str, bands: int = 3) -> Normalisation:
     """What a library's own function does to the colours of 8-bit images: it is asked, not read from its settings.
 
     Args:
-        prepare: From an 8-bit image (3, H, W) to values (3, H, W), as a tensor or array, of the same size.
+        prepare: From an 8-bit image (B, H, W) to values (B, H, W), as a tensor or array, of the same size.
         what: Whose it is, for the message.
+        bands: B.
 
     Returns:
         The same for images in [0, 1]: 255 there is 1 here. Of numbers that give the same values, the shortest.
@@ -171,7 +195,7 @@ def measured(prepare: Callable[[Tensor], Any], what: str) -> Normalisation:
         >>> measured(lambda image: (image / 127.5 - 1).flip(0), "mine")
         Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), order=(2, 1, 0))
     """
-    image = torch.randint(256, (3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    image = torch.randint(256, (bands, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     image[:, 0, 0], image[:, 0, 1] = 0, 255
     advice = f"give normalisation= (mean and std for images in [0, 1]) in place of that of {what}"
     try:
@@ -185,13 +209,13 @@ def measured(prepare: Callable[[Tensor], Any], what: str) -> Normalisation:
     unit = (values - low[:, None, None]) / (high - low)[:, None, None]
     away = (unit[:, None] - x[None]).abs().amax((2, 3))
     order = away.argmin(1)
-    if not (high > low).all() or sorted(order.tolist()) != [0, 1, 2]:
+    if not (high > low).all() or sorted(order.tolist()) != list(range(bands)):
         raise InputError(f"{what} does more to colours than to reorder, scale and shift them: {advice}")
     std = 1 / (high - low)
     near = max(2e-6, 1.2e-7 * float(values.abs().max()))
     for digits in range(1, 18):
         m, s = ([float(f"{value:.{digits}g}") + 0.0 for value in numbers.tolist()] for numbers in (-low * std, std))
-        own = (x[order] - torch.tensor(m).double().view(3, 1, 1)) / torch.tensor(s).double().view(3, 1, 1)
+        own = (x[order] - torch.tensor(m).double().view(-1, 1, 1)) / torch.tensor(s).double().view(-1, 1, 1)
         if (own - values).abs().max() <= near:
             try:
                 return Normalisation(*map(tuple, (m, s, order.tolist())))
@@ -204,7 +228,7 @@ def measured(prepare: Callable[[Tensor], Any], what: str) -> Normalisation:
 def _column(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     # Cached, as a copy to a GPU at every step would wait for it; never an inference tensor, which autograd refuses.
     with torch.inference_mode(False):
-        return torch.tensor(values, dtype=dtype, device=device).view(1, 3, 1, 1)
+        return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)
 
 
 SizeLike: TypeAlias = "SizeRule | Mapping[str, Any] | None"

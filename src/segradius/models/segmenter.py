@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, ClassVar, Never
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from segradius.core.bands import check_bands, told
 from segradius.core.border import at_border, in_a_line
 from segradius.core.contracts import ALL
 from segradius.core.errors import InputError, ModelError, is_whole
 from segradius.core.text import options_of, refuse_unknown
+from segradius.models.bands import RGB, candidates, check_number, found_bands, likely_bands, refuse_volumes
+from segradius.models.holding import frozen as frozen
 from segradius.models.outputs import (
     Decode,
     as_decode,
@@ -35,76 +36,6 @@ from segradius.models.preprocessing import (
     as_normalisation,
     as_size_rule,
 )
-
-
-@dataclass
-class _Hold:
-    modules: list[tuple[nn.Module, bool]]
-    parameters: list[tuple[nn.Parameter, bool]]
-    depth: int = 0
-
-
-_HOLDS: WeakKeyDictionary[nn.Module, _Hold] = WeakKeyDictionary()
-_LOCK = threading.Lock()
-
-
-@contextmanager
-def frozen(network: Any) -> Iterator[None]:
-    """A context in which ``network`` is in evaluation mode and none of its parameters requires a gradient.
-
-    On the way out, also after an exception, every submodule's training flag and every parameter's ``requires_grad`` are
-    what they were; ``.grad`` and buffers are never touched. The context nests; an inner one costs next to nothing.
-    A network that recomputes activations in the backward pass needs the context around that pass too.
-
-    Args:
-        network: An `nn.Module`. For any other callable the context does nothing: it has no state to hold.
-
-    Example:
-        >>> network = nn.Dropout()
-        >>> with frozen(network):
-        ...     print(network.training)
-        False
-        >>> network.training
-        True
-    """
-    if not isinstance(network, nn.Module):
-        yield
-        return
-    _enter(network)
-    try:
-        yield
-    finally:
-        _leave(network)
-
-
-def _enter(network: nn.Module) -> None:
-    with _LOCK:
-        hold = _HOLDS.get(network)
-        if hold is None:
-            hold = _HOLDS[network] = _Hold(
-                [(module, module.training) for module in network.modules()],
-                [(parameter, parameter.requires_grad) for parameter in network.parameters()],
-            )
-            _set(hold, held=True)
-        hold.depth += 1
-
-
-def _leave(network: nn.Module) -> None:
-    with _LOCK:
-        hold = _HOLDS[network]
-        hold.depth -= 1
-        if hold.depth == 0:
-            del _HOLDS[network]
-            _set(hold, held=False)
-
-
-def _set(hold: _Hold, *, held: bool) -> None:
-    # Flag by flag, as some libraries override train() and eval() to skip parts or to fuse weights.
-    for module, training in hold.modules:
-        module.training = False if held else training
-    for parameter, requires_grad in hold.parameters:
-        parameter.requires_grad_(False if held else requires_grad)
-
 
 PROBE_SIZE = (128, 128)
 
@@ -141,6 +72,7 @@ class Segmenter:
             move by rounding only. Off by default, as networks that use ``.view`` may refuse that layout.
         weights: Where its parameters come from.
         assumed: What its source assumed of its normalisation, if that was not said.
+        bands: B, the input channels that it takes; None where it is not known, so that it is given what there is.
     """
 
     offers: ClassVar[frozenset[str]] = ALL
@@ -154,6 +86,7 @@ class Segmenter:
     channels_last: bool = False
     weights: Weights = field(default_factory=Weights)
     assumed: str = ""
+    bands: int | None = None
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits at the size of the images, differentiable in them, by a frozen network in evaluation mode.
@@ -183,6 +116,7 @@ class Segmenter:
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the network is given for images (N, 3, H, W): normalised, resized or padded, in its dtype and layout."""
+        check_bands(images.shape[1], self.bands, self.name)
         x = images if self.normalisation is None else self.normalisation.apply(images)
         x = self.size.fit(x)
         if (dtype := _parameter_dtype(self.network)) is not None:
@@ -221,11 +155,12 @@ class Segmenter:
             images: A small batch, as it would be attacked.
 
         Raises:
-            InputError: If the images are not floating (N, 3, H, W) in [0, 1], a parameter has no values or not finite
-                ones, the network fails on the images, or its output is not floating (N, num_classes, h, w), has a NaN,
-                or holds probabilities or sigmoids where logits are expected (or the reverse).
+            InputError: If the images are not floating (N, B, H, W) in [0, 1] of its bands, a parameter has no values or
+                not finite ones, the network fails on the images, or its output is not floating (N, num_classes, h, w),
+                has a NaN, or holds probabilities or sigmoids where logits are expected (or the reverse).
         """
         check_images(images)
+        check_bands(images.shape[1], self.bands, self.name)
         check_parameters(self.network, self.name)
         with torch.no_grad(), self.frozen():
             coarse = self._try(images)
@@ -252,6 +187,7 @@ def wrap(
     outputs: str | Decode | None = None,
     name: str | None = None,
     channels_last: bool | None = None,
+    bands: int | None = None,
     **_unknown: Never,
 ) -> Segmenter:
     """A `Segmenter` around a network, which is left as found.
@@ -259,17 +195,20 @@ def wrap(
     Args:
         model: An `nn.Module` or any function of a batch (N, 3, H, W) that returns logits in a form that `main_output`
             knows. A `Segmenter` passes through, changed only in what is given.
-        num_classes: C; found by one forward pass over a grey 128 × 128 image when None.
+        num_classes: C; found by a forward pass over a grey 128 × 128 image when None.
         normalisation: ``"imagenet"``, ``"none"``, (mean, std), a mapping or a `Normalisation`. None: none.
         size: A `SizeRule` or a mapping of its arguments. None: the network takes any size.
         outputs: ``"logits"`` (the default), ``"probabilities"`` (their logarithm is taken), ``"sigmoids"`` (one a
             class, undone), or a function from the raw output to logits.
         name: What reports call it; the class or function name when None.
         channels_last: See `Segmenter`. None: off.
+        bands: B, its input channels. None: those of its normalisation or of its first convolution, where an image of
+            that many is taken; not known where any number may be.
 
     Raises:
         InputError: If ``model`` cannot be called, a parameter has no values or not finite ones (`check_parameters`), an
-            option is not one of the above, or the number of classes cannot be found or is less than 2.
+            option is not one of the above, or the number of classes cannot be found or is less than 2;
+            if the normalisation is of other bands than the network, or it takes volumes.
 
     Example:
         >>> model = wrap(torch.nn.Conv2d(3, 7, 1), normalisation="imagenet")
@@ -292,24 +231,71 @@ def wrap(
         "name": name,
         "channels_last": channels_last,
         "num_classes": num_classes,
+        "bands": bands,
     }
     draft = replace(draft, **{key: value for key, value in given.items() if value is not None})
     check_parameters(draft.network, draft.name)
+    if not isinstance(model, Segmenter) or bands is not None or normalisation is not None:
+        draft = _with_bands(_told(draft))
     return draft if draft.num_classes and num_classes is None else _with_classes(draft, num_classes)
 
 
-def _with_classes(draft: Segmenter, num_classes: int | None) -> Segmenter:
-    found = _count_classes(draft) if num_classes is None else num_classes
+def _told(draft: Segmenter) -> Segmenter:
+    """With the bands that the options and the normalisation tell, which must agree."""
+    check_number(draft.bands)
+    if draft.bands is None:
+        refuse_volumes(draft.network, draft.name)
+    colours = draft.normalisation
+    if colours is None or colours.is_identity:
+        return draft
+    if draft.bands not in (None, colours.bands):
+        raise _other_colours(draft, draft.bands)
+    return replace(draft, bands=colours.bands)
+
+
+def _with_bands(draft: Segmenter) -> Segmenter:
+    """With the bands that the network shows, and where an image is needed for that, the classes that it shows too."""
+    likely, known = likely_bands(draft.network), draft.bands
+    if draft.num_classes and likely in (None, known or RGB):
+        return _of_bands(draft, known or likely)
+    found, failures = None, []
+    for bands in candidates(known, likely):
+        try:
+            found = _answer_to_grey(draft, bands)
+            break
+        except InputError as error:
+            failures.append(error)
+    if found is not None:
+        draft = _of_bands(draft, known or found_bands(bands, likely))
+        return draft if draft.num_classes else _with_classes(draft, found.shape[1])
+    if known is not None and likely not in (None, known) and _takes(replace(draft, normalisation=None), likely):
+        raise _other_colours(draft, likely)
+    if draft.num_classes:
+        return draft  # the first image tells
+    raise failures[0]
+
+
+def _of_bands(draft: Segmenter, bands: int | None) -> Segmenter:
+    """Of so many bands, which a normalisation that changes nothing then has too."""
+    colours = draft.normalisation
+    if bands is not None and colours is not None and colours.is_identity:
+        colours = Normalisation.none(bands)
+    return replace(draft, bands=bands, normalisation=colours)
+
+
+def _with_classes(draft: Segmenter, found: int | None) -> Segmenter:
     if not is_whole(found, 2):
         raise InputError(
             f"model {draft.name!r} has num_classes={found!r}; expected a whole number of at least 2. Libraries name it "
             "num_classes, classes or num_labels. For one sigmoid channel z: torch.cat([torch.zeros_like(z), z], 1)"
         )
+    assert found is not None
     return replace(draft, num_classes=found)
 
 
-def _count_classes(draft: Segmenter) -> int:
-    grey = torch.full((1, 3, *(draft.size.exact or PROBE_SIZE)), 0.5, device=draft.device)
+def _answer_to_grey(draft: Segmenter, bands: int) -> Tensor:
+    """Logits of one grey image of so many bands."""
+    grey = torch.full((1, bands, *(draft.size.exact or PROBE_SIZE)), 0.5, device=draft.device)
     try:
         with torch.no_grad(), draft.frozen():
             logits = draft.raw_logits(grey)
@@ -318,12 +304,31 @@ def _count_classes(draft: Segmenter) -> int:
             raise
         raise InputError(
             f"cannot find the number of classes of model {draft.name!r} with a grey image {tuple(grey.shape)}: "
-            f"{in_a_line(error.__cause__ or error)}. Give num_classes, or the size that it takes"
+            f"{in_a_line(error.__cause__ or error)}. Give num_classes, or the size or the bands that it takes"
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != 1:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise InputError(f"model {draft.name!r} gave {found} for one image; expected logits (1, num_classes, h, w)")
-    return logits.shape[1]
+    return logits
+
+
+def _takes(draft: Segmenter, bands: int | None) -> bool:
+    """Whether it takes a grey image of so many bands."""
+    try:
+        return bands is not None and bool(len(_answer_to_grey(replace(draft, bands=bands), bands)))
+    except InputError:
+        return False
+
+
+def _other_colours(draft: Segmenter, bands: int | None) -> InputError:
+    colours = draft.normalisation
+    assert colours is not None
+    assert bands is not None
+    what = "imagenet, which is" if colours == Normalisation.imagenet() else f"of mean {colours.mean},"
+    return InputError(
+        f"model {draft.name!r} takes {told(bands)} and its normalisation is {what} for {told(colours.bands)}: give "
+        f"normalisation={{mean: […], std: […]}} of {told(bands)}, or none"
+    )
 
 
 def _name_of(model: Any) -> str:

@@ -20,6 +20,7 @@ from segradius.core.border import in_a_line
 from segradius.core.errors import InputError, missing_extra, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import Spec, refuse_unknown
+from segradius.models.bands import RGB
 from segradius.models.checkpoints import PYTORCH_SUFFIXES, SUFFIX
 from segradius.models.downloads import is_absent
 from segradius.models.preprocessing import Normalisation, SizeRule, measured
@@ -130,7 +131,7 @@ def torchvision(name: str, arguments: Mapping[str, Any]) -> Origin:
 def smp(name: str, arguments: Mapping[str, Any]) -> Origin:
     """A network of segmentation-models-pytorch, with its encoder's normalisation and padded to its encoder's stride.
 
-    That of an encoder without weights is taken to be ImageNet's.
+    That of an encoder without weights is taken to be ImageNet's; with ``in_channels`` other than 3 there is none.
 
     Args:
         name: As ``PSPNet``, in any case of letters.
@@ -159,9 +160,11 @@ def smp(name: str, arguments: Mapping[str, Any]) -> Origin:
     encoder = str(arguments.get("encoder_name", inspect.signature(architecture).parameters["encoder_name"].default))
     trained = arguments.get("encoder_weights")
     weights = Weights(f"encoder_weights={trained}", whole=False) if trained else INITIALISED
-    usual: Normalisation | Callable[[], Normalisation] = Normalisation.imagenet()
+    usual: Normalisation | Callable[[], Normalisation] | None = Normalisation.imagenet()
     assumed = ""
-    if trained:
+    if arguments.get("in_channels", RGB) != RGB:
+        usual = None  # libraries know of no colours but RGB's
+    elif trained:
         usual = functools.partial(_smp_colours, library, encoder, trained)
     elif encoder.startswith(OTHER_COLOURS):
         assumed = (

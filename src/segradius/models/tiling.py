@@ -205,9 +205,9 @@ def tiled(model: Segmenter, tiling: TilingLike | None = None, **arguments: Any) 
     if not isinstance(model, Segmenter):
         raise InputError(f"tiled takes a Segmenter, such as wrap(network) gives; got a {type(model).__name__}")
     tiling = as_tiling(arguments if tiling is None else tiling)
-    return Segmenter(
-        TiledNetwork(model, tiling), model.num_classes, name=f"{model.name} tiled {tiling}", decode=log_probabilities
-    )
+    name = f"{model.name} tiled {tiling}"
+    network = TiledNetwork(model, tiling)
+    return Segmenter(network, model.num_classes, name=name, decode=log_probabilities, bands=model.bands)
 
 
 def as_tiling(value: TilingLike) -> Tiling:
@@ -247,14 +247,13 @@ class TiledNetwork(nn.Module):
     def __init__(self, model: Segmenter, tiling: Tiling) -> None:
         super().__init__()
         self.model, self.network, self.tiling = model, model.network, tiling
-        self.colour = _neutral_colour(model.normalisation)
 
     def extra_repr(self) -> str:
         """The tiling, in words."""
         return str(self.tiling)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class probabilities (N, C, H, W) of images (N, 3, H, W) in [0, 1], at least float32."""
+        """Class probabilities (N, C, H, W) of images (N, B, H, W) in [0, 1], at least float32."""
         images = images.to(torch.promote_types(images.dtype, torch.float32))
         size = (images.shape[-2], images.shape[-1])
         sides = self.tiling.sides(*size)
@@ -264,7 +263,8 @@ class TiledNetwork(nn.Module):
         """Probabilities of images at one scale, at their size."""
         (height, width), crop = images.shape[-2:], self.tiling.crop
         (top, bottom), (left, right) = margins(height, crop[0]), margins(width, crop[1])
-        padded = pad(images, (left, right, top, bottom), self.colour)
+        colour = _neutral_colour(self.model.normalisation, images.shape[1])
+        padded = pad(images, (left, right, top, bottom), colour)
         rows = window_starts(padded.shape[-2], crop[0], self.tiling.stride)
         columns = window_starts(padded.shape[-1], crop[1], self.tiling.stride)
         windows = self._of_windows(cut(padded, rows, columns, crop))
@@ -314,11 +314,11 @@ def _with_longer_side(height: int, width: int, longer: int) -> tuple[int, int]:
     return max(1, round(longer / width * height)), longer
 
 
-def _neutral_colour(normalisation: Normalisation | None) -> tuple[float, ...]:
-    """The RGB colour that normalisation makes zero; the mean is in the network's channel order."""
-    if normalisation is None:
-        return 0.0, 0.0, 0.0
-    return tuple(normalisation.mean[normalisation.order.index(channel)] for channel in range(3))
+def _neutral_colour(normalisation: Normalisation | None, bands: int) -> tuple[float, ...]:
+    """The values of the bands that normalisation makes zero; the mean is in the network's order."""
+    if normalisation is None or normalisation.is_identity:
+        return (0.0,) * bands
+    return tuple(normalisation.mean[normalisation.order.index(band)] for band in range(bands))
 
 
 def _items(value: Any) -> tuple[Any, ...]:
