@@ -13,7 +13,7 @@ from torchvision.transforms.functional import normalize
 from segradius.core.errors import InputError
 from segradius.models import doubts, load_model
 from segradius.models.preprocessing import Normalisation, as_normalisation
-from segradius.models.segmenter import wrap
+from segradius.models.wrapping import wrap
 
 
 def test_imagenet_equals_torchvision():

@@ -13,12 +13,13 @@ from torch import nn
 
 import segradius as sr
 from segradius.core.errors import InputError
-from segradius.models.outputs import as_decode, log_probabilities, main_output, query_log_scores, undo_sigmoids
+from segradius.models.decoding import Decoding, as_decode, log_probabilities, undo_sigmoids
+from segradius.models.picking import main_output, query_log_scores
 
 
 def test_forms_of_output():
     z = torch.rand(1, 4, 2, 2)
-    for raw in (z, {"out": z, "aux": z + 1}, {"logits": z}, SimpleNamespace(logits=z), (z, z + 1), [{"out": z}]):
+    for raw in (z, {"out": z, "aux": z + 1}, {"logits": z}, SimpleNamespace(logits=z), (z, None), [{"out": z}]):
         assert main_output(raw) is z
 
 
@@ -66,7 +67,7 @@ def test_query_scores_have_the_gradient_of_the_formula():
 
 
 def test_names_of_outputs():
-    assert as_decode("probabilities") is log_probabilities
+    assert as_decode("probabilities") == Decoding("probabilities")
     with pytest.raises(InputError, match="did you mean 'logits'"):
         as_decode("logit")
 
@@ -113,7 +114,7 @@ def test_undone_sigmoids_are_the_logits_as_far_as_float32_tells(z):
 
 
 def test_logits_that_were_said_to_be_sigmoids_are_refused():
-    with pytest.raises(InputError, match="NaN"):
+    with pytest.raises(InputError, match=r"gives values in \[-.*give outputs=logits"):
         sr.wrap(Ends(nn.Identity()), num_classes=4, outputs="sigmoids").check(IMAGES)
 
 

@@ -23,6 +23,7 @@ from segradius.evaluation.batch import is_priced, usable
 from segradius.metrics.agreement import kappa
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
+from segradius.models.decoding import Decoding
 from segradius.models.outputs import refuse_sigmoids
 from segradius.models.preprocessing import Normalisation
 from segradius.models.segmenter import Segmenter
@@ -249,7 +250,9 @@ class _Look:
             logits = self.logits(self.image.requires_grad_(gradient))
         if not bool(logits.isfinite().all()):
             return None
-        refuse_sigmoids(logits.detach(), self.model.name)
+        decode = self.model.decode
+        if not isinstance(decode, Decoding) or decode.kind in ("logits", "masked_logits"):
+            refuse_sigmoids(logits.detach(), self.model.name)
         numbers, state, steps = self.slope(logits, seed) if logits.requires_grad else ({}, (), {})
         with torch.no_grad():
             fixed = logits.detach()

@@ -14,9 +14,9 @@ from .preprocessing import SizeRule as SizeRule
 from .segmenter import AsModule as AsModule
 from .segmenter import Segmenter as Segmenter
 from .segmenter import Weights as Weights
-from .segmenter import wrap as wrap
 from .sources import MODELS as MODELS
 from .sources import SOURCES as SOURCES
 from .tiling import Tiling as Tiling
 from .tiling import fingerprint as fingerprint
 from .tiling import tiled as tiled
+from .wrapping import wrap as wrap

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from segradius.models.checkpoints import load_into, load_state
 from segradius.models.preprocessing import resize
-from segradius.models.segmenter import Segmenter, Weights, wrap
+from segradius.models.segmenter import Segmenter, Weights
 from segradius.models.sources import MODELS
+from segradius.models.wrapping import wrap
 
 WEIGHTS = Path(__file__).with_name("demo.safetensors")
 NUM_CLASSES = 8

@@ -21,8 +21,8 @@ from segradius.core.storage import write_atomically
 from segradius.core.text import Spec, options_of, parse_spec, refuse_unknown
 from segradius.models.bands import RGB, check_number
 from segradius.models.checkpoints import load_into, load_state, sha256_of
+from segradius.models.decoding import Decode
 from segradius.models.downloads import offline
-from segradius.models.outputs import Decode
 from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
     Normalisation,
@@ -32,9 +32,10 @@ from segradius.models.preprocessing import (
     as_normalisation,
     as_size_rule,
 )
-from segradius.models.segmenter import Segmenter, Weights, wrap
+from segradius.models.segmenter import Segmenter, Weights
 from segradius.models.sources import open_spec
 from segradius.models.tiling import TiledNetwork, Tiling, TilingLike, as_tiling, tiled
+from segradius.models.wrapping import wrap
 
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")

@@ -35,7 +35,9 @@ def _named(name: str, summary: str) -> Callable[[Make], None]:
 
 
 def _ready(network: nn.Module, num_classes: int, name: str) -> Segmenter:
-    must(is_whole(num_classes, 2), "num_classes", num_classes, "a whole number of at least 2")
+    must(
+        is_whole(num_classes, 1), "num_classes", num_classes, "a whole number of at least 2, or 1 for a yes/no channel"
+    )
     usual = Normalisation.imagenet()
     return Segmenter(network.eval(), num_classes, name, usual, channels_last=True, weights=INITIALISED)
 

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from segradius.core.errors import InputError, is_whole, must
 from segradius.core.text import from_mapping
-from segradius.models.outputs import log_probabilities
+from segradius.models.decoding import Decoding
 from segradius.models.preprocessing import Normalisation, resize
 from segradius.models.segmenter import Segmenter
 
@@ -205,9 +205,14 @@ def tiled(model: Segmenter, tiling: TilingLike | None = None, **arguments: Any) 
     if not isinstance(model, Segmenter):
         raise InputError(f"tiled takes a Segmenter, such as wrap(network) gives; got a {type(model).__name__}")
     tiling = as_tiling(arguments if tiling is None else tiling)
-    name = f"{model.name} tiled {tiling}"
-    network = TiledNetwork(model, tiling)
-    return Segmenter(network, model.num_classes, name=name, decode=log_probabilities, bands=model.bands)
+    return Segmenter(
+        TiledNetwork(model, tiling),
+        model.num_classes,
+        name=f"{model.name} tiled {tiling}",
+        decode=Decoding("probabilities"),
+        structures=model.structures,
+        bands=model.bands,
+    )
 
 
 def as_tiling(value: TilingLike) -> Tiling:
@@ -285,7 +290,9 @@ class TiledNetwork(nn.Module):
 
 
 def fingerprint(model: object) -> str:
-    """A hash of the parameters, buffers, normalisation, sizes and tiling of a `Segmenter`, "" of a bare function.
+    """A hash of the parameters, buffers, normalisation, sizes, outputs and tiling of a `Segmenter`.
+
+    Of a bare function it is empty; of a function that decodes, its name alone counts.
 
     Example:
         >>> from segradius.models import wrap
@@ -301,6 +308,9 @@ def fingerprint(model: object) -> str:
         digest.update(repr(inner.network.tiling).encode())
         inner = inner.network.model
     digest.update(f"{inner.normalisation} {inner.size}".encode())
+    if inner.decode != Decoding():
+        named = isinstance(inner.decode, Decoding)
+        digest.update((repr(inner.decode) if named else getattr(inner.decode, "__qualname__", "function")).encode())
     for name, tensor in sorted(model.network.state_dict().items()):
         if isinstance(tensor, torch.Tensor):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -15,6 +15,7 @@ from segradius.core.seal import labelled
 from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
+from segradius.models.decoding import Decoding
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
 from segradius.training.lessons import Share, even
@@ -50,10 +51,11 @@ class Learner(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (N, C, H, W) of the main head under ``out``, and of others under their own names (``aux``)."""
-        raw = self.network(self.model.prepare(images))
-        heads = {"out": self.model.decode(raw)}
+        raw, decode = self.network(self.model.prepare(images)), self.model.decode
+        heads = {"out": decode(raw)}
         if self.auxiliary and isinstance(raw, Mapping):
-            heads |= {name: logits for name, logits in raw.items() if name.startswith("aux")}
+            of = decode.of if isinstance(decode, Decoding) else torch.nn.Identity()
+            heads |= {name: of(values) for name, values in raw.items() if name.startswith("aux")}
         height, width = images.shape[-2:]
         return {name: self.model.size.undo(logits, height, width) for name, logits in heads.items()}
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from segradius.core.declared import Images, Part, Weight, check_fields
 from segradius.core.errors import InputError
-from segradius.models.outputs import main_output
+from segradius.models.picking import main_output
 from segradius.models.preprocessing import resize
 
 
@@ -130,7 +130,7 @@ class SegmentationLoss:
             InputError: If the shapes do not fit, there is no main head, or there is another number of class weights
                 than of classes.
         """
-        terms = [self._term(1.0, main_output(outputs), labels, self.ohem)]
+        terms = [self._term(1.0, main_output(_first(outputs)), labels, self.ohem)]
         if self.aux_weight:
             terms += [self._term(self.aux_weight, logits, labels, None) for logits in _auxiliary(outputs)]
         return terms
@@ -200,6 +200,11 @@ def pixel_losses(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Ten
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logits = resize(logits, (labels.shape[1], labels.shape[2]))
         return functional.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
+
+
+def _first(outputs: Outputs) -> Outputs:
+    """What holds the main ones."""
+    return outputs if isinstance(outputs, Tensor | Mapping) or not outputs else outputs[0]
 
 
 def _auxiliary(outputs: Outputs) -> Iterator[Tensor]:
