@@ -17,7 +17,7 @@ from segradius.evaluation.seals import Sealed
 from segradius.metrics.counts import Pixels
 
 integers = st.lists(st.integers(0, 2**40), min_size=1, max_size=4)
-pixels = st.builds(Pixels, integers, integers, integers)
+pixels = st.builds(Pixels, integers, integers, integers, st.just(()) | integers)
 lengths = st.floats(0, 1e6)
 results = st.builds(
     ImageResult,

@@ -69,7 +69,12 @@ def rounded_down(radius: Tensor) -> Tensor:
 
 
 def certified_counts(
-    certificate: Certificate, labels: Tensor, num_classes: int, ignore_index: int = 255, eps: float = 0.0
+    certificate: Certificate,
+    labels: Tensor,
+    num_classes: int,
+    ignore_index: int = 255,
+    eps: float = 0.0,
+    structures: int = 0,
 ) -> Counts:
     """Counts of one image in which an abstained pixel is wrong, but abstention is no class.
 
@@ -79,14 +84,16 @@ def certified_counts(
         num_classes: C.
         ignore_index: Label that does not count.
         eps: Count only certificates of a radius above this.
+        structures: K where the classes are the sets of K structures; an abstained pixel is part of none.
 
     Returns:
         Of one image and C classes. `pooled_accuracy` of it is the certified pixel accuracy, and `miou` is its MIoU
         (`segradius.metrics.statistics`), in which an abstained pixel is in the union of its label's class.
     """
     prediction = torch.where(certificate.at(eps), certificate.guess, num_classes)
-    found = count(prediction.unsqueeze(0), labels.unsqueeze(0), num_classes + 1, ignore_index)
-    return Counts(*(part[:, :-1] for part in (found.intersection, found.predicted, found.labelled)))
+    found = count(prediction.unsqueeze(0), labels.unsqueeze(0), num_classes + 1, ignore_index, structures)
+    right, predicted, labelled = (part[:, :-1] for part in (found.intersection, found.predicted, found.labelled))
+    return Counts(right, predicted, labelled, found.structures)
 
 
 def boundary(labels: Tensor, width: int = 3, ignore_index: int = 255) -> Tensor:

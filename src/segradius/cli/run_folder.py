@@ -34,7 +34,7 @@ OLD = "experiment.json"
 #: The exit status of a run that set images aside where it is asked to tell.
 SET_ASIDE = 3
 
-TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "table.md", SUMS)
+TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "structures.csv", "table.md", SUMS)
 SAVED = ("adversarial/manifest.csv", "adversarial/*/*.npz", "adversarial/*/*.png")
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
 ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", *SAVED)

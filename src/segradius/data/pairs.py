@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from segradius.core.border import in_a_line
 from segradius.core.errors import InputError
+from segradius.core.label_sets import set_names, to_sets
 from segradius.data.sample import BadSampleError, Classes, Sample, SegmentationData, voc_palette
 
 
@@ -23,7 +24,8 @@ class Pairs:
 
     Args:
         items: Each (3, H, W) floating point in [0, 1], not normalised, and (H, W) of integers; anything with a length
-            and items, such as a list or a `torch.utils.data.Dataset`.
+            and items, such as a list or a `torch.utils.data.Dataset`. Where the classes are the sets of K structures,
+            the mask may be (K, H, W) of 0 and 1 too, and void where any of the K is ``ignore_index``.
         classes: Names, palette and the label of void.
         name: Of the whole.
         names: Ids, none twice; by default the places, ``"00000"`` on.
@@ -70,22 +72,43 @@ class Pairs:
             told = "a pair of tensors, the image (3, H, W) in [0, 1] and the mask (H, W)"
             raise self._bad(place, f"it is a {type(item).__name__}; expected {told}")
         image, label = item
+        if self.classes.structures and label.dim() == 3:
+            label = self._sets(place, label)
         return Sample(self.ids[place], image, label if label.is_floating_point() else label.long())
+
+    def _sets(self, place: int, masks: Tensor) -> Tensor:
+        """Numbers of sets (H, W) from yes/no maps (K, H, W)."""
+        structures, void = self.classes.structures, masks == self.classes.ignore_index
+        if len(masks) != len(structures):
+            told = f"{len(masks)} masks; expected one for each of {', '.join(structures)}"
+            raise self._bad(place, told)
+        odd = ~void & (masks != 0) & (masks != 1)
+        if bool(odd.any()):
+            k, row, column = odd.nonzero()[0].tolist()
+            told = f"the mask of {structures[k]} is {masks[k, row, column].item():g} at row {row}, column {column}"
+            raise self._bad(place, f"{told}; expected 0, 1 or {self.classes.ignore_index} for void")
+        return to_sets(masks.masked_fill(void, 0)).masked_fill(void.any(0), self.classes.ignore_index)
 
     def _bad(self, place: int, reason: str) -> BadSampleError:
         return BadSampleError(self.ids[place], Path(f"item {place} of {self.name}"), reason)
 
 
 def as_data(
-    data: object, num_classes: int, *, names: Sequence[str] | None = None, ignore_index: int = 255
+    data: object,
+    num_classes: int,
+    *,
+    names: Sequence[str] | None = None,
+    structures: Sequence[str] = (),
+    ignore_index: int | None = None,
 ) -> SegmentationData:
     """A data set from what people have: one of this library, pairs, a torch data set, or a pair of batched tensors.
 
     Args:
-        data: See `Pairs`; or images (N, 3, H, W) and masks (N, H, W) in a pair.
+        data: See `Pairs`; or images (N, 3, H, W) and masks (N, H, W), or (N, K, H, W) of K structures, in a pair.
         num_classes: Of the model, for a data set that does not name its classes.
         names: Names of the classes, for such a data set.
-        ignore_index: The label of void, for such a data set.
+        structures: Names of K yes/no maps that may overlap, for such a data set, whose classes are the sets of them.
+        ignore_index: The label of void, for such a data set; 255, or 65535 where that is a class.
 
     Raises:
         InputError: It is nothing of the kind.
@@ -93,11 +116,17 @@ def as_data(
     Example:
         >>> len(as_data((torch.zeros(5, 3, 4, 4), torch.zeros(5, 4, 4)), num_classes=2))
         5
+        >>> masks = torch.tensor([[[[1, 1, 0]], [[0, 1, 255]]]])
+        >>> as_data((torch.zeros(1, 3, 1, 3), masks), 4, structures=["organ", "vessel"])[0].label.tolist()
+        [[1, 3, 255]]
     """
+    if names and structures:
+        raise InputError(f"names are {list(names)}; expected none beside structures, whose sets are the classes")
     if hasattr(data, "ids") and hasattr(data, "classes"):
         return cast(SegmentationData, data)
-    called = tuple(names or (f"class {c}" for c in range(num_classes)))
-    known = Classes(called, voc_palette(len(called)), ignore_index)
+    called = set_names(structures) if structures else tuple(names or (f"class {c}" for c in range(num_classes)))
+    void = (255 if len(called) <= 255 else 65535) if ignore_index is None else ignore_index
+    known = Classes(called, voc_palette(len(called)), void, tuple(structures))
     if isinstance(data, DataLoader):
         raise InputError("data is a DataLoader; expected its dataset, data.dataset, as images are batched here")
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):

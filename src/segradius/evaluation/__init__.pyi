@@ -1,15 +1,15 @@
 from .attack import AttackPlan as AttackPlan
 from .attack import make_plans as make_plans
 from .attack import with_class_weights as with_class_weights
+from .attack_files import per_image_csv as per_image_csv
+from .attack_files import results_json as results_json
+from .attack_files import traces_csv as traces_csv
 from .attack_summary import Comparison as Comparison
 from .attack_summary import Row as Row
 from .attack_summary import Sanity as Sanity
 from .attack_summary import Summary as Summary
-from .attack_summary import per_image_csv as per_image_csv
-from .attack_summary import results_json as results_json
 from .attack_summary import share_left as share_left
 from .attack_summary import summarise as summarise
-from .attack_summary import traces_csv as traces_csv
 from .batch import fault as fault
 from .batch import judge as judge
 from .batch import usable as usable
@@ -23,6 +23,8 @@ from .class_summary import ClassRow as ClassRow
 from .class_summary import class_rows as class_rows
 from .crosscheck import CrossChecking as CrossChecking
 from .crosscheck import check_rows as check_rows
+from .foreground import Foreground as Foreground
+from .foreground import Named as Named
 from .job import DataChoice as DataChoice
 from .job import Experiment as Experiment
 from .job import Job as Job

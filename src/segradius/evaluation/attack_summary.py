@@ -10,26 +10,16 @@ from typing import Any
 import torch
 
 from segradius.attacks.make import references
-from segradius.core.storage import as_csv, as_json
 from segradius.evaluation.attack import STILL, AttackPlan
-from segradius.evaluation.class_summary import ClassRow, class_rows, classes_csv
+from segradius.evaluation.class_summary import ClassRow, class_rows
+from segradius.evaluation.foreground import NOTHING_NAMED, Foreground, Named, foreground_first, foreground_of, least
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.outcome import Digest, digest_of
 from segradius.evaluation.preflight import Finding
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
-from segradius.evaluation.trace import trace_csv
-from segradius.metrics.counts import Counts, Pixels
+from segradius.metrics.counts import Counts
 from segradius.metrics.intervals import Difference, Interval, interval, jackknife, paired_difference
-from segradius.metrics.statistics import (
-    miou,
-    miou_image,
-    pooled_accuracy,
-    worst_miou,
-)
-
-ABOUT = ("attack", "norm", "eps", "image", "valid", "pixels", "right", "pixacc", "hit", "eligible")
-MEASURED = ("l1", "l2", "linf", "outside", "disagreement", "forward", "backward")
-COLUMNS = (*ABOUT, *MEASURED)
+from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
 
 #: Passes of the evaluation and not of the attack; in the ledger, and in no cost of an attack.
 CHECKING = "checking"
@@ -75,6 +65,7 @@ class Row:
         ledger: ``{purpose: {"forward": …, "backward": …}}`` summed over the images.
         sanity: What must hold.
         classes: What is left of each class.
+        foreground: Of what is asked with yes or no; None where nothing is.
     """
 
     name: str
@@ -92,6 +83,11 @@ class Row:
     ledger: dict[str, dict[str, int]]
     sanity: Sanity | None
     classes: tuple[ClassRow, ...] = ()
+    foreground: Foreground | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; what is asked with yes or no stands before all other figures."""
+        return foreground_first(asdict(self), "name", "norm", "eps", "images", "invalid")
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,8 @@ class Comparison:
 class Summary:
     """All that a run found out; ``targeted`` attacks are compared by what they aim at.
 
-    ``invalid`` has the images that gave NaN or infinite logits, by label, norm and ε of the attack.
+    ``structures`` are those whose sets the classes are. ``invalid`` has the images that gave NaN or infinite logits, by
+    label, norm and ε of the attack.
     """
 
     rows: tuple[Row, ...]
@@ -118,6 +115,7 @@ class Summary:
     set_aside: dict[str, str]
     targeted: bool = False
     digest: Digest | None = None
+    structures: tuple[str, ...] = ()
     invalid: Mapping[tuple[str, str | None, float | None], tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -161,14 +159,19 @@ def share_left(result: ImageResult, *, targeted: bool) -> float:
     return sum(result.pixels.intersection) / max(1, sum(result.pixels.labelled))
 
 
-def summarise(experiment: Experiment, store: Store, ids: Sequence[str], names: Sequence[str] = ()) -> Summary:
+def summarise(
+    experiment: Experiment,
+    store: Store,
+    ids: Sequence[str],
+    named: Named = NOTHING_NAMED,
+) -> Summary:
     """Rows and comparisons of ``experiment`` over the images ``ids`` that have results.
 
     Args:
         experiment: What was run.
         store: Its results.
         ids: Images of the data set, in order.
-        names: Of the model's classes, for a row of each.
+        named: Names of the model's classes, for a row of each, and of the structures whose sets they are.
     """
     targeted = experiment.aim is not None
     aside = store.all_set_aside()
@@ -176,9 +179,9 @@ def summarise(experiment: Experiment, store: Store, ids: Sequence[str], names: S
     clean = _outcome(AttackPlan(CLEAN, "l2", 0.0), CLEAN, store, ids, targeted=targeted)
     usable = list(clean.results)
     outcomes = [_outcome(plan, experiment.key(plan), store, usable, targeted=targeted) for plan in experiment.attacks]
-    rows = [_row(outcome, names) for outcome in (clean, *outcomes)]
+    rows = [_row(outcome, named) for outcome in (clean, *outcomes)]
     for threat in dict.fromkeys(plan.threat for plan in experiment.attacks):
-        rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat], names)
+        rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat], named)
     digest = digest_of(experiment, store, ids)
     spoilt: dict[tuple[str, str | None, float | None], tuple[str, ...]] = {
         (plan.label, *plan.threat): tuple(
@@ -186,7 +189,7 @@ def summarise(experiment: Experiment, store: Store, ids: Sequence[str], names: S
         )
         for plan in experiment.attacks
     }
-    return Summary(tuple(rows), tuple(_comparisons(outcomes)), aside, targeted, digest, spoilt)
+    return Summary(tuple(rows), tuple(_comparisons(outcomes)), aside, targeted, digest, tuple(named.structures), spoilt)
 
 
 def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, targeted: bool) -> Outcome:
@@ -197,7 +200,7 @@ def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, ta
     return Outcome(plan, valid, len(found) - len(valid), still, targeted)
 
 
-def _row(outcome: Outcome, names: Sequence[str]) -> Row:
+def _row(outcome: Outcome, named: Named) -> Row:
     plan, results = outcome.plan, list(outcome.results.values())
     attacked = plan.name != CLEAN
     own, *members = outcome.alternatives(list(outcome.results))
@@ -207,13 +210,13 @@ def _row(outcome: Outcome, names: Sequence[str]) -> Row:
         results,
         outcome.invalid,
         own,
-        _least_miou([own, *members]) if members and not outcome.targeted else own,
+        [own] if outcome.targeted else [own, *members],
         _sanity(outcome) if attacked else None,
-        names,
+        named,
     )
 
 
-def _worst(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[Row]:
+def _worst(outcomes: Sequence[Outcome], named: Named) -> list[Row]:
     """The row of the per-image worst over several attacks in one threat model, members of ensembles included."""
     if len(outcomes) < 2:
         return []
@@ -229,9 +232,9 @@ def _worst(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[Row]:
         [outcome.results[image] for outcome in outcomes for image in ids],
         invalid,
         worst,
-        _least_miou(every) if ids and not outcomes[0].targeted else worst,
+        every if ids and not outcomes[0].targeted else [worst],
         None,
-        names,
+        named,
         hits=chosen,
     )
     return [row]
@@ -243,12 +246,12 @@ def _filled(
     results: Sequence[ImageResult],
     invalid: int,
     counts: Counts,
-    miou_counts: Counts,
+    every: Sequence[Counts],
     sanity: Sanity | None,
-    names: Sequence[str],
+    named: Named,
     hits: Sequence[ImageResult] | None = None,
 ) -> Row:
-    """A row from the results whose cost it bears and the counts that its metrics come from."""
+    """A row from the results whose cost it bears and the counts that its metrics come from, chosen from ``every``."""
     book, images = ledger(result.passes for result in results), max(1, len(counts))
     own = [passes for purpose, passes in book.items() if purpose != CHECKING]
     return Row(
@@ -258,7 +261,7 @@ def _filled(
         len(counts),
         invalid,
         interval(pooled_accuracy, counts),
-        interval(miou, miou_counts),
+        least(miou, every),
         interval(miou_image, counts),
         _success(results if hits is None else hits),
         sum(passes["forward"] for passes in own) / images,
@@ -266,7 +269,8 @@ def _filled(
         math.fsum(result.seconds for result in results) / images,
         book,
         sanity,
-        tuple(class_rows(counts, names)),
+        tuple(class_rows(counts, named.classes)),
+        foreground_of(counts, every, named) if named.asked else None,
     )
 
 
@@ -282,14 +286,6 @@ def _comparisons(outcomes: Sequence[Outcome]) -> Iterator[Comparison]:
                 if ids:
                     found = paired_difference(outcome.left(ids), other.left(ids))
                     yield Comparison(name, against, *outcome.plan.threat, len(ids), found)
-
-
-def _least_miou(alternatives: Sequence[Counts]) -> Counts:
-    """Counts of the choice of one alternative per image that a greedy search finds to have the least MIoU."""
-    choice = worst_miou(list(alternatives))
-    rows = torch.arange(len(choice))
-    parts = ([getattr(counts, part) for counts in alternatives] for part in Pixels._fields)
-    return Counts(*(torch.stack(part)[choice, rows] for part in parts))
 
 
 def _success(results: Sequence[ImageResult]) -> Interval:
@@ -321,73 +317,3 @@ def without_gradient(summary: Summary) -> list[Finding]:
             advice = "the attack had nothing to follow there, and what is left right says nothing of robustness"
             found.append(Finding("zero_gradient", text, advice, len(still)))
     return found
-
-
-def results_json(
-    experiment: Experiment,
-    summary: Summary,
-    attacks: Mapping[str, str],
-    runtime: Mapping[str, Any],
-    told: Mapping[str, Any] | None = None,
-) -> str:
-    """The whole report as JSON. ``identity`` depends on the experiment only; NaN is written as null.
-
-    Args:
-        experiment: What was run, with every default spelt out.
-        summary: What came out.
-        attacks: For each attack, the parts that it is made of.
-        runtime: What changes no result: versions, device, batch size.
-        told: What is probably a mistake, as `segradius.evaluation.preflight.told` has it.
-    """
-    report = {
-        "identity": experiment.identity,
-        "experiment": experiment.as_dict(),
-        "attacks": dict(attacks),
-        "rows": [asdict(row) for row in summary.rows],
-        "paired_differences": [asdict(comparison) for comparison in summary.comparisons],
-        "set_aside": summary.set_aside,
-        **(told or {}),
-        "digest": summary.digest and asdict(summary.digest),
-        "runtime": dict(runtime),
-    }
-    return as_json(report)
-
-
-def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str:
-    """One line for each attack and image, in the order of the experiment and the data; times are left to the store."""
-    aside = store.all_set_aside()
-    ids = [image for image in ids if image not in aside]
-    clean = [(CLEAN, "", "", CLEAN)]
-    plans = [(plan.label, plan.norm, plan.eps, experiment.key(plan)) for plan in experiment.attacks]
-    stored = ((about, store.results(key)) for *about, key in clean + plans)
-    rows = ([*about, *_line(found[image])] for about, found in stored for image in ids if image in found)
-    return as_csv(COLUMNS, rows)
-
-
-def summary_classes_csv(summary: Summary) -> str:
-    """One line for each attack and class, shares in [0, 1] and the ends of their intervals."""
-    rows = (((row.name, row.norm, row.eps), each) for row in summary.rows for each in row.classes)
-    return classes_csv(rows, ("attack", "norm", "eps"))
-
-
-def traces_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str | None:
-    """The trace of every image under every black-box attack; None where there is none."""
-    found = [
-        ((plan.label, plan.norm, plan.eps, image), traces[image])
-        for plan in experiment.attacks
-        if (traces := store.traces(experiment.key(plan)))
-        for image in ids
-        if image in traces
-    ]
-    return trace_csv(found) if found else None
-
-
-def _line(result: ImageResult) -> list[Any]:
-    pixels, right = sum(result.pixels.labelled), sum(result.pixels.intersection)
-    lengths = [f"{value:.9g}" for value in (result.l1, result.l2, result.linf, result.outside)]
-    own = [book for purpose, book in result.passes.items() if purpose != CHECKING]
-    passes = [sum(each) for each in zip(*own, strict=True)] or [0, 0]
-    accuracy = f"{right / pixels:.9g}"
-    goal = [result.hit, result.eligible]
-    differing = "" if result.disagreement is None else result.disagreement
-    return [result.image, int(result.valid), pixels, right, accuracy, *goal, *lengths, differing, *passes]

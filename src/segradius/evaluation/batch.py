@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -66,7 +66,10 @@ def check_model(model: Seen, image: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one size, on the model's device, with the model's verdict on them before any attack."""
+    """Images of one size, on the model's device, with the model's verdict on them before any attack.
+
+    Where the classes are the sets of structures, ``structures`` is how many.
+    """
 
     ids: tuple[str, ...]
     images: Tensor
@@ -74,6 +77,7 @@ class Batch:
     prediction: Tensor
     ignore_index: int
     seconds: float = field(default=0.0, compare=False)
+    structures: int = 0
 
     @property
     def labelled(self) -> Tensor:
@@ -82,7 +86,7 @@ class Batch:
 
     def counts(self, prediction: Tensor, num_classes: int) -> Counts:
         """What a prediction (N, H, W) is worth, by image and class."""
-        return count(prediction, self.labels, num_classes, self.ignore_index)
+        return count(prediction, self.labels, num_classes, self.ignore_index, self.structures)
 
     def select(self, rows: Sequence[int]) -> Batch:
         """The batch of some of its images."""
@@ -90,7 +94,7 @@ class Batch:
             return self
         at = torch.tensor(rows, dtype=torch.long, device=self.images.device)
         ids = tuple(self.ids[row] for row in rows)
-        return Batch(ids, self.images[at], self.labels[at], self.prediction[at], self.ignore_index, self.seconds)
+        return replace(self, ids=ids, images=self.images[at], labels=self.labels[at], prediction=self.prediction[at])
 
     def only(self, wanted: Sequence[str]) -> Batch:
         """The batch of those of its images that are wanted."""
@@ -142,10 +146,22 @@ class Bench:
         return make_target(aim, batch.labels, self.classes, self.model.num_classes, randomness)
 
 
-def check_classes(model_classes: int, data_classes: int) -> None:
-    """Raise `InputError` where a model has too few classes for the data."""
-    if model_classes < data_classes:
-        raise InputError(f"the model predicts {model_classes} classes and the data set has {data_classes}")
+def check_classes(model: Seen, classes: Classes) -> None:
+    """Raise `InputError` where a model has too few classes for the data, or one of the two has sets of structures."""
+    said, asked = getattr(model, "structures", 0), classes.structures
+    if len(asked) > 1 and said != len(asked):
+        has = f"says yes or no to {said}" if said > 1 else f"gives one of {model.num_classes} classes to each pixel"
+        raise InputError(
+            f"the data set has {len(asked)} structures that may overlap ({', '.join(asked)}), and the model {has}; "
+            f"expected a model of {len(asked)} yes/no channels: outputs=multilabel, or channels=[…] to pick them"
+        )
+    if said > 1 and not asked:
+        raise InputError(
+            f"the model says yes or no to {said} structures that may overlap, and the data set has {len(classes)} "
+            "classes of which each pixel has one; expected masks of structures, or a model of one class a pixel"
+        )
+    if model.num_classes < len(classes):
+        raise InputError(f"the model predicts {model.num_classes} classes and the data set has {len(classes)}")
 
 
 def class_names(classes: Classes, num_classes: int) -> tuple[str, ...]:

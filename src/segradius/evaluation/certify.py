@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from segradius.certification.votes import Votes, vote
@@ -77,20 +78,22 @@ class Certifying:
 def _record(it: Smoothing, votes: Votes, batch: Batch, bench: Bench) -> Record:
     """The certificates of an image, and what every answer is worth."""
     classes, ignore, labels, base = bench.model.num_classes, batch.ignore_index, batch.labels[0], batch.prediction[0]
+    score = partial(score_answer, labels=labels, num_classes=classes, ignore_index=ignore, structures=batch.structures)
     grouped, bins = it.groups(bench.names), edges(it.sigma, it.n, it.alpha, it.tau)
     kinds = {}
     for name, certify in it.certificates(bench.names).items():
         found = certify(votes)
-        score = score_certificate(found, labels, classes, ignore, bins, grouped if name == "adaptive" else None)
-        kinds[name] = Kind(found.prediction, found.radius, found.level, found.promise, score)
+        tested = grouped if name == "adaptive" else None
+        worth = score_certificate(found, labels, classes, ignore, bins, tested, batch.structures)
+        kinds[name] = Kind(found.prediction, found.radius, found.level, found.promise, worth)
     return Record(
         batch.ids[0],
         base,
-        score_answer(base, labels, classes, ignore),
+        score(base),
         votes.guess,
         votes.successes,
         votes.majority,
-        score_answer(votes.majority, labels, classes, ignore),
+        score(votes.majority),
         kinds,
         votes.n0,
         votes.n,

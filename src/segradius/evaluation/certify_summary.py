@@ -15,6 +15,7 @@ from segradius.core.storage import as_csv, as_json
 from segradius.evaluation.certify import Certification
 from segradius.evaluation.certify_options import promise
 from segradius.evaluation.crosscheck import Checked, summarise_checks
+from segradius.evaluation.foreground import Foreground, Named, foreground_first, foreground_of
 from segradius.evaluation.outcome import Digest
 from segradius.evaluation.record import Record, Score, edges, pack, unpack
 from segradius.evaluation.store import Store, ledger
@@ -71,6 +72,8 @@ class CertifiedRow:
         promise: In words; None without certificate.
         classes: By class.
         curve: By radius; None without certificate.
+        foreground: Of what is asked with yes or no, an abstained pixel being part of nothing; None where nothing is, or
+            groups of classes count.
     """
 
     name: str
@@ -84,6 +87,11 @@ class CertifiedRow:
     promise: str | None
     classes: tuple[PerClass, ...]
     curve: RadiusCurve | None
+    foreground: Foreground | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; what is asked with yes or no stands before all other figures."""
+        return foreground_first(asdict(self), "name")
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,8 @@ class CertifiedSummary:
         set_aside: By id, why an image could not be used.
         studies: What further studies found, by image.
         checked: What attacks on the certificates found, over the images.
+        digest: Of the results.
+        structures: Names of those whose sets the classes are.
     """
 
     rows: tuple[CertifiedRow, ...]
@@ -110,6 +120,7 @@ class CertifiedSummary:
     studies: dict[str, Any]
     checked: tuple[Checked, ...] = ()
     digest: Digest | None = None
+    structures: tuple[str, ...] = ()
 
 
 def certificates(experiment: Certification, store: Store, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -129,22 +140,22 @@ def certificates(experiment: Certification, store: Store, ids: Sequence[str]) ->
 
 
 def summarise_certified(
-    experiment: Certification, found: Sequence[Record], names: Sequence[str], set_aside: dict[str, str]
+    experiment: Certification, found: Sequence[Record], named: Named, set_aside: dict[str, str]
 ) -> CertifiedSummary:
     """Rows over finished records.
 
     Args:
         experiment: What was run.
         found: Records of images that are done, in the order of the data.
-        names: Of the model's classes.
+        named: Names of the model's classes, and of the structures whose sets they are.
         set_aside: By id, why an image could not be used.
     """
     valid = [record for record in found if record.finite]
     checks = {record.image: record.studies["crosscheck"] for record in valid if "crosscheck" in record.studies}
-    rows = [_row("base", [record.base_score for record in valid], names)]
-    rows.append(_row("smoothed", [record.majority_score for record in valid], names))
+    rows = [_row("base", [record.base_score for record in valid], named)]
+    rows.append(_row("smoothed", [record.majority_score for record in valid], named))
     for kind in valid[0].kinds if valid else ():
-        rows.append(_certified(experiment, kind, valid, names))
+        rows.append(_certified(experiment, kind, valid, named))
     return CertifiedSummary(
         tuple(rows),
         len(valid),
@@ -154,10 +165,11 @@ def summarise_certified(
         set_aside,
         {record.image: dict(record.studies) for record in valid if record.studies},
         summarise_checks(checks, experiment.smoothing.alpha, experiment.smoothing.radii) if checks else (),
+        structures=tuple(named.structures),
     )
 
 
-def _certified(experiment: Certification, kind: str, valid: Sequence[Record], names: Sequence[str]) -> CertifiedRow:
+def _certified(experiment: Certification, kind: str, valid: Sequence[Record], named: Named) -> CertifiedRow:
     it = experiment.smoothing
     scores = [record.kinds[kind].score for record in valid]
     bounds = edges(it.sigma, it.n, it.alpha, it.tau)
@@ -171,13 +183,13 @@ def _certified(experiment: Certification, kind: str, valid: Sequence[Record], na
     within = f"every change of l2 length below {reach}" + (" inside the region" if it.region else "")
     what = "its class, or group where one was certified," if kind == "adaptive" else "its class"
     told = promise(valid[0].kinds[kind].promise, it.alpha, within, what)
-    return _row(kind, scores, names, radius if sum(certified) else math.nan, told, curve)
+    return _row(kind, scores, named, radius if sum(certified) else math.nan, told, curve)
 
 
 def _row(
     name: str,
     scores: Sequence[Score],
-    names: Sequence[str],
+    named: Named,
     radius: float = math.nan,
     told: str | None = None,
     curve: RadiusCurve | None = None,
@@ -198,8 +210,9 @@ def _row(
         radius,
         math.fsum(score.gain for score in scores) / max(1, sum(labelled)) if told else math.nan,
         told,
-        _per_class(counts, names),
+        _per_class(counts, named.classes),
         curve,
+        foreground_of(counts, [counts], named) if named.asked and name != "adaptive" else None,
     )
 
 
@@ -240,7 +253,10 @@ def certified_json(
     """
     described = {"identity": experiment.identity, "experiment": experiment.as_dict()}
     told = "The certificates speak of all pixels, void ones too; metrics count labelled pixels only."
-    return as_json(described | asdict(summary) | dict(doubts or {}) | {"about": told, "runtime": dict(runtime)})
+    found = asdict(summary) | {"rows": [row.as_dict() for row in summary.rows]}
+    if not summary.structures:
+        del found["structures"]
+    return as_json(described | found | dict(doubts or {}) | {"about": told, "runtime": dict(runtime)})
 
 
 def certified_csv(found: Sequence[Record]) -> str:

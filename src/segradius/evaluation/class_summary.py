@@ -31,12 +31,13 @@ class ClassRow:
     dice: Interval
 
 
-def class_rows(counts: Counts, names: Sequence[str]) -> list[ClassRow]:
+def class_rows(counts: Counts, names: Sequence[str], *, absent: bool = False) -> list[ClassRow]:
     """A row for each class that is labelled or predicted anywhere.
 
     Args:
         counts: Of the images.
         names: Of the model's classes.
+        absent: Whether the others have a row too, without figures.
 
     Example:
         >>> import torch
@@ -49,22 +50,23 @@ def class_rows(counts: Counts, names: Sequence[str]) -> list[ClassRow]:
     for c, name in enumerate(names):
         parts = (counts.intersection, counts.predicted, counts.labelled)
         alone = Counts(*(part[:, c : c + 1] for part in parts))
-        if len(alone) and alone.union.any():
+        if len(alone) and (absent or alone.union.any()):
             found = (interval(statistic, alone) for statistic in (pooled_accuracy, miou, dice))
             rows.append(ClassRow(name, int(alone.labelled.sum()), *found))
     return rows
 
 
-def classes_csv(rows: Iterable[tuple[Sequence[Any], ClassRow]], about: Sequence[str] = ()) -> str:
+def classes_csv(rows: Iterable[tuple[Sequence[Any], ClassRow]], about: Sequence[str] = (), what: str = "class") -> str:
     """One line for each row, shares in [0, 1] and the ends of their intervals.
 
     Args:
         rows: What each is about, and the row.
         about: Columns of the first.
+        what: Column of the name.
     """
     columns = [f"{name}{end}" for name in ("accuracy", "iou", "dice") for end in ("", "_low", "_high")]
     lines = (
         (*told, row.name, row.pixels, *null([*astuple(row.accuracy), *astuple(row.iou), *astuple(row.dice)]))
         for told, row in rows
     )
-    return as_csv((*about, "class", "pixels", *columns), lines)
+    return as_csv((*about, what, "pixels", *columns), lines)

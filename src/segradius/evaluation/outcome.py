@@ -75,9 +75,9 @@ def _facts(job: Job, store: Store, wanted: set[str]) -> Iterator[tuple[list[Valu
 
 def fact_of(result: ImageResult) -> tuple[list[Value], list[Value]]:
     """What was counted of an image, and what was measured; not how long it took."""
-    members = _text({name: list(map(list, pixels)) for name, pixels in result.members.items()})
+    members = _text({name: pixels.plain for name, pixels in result.members.items()})
     passes = _text({purpose: list(book) for purpose, book in result.passes.items()})
-    pixels = _text(list(map(list, result.pixels)))
+    pixels = _text(result.pixels.plain)
     counted: list[Value] = [result.image, pixels, members, result.hit, result.eligible, passes, int(result.valid)]
     return counted, [result.l1, result.l2, result.linf, result.outside, result.disagreement]
 

@@ -73,6 +73,7 @@ class Facts:
         doubts: What the model knows of itself: no weights, no normalisation.
         losses: Label and loss of each attack that takes one.
         ignore_index: The label of pixels without a class.
+        structures: Names of those whose sets the classes are.
     """
 
     model: ModelChoice
@@ -89,6 +90,7 @@ class Facts:
     doubts: tuple[Doubt, ...] = ()
     losses: tuple[tuple[str, str], ...] = ()
     ignore_index: int = 255
+    structures: tuple[str, ...] = ()
 
 
 Check = Callable[[Facts], Finding | None]
@@ -137,6 +139,7 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
         _own_doubts(model),
         tuple(dict.fromkeys((plan.label, plan.options["loss"]) for plan in plans if "loss" in plan.options)),
         data.classes.ignore_index,
+        data.classes.structures,
     )
 
 
@@ -409,6 +412,8 @@ def _images(it: Facts) -> Finding | None:
 
 @CHECKS.register("empty")
 def _empty(it: Facts) -> Finding | None:
+    if it.structures:
+        return _without_structure(it)
     _, predicted, labelled = (total.tolist() for total in _totals(it.counts))
     lacking = [c for c, pixels in enumerate(labelled[: it.labels]) if not pixels]
     if not it.whole or not lacking:
@@ -426,6 +431,19 @@ def _empty(it: Facts) -> Finding | None:
             f"MIoU counts what is predicted with 0 ({_named(it, said)}), and leaves out the rest ({_named(it, rest)})"
         )
     return Finding("empty", text, f"are the masks read as they should be? {enters}", len(lacking))
+
+
+def _without_structure(it: Facts) -> Finding | None:
+    """Most sets of structures are rare, so it is the structures that are looked for."""
+    found = it.counts.foreground
+    if not it.whole or found is None:
+        return None
+    lacking = [name for name, pixels in zip(it.structures, found.labelled.sum(0).tolist(), strict=True) if not pixels]
+    if not lacking:
+        return None
+    text = f"{', '.join(lacking)}: no labelled pixel in the data"
+    advice = "are the masks read as they should be? A structure that is not predicted either has no Dice and no IoU"
+    return Finding("empty", text, advice, len(lacking))
 
 
 def _named(it: Facts, classes: Sequence[int]) -> str:

@@ -54,9 +54,9 @@ class Score:
         return sum(self.pixels.labelled)
 
 
-def score_answer(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> Score:
+def score_answer(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int, structures: int = 0) -> Score:
     """Of predicted classes (H, W) against labels (H, W)."""
-    counts = count(prediction[None], labels[None], num_classes, ignore_index)
+    counts = count(prediction[None], labels[None], num_classes, ignore_index, structures)
     return Score(counts.images[0], 0, _at_boundary(prediction == labels, labels, ignore_index))
 
 
@@ -67,6 +67,7 @@ def score_certificate(
     ignore_index: int,
     edges: Sequence[float],
     hierarchy: Hierarchy | None = None,
+    structures: int = 0,
 ) -> Score:
     """Of a certificate against labels (H, W); a group is right if the label is in it, and then counts as the label.
 
@@ -77,6 +78,7 @@ def score_certificate(
         ignore_index: Label that does not count.
         edges: Radii between which pixels are counted, growing from 0; see `edges`.
         hierarchy: Groups of classes that were tested; None for single classes.
+        structures: K where the classes are the sets of K structures.
     """
     labelled = labels != ignore_index
     known = labels.masked_fill(~labelled, 0)
@@ -85,7 +87,7 @@ def score_certificate(
     sure = labelled & certificate.certified
     sizes = torch.ones(1, num_classes) if hierarchy is None else hierarchy.sizes()
     return Score(
-        certified_counts(meant, labels, num_classes, ignore_index, -1.0).images[0],
+        certified_counts(meant, labels, num_classes, ignore_index, -1.0, structures).images[0],
         int((labelled & ~certificate.certified).sum()),
         _at_boundary(right, labels, ignore_index),
         float(certificate.radius[sure].double().sum()),
@@ -190,14 +192,19 @@ def pack(record: Record) -> bytes:
         arrays |= {f"{name}.class": _small(kind.classes), f"{name}.radius": kind.radius.cpu().float().numpy()}
         if kind.level is not None:
             arrays[f"{name}.level"] = _small(kind.level)
-    numbers: dict[str, Any] = {"image": record.image, "base": asdict(record.base_score), "done": True}
+    numbers: dict[str, Any] = {"image": record.image, "base": _plain(record.base_score), "done": True}
     books = {purpose: dict(zip(("forward", "backward"), book, strict=True)) for purpose, book in record.passes.items()}
-    numbers |= {"passes": books, "majority": asdict(record.majority_score)}
-    numbers["kinds"] = {name: [kind.promise, asdict(kind.score)] for name, kind in record.kinds.items()}
+    numbers |= {"passes": books, "majority": _plain(record.majority_score)}
+    numbers["kinds"] = {name: [kind.promise, _plain(kind.score)] for name, kind in record.kinds.items()}
     numbers |= {name: getattr(record, name) for name in ("n0", "n", "finite", "studies")}
     file = io.BytesIO()
     np.savez_compressed(file, **arrays, numbers=np.array(json.dumps(numbers)))
     return file.getvalue()
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    """For JSON, as earlier versions had it where the classes are no sets."""
+    return asdict(score) | {"pixels": score.pixels.plain}
 
 
 def unpack(packed: bytes) -> Record:

@@ -20,6 +20,7 @@ from segradius.data.opening import open_data
 from segradius.data.sample import SegmentationData
 from segradius.evaluation.attempts import Room
 from segradius.evaluation.batch import check_classes, check_model, class_names, is_priced
+from segradius.evaluation.foreground import Named
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, Study
 from segradius.evaluation.journal import LOST, Checkpoints
 from segradius.evaluation.preflight import Facts, Finding, findings, look_at
@@ -76,6 +77,11 @@ class Run(Generic[S]):
     def names(self) -> tuple[str, ...]:
         """Names of the model's classes."""
         return class_names(self.data.classes, self.model.num_classes)
+
+    @property
+    def named(self) -> Named:
+        """Names of those and of the structures whose sets they are."""
+        return Named(self.names, self.data.classes.structures)
 
     def facts(self, store: Store) -> Facts:
         """What the checks of `segradius.evaluation.preflight` look at, by the results so far."""
@@ -146,7 +152,7 @@ def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = Fal
 
 def _check(run: Run[S]) -> None:
     """Raise `InputError` where the model does not suit the data or a task."""
-    check_classes(run.model.num_classes, len(run.data.classes))
+    check_classes(run.model, run.data.classes)
     if not len(run.data.classes) and not run.experiment.data.predicted:
         raise InputError(
             f"{run.data.name} has no masks: with --labels predicted (labels='predicted') the model's own predictions "

@@ -296,6 +296,10 @@ class Store:
 
 def _column(value: Any) -> Any:
     """JSON for lists and dicts; SQLite has no NaN of its own, so it becomes NULL."""
+    if isinstance(value, Pixels):
+        value = value.plain
+    if isinstance(value, Mapping):
+        value = {name: inner.plain if isinstance(inner, Pixels) else inner for name, inner in value.items()}
     if isinstance(value, list | tuple | dict):
         return json.dumps(value)
     return None if isinstance(value, float) and math.isnan(value) else value

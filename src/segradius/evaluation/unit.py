@@ -217,7 +217,8 @@ def _judged(
     seconds = (time.perf_counter() - started) / len(ids)
     if unit.clean.data.predicted:
         labels = prediction
-    batch = Batch(ids, images, labels, prediction, bench.classes.ignore_index, seconds)
+    void, structures = bench.classes.ignore_index, len(bench.classes.structures)
+    batch = Batch(ids, images, labels, prediction, void, seconds, structures)
     values = "scores" if is_priced(bench.model) else "logits"
     told = f"the model's {values} are NaN or infinite on the clean image"
     bad = {image: told for image, good in zip(ids, fine, strict=True) if not good}

@@ -14,6 +14,7 @@ from .statistics import accuracy_image as accuracy_image
 from .statistics import class_dice as class_dice
 from .statistics import class_iou as class_iou
 from .statistics import dice as dice
+from .statistics import dice_image as dice_image
 from .statistics import miou as miou
 from .statistics import miou_image as miou_image
 from .statistics import pixel_accuracy as pixel_accuracy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,14 +10,26 @@ import torch
 from torch import Tensor
 
 from segradius.core.errors import InputError
+from segradius.core.label_sets import members
 
 
 class Pixels(NamedTuple):
-    """A row of `Counts` as plain numbers, for a file: C integers each."""
+    """A row of `Counts` as plain numbers, for a file: C integers each, and K where the classes are sets."""
 
     intersection: Sequence[int]
     predicted: Sequence[int]
     labelled: Sequence[int]
+    structures: Sequence[int] = ()
+
+    @property
+    def plain(self) -> list[list[int]]:
+        """As lists, three where the classes are no sets of structures: what files of earlier versions have.
+
+        Example:
+            >>> Pixels([1], [2], [3]).plain, Pixels([1, 1], [2, 1], [3, 0], [1]).plain
+            ([[1], [2], [3]], [[1, 1], [2, 1], [3, 0], [1]])
+        """
+        return [list(part) for part in (self if self.structures else self[:3])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +40,8 @@ class Counts:
         intersection: Pixels of a class that are predicted as it, (N, C) int64.
         predicted: Pixels predicted as the class, (N, C) int64.
         labelled: Pixels of the class, (N, C) int64.
+        structures: Where the classes are the sets of K structures, pixels of a structure that are predicted as part of
+            it, in whatever set, (N, K) int64; None elsewhere.
 
     Example:
         >>> counts = count(torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 255]]]), num_classes=2)
@@ -38,6 +52,7 @@ class Counts:
     intersection: Tensor
     predicted: Tensor
     labelled: Tensor
+    structures: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.intersection)
@@ -50,12 +65,31 @@ class Counts:
     def select(self, rows: Tensor | Sequence[int]) -> Counts:
         """Counts of some images, by index; an image may be taken more than once."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
-        return Counts(self.intersection[rows], self.predicted[rows], self.labelled[rows])
+        return _each([self], lambda parts: parts[0][rows])
+
+    @property
+    def foreground(self) -> Counts | None:
+        """Of what is asked with yes or no, a column each: the structures, or the second of two classes; else None.
+
+        Example:
+            >>> prediction, labels = torch.tensor([[[3, 1, 0]]]), torch.tensor([[[1, 3, 2]]])
+            >>> found = count(prediction, labels, 4, structures=2).foreground
+            >>> found.intersection.tolist(), found.predicted.tolist(), found.labelled.tolist()
+            ([[2, 0]], [[2, 1]], [[2, 2]])
+        """
+        if self.structures is not None:
+            inside = members(self.structures.shape[1]).long()
+            return Counts(self.structures, self.predicted @ inside, self.labelled @ inside)
+        if self.intersection.shape[1] == 2:
+            return Counts(self.intersection[:, 1:], self.predicted[:, 1:], self.labelled[:, 1:])
+        return None
 
     @property
     def images(self) -> list[Pixels]:
         """The rows as plain numbers."""
-        parts = (self.intersection, self.predicted, self.labelled)
+        parts = (
+            part for part in (self.intersection, self.predicted, self.labelled, self.structures) if part is not None
+        )
         return [Pixels(*row) for row in zip(*(part.tolist() for part in parts), strict=True)]
 
     @staticmethod
@@ -63,25 +97,38 @@ class Counts:
         """The table with these rows.
 
         Example:
-            >>> Counts.of([Pixels([1], [2], [3])]).images
-            [Pixels(intersection=[1], predicted=[2], labelled=[3])]
+            >>> Counts.of([Pixels([1], [2], [3])]).images[0].plain
+            [[1], [2], [3]]
         """
         if not images:
-            return Counts(*(torch.zeros(0, 0, dtype=torch.int64) for _ in Pixels._fields))
-        return Counts(*(torch.tensor(part, dtype=torch.int64) for part in zip(*images, strict=True)))
+            return Counts(*(torch.zeros(0, 0, dtype=torch.int64) for _ in range(3)))
+        right, predicted, labelled, both = (torch.tensor(part, dtype=torch.int64) for part in zip(*images, strict=True))
+        return Counts(right, predicted, labelled, both if both.shape[1] else None)
 
     @staticmethod
     def joined(parts: Iterable[Counts]) -> Counts:
         """One table for the images of several, in order."""
-        parts = list(parts)
-        return Counts(
-            torch.cat([part.intersection for part in parts]),
-            torch.cat([part.predicted for part in parts]),
-            torch.cat([part.labelled for part in parts]),
-        )
+        return _each(list(parts), torch.cat)
+
+    @staticmethod
+    def chosen(alternatives: Sequence[Counts], choice: Tensor) -> Counts:
+        """Of each image those of one alternative, by its place, (N,) int64."""
+        rows = torch.arange(len(choice))
+        return _each(alternatives, lambda parts: torch.stack(parts)[choice, rows])
 
 
-def count(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Counts:
+def _each(tables: Sequence[Counts], make: Callable[[list[Tensor]], Tensor]) -> Counts:
+    """The table of which each part is made from those of others."""
+    structures = [each.structures for each in tables if each.structures is not None]
+    return Counts(
+        make([each.intersection for each in tables]),
+        make([each.predicted for each in tables]),
+        make([each.labelled for each in tables]),
+        make(structures) if structures else None,
+    )
+
+
+def count(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255, structures: int = 0) -> Counts:
     """Count the pixels of each image by class.
 
     Args:
@@ -89,6 +136,8 @@ def count(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: in
         labels: Classes in [0, C) or ``ignore_index``, (N, H, W) integer.
         num_classes: C.
         ignore_index: Label of pixels that do not count.
+        structures: K where the classes are the sets of K structures (`segradius.core.label_sets`), classes beyond those
+            being part of none; 0 where they are no sets.
 
     Returns:
         The counts, on the CPU.
@@ -103,6 +152,8 @@ def count(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: in
     """
     if prediction.shape != labels.shape:
         raise InputError(f"prediction has shape {tuple(prediction.shape)} and labels {tuple(labels.shape)}")
+    if structures and num_classes < 2**structures:
+        raise InputError(f"{num_classes} classes are not the {2**structures} sets of {structures} structures")
     counted = labels != ignore_index
     _check_classes("the prediction", prediction, num_classes)
     _check_classes("the label", labels.masked_fill(~counted, 0), num_classes)
@@ -111,7 +162,15 @@ def count(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: in
         _histogram(labels, right, num_classes),
         _histogram(prediction, counted, num_classes),
         _histogram(labels, counted, num_classes),
+        _overlaps(prediction, labels, counted, structures) if structures else None,
     )
+
+
+def _overlaps(prediction: Tensor, labels: Tensor, counted: Tensor, structures: int) -> Tensor:
+    """Pixels of each structure that are predicted as part of it; (N, K) int64 on the CPU."""
+    sets = 2**structures
+    both = (prediction & labels).bitwise_and_(sets - 1).where((prediction < sets) & counted, 0)
+    return _histogram(both, counted, sets) @ members(structures).long()
 
 
 def _check_classes(what: str, classes: Tensor, num_classes: int) -> None:

@@ -91,6 +91,11 @@ def _pair_parts(counts: Counts) -> Tensor:
     return torch.stack([iou.nan_to_num(0.0).sum(1), (~iou.isnan()).sum(1).double()], 1)
 
 
+def _pair_dice_parts(counts: Counts) -> Tensor:
+    found = 2 * counts.intersection.double() / (counts.predicted + counts.labelled)
+    return torch.stack([found.nan_to_num(0.0).sum(1), (~found.isnan()).sum(1).double()], 1)
+
+
 def _ratio(sums: Tensor) -> Tensor:
     return sums[..., 0] / sums[..., 1]
 
@@ -114,6 +119,9 @@ dice = Statistic("dice", _dice_parts, _mean_ratio)
 
 miou_image = Statistic("miou_image", _pair_parts, _ratio)
 """Mean IoU over the pairs of an image and a class that occurs in it, labelled or predicted: the paper's Section 5.1."""
+
+dice_image = Statistic("dice_image", _pair_dice_parts, _ratio)
+"""Mean Dice over the pairs of an image and a class that occurs in it, labelled or predicted."""
 
 
 def success(before: Tensor, after: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
@@ -156,7 +164,9 @@ def worst_accuracy(members: Sequence[Counts]) -> Tensor:
     return torch.stack([member.intersection.sum(1) for member in members]).argmin(0)
 
 
-def worst_miou(members: Sequence[Counts], *, tolerance: float = 1e-6, seed: int = 0) -> Tensor:
+def worst_miou(
+    members: Sequence[Counts], *, statistic: Statistic = miou, tolerance: float = 1e-6, seed: int = 0
+) -> Tensor:
     """For each image a member such that the data-set MIoU of the choice is small, by SEA's greedy search.
 
     It starts from the best of every member alone and `worst_accuracy`, then passes over the images in random order and
@@ -165,6 +175,7 @@ def worst_miou(members: Sequence[Counts], *, tolerance: float = 1e-6, seed: int 
 
     Args:
         members: Counts of the same images after different attacks.
+        statistic: What is to be small.
         tolerance: Gain of a pass at which to stop, > 0.
         seed: Seed of the order.
 
@@ -175,27 +186,27 @@ def worst_miou(members: Sequence[Counts], *, tolerance: float = 1e-6, seed: int 
         InputError: There is no member, or they are not counts of the same images.
     """
     starts = [torch.full_like(worst_accuracy(members), k) for k in range(len(members))] + [worst_accuracy(members)]
-    shares = torch.stack([_class_parts(member) for member in members])  # (members, N, 2C)
+    shares = torch.stack([statistic.parts(member) for member in members])  # (members, N, K)
     images = torch.arange(shares.shape[1])
-    best = torch.stack([_mean_ratio(shares[start, images].sum(0)) for start in starts]).argmin()
+    best = torch.stack([statistic.finish(shares[start, images].sum(0)) for start in starts]).argmin()
     choice, generator = starts[int(best)], torch.Generator().manual_seed(seed)
     before = float("inf")
-    while before - (now := _descend(choice, shares, generator)) > tolerance:
+    while before - (now := _descend(choice, shares, statistic.finish, generator)) > tolerance:
         before = now
     return choice
 
 
-def _descend(choice: Tensor, shares: Tensor, generator: torch.Generator) -> float:
-    """One pass over the images in random order, improving ``choice`` in place; the MIoU that it reaches."""
+def _descend(choice: Tensor, shares: Tensor, finish: Callable[[Tensor], Tensor], generator: torch.Generator) -> float:
+    """One pass over the images in random order, improving ``choice`` in place; the number that it reaches."""
     images = torch.arange(shares.shape[1])
     sums = shares[choice, images].sum(0)
     for image in torch.randperm(len(images), generator=generator).tolist():
         rest = sums - shares[choice[image], image]
-        reached = _mean_ratio(rest + shares[:, image])
+        reached = finish(rest + shares[:, image])
         pick = reached.argmin()
         if reached[pick] < reached[choice[image]]:
             choice[image], sums = pick, rest + shares[pick, image]
-    return float(_mean_ratio(sums))
+    return float(finish(sums))
 
 
 def _check_members(members: Sequence[Counts]) -> None:

@@ -19,19 +19,16 @@ from segradius.core.ledger import Ledger
 from segradius.core.randomness import Randomness
 from segradius.data.sample import Classes, Sample
 from segradius.evaluation.attack import Attacking
-from segradius.evaluation.attack_summary import (
-    Comparison,
-    Row,
-    Summary,
+from segradius.evaluation.attack_files import (
     per_image_csv,
     results_json,
-    share_left,
-    summarise,
     summary_classes_csv,
+    summary_structures_csv,
     traces_csv,
-    without_gradient,
 )
+from segradius.evaluation.attack_summary import Comparison, Row, Summary, share_left, summarise, without_gradient
 from segradius.evaluation.batch import is_priced, judge
+from segradius.evaluation.class_summary import ClassRow
 from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.preflight import Facts, Finding, findings, told, warnings
 from segradius.evaluation.run import Run
@@ -40,6 +37,7 @@ from segradius.radius.smoothing import at_most, pixel_radius
 from segradius.report.adversarial import adversarial_files
 from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
+from segradius.report.figures import about, figures, shares
 from segradius.report.panels import colour_bar, colours, full_palette, grid, height, legend, panel, photo, png, rgb
 from segradius.report.provenance import heading, made
 
@@ -54,19 +52,9 @@ def tables(summary: Summary) -> list[Cells]:
 
 def metrics_table(summary: Summary) -> Cells:
     """One line for each attack: accuracy left, with 95 % intervals over images, and what the attack cost."""
-    header = (
-        "attack",
-        "norm",
-        "ε",
-        "images",
-        "PixAcc %",
-        "MIoU %",
-        "MIoU/image %",
-        "success %",
-        "passes f+b",
-        "s/image",
-    )
+    header = ("attack", "norm", "ε", "images", *figures(summary), "success %", "passes f+b", "s/image")
     title = "After attack, per cent [95 % interval over images]; passes and seconds per image"
+    title += about(summary.rows[0].foreground)
     return Cells(title, header, [_metrics(row) for row in summary.rows])
 
 
@@ -79,19 +67,24 @@ def differences_table(summary: Summary) -> Cells:
 
 
 def classes_tables(summary: Summary) -> list[Cells]:
-    """IoU and Dice of each class, a column for each attack; nothing where classes were not counted."""
-    rows = [row for row in summary.rows if row.classes]
-    found = {row_title(row): {each.name: each for each in row.classes} for row in rows}
-    pixels = {each.name: each.pixels for row in rows for each in row.classes}
-    tables = []
+    """IoU and Dice of each class, or structure, a column for each attack; nothing where they were not counted."""
+    each_of = {row_title(row): _parts(row) for row in summary.rows if _parts(row)}
+    found = {title: {each.name: each for each in rows} for title, rows in each_of.items()}
+    pixels = {each.name: each.pixels for rows in each_of.values() for each in rows}
+    kind, tables = "structure" if summary.structures else "class", []
     for what in ("iou", "dice") if found else ():
         lines = []
         for name, labelled in pixels.items():
             known = (each.get(name) for each in found.values())
             lines.append([name, str(labelled), *("" if row is None else share(getattr(row, what)) for row in known)])
-        title = f"{NAMES[what]} of each class over all images, per cent [95 % interval over images]"
-        tables.append(Cells(title, ("class", "pixels", *found), lines))
+        title = f"{NAMES[what]} of each {kind} over all images, per cent [95 % interval over images]"
+        tables.append(Cells(title, (kind, "pixels", *found), lines))
     return tables
+
+
+def _parts(row: Row) -> Sequence[ClassRow]:
+    """Rows of the structures where there are any, else of the classes."""
+    return (row.foreground.structures if row.foreground else ()) or row.classes
 
 
 def row_title(row: Row) -> str:
@@ -127,11 +120,10 @@ def _broken(row: Row) -> list[str]:
 
 
 def _metrics(row: Row) -> list[str]:
-    metrics = [share(each) for each in (row.pixacc, row.miou, row.miou_image)]
     threat = [row.norm or "", "" if row.eps is None else f"{row.eps:.4g}"]
     success = "" if math.isnan(row.success.value) else share(row.success)
     cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
-    return [row.name, *threat, str(row.images), *metrics, success, *cost]
+    return [row.name, *threat, str(row.images), *shares(row), success, *cost]
 
 
 def _difference(comparison: Comparison) -> list[str]:
@@ -271,7 +263,7 @@ def report_attacks(run: Run[Experiment], store: Store, facts: Mapping[str, Any])
     Raises:
         InputError: No image could be used.
     """
-    summary = summarise(run.experiment, store, run.data.ids, run.names)
+    summary = summarise(run.experiment, store, run.data.ids, run.named)
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
     seen = run.facts(store)
@@ -300,12 +292,14 @@ def _files(
         if drawn := curves(run, mine, store):
             above = f"{title}, {len(drawn[0].traces)} images"
             yield f"curve{name}.png", draw_curves(drawn, above, targeted=experiment.aim is not None)
-    yield "per_image.csv", per_image_csv(experiment, store, ids)
+    yield "per_image.csv", per_image_csv(experiment, store, ids, run.named)
     if (traces := traces_csv(experiment, store, ids)) is not None:
         yield "trace.csv", traces
     if run.save:
         yield from adversarial_files(run, experiment.jobs, store)
     yield "classes.csv", summary_classes_csv(summary)
+    if (structures := summary_structures_csv(summary)) is not None:
+        yield "structures.csv", structures
     yield (
         "table.md",
         page([*tables(summary), *classes_tables(summary)], [*said, *made(facts)], heading(run, summary.rows[0].images)),

@@ -38,6 +38,7 @@ from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
+from segradius.report.figures import about, certified_figures, certified_shares, structures_table
 from segradius.report.panels import (
     LINES,
     VOID,
@@ -82,7 +83,7 @@ def report_certificates(run: Run[Certification], store: Store, facts: Mapping[st
     found = [unpack(each) for each in packed.values()]
     if not any(record.finite for record in found):
         raise nothing_usable(set_aside, "answers to noisy copies are NaN or infinite")
-    summary, seen = summarise_certified(experiment, found, run.names, set_aside), run.facts(store)
+    summary, seen = summarise_certified(experiment, found, run.named, set_aside), run.facts(store)
     summary = replace(summary, digest=digest_of(experiment, store, run.data.ids))
     doubts = findings(seen)
     notes = certified_notes(summary) + warnings(doubts)
@@ -163,15 +164,18 @@ def certified_heading(experiment: Certification, model: str, data: str) -> str:
 def certified_tables(summary: CertifiedSummary) -> list[Cells]:
     """One line for each answer, for each attack on the certificates, and for each class."""
     attacked = [attacks_table(summary)] if summary.checked else []
-    return [answers_table(summary), *attacked, classes_table(summary)]
+    by = structures_table(summary, NAMES) if summary.structures else classes_table(summary)
+    return [answers_table(summary), *attacked, by]
 
 
 def answers_table(summary: CertifiedSummary) -> Cells:
     """Accuracies with 95 % intervals over images, abstention and radius of each answer."""
     groups = any(row.name == "adaptive" for row in summary.rows)
-    header = ["answer", "images", "PixAcc %", "MIoU %", "abstained %", "radius l2", "boundary %", "interior %"]
+    rest = ("abstained %", "radius l2", "boundary %", "interior %")
+    header = ["answer", "images", *certified_figures(summary), *rest]
     title = "Per cent of labelled pixels [95 % interval over images]; an abstained pixel is wrong"
-    rows = [_answer(row, summary.images) + ([_number(100 * row.gain, ".1f")] if groups else []) for row in summary.rows]
+    title += about(summary.rows[0].foreground)
+    rows = [_answer(row, summary) + ([_number(100 * row.gain, ".1f")] if groups else []) for row in summary.rows]
     return Cells(title, [*header, "gain %"] if groups else header, rows)
 
 
@@ -228,11 +232,11 @@ def certified_notes(summary: CertifiedSummary) -> list[str]:
     return found + set_aside_note(summary.set_aside)
 
 
-def _answer(row: CertifiedRow, images: int) -> list[str]:
+def _answer(row: CertifiedRow, summary: CertifiedSummary) -> list[str]:
     abstained = "" if row.promise is None else share(row.abstained)
     where = [share(row.boundary), share(row.interior)]
-    accuracy = [share(row.pixacc), share(row.miou)]
-    return [NAMES[row.name], str(images), *accuracy, abstained, _number(row.radius, ".3f"), *where]
+    accuracy = certified_shares(row, summary)
+    return [NAMES[row.name], str(summary.images), *accuracy, abstained, _number(row.radius, ".3f"), *where]
 
 
 def _number(value: float, form: str) -> str:

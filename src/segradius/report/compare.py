@@ -36,6 +36,9 @@ CERTIFIED_HEADER = (
     "network", "σ", "n", "images", "answer", "PixAcc %", "MIoU %", "abstained %", "boundary %", "interior %",
 )  # fmt: skip
 
+#: What is asked with yes or no, where all runs have it.
+ASKED = {"dice": "Dice %", "iou": "IoU %"}
+
 
 @dataclass(frozen=True)
 class Network:
@@ -61,7 +64,15 @@ class Network:
     @property
     def measured(self) -> str:
         """What that is, for people."""
-        return "PixAcc" if self.measure == "pixacc" else "pixels where aimed"
+        if self.measure == "success":
+            return "pixels where aimed"
+        return "all structures right" if "structures" in self.rows[CLEAN] else "PixAcc"
+
+    @property
+    def asked(self) -> str | None:
+        """What is asked of each pixel with yes or no; None where nothing is, and in runs of earlier versions."""
+        found: str | None = self.rows[CLEAN].get("foreground")
+        return found
 
     @property
     def threats(self) -> list[tuple[str, float]]:
@@ -136,7 +147,12 @@ def network_tables(networks: Sequence[Network]) -> list[Cells]:
     if len(set(labels)) < len(labels):
         raise InputError(f"labels are {', '.join(labels)}; expected no two alike")
     must_be_alike(networks)
-    return [metrics_table(networks), *([differences_table(networks)] if len(networks) > 1 else [])]
+    measures = {networks[0].measure: networks[0].measured}
+    asked = networks[0].asked
+    if asked and all(network.asked == asked for network in networks):
+        measures = {"dice": f"Dice of {asked}", "iou": f"IoU of {asked}"} | measures
+    tables = [metrics_table(networks, measure, told) for measure, told in measures.items()]
+    return [*tables, *([differences_table(networks)] if len(networks) > 1 else [])]
 
 
 def must_be_alike(networks: Sequence[Network]) -> None:
@@ -150,8 +166,8 @@ def must_be_alike(networks: Sequence[Network]) -> None:
                 raise InputError(f"not comparable: {what}; expected the same images, attacks and budgets")
 
 
-def metrics_table(networks: Sequence[Network]) -> Cells:
-    """A row for each norm, ε and network under attack."""
+def metrics_table(networks: Sequence[Network], measure: str, told: str) -> Cells:
+    """A row for each norm, ε and network under attack, of one figure of results.json, which is ``told`` to people."""
     threats = networks[0].threats
     columns = list(dict.fromkeys(name for threat in threats for name in networks[0].attacks(*threat)))
     header = ("network", "norm", "ε", "clean", *columns, "images", "passes f+b")
@@ -160,15 +176,12 @@ def metrics_table(networks: Sequence[Network]) -> Cells:
         found = [network.rows.get(plan) for plan in (CLEAN, *((name, norm, eps) for name in columns))]
         rows = [row for row in found if row]
         passes = ", ".join(f"{row['forward']:g}+{row['backward']:g}" for row in rows[1:-1])
-        shares = [share(row and row[network.measure]) for row in found]
+        shares = [share(row and row[measure]) for row in found]
         lines.append(
             [network.label, norm, f"{eps:g}" if norm else "", *shares, str(min(row["images"] for row in rows)), passes]
         )
-    return Cells(
-        f"{networks[0].measured}, per cent [95 % interval over images]; passes an image, attack by attack",
-        header,
-        lines,
-    )
+    title = f"{told}, per cent [95 % interval over images]; passes an image, attack by attack"
+    return Cells(title, header, lines)
 
 
 def differences_table(networks: Sequence[Network]) -> Cells:
@@ -188,13 +201,15 @@ def differences_table(networks: Sequence[Network]) -> Cells:
 
 def certified_runs_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Cells:
     """A row for each answer of each certification, from labels and reports."""
-    lines = []
+    lines, asked = [], all("dice" in report["rows"][0] for _, report in runs)
     for label, report in runs:
         it, images = report["experiment"]["smoothing"], str(report["images"])
         drawn = f"{it['n']}" if it["early_stop"] is None else f"{report['copies'] - it['n0']:.0f} of {it['n']}"
         about = (label, f"{it['sigma']:g}", drawn, images)
-        lines += [(*about, row["name"], *(share(row[name], "") for name in CERTIFIED)) for row in report["rows"]]
-    return Cells("Per cent of labelled pixels [95 % over images]", CERTIFIED_HEADER, lines)
+        names = (*ASKED, *CERTIFIED) if asked else CERTIFIED
+        lines += [(*about, row["name"], *(share(row.get(name), "") for name in names)) for row in report["rows"]]
+    header = (*CERTIFIED_HEADER[:5], *(ASKED.values() if asked else ()), *CERTIFIED_HEADER[5:])
+    return Cells("Per cent of labelled pixels [95 % over images]", header, lines)
 
 
 def facts(label: str, report: Mapping[str, Any]) -> dict[str, Any]:

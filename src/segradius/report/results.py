@@ -22,7 +22,8 @@ from segradius.core.sums import write_files
 from segradius.data.opening import open_data
 from segradius.data.pairs import as_data
 from segradius.evaluation.attack import make_plans, with_class_weights
-from segradius.evaluation.attack_summary import Summary, per_image_csv, summarise
+from segradius.evaluation.attack_files import per_image_csv
+from segradius.evaluation.attack_summary import Summary, summarise
 from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
 from segradius.evaluation.preflight import Finding, warnings
 from segradius.evaluation.run import InProcess, Run, execute, work
@@ -54,7 +55,7 @@ class Results:
     @cached_property
     def summary(self) -> Summary:
         """Rows of metrics with intervals, each class's among them, paired differences, and images set aside."""
-        return summarise(self.run.experiment, self.store, self.run.data.ids, self.run.names)
+        return summarise(self.run.experiment, self.store, self.run.data.ids, self.run.named)
 
     @cached_property
     def warnings(self) -> list[Finding]:
@@ -63,7 +64,7 @@ class Results:
 
     def per_image(self) -> list[dict[str, Any]]:
         """A row for each attack and image, as in per_image.csv, with numbers for numbers; None where there is none."""
-        text = per_image_csv(self.run.experiment, self.store, self.run.data.ids)
+        text = per_image_csv(self.run.experiment, self.store, self.run.data.ids, self.run.named)
         words = ("attack", "norm", "image")
         return [
             {name: from_cell(cell) if name in words else _number(cell) for name, cell in row.items()}
@@ -109,6 +110,7 @@ def evaluate(
     eps: float | str | Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     names: Sequence[str] | None = None,
+    structures: Sequence[str] = (),
     aim: str | None = None,
     labels: Literal["given", "predicted"] = "given",
     seed: int = 0,
@@ -130,6 +132,8 @@ def evaluate(
         eps: One budget, or by norm as in ``{"l2": [0.5, 1.5], "linf": 4 / 255}``; the paper's by default.
         options: Options of the attacks, as in ``{"steps": 20, "cr_pgd.samples": 4}``.
         names: Names of the classes, for data that do not name them.
+        structures: Names of K yes/no maps that may overlap, for such data: then masks are (N, K, H, W) of 0, 1 and 255
+            for void.
         aim: A class to aim at, by name or number, ``"random"``, or a mask image.
         labels: ``given`` by the data, or ``predicted``: what the model itself makes of each unattacked image, so that
             every accuracy is a stability; masks are not looked at then.
@@ -152,7 +156,11 @@ def evaluate(
     """
     if not hasattr(model, "offers"):
         raise InputError(f"model is a {type(model).__name__}; expected segradius.wrap(network, …) or load_model(…)")
-    opened = open_data(data) if isinstance(data, str) else as_data(data, model.num_classes, names=names)
+    opened = (
+        open_data(data)
+        if isinstance(data, str)
+        else as_data(data, model.num_classes, names=names, structures=structures)
+    )
     variants = [attacks] if isinstance(attacks, str) else attacks
     used = [own["attack"] for own in variants.values()] if isinstance(variants, Mapping) else list(variants)
     plans = make_plans(variants, budgets(norm, eps, default_eps(used)), {**(options or {}), **more}) if used else ()
