@@ -15,8 +15,10 @@ from segradius.core.errors import InputError
 _ENDINGS = "jpg jpeg jpe jfif png apng bmp tif tiff webp ppm pgm pbm pnm pfm gif"
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 """Endings of the kinds that are read; what a file holds shows when it is opened."""
-_AGAIN = "listed already, without a link"
 MASK_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
+ANY_SUFFIXES = IMAGE_SUFFIXES | {".npy", ".npz", ".nii", ".nii.gz", ".dcm"}
+"""With those of arrays and volumes, where a data set says how they are read."""
+_AGAIN = "listed already, without a link"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def list_files(base: Path, pattern: str, suffixes: Collection[str] = IMAGE_SUFFI
     if once:
         found, again = _once(found)
         left_out += again
-    stem = PurePath(rest[-1]).stem
+    stem = _stem(PurePath(rest[-1]))
     ids = ((_id(path.relative_to(root), stem), path) for path in sorted(path for path, _ in found))
     return Listing(_keyed(ids), tuple(left_out))
 
@@ -102,6 +104,21 @@ def composed(text: str) -> str:
         True
     """
     return unicodedata.normalize("NFC", text)
+
+
+def ending(path: PurePath) -> str:
+    """The ending of a file's name in small letters, that of a compressed volume with both its parts.
+
+    Example:
+        >>> ending(PurePath("a.b/liver.NII.gz")), ending(PurePath("c.tar.gz"))
+        ('.nii.gz', '.gz')
+    """
+    found = "".join(path.suffixes[-2:]).lower()
+    return found if found == ".nii.gz" else path.suffix.lower()
+
+
+def _stem(path: PurePath) -> str:
+    return path.name[: len(path.name) - len(ending(path))]
 
 
 def told(left_out: Sequence[LeftOut], shown: int = 3) -> str:
@@ -200,7 +217,7 @@ def _once(found: list[tuple[Path, bool]]) -> tuple[list[tuple[Path, bool]], list
 
 def _unfit(path: Path, parts: Sequence[str], rest: Sequence[str], suffixes: Collection[str], pattern: str) -> str:
     """Why a file is not listed; nothing where it is."""
-    if path.suffix.lower() not in suffixes:
+    if ending(path) not in suffixes:
         return "of a kind that is not read"
     return "" if _matches(tuple(parts), tuple(rest)) else f"not named like {pattern}"
 
@@ -227,7 +244,7 @@ def _small_ending(name: str) -> str:
 
 
 def _id(path: Path, pattern: str) -> str:
-    return (path.parent / _core(path.stem, pattern)).as_posix()
+    return (path.parent / _core(_stem(path), pattern)).as_posix()
 
 
 def _core(stem: str, pattern: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from segradius.core.errors import InputError, is_whole, must
+from segradius.core.errors import InputError, MissingExtraError, is_whole, must
 
 Pixels = NDArray[Any]
 
@@ -100,7 +100,7 @@ def unreadable() -> Iterator[None]:
     """Turn whatever a decoder raises on a file into an `InputError` of one line; those of segradius pass."""
     try:
         yield
-    except InputError:
+    except (InputError, MissingExtraError):
         raise
     except FileNotFoundError:
         raise InputError("the file is missing") from None
@@ -156,16 +156,29 @@ def read_image(path: Readable) -> tuple[NDArray[np.uint8], int]:
     """
     picture = open_picture(path)
     with unreadable():
-        image = picture.image
-        mode = image.mode
-        deep = ";16" in picture.raw and not picture.raw.startswith("BGR")
-        if deep or mode not in ("1", "L", "P", "RGB", "LA", "PA", "RGBA"):
-            told = "more than 8 bits a channel" if deep else f"pixels of mode {mode!r}"
-            raise InputError(f"the image has {told}; expected 8 bits a channel, grey or RGB")
-        if mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            refuse_transparent(np.asarray(image.getchannel("A")), "the image")
-        return np.asarray(image.convert("RGB")), picture.orientation
+        return as_rgb(picture), picture.orientation
+
+
+def as_rgb(picture: Picture) -> NDArray[np.uint8]:
+    """A picture as RGB, shape (H, W, 3).
+
+    Raises:
+        InputError: It has not 8 bits or fewer a channel in black and white, grey, a palette or RGB, or is not opaque.
+    """
+    image = picture.image
+    deep = is_deep(picture)
+    if deep or image.mode not in ("1", "L", "P", "RGB", "LA", "PA", "RGBA"):
+        told = "more than 8 bits a channel" if deep else f"pixels of mode {image.mode!r}"
+        raise InputError(f"the image has {told}; expected 8 bits a channel, grey or RGB")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        refuse_transparent(np.asarray(image.getchannel("A")), "the image")
+    return np.asarray(image.convert("RGB"))
+
+
+def is_deep(picture: Picture) -> bool:
+    """Whether the file had more than 8 bits a channel, of which Pillow may have dropped some."""
+    return ";16" in picture.raw and not picture.raw.startswith("BGR")
 
 
 def refuse_transparent(alpha: Pixels, what: str) -> None:

@@ -1,0 +1,91 @@
+"""The numbers that a picture file stores, where Pillow gives them exactly."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from segradius.core.errors import InputError
+from segradius.data.numbers import Numbers, refuse_shape
+from segradius.data.pixels import Picture, Pixels, as_rgb, is_deep, refuse_transparent
+from segradius.data.reading import Reading
+
+_ALPHA = {"LA": 2, "RGBA": 4}
+_EXACT = {"S": np.int16, "32S": np.int32, "32F": np.float32}
+_RAW = re.compile(r"[IF];(?:16)?(S|32S|32F|)")
+
+
+def picture_numbers(picture: Picture, reading: Reading) -> Numbers | None:
+    """What a picture stores; None where Pillow does not give it exactly.
+
+    Without a range, one of 8 bits or fewer a channel has the numbers 0–255 as which it is shown, as everywhere.
+
+    Args:
+        picture: Decoded.
+        reading: Its bands say whether alpha is one of them, its range whether fewer bits than 8 stay as they are.
+
+    Raises:
+        InputError: It is not opaque, or has a mode that is not read.
+    """
+    mode = picture.image.mode
+    if is_deep(picture) and mode not in ("I", "F") and not mode.startswith("I;16"):
+        return None
+    if mode in ("I", "F") or mode.startswith("I;16"):
+        return _deep(picture)
+    if _ALPHA.get(mode) == reading.bands and reading.bands is not None:
+        return _of(np.asarray(picture.image), picture)
+    if reading.range is None:
+        return _of(as_rgb(picture), picture)
+    if re.search(r";\d*I|;8$", picture.raw):
+        return None
+    return _shallow(picture)
+
+
+def _shallow(picture: Picture) -> Numbers | None:
+    """Of 8 bits or fewer, the numbers before they are stretched to 0–255."""
+    mode, levels = picture.image.mode, picture.levels or 255
+    if mode not in ("1", "L", "LA"):
+        numbers = as_rgb(picture)
+    elif mode == "1":
+        return _of(np.asarray(picture.image).astype(np.uint8), picture, 1)
+    else:
+        if mode == "LA" or "transparency" in picture.image.info:
+            alpha = np.asarray(picture.image.convert("LA").getchannel("A"))
+            refuse_transparent(alpha, "the image")
+        numbers = np.asarray(picture.image.getchannel("L"))
+    if levels == 255:
+        return _of(numbers, picture)
+    return _of(np.rint(numbers * (levels / 255)).astype(np.uint8), picture, levels)
+
+
+def _deep(picture: Picture) -> Numbers | None:
+    """Of more than 8 bits in one band."""
+    mode, raw, numbers = picture.image.mode, picture.raw, np.asarray(picture.image)
+    if raw.endswith(";I"):
+        return None
+    if picture.levels is not None:  # a PGM, of which Pillow stretches the numbers
+        largest = picture.levels
+        stored = np.rint(numbers * (largest / 65535)).astype(np.uint16)
+        return _of(stored, picture, largest if largest != 65535 else None)
+    if mode.startswith("I;16"):
+        return _of(numbers.astype(np.uint16), picture)
+    for pattern, dtype in ((r"I;16[BN]?S|I;16NS", np.int16), (r"I;32[BN]?S", np.int32), (r"F;32[BN]?F", np.float32)):
+        if re.fullmatch(pattern, raw):
+            return _of(numbers.astype(dtype), picture)
+    return None
+
+
+def _of(numbers: Pixels, picture: Picture, largest: int | None = None) -> Numbers:
+    banded = numbers[..., None] if numbers.ndim == 2 else numbers
+    refuse_shape(*banded.shape)
+    return Numbers(lambda _: banded, largest=largest, orientation=picture.orientation)
+
+
+def not_exact(picture: Picture) -> InputError:
+    """Why a picture is not read, in words."""
+    if re.search(r";\d*I|;8$", picture.raw):
+        return InputError("the image is stored with 0 for white and has a declared range; store 0 as black")
+    if is_deep(picture):
+        return InputError("the image has colours of more than 8 bits a channel; expected 8 bits a channel, or a TIFF")
+    return InputError(f"the image has pixels of mode {picture.image.mode!r}; expected 8 bits a channel, grey or RGB")

@@ -1,0 +1,157 @@
+"""Any image file as numbers in [0, 1]: pictures, arrays, stacks, volumes, by what a `Reading` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segradius.core.errors import InputError, MissingExtraError
+from segradius.data.arrays import open_npy, open_npz
+from segradius.data.dicom import open_dicom
+from segradius.data.listing import ending
+from segradius.data.nifti import open_nifti
+from segradius.data.numbers import Numbers, banded, scaled
+from segradius.data.pictures import not_exact, picture_numbers
+from segradius.data.pixels import Picture, Pixels, open_picture, unreadable
+from segradius.data.reading import Reading
+from segradius.data.tiff import open_tiff
+
+OPENERS: Mapping[str, Callable[[Path, Reading], Numbers]] = {
+    ".npy": open_npy,
+    ".npz": open_npz,
+    ".nii": open_nifti,
+    ".nii.gz": open_nifti,
+    ".dcm": open_dicom,
+}
+"""What opens files that are no pictures, by their endings."""
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A slice of a stack or a volume.
+
+    Args:
+        number: Of it, from 0.
+        of: How many the file has.
+    """
+
+    number: int
+    of: int
+
+
+def places_of(path: Path, reading: Reading) -> tuple[Place, ...] | None:
+    """The slices of a file that are samples; None where it is one picture. Reads no more than a header.
+
+    Args:
+        path: An image file.
+        reading: What is said of it.
+
+    Raises:
+        InputError: The file cannot be opened.
+        MissingExtraError: The library that opens such files is not installed.
+    """
+    if reading.slices is None:
+        return None
+    with unreadable():
+        count = _opener(path)(path, reading).slices if holds_numbers(path) else None
+    return None if count is None else tuple(Place(number, count) for number in range(0, count, reading.slices.every))
+
+
+def read_pixels(
+    path: Path, reading: Reading | None = None, place: Place | None = None
+) -> tuple[NDArray[np.float32], int]:
+    """An image file, or a slice of one, as an image in [0, 1].
+
+    Args:
+        path: An image file; its ending says .npy, .npz, .nii, .nii.gz or .dcm, its content which picture it is.
+        reading: What is said of it: bands, range, slices; nothing by default, so that it has 8 bits and becomes RGB.
+        place: The slice; None of a picture.
+
+    Returns:
+        Shape (H, W, B), float32 in [0, 1], turned upright by its EXIF orientation; and the orientation.
+
+    Raises:
+        InputError: The file cannot be read, holds several slices and none is asked for, its numbers have more than 8
+            bits and no range is declared or lie outside it, or its bands are not those declared.
+        MissingExtraError: The library that opens such files is not installed.
+    """
+    told = reading or Reading()
+    with unreadable():
+        numbers, source = read_numbers(path, told, place)
+        eight = numbers.dtype == np.uint8
+        return banded(scaled(numbers, told, source), told.bands, eight=eight), source.orientation
+
+
+def read_numbers(path: Path, reading: Reading, place: Place | None = None) -> tuple[Pixels, Numbers]:
+    """The numbers (H, W, B) of an image file, or of a slice of one, and what the file says of them.
+
+    Raises:
+        InputError: As `read_pixels` has it, save for range and bands.
+        MissingExtraError: The library that opens such files is not installed.
+    """
+    source = open_numbers(path, reading)
+    if source.slices is not None and place is None:
+        raise InputError(f"the file has {source.slices} slices; expected a picture")
+    if place is not None and source.slices != place.of:
+        raise InputError(f"the file has {source.slices or 'no'} slices; expected {place.of}")
+    return source.at(0 if place is None else place.number), source
+
+
+def open_numbers(path: Path, reading: Reading) -> Numbers:
+    """What a file holds, before it is read.
+
+    Raises:
+        InputError: As `read_pixels` has it, save for range and bands.
+        MissingExtraError: The library that opens such files is not installed.
+    """
+    if holds_numbers(path) and (reading.slices is not None or not _is_tiff(path)):
+        return _opener(path)(path, reading)
+    try:
+        picture = open_picture(path)
+    except InputError as error:
+        if not _is_tiff(path):
+            raise
+        return _by_tifffile(path, reading, error)
+    found = _of_picture(picture, reading)
+    if found is not None:
+        return found
+    if picture.kind != "TIFF":
+        raise not_exact(picture)
+    return _by_tifffile(path, reading, not_exact(picture))
+
+
+def holds_numbers(path: Path) -> bool:
+    """Whether a file is an array, a volume or a TIFF, which may hold several slices."""
+    return ending(path) in OPENERS or _is_tiff(path)
+
+
+def _of_picture(picture: Picture, reading: Reading) -> Numbers | None:
+    """What Pillow read, where that is exact; nothing of a TIFF that it may not be."""
+    try:
+        return picture_numbers(picture, reading)
+    except InputError:
+        if picture.kind != "TIFF" or picture.image.mode not in ("RGBA", "LA"):
+            raise
+        return None
+
+
+def _by_tifffile(path: Path, reading: Reading, why: InputError) -> Numbers:
+    """A TIFF that Pillow does not read, and where tifffile is not installed, why not."""
+    try:
+        return open_tiff(path, reading)
+    except MissingExtraError as missing:
+        raise InputError(f"{why}; tifffile may read it ({missing})") from None
+
+
+def _opener(path: Path) -> Callable[[Path, Reading], Numbers]:
+    return OPENERS.get(ending(path), open_tiff)
+
+
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) in _TIFF
