@@ -89,7 +89,7 @@ def test_what_is_no_pair_is_left_out_with_the_reason(folder, write, photo):
     for name in ("images/.ipynb_checkpoints/x-checkpoint.png", "masks/.ipynb_checkpoints/x-checkpoint.png",
                  "images/._x.png", "images/.x.png", "images/__MACOSX/x.png", "masks/alone.png"):  # fmt: skip
         write(root / name, photo(2, 3))
-    for name in ("images/Thumbs.db", "images/notes.txt", "masks/x.psd", "masks/x.npz"):
+    for name in ("images/Thumbs.db", "images/notes.txt", "masks/x.psd", "masks/x.mat"):
         (root / name).write_bytes(b"")
     os.mkfifo(root / "images" / "pipe.png")
     (root / "images" / "gone.png").symlink_to("nowhere")
@@ -105,7 +105,7 @@ def test_what_is_no_pair_is_left_out_with_the_reason(folder, write, photo):
         "images/Thumbs.db": "of a kind that is not read",
         "images/notes.txt": "of a kind that is not read",
         "masks/x.psd": "of a kind that is not read",
-        "masks/x.npz": "of a kind that is not read",
+        "masks/x.mat": "of a kind that is not read",
         "images/pipe.png": "no regular file",
         "images/gone.png": "link that leads nowhere",
         "images/turn.png": "link that leads nowhere",
@@ -234,7 +234,7 @@ def test_counts_are_told_in_a_line(folder, write, photo):
 
 def test_no_images_says_what_was_there_instead(folder):
     (folder.root / "images" / "x.png").unlink()
-    (folder.root / "images" / "x.dcm").write_bytes(b"")
+    (folder.root / "images" / "x.exr").write_bytes(b"")
     with pytest.raises(
         InputError, match=r"no images found \(1 files or folders left out: 1 of a kind that is not read"
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,7 +17,9 @@ from segradius.core.digests import Parts
 from segradius.core.errors import InputError
 from segradius.data.listing import LeftOut, Listing, composed, told
 from segradius.data.masks import MaskKey, read_labels
-from segradius.data.pixels import Pixels, Readable, as_stored, read_image
+from segradius.data.pixels import Pixels, Readable, as_stored
+from segradius.data.readers import Place, axes_of, places_of, read_pixels
+from segradius.data.reading import PLAIN, Reading
 from segradius.data.sample import BadSampleError, Classes, Sample
 
 
@@ -51,11 +53,12 @@ class Drawn(Protocol):
 
 @dataclass(frozen=True)
 class Pair:
-    """The two files of a sample, or what takes their place."""
+    """The two files of a sample, or what takes their place; of a stack or a volume, which slice of both it is."""
 
     id: str
     image: Path | Held
     mask: Path | Held | Drawn
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,11 @@ class PairedFiles:
         left_out: What lies beside the files and is not used, with the reason.
         exif: Whether masks were made for images as they are shown, turned by their EXIF orientation, or as they are
             stored; None refuses where the two cannot be told apart.
+        reading: What is said of image files: bands, range, slices.
 
     Raises:
-        BadSampleError: On access: a file is absent, damaged, of a kind that is not read exactly, a mask value has no
-            meaning, or image and mask differ in size.
+        BadSampleError: On access: a file is absent, damaged, of a kind that is not read exactly, a number lies outside
+            the range, a mask value has no meaning, or image and mask differ in size.
     """
 
     name: str
@@ -84,12 +88,13 @@ class PairedFiles:
     told_by: Path | None = None
     left_out: tuple[LeftOut, ...] = ()
     exif: Literal["shown", "stored"] | None = None
+    reading: Reading = PLAIN
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What values and colours of masks mean, as JSON holds it."""
+        """What values of images and masks and colours of masks mean, as JSON holds it."""
         colours = [[*colour, label] for colour, label in self.key.colours]
-        more = {"read": self.key.read, "nearest": self.key.nearest, "exif": self.exif}
+        more = {"read": self.key.read, "nearest": self.key.nearest, "exif": self.exif} | self.reading.told
         return {"values": [list(pair) for pair in self.key.values], "colours": colours} | more
 
     def parts(self, index: int) -> Parts:
@@ -105,29 +110,85 @@ class PairedFiles:
         """The id of every sample, in order."""
         return tuple(pair.id for pair in self.pairs)
 
+    @property
+    def stacks(self) -> int:
+        """How many files the slices among the samples are of."""
+        return len({pair.image for pair in self.pairs if pair.place is not None})
+
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
         with blamed(pair.id, pair.image):
-            pixels, turned = read_image(pair.image)
+            pixels, turned = read_pixels(pair.image, self.reading, pair.place)
         with blamed(pair.id, pair.mask):
-            labels, mask_turned = _labels(pair.mask, self.key) or (np.zeros(pixels.shape[:2], np.int64), turned)
+            labels, mask_turned = self._labels(pair) or (np.zeros(pixels.shape[:2], np.int64), turned)
             pixels, labels = _together(pixels, labels, turned, mask_turned, self.exif)
-        image = torch.from_numpy(np.moveaxis(pixels, -1, 0).astype(np.float32)).div_(255)
-        return Sample(pair.id, image, torch.from_numpy(np.ascontiguousarray(labels)))
+            _refuse_turned(pair, self.reading)
+        return Sample(pair.id, as_image(pixels), torch.from_numpy(np.ascontiguousarray(labels)))
+
+    def _labels(self, pair: Pair) -> tuple[NDArray[np.int64], int] | None:
+        if hasattr(pair.mask, "labels"):
+            return pair.mask.labels(self.key)
+        return read_labels(pair.mask, self.key, self.reading, pair.place)
 
 
-def _labels(mask: Path | Held | Drawn, key: MaskKey) -> tuple[NDArray[np.int64], int] | None:
-    return mask.labels(key) if hasattr(mask, "labels") else read_labels(mask, key)
+def as_image(pixels: NDArray[np.float32]) -> Tensor:
+    """Pixels (H, W, B) as the image (B, H, W) of a sample."""
+    return torch.from_numpy(np.moveaxis(pixels, -1, 0).copy())
+
+
+def sliced(pairs: tuple[Pair, ...], reading: Reading) -> tuple[Pair, ...]:
+    """Pairs of stacks and volumes as a pair a slice, with ids as ``name#017``; others stay as they are.
+
+    A file that cannot be opened stays one pair, and says why when it is read.
+
+    Args:
+        pairs: Of files.
+        reading: Which slices are samples.
+
+    Raises:
+        InputError: Two pairs would have one id.
+        MissingExtraError: The library that opens such files is not installed.
+    """
+    found: list[Pair] = []
+    for pair in pairs:
+        places = _places(pair, reading)
+        if places is None:
+            found.append(pair)
+            continue
+        width = max(3, len(str(max((place.of for place in places), default=1) - 1)))
+        found += [replace(pair, id=f"{pair.id}#{place.number:0{width}d}", place=place) for place in places]
+    seen: set[str] = set()
+    for pair in found:
+        if pair.id in seen:
+            raise InputError(f"{pair.image}: another sample is called {pair.id!r} too")
+        seen.add(pair.id)
+    return tuple(found)
+
+
+def _places(pair: Pair, reading: Reading) -> tuple[Place, ...] | None:
+    try:
+        return places_of(pair.image, reading)
+    except InputError:
+        return None
+
+
+def _refuse_turned(pair: Pair, reading: Reading) -> None:
+    """Two volumes whose axes lead to other sides of the body have one shape, and do not fit."""
+    axes = [axes_of(file, reading) for file in (pair.image, pair.mask)]
+    if all(axes) and axes[0] != axes[1]:
+        raise InputError(
+            f"the axes of the mask lead to {axes[1]} and those of the image to {axes[0]}; expected the same"
+        )
 
 
 def _together(pixels: Pixels, labels: Pixels, turned: int, mask_turned: int, exif: str | None) -> tuple[Pixels, Pixels]:
     """Image and labels in one orientation.
 
     Args:
-        pixels: Image (H, W, 3), as shown.
+        pixels: Image (H, W, B), as shown.
         labels: Labels (H, W), as shown.
         turned: EXIF orientation of the image.
         mask_turned: EXIF orientation of the mask.

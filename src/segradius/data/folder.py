@@ -11,9 +11,10 @@ from segradius.core.errors import InputError, is_whole, must
 from segradius.core.label_sets import set_names
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.text import refuse_unknown
-from segradius.data.files import Pair, PairedFiles, paired, sub_folders
-from segradius.data.listing import MASK_SUFFIXES, LeftOut, list_files
+from segradius.data.files import Pair, PairedFiles, paired, sliced, sub_folders
+from segradius.data.listing import ANY_SUFFIXES, LeftOut, list_files
 from segradius.data.masks import MaskKey
+from segradius.data.reading import KEYS, Reading, Slices, reading_of
 from segradius.data.sample import DATA, RGB, Classes, voc_palette
 from segradius.data.structures import MaskBands, checked, files_by_structure, yes_no
 
@@ -38,6 +39,12 @@ class FolderSpec:
         exif: Whether masks were made for images as they are ``shown``, or as they are ``stored``.
         structures: Names of what may overlap, each with a yes/no mask; the classes are the sets of them.
         missing: ``empty``: a structure without a mask file is nowhere in the image; refused by default.
+        bands: Input channels of an image: 1 for grey, 3 for colour, or as many as the files have; RGB by default.
+        range: The numbers that become 0 and 1, ``[low, high]``, or ``dtype``; needed beyond 8 bits a channel.
+        clip: Whether numbers outside the range become its nearest end; refused by default.
+        slices: Of stacks and volumes, each a sample: a mapping with ``axis`` and ``every``; refused by default.
+        array: Which array of an .npz is the image, and the mask: one name, or a mapping of ``images`` and ``masks``.
+        layout: Whether bands are the last axis of an array (``hwc``) or the first (``chw``).
     """
 
     classes: tuple[str, ...]
@@ -52,6 +59,17 @@ class FolderSpec:
     exif: Literal["shown", "stored"] | None = None
     structures: tuple[str, ...] = ()
     missing: Literal["empty"] | None = None
+    bands: int | None = None
+    range: tuple[float, float] | Literal["dtype"] | None = None
+    clip: bool = False
+    slices: Slices | None = None
+    array: tuple[str | None, str | None] = (None, None)
+    layout: Literal["hwc", "chw"] | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """How image files are read."""
+        return Reading(self.bands, self.range, self.clip, self.slices, *self.array, self.layout)
 
 
 @DATA.register("folder")
@@ -69,15 +87,15 @@ def folder(path: str, split: str | None = None) -> PairedFiles:
     file = _yaml_file(path)
     spec = read_spec(file)
     base, name = file.parent, file.resolve().parent.name + (f"/{split}" if split else "")
-    images = list_files(base, _pattern("images", spec.images, split, base))
+    images = list_files(base, _pattern("images", spec.images, split, base), ANY_SUFFIXES)
     if isinstance(spec.masks, tuple):
         found = {
-            structure: list_files(base, _pattern("masks", pattern, split, base), MASK_SUFFIXES, once=False)
+            structure: list_files(base, _pattern("masks", pattern, split, base), ANY_SUFFIXES, once=False)
             for structure, pattern in spec.masks
         }
         pairs, left_out = files_by_structure(f"folder {name}", images, found, empty=spec.missing == "empty")
         return described(name, spec, pairs, file, left_out)
-    masks = list_files(base, _pattern("masks", spec.masks, split, base), MASK_SUFFIXES, once=False)
+    masks = list_files(base, _pattern("masks", spec.masks, split, base), ANY_SUFFIXES, once=False)
     pairs, left_out = paired(f"folder {name}", images, masks)
     if spec.structures:
         pairs = tuple(replace(pair, mask=MaskBands(spec.structures, cast(Path, pair.mask))) for pair in pairs)
@@ -134,7 +152,9 @@ def described(
         left_out: What is not used.
     """
     classes, key = meaning(spec)
-    return PairedFiles(name, classes, key, pairs, told_by, left_out, spec.exif)
+    if spec.slices is not None:
+        pairs = sliced(pairs, spec.reading)
+    return PairedFiles(name, classes, key, pairs, told_by, left_out, spec.exif, spec.reading)
 
 
 def meaning(spec: FolderSpec) -> tuple[Classes, MaskKey]:
@@ -206,10 +226,17 @@ def _checked(given: Mapping[str, Any]) -> FolderSpec:
     for key in ("images", "masks"):
         if not isinstance(given.get(key, ""), str | tuple):
             raise InputError(f"{key}: {given[key]!r}; expected a folder or a pattern")
-    words = _words(given) | {"structures": structures}
+    words = _words(given) | {"structures": structures} | _image_keys(given)
     spec = FolderSpec(classes, given.get("images"), given.get("masks"), palette, values, ignored, colour, **words)
     meaning(spec)
     return spec
+
+
+def _image_keys(given: Mapping[str, Any]) -> dict[str, Any]:
+    found = reading_of(given)
+    if found.slices is not None and given.get("structures") is not None:
+        raise InputError("slices: masks of structures are no stacks or volumes; expected each slice in a file")
+    return {key: getattr(found, key) for key in KEYS} | {"array": (found.array, found.mask_array)}
 
 
 def _yes_no(given: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from segradius.core.errors import InputError
-from segradius.data.pixels import Picture, Readable, open_picture, refuse_size, refuse_transparent, unreadable
+from segradius.data.listing import ending
+from segradius.data.mask_arrays import read_sbd, read_whole, whole
+from segradius.data.pixels import Picture, Readable, open_picture, refuse_transparent, unreadable
+from segradius.data.readers import OPENERS, Place
+from segradius.data.reading import PLAIN, Reading
 from segradius.data.sample import RGB
 
 Ints = NDArray[np.int64]
@@ -92,17 +96,22 @@ class Stored:
         return np.array(self.shown, dtype=np.int64)[self.numbers]
 
 
-def read_stored(path: Readable) -> Stored:
-    """What a mask file holds: a picture file, a NumPy array (.npy), or a mask of SBD (.mat).
+def read_stored(path: Readable, reading: Reading | None = None, place: Place | None = None) -> Stored:
+    """What a mask file holds: a picture file, an array, a volume, or a mask of SBD (.mat).
+
+    Args:
+        path: Of it.
+        reading: Which slices of a stack or volume are masks, and which array of an .npz.
+        place: The slice; None of a mask that has no others.
 
     Raises:
         InputError: The file cannot be read, or is of a kind from which the stored numbers or colours do not come back
             exactly.
     """
-    if isinstance(path, Path) and path.suffix.lower() == ".npy":
-        return Stored(_read_array(path))
     if isinstance(path, Path) and path.suffix.lower() == ".mat":
-        return Stored(_read_sbd(path))
+        return Stored(read_sbd(path))
+    if isinstance(path, Path) and (place is not None or ending(path) in OPENERS):
+        return Stored(read_whole(path, reading or PLAIN, place))
     picture = open_picture(path)
     with unreadable():
         return _stored(picture)
@@ -136,11 +145,19 @@ def read_marked(path: Path) -> NDArray[np.bool_]:
     return np.asarray((stored.in_colour if stored.numbers is None else stored.numbers) != 0)
 
 
-def read_labels(path: Readable, key: MaskKey) -> tuple[Ints, int]:
+def read_labels(
+    path: Readable, key: MaskKey, reading: Reading | None = None, place: Place | None = None
+) -> tuple[Ints, int]:
     """A mask file as labels, translated once by ``key``.
 
     Grey masks, those with a palette and arrays are read by the numbers that are stored; colours by ``key.colours``. A
     file in which both are there and disagree is refused unless ``key.read`` says which counts.
+
+    Args:
+        path: Of it.
+        key: What numbers and colours mean.
+        reading: As `read_stored` has it.
+        place: Likewise.
 
     Returns:
         Labels (H, W), turned by the EXIF orientation, and the orientation.
@@ -148,7 +165,7 @@ def read_labels(path: Readable, key: MaskKey) -> tuple[Ints, int]:
     Raises:
         InputError: A value or colour is not in ``key``, or see `read_stored`.
     """
-    stored = read_stored(path)
+    stored = read_stored(path, reading, place)
     return labels_of(stored, key), stored.orientation
 
 
@@ -217,7 +234,7 @@ def _stored(picture: Picture) -> Stored:
 def _plain(image: Image.Image, picture: Picture) -> Stored:
     """Of a picture with one number a pixel."""
     if image.mode == "F":
-        return Stored(_whole(np.asarray(image)), orientation=picture.orientation)
+        return Stored(whole(np.asarray(image)), orientation=picture.orientation)
     if image.mode not in ("1", "L", "I") and not image.mode.startswith("I;16"):
         raise InputError(f"the mask has pixels of mode {image.mode!r}; expected one number a pixel, a palette or RGB")
     numbers = np.asarray(image).astype(np.int64)
@@ -328,15 +345,6 @@ def _unique(numbers: Ints) -> list[int]:
     return [int(number) for number in found]
 
 
-def _whole(values: NDArray[Any]) -> Ints:
-    """Floating-point numbers as whole ones."""
-    bad = ~(np.isfinite(values) & (np.abs(values) < 2**31) & (values == np.rint(values)))
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise InputError(f"value {values[row, column]} in the mask at pixel (row {row}, column {column}) is not whole")
-    return values.astype(np.int64)
-
-
 def _exact_colours(packed: Ints, key: MaskKey) -> Ints:
     if not key.colours:
         raise InputError("the mask is to be read by its colours, and no palette says what its colours mean")
@@ -360,26 +368,6 @@ def _nearest_colours(packed: Ints, key: MaskKey) -> Ints:
         raise InputError(f"{share:.0%} of the pixels of the mask lie more than {NEAR} from every colour of the palette")
     labels[stray] = key.ignore_index
     return np.asarray(labels[inverse].reshape(packed.shape).astype(np.int64))
-
-
-def _read_array(path: Path) -> Ints:
-    with unreadable():
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "buif":
-            told = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else "several arrays"
-            raise InputError(f"the mask holds {told}; expected whole numbers of shape (height, width)")
-        refuse_size(*values.shape)
-        return _whole(np.array(values)) if values.dtype.kind == "f" else np.array(values).astype(np.int64)
-
-
-def _read_sbd(path: Path) -> Ints:
-    """The class mask of a MATLAB file of the Semantic Boundaries Dataset."""
-    from scipy.io import loadmat  # type: ignore[import-untyped,unused-ignore]
-
-    with unreadable():
-        contents: dict[str, Any] = loadmat(path)
-        mask: NDArray[Any] = contents["GTcls"][0]["Segmentation"][0]
-        return mask.astype(np.int64)
 
 
 def _ranges(values: list[int]) -> str:

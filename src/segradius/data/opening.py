@@ -104,8 +104,10 @@ def counted(data: SegmentationData) -> str:
         >>> counted(open_data("scenes:24x32", limit=3))
         'scenes/val: 3 of 64 images to read; 0 files left out'
     """
-    whole = len(data.source) if isinstance(data, Prepared) else len(data)
+    source = data.source if isinstance(data, Prepared) else data
+    whole, stacks = len(source), getattr(source, "stacks", 0)
     used = f"{len(data)} images" if len(data) == whole else f"{len(data)} of {whole} images"
+    used += f" (slices of {stacks} file{'' if stacks == 1 else 's'} among them)" if stacks else ""
     return f"{data.name}: {used} to read; {told(getattr(data, 'left_out', ()))}"
 
 

@@ -16,8 +16,8 @@ from segradius.data.listing import ending
 from segradius.data.nifti import open_nifti
 from segradius.data.numbers import Numbers, banded, scaled
 from segradius.data.pictures import not_exact, picture_numbers
-from segradius.data.pixels import Picture, Pixels, open_picture, unreadable
-from segradius.data.reading import Reading
+from segradius.data.pixels import Picture, Pixels, Readable, open_picture, unreadable
+from segradius.data.reading import PLAIN, Reading
 from segradius.data.tiff import open_tiff
 
 OPENERS: Mapping[str, Callable[[Path, Reading], Numbers]] = {
@@ -44,11 +44,11 @@ class Place:
     of: int
 
 
-def places_of(path: Path, reading: Reading) -> tuple[Place, ...] | None:
+def places_of(path: Readable, reading: Reading) -> tuple[Place, ...] | None:
     """The slices of a file that are samples; None where it is one picture. Reads no more than a header.
 
     Args:
-        path: An image file.
+        path: An image file, or what is read as a picture file.
         reading: What is said of it.
 
     Raises:
@@ -58,12 +58,12 @@ def places_of(path: Path, reading: Reading) -> tuple[Place, ...] | None:
     if reading.slices is None:
         return None
     with unreadable():
-        count = _opener(path)(path, reading).slices if holds_numbers(path) else None
+        count = open_numbers(path, reading).slices if holds_numbers(path) else None
     return None if count is None else tuple(Place(number, count) for number in range(0, count, reading.slices.every))
 
 
 def read_pixels(
-    path: Path, reading: Reading | None = None, place: Place | None = None
+    path: Readable, reading: Reading | None = None, place: Place | None = None
 ) -> tuple[NDArray[np.float32], int]:
     """An image file, or a slice of one, as an image in [0, 1].
 
@@ -80,14 +80,14 @@ def read_pixels(
             bits and no range is declared or lie outside it, or its bands are not those declared.
         MissingExtraError: The library that opens such files is not installed.
     """
-    told = reading or Reading()
+    told = reading or PLAIN
     with unreadable():
         numbers, source = read_numbers(path, told, place)
         eight = numbers.dtype == np.uint8
         return banded(scaled(numbers, told, source), told.bands, eight=eight), source.orientation
 
 
-def read_numbers(path: Path, reading: Reading, place: Place | None = None) -> tuple[Pixels, Numbers]:
+def read_numbers(path: Readable, reading: Reading, place: Place | None = None) -> tuple[Pixels, Numbers]:
     """The numbers (H, W, B) of an image file, or of a slice of one, and what the file says of them.
 
     Raises:
@@ -102,32 +102,43 @@ def read_numbers(path: Path, reading: Reading, place: Place | None = None) -> tu
     return source.at(0 if place is None else place.number), source
 
 
-def open_numbers(path: Path, reading: Reading) -> Numbers:
+def open_numbers(path: Readable, reading: Reading) -> Numbers:
     """What a file holds, before it is read.
 
     Raises:
         InputError: As `read_pixels` has it, save for range and bands.
         MissingExtraError: The library that opens such files is not installed.
     """
-    if holds_numbers(path) and (reading.slices is not None or not _is_tiff(path)):
-        return _opener(path)(path, reading)
+    if isinstance(path, Path) and ending(path) in OPENERS:
+        return OPENERS[ending(path)](path, reading)
+    tiff = path if isinstance(path, Path) and _is_tiff(path) else None
+    if tiff and reading.slices is not None:
+        return open_tiff(tiff, reading)
     try:
         picture = open_picture(path)
     except InputError as error:
-        if not _is_tiff(path):
+        if not tiff:
             raise
-        return _by_tifffile(path, reading, error)
+        return _by_tifffile(tiff, reading, error)
     found = _of_picture(picture, reading)
-    if found is not None:
-        return found
-    if picture.kind != "TIFF":
+    if found is None and tiff:
+        return _by_tifffile(tiff, reading, not_exact(picture))
+    if found is None:
         raise not_exact(picture)
-    return _by_tifffile(path, reading, not_exact(picture))
+    return found
 
 
-def holds_numbers(path: Path) -> bool:
+def axes_of(path: object, reading: Reading) -> str:
+    """Where the axes of a volume lead in the body, as 'RAS'; "" of other files, and where the volume does not say."""
+    if not isinstance(path, Path) or OPENERS.get(ending(path)) is not open_nifti:
+        return ""
+    with unreadable():
+        return open_nifti(path, reading).axes
+
+
+def holds_numbers(path: Readable) -> bool:
     """Whether a file is an array, a volume or a TIFF, which may hold several slices."""
-    return ending(path) in OPENERS or _is_tiff(path)
+    return isinstance(path, Path) and (ending(path) in OPENERS or _is_tiff(path))
 
 
 def _of_picture(picture: Picture, reading: Reading) -> Numbers | None:
@@ -146,10 +157,6 @@ def _by_tifffile(path: Path, reading: Reading, why: InputError) -> Numbers:
         return open_tiff(path, reading)
     except MissingExtraError as missing:
         raise InputError(f"{why}; tifffile may read it ({missing})") from None
-
-
-def _opener(path: Path) -> Callable[[Path, Reading], Numbers]:
-    return OPENERS.get(ending(path), open_tiff)
 
 
 def _is_tiff(path: Path) -> bool:

@@ -61,13 +61,16 @@ class Reading:
     @property
     def plain(self) -> bool:
         """Whether nothing is said, so that images are 8-bit pictures that become RGB."""
-        return self == Reading()
+        return self == PLAIN
 
     @property
     def told(self) -> dict[str, Any]:
         """What is said, as JSON holds it."""
         return asdict(self) | {"range": list(self.range) if isinstance(self.range, tuple) else self.range}
 
+
+PLAIN = Reading()
+"""Nothing is said."""
 
 KEYS = tuple(field.name for field in fields(Reading) if field.name != "mask_array")
 """The keys of a segradius.yaml that `reading_of` takes."""
