@@ -129,7 +129,7 @@ ENTRY_KEYS = ["id", "name", "file_name", "image_id", "category_id", "iscrowd", "
 entries = st.lists(st.dictionaries(st.sampled_from(ENTRY_KEYS), json_values))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=40)
 @given(
     st.dictionaries(st.sampled_from(TABLE_KEYS), st.lists(st.dictionaries(st.sampled_from(ENTRY_KEYS), json_values)))
 )

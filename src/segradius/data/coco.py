@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,11 +20,11 @@ from segradius.core.text import refuse_unknown
 from segradius.data.annotations import Shape, Tables
 from segradius.data.files import Pair, PairedFiles
 from segradius.data.folder import described, spec_of
-from segradius.data.listing import LeftOut, composed
+from segradius.data.listing import LeftOut
 from segradius.data.masks import Ints, MaskKey
 from segradius.data.sample import DATA
 from segradius.data.shapes import pixels_of, require
-from segradius.data.spelled import beside, located, spelled, unlisted
+from segradius.data.spelled import beside, ids_of, located, spelled, unlisted
 
 Overlap = Literal["refuse", "last", "first", "structures"]
 BACKGROUND = "background"
@@ -135,8 +135,9 @@ def coco(path: str, split: str | None = None) -> PairedFiles:
         require()
     root = _root(file, asked.options.get("images"), tables.images.values())
     structures = len(classes) if overlap == "structures" else 0
+    names = ids_of([image["file_name"] for image in tables.images.values()])
     pairs = []
-    for (key, image), name in zip(tables.images.items(), _ids(tables.images.values()), strict=True):
+    for (key, image), name in zip(tables.images.items(), names, strict=True):
         place = located(root, image["file_name"])
         assert place is not None
         size = (image.get("height"), image.get("width"))
@@ -195,10 +196,3 @@ def _root(file: Path, given: Any, images: Any) -> Path:
         f"{file}: {count} of its {len(names)} images are missing in {folder}, first {shown(first)}; say "
         "where they are with images=DIR"
     )
-
-
-def _ids(images: Any) -> list[str]:
-    """File names without endings, or with them where two would be alike."""
-    names = [str(image["file_name"]).strip().replace(chr(92), "/") for image in images]
-    short = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    return short if len({composed(name) for name in short}) == len(names) else names

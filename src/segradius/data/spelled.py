@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segradius.core.errors import InputError
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.text import parse_options, refuse_unknown
 from segradius.data.folder import YAML_NAME, FolderSpec
-from segradius.data.listing import IMAGE_SUFFIXES, LeftOut
+from segradius.data.listing import IMAGE_SUFFIXES, LeftOut, composed
 
 SPLIT = "{split}"
 
@@ -95,6 +95,25 @@ def located(base: Path, name: str) -> Path | None:
         if written and (base / written).is_file():
             return base / written
     return None
+
+
+def ids_of(names: Sequence[str]) -> list[str]:
+    """Ids of images by their names in a list: without endings, or with them where two would be alike.
+
+    A folder that all are in is left away where a name begins at the root of the disk, or leads upwards.
+
+    Example:
+        >>> ids_of(["../shots/a.png", "../shots/val/b.png"]), ids_of(["val/a.png", "val/a.jpg"])
+        (['a', 'val/b'], ['val/a.png', 'val/a.jpg'])
+    """
+    paths = [PurePosixPath(name.strip().replace(chr(92), "/")) for name in names]
+    if any(path.is_absolute() or ".." in path.parts for path in paths):
+        folders = [path.parent.parts for path in paths]
+        shared = next((n for n in range(len(folders[0]), 0, -1) if len({parts[:n] for parts in folders}) == 1), 0)
+        paths = [PurePosixPath(*path.parts[shared:]) for path in paths]
+    short = [path.with_suffix("").as_posix() for path in paths]
+    unlike = len({composed(name) for name in short}) == len(short)
+    return short if unlike else [path.as_posix() for path in paths]
 
 
 def unlisted(used: Iterable[Path], reason: str) -> tuple[LeftOut, ...]:
