@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from segradius.core.errors import AnswerError, InputError
 from segradius.targets import Exchange
-from segradius.targets.exchange import TensorSpec, find_signature, in_batches
+from segradius.targets.heads import Head
+from segradius.targets.served import in_batches
+from segradius.targets.signature import TensorSpec, find_signature
 
 
 def image(*shape: int | None, dtype: torch.dtype = torch.float32) -> TensorSpec:
@@ -18,6 +20,9 @@ def image(*shape: int | None, dtype: torch.dtype = torch.float32) -> TensorSpec:
 
 def answer(*shape: int | None) -> TensorSpec:
     return TensorSpec("answer", torch.float32, shape)
+
+
+LABELS = {"num_classes": 5, "channels": Head("labels").of(5)[0]}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +38,8 @@ def answer(*shape: int | None) -> TensorSpec:
         ((None,) * 4, (None,) * 4, {"num_classes": 5, "layout": "nhwc"}, ("nhwc", "nhwc", (None, None), None, 5)),
         ((None, 3, 24, 3), (None, 5, 24, 3), {}, ("nchw", "nchw", (24, 3), None, 5)),
         ((None, 3, 24, 3), (None, 3, 24, 5), {"layout": "nhwc"}, ("nhwc", "nhwc", (3, 24), None, 5)),
-        ((None, 3, 24, 32), (None, 1, 24, 32), {"num_classes": 5}, ("nchw", "nchw", (24, 32), None, 5)),
+        ((None, 3, 24, 32), (None, 1, 24, 32), LABELS, ("nchw", "nchw", (24, 32), None, 5)),
+        ((None, 3, 24, 32), (None, 24, 32), LABELS, ("nchw", "nhw", (24, 32), None, 5)),
         ((None, 3, 24, 32), (), {"num_classes": 5}, ("nchw", "nchw", (24, 32), None, 5)),
     ],
 )
@@ -45,10 +51,10 @@ def test_what_shapes_tell(taken, given_back, options, expected):
 @pytest.mark.parametrize(
     ("taken", "given_back", "options", "message"),
     [
-        (image(None, 1, 24, 32), answer(None, 5, 24, 32), {}, "does not take colour images"),
+        (image(None, 24, 24, 32), answer(None, 5, 24, 32), {}, "does not tell how many bands an image has: give bands"),
         (image(3, 24, 32), answer(5, 24, 32), {}, "has 3 dimensions; expected 4"),
         (image(None, 3, 24, 32, dtype=torch.int64), answer(None, 5, 24, 32), {}, "int64 .* cannot hold images"),
-        (image(None, 3, 24, 32), answer(None, 24, 32), {}, "give num_classes"),
+        (image(None, 3, 24, 32), answer(None, 24, 32), {}, "none for classes: give outputs=sigmoid"),
         (image(None, 3, None, None), answer(None, None, None, None), {}, "give num_classes"),
         (image(None, 3, 24, 32), answer(None, 1, 24, 32), {}, "has 1 channel"),
         (image(None, 3, 24, 32), answer(None, 5, 24, 32), {"num_classes": 6}, "no dimension of num_classes=6"),
@@ -61,7 +67,9 @@ def test_what_shapes_do_not_tell(taken, given_back, options, message):
 
 def exchange(outputs: str = "probabilities", *, layout: str = "nchw") -> Exchange:
     shape = (None, 5, None, None) if layout == "nchw" else (None, None, None, 5)
-    return Exchange(find_signature([image(None, 3, None, None)], [answer(*shape)], num_classes=5), outputs)
+    channels = Head(outputs).of(5)[0]
+    found = find_signature([image(None, 3, None, None)], [answer(*shape)], num_classes=5, channels=channels)
+    return Exchange(found, outputs)
 
 
 def test_layouts_are_undone():

@@ -281,7 +281,7 @@ def test_a_fixed_batch_is_filled_up_and_only_real_images_count(serve: Serve):
 
 def test_labels_of_a_server_that_gives_no_scores(serve: Serve):
     stub, images = serve(model=lambda x: linear(x).argmax(1), output_datatype="INT64"), batch()
-    target = opened(stub, outputs="labels")
+    target = opened(stub, outputs="labels", num_classes=3)
     assert target.offers == LABELS_ALONE
     one_hot = torch.nn.functional.one_hot(expected(images).argmax(1), 3).permute(0, 3, 1, 2).float()
     assert torch.equal(target.scores(images), one_hot)
@@ -320,8 +320,12 @@ def test_malformed_metadata_are_refused(serve: Serve, metadata, message: str):
         (lambda x: x * np.nan, "", "NaN"),
         (lambda x: linear(x)[:, :2], "", r"shape \(5, 2, 6, 7\)"),
         (lambda x: linear(x).argmax(1), "", "give outputs=labels"),
-        (linear, "outputs=labels", "outputs=labels promises"),
-        (lambda x: linear(x).argmax(1) + 3, "outputs=labels", "labels 3 to 5; expected 0 to 2"),
+        (linear, "outputs=labels,num_classes=3", "outputs=labels promises"),
+        (
+            lambda x: linear(x).argmax(1) + 3,
+            "outputs=labels,num_classes=3",
+            "3 among them; expected 0 to 2",
+        ),
         (linear, "output_name=other", "unknown output 'other'"),
     ],
 )

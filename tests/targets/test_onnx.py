@@ -156,10 +156,10 @@ def test_what_the_runtime_refuses_is_told_in_a_line(tmp_path: Path):
     [
         ({"softmax": False}, "", "give outputs=logits"),
         ({}, "outputs=logits", "leave out outputs=logits"),
-        ({"second": True}, "", r"2 outputs \('answer' float32 \(\?, 4, \?, \?\), 'again'.*name one with output_name"),
+        ({"second": True}, "", r"2 outputs \('answer' float32 \(\?, 4, \?, \?\), 'again'.*name one with output=NAME"),
         ({"second": True}, "output_name=agian", "did you mean 'again'"),
         ({}, "num_classes=7", "no dimension of num_classes=7"),
-        ({}, "layout=nhwc", "does not have 3 channels in layout nhwc"),
+        ({}, "layout=nhwc", "does not have 3 bands in layout nhwc"),
         ({}, "layout=chw", "unknown layout 'chw'"),
         ({}, "provider=GPU", "unknown provider 'GPU'"),
         ({}, "batch=0", "batch is 0"),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from segradius.core.errors import AnswerError
 from segradius.core.prediction import SIMPLEX_TOLERANCE
+from segradius.models.decoding import IN_UNIT, OTHER, YES_NO
 
 #: Largest difference of two answers to one question in one request that another order of sums explains.
 REPEATED = 0.05
@@ -87,26 +88,47 @@ class Firsts:
             raise AnswerError(f"{found} for images of {_by(asked)}; {told}")
 
 
-def check_values(values: Tensor, kind: str, real: int | None = None) -> None:
-    """Raise `AnswerError` unless values (N, C, h, w) can be of this kind; the message says which image and what to do.
+def check_values(values: Tensor, kind: str, real: int | None = None, *, first: bool = True) -> None:
+    """Raise `AnswerError` unless values (N, K, h, w) can be of this kind; the message says which image and what to do.
 
     Args:
         values: An answer.
-        kind: ``"probabilities"``, ``"logits"`` or ``"scores"``.
+        kind: One of `segradius.targets.heads.KINDS`, but labels.
         real: Images that were asked about; the rest fills up a batch. None for all.
+        first: Whether no answer was accepted before.
 
     Example:
         >>> check_values(torch.full((1, 2, 1, 1), 3.0), "logits")
         Traceback (most recent call last):
         segradius.core.errors.AnswerError: image 1 of 1: every class has the value 3 at every pixel; expected ...
+        >>> check_values(torch.rand(1, 1, 4, 4), "binary_logit")
+        Traceback (most recent call last):
+        segradius.core.errors.AnswerError: image 1 of 1: its values lie in ... all in [0, 1], ... give outputs=sigmoid
     """
     count = real or len(values)
     values = values[:count]
     low, high = values.flatten(1).amin(1), values.flatten(1).amax(1)
     bad = ~(low.isfinite() & high.isfinite())
     _refuse(bad, lambda row: "its values are NaN or infinite; expected finite ones")
-    beyond, off = (low < -SIMPLEX_TOLERANCE) | (high > 1 + SIMPLEX_TOLERANCE), values.sum(1).sub_(1).abs_()
-    off = off.flatten(1).amax(1)
+    beyond = (low < -SIMPLEX_TOLERANCE) | (high > 1 + SIMPLEX_TOLERANCE)
+    if kind in (*IN_UNIT, "scores"):
+        logits = OTHER.get(kind, "logits")
+        _refuse(
+            beyond,
+            lambda row: (
+                f"its values lie in {_range(low, high, row)}; expected [0, 1]: give outputs={logits} if the model has "
+                f"no {'sigmoid' if kind in YES_NO else 'softmax'}"
+            ),
+        )
+    if kind in YES_NO:
+        _check_yes_no(values, kind, low, high, first=first)
+    else:
+        _check_classes(values, kind, beyond)
+
+
+def _check_classes(values: Tensor, kind: str, beyond: Tensor) -> None:
+    """Raise `AnswerError` unless values with one channel a class tell the classes apart as promised."""
+    off = values.sum(1).sub_(1).abs_().flatten(1).amax(1)
     if kind == "logits":
         _refuse(
             ~beyond & (off < SIMPLEX_TOLERANCE),
@@ -115,31 +137,52 @@ def check_values(values: Tensor, kind: str, real: int | None = None) -> None:
                 "out outputs=logits"
             ),
         )
-    else:
-        _refuse(
-            beyond,
-            lambda row: (
-                f"its values lie in [{low[row].item():.4g}, {high[row].item():.4g}]; expected [0, 1]: give "
-                "outputs=logits if the model has no softmax"
-            ),
-        )
     equal = (values.amax(1) == values.amin(1)).flatten(1).all(1)
     _refuse(
         equal,
-        lambda row: f"every class has the value {high[row].item():.4g} at every pixel; expected values that differ",
+        lambda row: (
+            f"every class has the value {values[row].amax().item():.4g} at every pixel; expected values that differ"
+        ),
     )
     if kind == "probabilities":
         _refuse(
             off >= SIMPLEX_TOLERANCE,
             lambda row: (
                 f"its values sum to one only within {off[row].item():.4g} over the classes: give outputs=logits if the "
-                "model has no softmax, outputs=scores if it gives its best classes only or was trained with sigmoids"
+                "model has no softmax, outputs=sigmoids if it was trained with a sigmoid a class, outputs=multilabel "
+                "if each channel is a yes/no map of its own, outputs=scores if it gives its best classes only"
             ),
         )
 
 
+def _check_yes_no(values: Tensor, kind: str, low: Tensor, high: Tensor, *, first: bool) -> None:
+    """Raise `AnswerError` unless values of yes/no channels can be what was promised."""
+    if kind not in IN_UNIT:
+        inside = (low >= 0) & (high <= 1)
+        varied = (low < 0.1) & (high > 0.9)
+        # At first, none beyond [0, 1] is no chance; later, an attacked image may well have none.
+        _refuse(
+            inside & (inside.all() if first else varied),
+            lambda row: (
+                f"its values lie in {_range(low, high, row)}, all in [0, 1], where logits were promised: give "
+                f"outputs={OTHER[kind]}"
+            ),
+        )
+        undecided = (low == high) & (low.abs() < 1)
+    else:
+        undecided = (low == high) & (low > 0) & (low < 1)  # of an empty image all may well be 0
+    _refuse(
+        undecided,
+        lambda row: f"every channel has the value {high[row].item():.4g} at every pixel; expected values that differ",
+    )
+
+
+def _range(low: Tensor, high: Tensor, row: int) -> str:
+    return f"[{low[row].item():.4g}, {high[row].item():.4g}]"
+
+
 def check_scores(scores: Tensor, images: Tensor, num_classes: int) -> None:
-    """Raise `AnswerError` unless scores are floating, (N, C, H, W) for images (N, 3, H, W), finite and in [0, 1].
+    """Raise `AnswerError` unless scores are floating, (N, C, H, W) for images (N, B, H, W), finite and in [0, 1].
 
     Example:
         >>> check_scores(torch.full((1, 2, 1, 1), 3.0), torch.zeros(1, 3, 1, 1), 2)

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from segradius.core.errors import AnswerError, InputError, TargetError, at_least, unknown_name
 from segradius.core.escapes import visible
-from segradius.models import Normalisation
 from segradius.targets.answers import Raw
-from segradius.targets.exchange import BATCH, Exchange, Served, TensorSpec, find_signature
+from segradius.targets.exchange import Exchange
 from segradius.targets.oip_http import Line, Policy, RejectedError, Reply, Traffic
 from segradius.targets.oip_wire import (
     BINARY_ONLY,
@@ -27,7 +26,10 @@ from segradius.targets.oip_wire import (
     request_id,
     write_request,
 )
+from segradius.targets.served import BATCH, Served
+from segradius.targets.signature import TensorSpec
 from segradius.targets.target import TARGETS
+from segradius.targets.told import Told
 
 
 def read_metadata(line: Line) -> Mapping[str, Any]:
@@ -218,18 +220,13 @@ class OipTarget(Served):
     example="oip:http://HOST:PORT/v2/models/NAME,rate=20",
     extra="oip",
     asking=("wire", "batch", "prefix", "connect", "read", "total", "retries", "backoff", "rate", "token_env", "ca"),
+    options=Told,
 )
 def open_oip(
     address: str,
     device: torch.device,
     *,
-    num_classes: int | None = None,
-    normalisation: Normalisation | None = None,
-    outputs: str = "probabilities",
-    input_name: str | None = None,
-    output_name: str | None = None,
     datatype: str | None = None,
-    layout: str | None = None,
     wire: str = "auto",
     batch: int = BATCH,
     prefix: str = "",
@@ -241,19 +238,14 @@ def open_oip(
     rate: float | None = None,
     token_env: str | None = None,
     ca: str | None = None,
+    **told: Any,
 ) -> OipTarget:
     """A model behind an Open Inference Protocol v2 endpoint; its metadata tell the names, shapes and types.
 
     Args:
         address: ``http://HOST:PORT/v2/models/NAME``, with ``/versions/VERSION`` to keep to one.
         device: Where images are best held.
-        num_classes: C, where the metadata do not tell.
-        normalisation: Done to the images before they are sent; None where the server sees to it.
-        outputs: As `Exchange` takes it.
-        input_name: The input for images, where there are several or the metadata have none.
-        output_name: The output for answers, likewise.
         datatype: Of the input, as ``FP32``, ``UINT8`` or ``BF16``, where the metadata do not tell.
-        layout: ``"nchw"`` or ``"nhwc"``, where the shape of the input does not tell.
         wire: As `OipTarget` takes it.
         batch: Images of one request, at most.
         prefix: Of the request ids, as the name of a run; the rest is a hash of the request's content.
@@ -265,6 +257,7 @@ def open_oip(
         rate: Images a second.
         token_env: Name of the environment variable that holds the token.
         ca: File of trusted certificates.
+        **told: What the metadata do not tell, as `Told` takes it.
 
     Returns:
         The target.
@@ -282,19 +275,16 @@ def open_oip(
     line = Line(address, Policy(connect, read, retries, backoff, rate, token_env, ca, total))
     metadata = read_metadata(line)
     try:
-        signature = find_signature(
-            declared(metadata, "inputs", input_name, datatype, (None,) * 4),
-            declared(metadata, "outputs", output_name or "", None, ()),
-            input_name=input_name,
-            output_name=output_name,
-            layout=layout,
-            num_classes=num_classes,
+        wanted = Told(**told)
+        output = wanted.answer if isinstance(wanted.answer, str) else ""
+        exchange = wanted.exchange(
+            declared(metadata, "inputs", wanted.input_name, datatype, (None,) * 4),
+            declared(metadata, "outputs", output, None, ()),
         )
-        exchange = Exchange(signature, outputs, normalisation)
     except InputError as error:
         raise InputError(f"{line.url}: {error}") from error
     name = line.url.partition("/models/")[2] or line.url
-    identity = f"{line.url} {metadata.get('versions')} {exchange}"
+    identity = f"{line.url} {metadata.get('versions')} {exchange.identity}"
     return OipTarget(
         line,
         exchange,
@@ -304,7 +294,7 @@ def open_oip(
         device=device,
         prefix=prefix,
         identity=identity,
-        dtype=_declared_type(metadata, signature.output.name),
+        dtype=_declared_type(metadata, exchange.signature.output.name),
         declared=Declared.of(metadata, line.url),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,28 @@ from torch import Tensor
 
 from segradius.core.border import at_border, in_a_line
 from segradius.core.errors import InputError, at_least, missing_extra, unknown_name
-from segradius.models import Normalisation
 from segradius.models.checkpoints import sha256_of
 from segradius.models.file_kinds import ONNX, kind_of
 from segradius.targets.answers import Raw
-from segradius.targets.exchange import BATCH, Exchange, Served, TensorSpec, find_signature
+from segradius.targets.exchange import Exchange
 from segradius.targets.onnx_files import files_beside
+from segradius.targets.served import BATCH, Served
+from segradius.targets.signature import TensorSpec
 from segradius.targets.target import TARGETS
+from segradius.targets.told import Told
 
+#: Its number in onnx.proto.
+BFLOAT16 = 16
 TYPES = {
     "tensor(float)": torch.float32,
     "tensor(float16)": torch.float16,
     "tensor(double)": torch.float64,
+    "tensor(bfloat16)": torch.bfloat16,
+    "tensor(bool)": torch.bool,
     "tensor(uint8)": torch.uint8,
+    "tensor(int8)": torch.int8,
+    "tensor(uint16)": torch.uint16,
+    "tensor(int16)": torch.int16,
     "tensor(int32)": torch.int32,
     "tensor(int64)": torch.int64,
 }
@@ -48,43 +57,61 @@ class OnnxTarget(Served):
 
     def _ask(self, images: Tensor, real: int) -> Raw:
         signature = self.exchange.signature
-        given = self.exchange.encode(images).numpy()
-        with at_border(f"model {self.name!r}", given.shape):
-            (raw,) = self.session.run([signature.output.name], {signature.input.name: given})
-        return Raw(torch.from_numpy(np.asarray(raw)))
+        given = dict(self.exchange.constants) | {signature.input.name: self.exchange.encode(images)}
+        with at_border(f"model {self.name!r}", given[signature.input.name].shape):
+            return Raw(_run(self.session, signature.output.name, given, plain=self._plain))
+
+    @property
+    def _plain(self) -> bool:
+        """Whether NumPy has the types of all that goes in and comes out."""
+        signature = self.exchange.signature
+        types = {signature.output.dtype, signature.input.dtype, *(each.dtype for _, each in self.exchange.constants)}
+        return torch.bfloat16 not in types
+
+
+def _run(session: Any, output: str, given: Mapping[str, Tensor], *, plain: bool) -> Tensor:
+    """One output of a session."""
+    if plain:
+        (raw,) = session.run([output], {name: value.numpy() for name, value in given.items()})
+        return torch.from_numpy(np.asarray(raw))
+    from onnxruntime import OrtValue
+
+    values = {
+        name: OrtValue.ortvalue_from_numpy_with_onnx_type(value.view(torch.uint16).numpy(), BFLOAT16)
+        if value.dtype == torch.bfloat16
+        else OrtValue.ortvalue_from_numpy(value.numpy())
+        for name, value in given.items()
+    }
+    (raw,) = session.run_with_ort_values([output], values)
+    return torch.utils.dlpack.from_dlpack(raw).clone()
 
 
 @TARGETS.register(
-    "onnx", example="onnx:model.onnx,threads=2", extra="onnx", asking=("batch", "threads"), files=files_beside
+    "onnx",
+    example="onnx:model.onnx,threads=2",
+    extra="onnx",
+    asking=("batch", "threads"),
+    files=files_beside,
+    options=Told,
 )
 def open_onnx(
     address: str,
     device: torch.device,
     *,
-    num_classes: int | None = None,
-    normalisation: Normalisation | None = None,
-    outputs: str = "probabilities",
-    input_name: str | None = None,
-    output_name: str | None = None,
-    layout: str | None = None,
     batch: int = BATCH,
     threads: int = 0,
     provider: str = "CPUExecutionProvider",
+    **told: Any,
 ) -> OnnxTarget:
     """A network in an ONNX file; inputs and outputs are found by inspection.
 
     Args:
         address: Path of the file.
         device: Where images are best held.
-        num_classes: C, where the output's shape does not tell.
-        normalisation: Done to the images before the network; None where that is inside.
-        outputs: As `Exchange` takes it.
-        input_name: The input for images, where there are several.
-        output_name: The output for answers, where there are several.
-        layout: ``"nchw"`` or ``"nhwc"``, where the shape of the input does not tell.
         batch: Images to run at once, at most, where the file does not fix it.
         threads: Threads of one operation; 0 for as many as there are cores.
         provider: What runs it, of those that the installed ONNX Runtime has.
+        **told: What the file does not tell, as `Told` takes it.
 
     Returns:
         The target.
@@ -105,18 +132,10 @@ def open_onnx(
         raise unknown_name("provider", provider, known)
     session = _session(path, threads, provider)
     try:
-        signature = find_signature(
-            _specs(session.get_inputs()),
-            _specs(session.get_outputs()),
-            input_name=input_name,
-            output_name=output_name,
-            layout=layout,
-            num_classes=num_classes,
-        )
-        exchange = Exchange(signature, outputs, normalisation)
+        exchange = Told(**told).exchange(_specs(session.get_inputs()), _specs(session.get_outputs()))
     except InputError as error:
         raise InputError(f"{address}: {error}") from error
-    identity = f"{_digest(path)} {exchange}"
+    identity = f"{_digest(path)} {exchange.identity}"
     return OnnxTarget(session, exchange, name=path.stem, batch=batch, device=device, identity=identity)
 
 

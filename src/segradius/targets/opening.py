@@ -122,7 +122,8 @@ def _is_served(spec: Spec) -> bool:
 
 def _served(spec: Spec, device: torch.device, given: Mapping[str, Any]) -> Target:
     make = TARGETS[spec.source]
-    known = [key for key, value in inspect.signature(make).parameters.items() if value.kind is value.KEYWORD_ONLY]
+    shared = TARGETS.facts(spec.source).get("options")
+    known = options_of(make) + ([] if shared is None else list(inspect.signature(shared).parameters))
     refuse_unknown(f"option of {spec.source}", spec.arguments, known)
     for key in spec.arguments:
         if key in given:

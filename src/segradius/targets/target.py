@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segradius.core.bands import bands_of
 from segradius.core.border import in_a_line
 from segradius.core.contracts import LOGITS, ScoreModel, Seen
 from segradius.core.declared import Budget, read
@@ -49,8 +50,8 @@ def layers(target: Target) -> Iterator[Target]:
 
 #: Served models by the word before the colon: a function of the address, the device and keyword options. Facts:
 #: ``example`` of what a user writes, the ``extra`` that brings its library, and the options that say how it is asked,
-#: not what it answers (``asking``); a function of the address that gives the ``files`` which decide what it answers, by
-#: name, beside those of which it has an ``identity``.
+#: not what it answers (``asking``); a dataclass whose fields are ``options`` beside its own; a function of the address
+#: that gives the ``files`` which decide what it answers, by name, beside those of which it has an ``identity``.
 TARGETS: Registry[Callable[..., Target]] = Registry("target", "segradius.targets")
 
 
@@ -68,6 +69,11 @@ class Wrapper:
     def num_classes(self) -> int:
         """Number of classes C."""
         return self.target.num_classes
+
+    @property
+    def bands(self) -> int | None:
+        """As of the target; None where it is not known."""
+        return bands_of(self.target)
 
     @property
     def offers(self) -> frozenset[str]:
@@ -117,7 +123,7 @@ class Local(Wrapper):
         return self.precision
 
     def scores(self, images: Tensor) -> Tensor:
-        """Probabilities (N, C, H, W), float32, of images (N, 3, H, W) in [0, 1]."""
+        """Probabilities (N, C, H, W), float32, of images (N, B, H, W) in [0, 1]."""
         return self.target.scores(images, PRECISIONS[self.precision])
 
 
@@ -173,7 +179,7 @@ class Metered(Wrapper):
         return any(isinstance(layer, Segmenter) or getattr(layer, "checks", False) for layer in layers(self.target))
 
     def scores(self, images: Tensor) -> Tensor:
-        """The target's scores (N, C, H, W) of images (N, 3, H, W).
+        """The target's scores (N, C, H, W) of images (N, B, H, W).
 
         Raises:
             BudgetError: If they would exceed the budget; nothing was sent then.
@@ -253,7 +259,7 @@ class Spooled(Wrapper):
                 shutil.rmtree(other, ignore_errors=True)
 
     def scores(self, images: Tensor) -> Tensor:
-        """The target's scores (N, C, H, W) of images (N, 3, H, W), asked in requests of the target's size."""
+        """The target's scores (N, C, H, W) of images (N, B, H, W), asked in requests of the target's size."""
         # A request whose answer is lost by a kill has the id of its repetition if both are cut alike.
         sizes = (size for layer in layers(self.target) if isinstance(size := getattr(layer, "batch", None), int))
         parts = torch.split(images, next(sizes, len(images)))
