@@ -53,6 +53,10 @@ class Counting:
     def num_classes(self) -> int:
         return self.model.num_classes
 
+    @property
+    def bands(self) -> int | None:
+        return self.model.bands
+
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         self.forward += len(images)
         found = self.model.logits(images, precision=precision)

@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
 from segradius.core.errors import InputError
-from segradius.training.augment import Augmentation, Window, gaussian_blur, resized, rotated
+from segradius.training.augment import IMAGENET_MEAN, Augmentation, Window, coloured, gaussian_blur, resized, rotated
 
 CLASSES = 5
 FILL = (0.485, 0.456, 0.406)
@@ -284,7 +284,7 @@ def test_crops_lie_anywhere_with_equal_probability():
         ({"rotate_p": 1.5}, "rotate_p is 1.5; expected a number"),
         ({"blur_p": math.nan}, "blur_p is nan"),
         ({"flip_p": -0.1}, "flip_p is -0.1"),
-        ({"fill": (124.0, 116.0, 104.0)}, r"expected \(red, green, blue\) in \[0, 1\]"),
+        ({"fill": (124.0, 116.0, 104.0)}, r"expected a number in \[0, 1\] for each band"),
     ],
 )
 def test_bad_values_are_named(arguments, message):
@@ -296,12 +296,12 @@ def test_bad_values_are_named(arguments, message):
     ("image", "label"),
     [
         (torch.rand(3, 4, 4), torch.zeros(4, 5, dtype=torch.int64)),
-        (torch.rand(1, 4, 4), torch.zeros(4, 4, dtype=torch.int64)),
+        (torch.rand(4, 4), torch.zeros(4, 4, dtype=torch.int64)),
         (torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.int64)),
     ],
 )
 def test_images_that_do_not_fit_are_named(image, label):
-    with pytest.raises(InputError, match=r"expected floating \(3, H, W\) and \(H, W\)"):
+    with pytest.raises(InputError, match=r"expected floating \(B, H, W\) and \(H, W\)"):
         Augmentation()(image, label, seeded())
 
 
@@ -324,3 +324,39 @@ def test_colour_leaves_the_padding_alone() -> None:
     changed, where = replace(Augmentation.none(), colour=0.5, crop=(8, 8))(image, label, seeded(2))
     mean = torch.tensor((0.485, 0.456, 0.406)).view(3, 1)
     assert torch.equal(changed[:, where == 255], mean.expand(3, 48))
+
+
+@pytest.mark.parametrize("bands", [1, 2, 4, 7])
+def test_images_of_any_bands_are_cut_turned_and_blurred_like_rgb(bands: int) -> None:
+    everything = Augmentation((12, 14), rotate_p=1.0, blur_p=1.0, flip_p=1.0, fill=(0.5,) * 3)
+    image, label = torch.rand(1, 9, 11, generator=seeded(1)), torch.zeros(9, 11, dtype=torch.int64)
+    expected, void = everything(image.expand(3, -1, -1), label, seeded(7))
+    found, same = replace(everything, fill=(0.5,) * bands)(image.expand(bands, -1, -1), label, seeded(7))
+    assert torch.equal(same, void)
+    torch.testing.assert_close(found, expected[:1].expand(bands, -1, -1), rtol=0, atol=1e-6)
+
+
+def test_colour_of_other_bands_is_brightness_and_contrast_about_the_mean_of_all() -> None:
+    image, strength = 0.25 + 0.5 * torch.rand(4, 6, 8, generator=seeded(1)), 0.2
+    brightness, contrast, _ = (
+        1 + strength * (2 * torch.rand(3, generator=seeded(3), dtype=torch.float64) - 1)
+    ).tolist()
+    bright = image * brightness
+    expected = (bright.mean() + contrast * (bright - bright.mean())).clamp(0, 1)
+    torch.testing.assert_close(coloured(image, strength, seeded(3)), expected)
+    grey = image[:1]  # of which torchvision, too, has no saturation and takes its own mean
+    torch.testing.assert_close(
+        coloured(grey, strength, seeded(3)),
+        reference.adjust_contrast(reference.adjust_brightness(grey, brightness), contrast),
+    )
+
+
+def test_outside_of_other_bands_is_the_mean_of_the_usual_colour_unless_one_is_given() -> None:
+    image, label = torch.rand(2, 2, 2), torch.zeros(2, 2, dtype=torch.int64)
+    still = Augmentation(None, None, 0.0, 0.0, 0.0, 0.0)
+    padded = replace(still, crop=(4, 4))(image, label, seeded())[0]
+    torch.testing.assert_close(padded[:, 0, 0], torch.full((2,), sum(IMAGENET_MEAN) / 3))
+    padded = replace(still, crop=(4, 4), fill=(0.25, 0.75))(image, label, seeded())[0]
+    assert padded[:, 0, 0].tolist() == [0.25, 0.75]
+    with pytest.raises(InputError, match=r"fill=\(0.1, 0.2\) for images of 4 bands"):
+        replace(still, crop=(4, 4), fill=(0.1, 0.2))(torch.rand(4, 2, 2), label, seeded())

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from segradius.core.bands import bands_of, check_bands, slices
 from segradius.core.contracts import LOGITS, Journal, Model, Offering, ScoreModel
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
@@ -224,6 +225,7 @@ class Attack:
         """
         self.check_model(model)
         check_batch(images, labels, model.num_classes, ignore_index)
+        check_bands(images.shape[1], bands_of(model), getattr(model, "name", type(model).__name__))
         for name, mask in (("changeable", changeable), ("victims", victims)):
             _check_mask(name, mask, labels)
         names = tuple(ids) if ids is not None else tuple(map(str, range(len(images))))
@@ -269,14 +271,16 @@ def _lacking(name: str, method: Method, model: object, offers: frozenset[str]) -
 
 
 def check_batch(images: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> None:
-    """Raise `InputError` unless images are (N, 3, H, W) floats in [0, 1] and labels (N, H, W) int64 classes or void."""
+    """Raise `InputError` unless images are (N, B, H, W) floats in [0, 1] and labels (N, H, W) int64 classes or void."""
     for name, value in (("images", images), ("labels", labels)):
         if not isinstance(value, Tensor):
             raise InputError(f"{name} must be a torch tensor, got a {type(value).__name__}")
     if not images.is_floating_point():
         raise InputError(f"images must be floating point in [0, 1], got {images.dtype}: divide 8-bit images by 255")
-    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
-        raise InputError(f"images must be (N, 3, H, W) with N ≥ 1, got {tuple(images.shape)}")
+    if images.ndim != 4 or 0 in images.shape:
+        raise InputError(
+            f"images must be (N, B, H, W), N ≥ 1 and none of them 0, got {tuple(images.shape)}{slices(images)}"
+        )
     if not torch.isfinite(images).all():
         raise InputError(f"image {_first(~torch.isfinite(images))} holds NaN or infinity")
     low, high = images.amin().item(), images.amax().item()

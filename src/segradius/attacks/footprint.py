@@ -104,7 +104,9 @@ def probe(images: Tensor, keys: Randomness, sample: int, tile: int, spacing: int
         _distance(images.shape[2], offset[:, 0], spacing).unsqueeze(2),
         _distance(images.shape[3], offset[:, 1], spacing).unsqueeze(1),
     )
-    signs = keys.uniform((3, 1, 1), "footprint sign", sample, device=images.device).lt(0.5).to(images) * 2 - 1
+    signs = (
+        keys.uniform((images.shape[1], 1, 1), "footprint sign", sample, device=images.device).lt(0.5).to(images) * 2 - 1
+    )
     return size * signs * (distance * 2 <= tile).unsqueeze(1), distance
 
 

@@ -58,11 +58,12 @@ class LocalSearch:
             return Question(state["delta"].unsqueeze(0))
         task = room.task
         height, width = (-(-side // self.tile) for side in task.images.shape[2:])
+        bands = task.images.shape[1]
         drawn = task.randomness.uniform(
-            (4, height, width), "regions", turn.round, device=task.images.device, dtype=task.images.dtype
+            (bands + 1, height, width), "regions", turn.round, device=task.images.device, dtype=task.images.dtype
         )
-        chosen = self._on_pixels(drawn[:, 3:] < self.share, task.images)
-        signs = (drawn[:, :3] < 0.5).to(drawn) * 2 - 1
+        chosen = self._on_pixels(drawn[:, bands:] < self.share, task.images)
+        signs = (drawn[:, :bands] < 0.5).to(drawn) * 2 - 1
         values = self._on_pixels(signs * state["amplitude"], task.images)
         proposed = room.project(task.confine(torch.where(chosen, values, state["delta"])))
         return Question(proposed.unsqueeze(0))

@@ -80,15 +80,15 @@ class Signs:
     def first(self, room: Room) -> Tensor:
         """Stripes of one column."""
         images = room.task.images
-        drawn = _uniform(room, (3, 1, images.shape[3]), "stripes")
+        drawn = _uniform(room, (images.shape[1], 1, images.shape[3]), "stripes")
         return (_signs(drawn) * room.eps.view(-1, 1, 1, 1)).expand_as(images)
 
     def propose(self, delta: Tensor, side: int, room: Room, step: int) -> Tensor:
         """±ε for each channel in the square."""
-        drawn = _uniform(room, (5,), "square", step)
+        drawn = _uniform(room, (2 + delta.shape[1],), "square", step)
         values = _signs(drawn[:, 2:]) * room.eps.unsqueeze(1)
         places = Places.of(drawn[:, :2], side, *delta.shape[2:])
-        return torch.where(places.inside, values.view(-1, 3, 1, 1), delta)
+        return torch.where(places.inside, values.view(*delta.shape[:2], 1, 1), delta)
 
 
 @dataclass(frozen=True)
@@ -114,23 +114,25 @@ class Pyramids:
             torch.arange(length, device=images.device) - (length - count * side) // 2
             for length, count in zip(images.shape[2:], counts, strict=True)
         )
-        drawn = _uniform(room, (4, *counts), "pyramids")
+        bands = images.shape[1]
+        drawn = _uniform(room, (bands + 1, *counts), "pyramids")
         inside = ((rows >= 0) & (rows < side * counts[0])).unsqueeze(1) & (columns >= 0) & (columns < side * counts[1])
         spread = drawn[:, :, (rows // side).clamp(0, counts[0] - 1)][..., (columns // side).clamp(0, counts[1] - 1)]
         patterns = pyramids(side, images.dtype, images.device)
-        pattern = patterns[(spread[:, 3] < 0.5).long(), (rows % side).unsqueeze(1), columns % side]
-        return _of_length(_signs(spread[:, :3]) * (pattern * inside).unsqueeze(1), room)
+        pattern = patterns[(spread[:, bands] < 0.5).long(), (rows % side).unsqueeze(1), columns % side]
+        return _of_length(_signs(spread[:, :bands]) * (pattern * inside).unsqueeze(1), room)
 
     def propose(self, delta: Tensor, side: int, room: Room, step: int) -> Tensor:
         """The pattern is added in one square, scaled to the length of both, and the other square emptied."""
-        drawn = _uniform(room, (8,), "square", step)
+        bands = delta.shape[1]
+        drawn = _uniform(room, (5 + bands,), "square", step)
         there, other = (Places.of(part, side, *delta.shape[2:]) for part in (drawn[:, :2], drawn[:, 2:4]))
         here, either = there.inside, there.inside | other.inside
         pattern = there.put(pyramids(side, delta.dtype, delta.device), (drawn[:, 4] < 0.5).long())
         own = delta * here
-        added = _signs(drawn[:, 5:]).view(-1, 3, 1, 1) * pattern + own / (_power(own).sqrt() + 1e-10)
+        added = _signs(drawn[:, 5:]).view(-1, bands, 1, 1) * pattern + own / (_power(own).sqrt() + 1e-10)
         spare = (room.eps.square().view(-1, 1, 1, 1) - _power(delta).sum(1, keepdim=True)).clamp_min(0)
-        length = (spare / 3 + _power(delta * either)).sqrt()
+        length = (spare / bands + _power(delta * either)).sqrt()
         added = added * (length / _power(added).sqrt().clamp_min(1e-10))
         return _of_length(room.task.confine(torch.where(either, added, delta)), room)
 
@@ -176,7 +178,7 @@ def _signs(drawn: Tensor) -> Tensor:
 
 
 def _power(delta: Tensor) -> Tensor:
-    """Σ δ² of each channel, (N, 3, 1, 1)."""
+    """Σ δ² of each band, (N, B, 1, 1)."""
     return delta.square().sum((2, 3), keepdim=True)
 
 

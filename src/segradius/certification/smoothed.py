@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from segradius.certification.votes import Noise
+from segradius.core.bands import bands_of
 from segradius.core.contracts import LOGITS, Model
 from segradius.core.declared import Count, Seed, Whole, check_fields
 from segradius.core.ledger import Ledger
@@ -63,6 +64,11 @@ class Smoothed:
     def num_classes(self) -> int:
         """C."""
         return self.model.num_classes
+
+    @property
+    def bands(self) -> int | None:
+        """B, if it is known."""
+        return bands_of(self.model)
 
     @property
     def name(self) -> str:

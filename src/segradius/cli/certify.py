@@ -158,12 +158,13 @@ def _doubt(run: Run[Certification], store: Store) -> None:
 
     A region of another size than the image is told as well.
     """
+    from segradius.core.bands import bands_of
     from segradius.data import Sample
     from segradius.evaluation import least_copies, usable
 
     left = set(run.missing(run.experiment.jobs[0], store))
     places = (place for place, image in enumerate(run.data.ids) if image in left)
-    found = (usable(run.data, place, run.model.num_classes) for place in places)
+    found = (usable(run.data, place, run.model.num_classes, bands=bands_of(run.model)) for place in places)
     sample = next((each for each in found if isinstance(each, Sample)), None)
     if sample is None:
         return

@@ -7,17 +7,20 @@ from typing import cast
 
 from torch.utils.data import DataLoader, Dataset
 
+from segradius.core.bands import check_bands, told
 from segradius.data.prepared import Prepared
 from segradius.data.sample import BadSampleError, Sample, SegmentationData
 
 NO_LABEL = "no pixel is labelled"
 
 
-def fault(sample: Sample, num_classes: int, ignore_index: int, *, labels: bool = True) -> str | None:
+def fault(
+    sample: Sample, num_classes: int, ignore_index: int, *, labels: bool = True, bands: int | None = None
+) -> str | None:
     """Why ``sample`` cannot be used with a model of ``num_classes``; None where it can.
 
-    The image must be floating point, (3, H, W), finite and in [0, 1]; the label int64 (H, W) with classes below
-    ``num_classes`` or ``ignore_index``, and at least one labelled pixel.
+    The image must be floating point, (B, H, W) with B = ``bands`` if these are known, finite and in [0, 1]; the label
+    int64 (H, W) with classes below ``num_classes`` or ``ignore_index``, and at least one labelled pixel.
 
     Example:
         >>> import torch
@@ -25,24 +28,48 @@ def fault(sample: Sample, num_classes: int, ignore_index: int, *, labels: bool =
         'pixel values run from 1.5 to 1.5; they must lie in [0, 1]'
     """
     image, label = sample.image, sample.label
-    if image.ndim != 3 or image.shape[0] != 3:
-        return f"the image has shape {tuple(image.shape)}; it must be (3, H, W)"
+    if image.ndim != 3 or 0 in image.shape:
+        return f"the image has shape {tuple(image.shape)}; it must be (B, H, W), none of them 0"
+    if bands not in (None, image.shape[0]):
+        return f"the image has {told(image.shape[0])} and the model takes {bands}"
     if tuple(label.shape) != tuple(image.shape[1:]):
         return f"the label is {_size(label.shape)} and the image {_size(image.shape[1:])} (height × width)"
     return _image_fault(sample) or (_label_fault(sample, num_classes, ignore_index) if labels else None)
 
 
-def usable(data: SegmentationData, place: int, num_classes: int, *, labels: bool = True) -> Sample | str:
-    """The sample at ``place``, or why it cannot be used with a model of ``num_classes``; without labels, its image."""
+def usable(
+    data: SegmentationData, place: int, num_classes: int, *, labels: bool = True, bands: int | None = None
+) -> Sample | str:
+    """The sample at ``place``, or why it cannot be used, as `fault` has it; without labels, its image."""
     try:
         sample = data[place]
     except BadSampleError as error:
         return str(error)
-    return fault(sample, num_classes, data.classes.ignore_index, labels=labels) or sample
+    return fault(sample, num_classes, data.classes.ignore_index, labels=labels, bands=bands) or sample
+
+
+def refuse_other_bands(data: SegmentationData, bands: int | None, name: str) -> None:
+    """Raise `InputError`, with the ways out, where the first image has not the bands of the model of this name.
+
+    A single image among others that is not like them is set aside later; one that cannot be read is passed over.
+    """
+    for place in range(len(data) if bands is not None else 0):
+        try:
+            image = data[place].image
+        except BadSampleError:
+            continue
+        if image.ndim == 3:
+            check_bands(image.shape[0], bands, name)
+        return
 
 
 def usable_part(
-    data: SegmentationData, num_classes: int, *, workers: int = 0, done: Callable[[int], None] = lambda images: None
+    data: SegmentationData,
+    num_classes: int,
+    *,
+    workers: int = 0,
+    done: Callable[[int], None] = lambda images: None,
+    bands: int | None = None,
 ) -> tuple[SegmentationData, dict[str, str]]:
     """The samples that can be learnt from, and by id why the others cannot; every sample is read once.
 
@@ -53,13 +80,14 @@ def usable_part(
         num_classes: Of the model.
         workers: Processes that read; 0 for this one.
         done: Told of every image that was read.
+        bands: Of the model, if they are known.
 
     Example:
         >>> from segradius.data import Scenes
         >>> usable_part(Scenes((16, 16), length=2), 8)[1]
         {}
     """
-    loader = DataLoader(cast("Dataset[str]", _Faults(data, num_classes)), batch_size=None, num_workers=workers)
+    loader = DataLoader(cast("Dataset[str]", _Faults(data, num_classes, bands)), batch_size=None, num_workers=workers)
     bad: dict[int, str] = {}
     for place, reason in enumerate(loader):
         done(1)
@@ -74,14 +102,14 @@ def usable_part(
 class _Faults:
     """Of each sample, why it cannot be learnt from; nothing where it can."""
 
-    def __init__(self, data: SegmentationData, num_classes: int) -> None:
-        self.data, self.num_classes = data, num_classes
+    def __init__(self, data: SegmentationData, num_classes: int, bands: int | None = None) -> None:
+        self.data, self.num_classes, self.bands = data, num_classes, bands
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, place: int) -> str:
-        found = usable(self.data, place, self.num_classes)
+        found = usable(self.data, place, self.num_classes, bands=self.bands)
         return found if isinstance(found, str) and found != NO_LABEL else ""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from segradius.core.bands import bands_of
 from segradius.core.contracts import SCORES, Seen
 from segradius.core.registry import Registry
 from segradius.data.sample import SegmentationData
@@ -154,7 +155,7 @@ def _own_doubts(model: Seen) -> tuple[Doubt, ...]:
 def _measured(study: Study, model: Seen, data: SegmentationData, store: Store, *, gradient: bool) -> Measured:
     """What was noted, if it is of these images; measured anew, and noted, otherwise."""
     predicted = study.data.predicted
-    samples = chosen(data, model.num_classes, labels=not predicted)
+    samples = chosen(data, model.num_classes, labels=not predicted, bands=bands_of(model))
     kept = store.noted("preflight")
     if kept is not None:
         known = Measured.of(kept)

@@ -143,12 +143,12 @@ class Measured:
         return cls(**known)
 
 
-def chosen(data: SegmentationData, num_classes: int, *, labels: bool = True) -> list[Sample]:
+def chosen(data: SegmentationData, num_classes: int, *, labels: bool = True, bands: int | None = None) -> list[Sample]:
     """The images to look at, spread over a data set; those that cannot be used are left out, by the image alone too."""
     low, high = SAMPLE
     wanted = min(len(data), max(low, min(high, len(data) // 8)))
     places = sorted(set(torch.linspace(0, len(data) - 1, wanted).long().tolist())) if wanted else []
-    found = (usable(data, place, num_classes, labels=labels) for place in places)
+    found = (usable(data, place, num_classes, labels=labels, bands=bands) for place in places)
     return [sample for sample in found if isinstance(sample, Sample)]
 
 

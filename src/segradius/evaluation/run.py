@@ -13,11 +13,13 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from segradius.core.bands import bands_of
 from segradius.core.contracts import Seen
 from segradius.core.errors import InputError, ModelError
 from segradius.core.escapes import listed
 from segradius.data.opening import open_data
 from segradius.data.sample import SegmentationData
+from segradius.data.usable import refuse_other_bands
 from segradius.evaluation.attempts import Room
 from segradius.evaluation.batch import check_classes, check_model, class_names, is_priced
 from segradius.evaluation.foreground import Named
@@ -153,6 +155,7 @@ def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = Fal
 def _check(run: Run[S]) -> None:
     """Raise `InputError` where the model does not suit the data or a task."""
     check_classes(run.model, run.data.classes)
+    refuse_other_bands(run.data, bands_of(run.model), run.model.name)
     if not len(run.data.classes) and not run.experiment.data.predicted:
         raise InputError(
             f"{run.data.name} has no masks: with --labels predicted (labels='predicted') the model's own predictions "

@@ -11,6 +11,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from segradius.core.bands import bands_of
 from segradius.core.border import in_a_line, is_out_of_memory
 from segradius.core.contracts import Seen
 from segradius.data.sample import Sample, SegmentationData, collate
@@ -110,7 +111,7 @@ def _judge(
     places: Sequence[int],
 ) -> tuple[dict[str, str], list[tuple[Batch, Rows]]]:
     """Why images cannot be used; batches of the others, of one size each, with the rows of what is clean."""
-    found = [(data.ids[place], _read(unit, data, place, bench.model.num_classes)) for place in places]
+    found = [(data.ids[place], _read(unit, data, place, bench.model)) for place in places]
     bad = {image: reason for image, reason in found if isinstance(reason, str)}
     good = sorted((sample for _, sample in found if isinstance(sample, Sample)), key=_shape)
     judged = []
@@ -123,10 +124,11 @@ def _judge(
     return bad, judged
 
 
-def _read(unit: Unit, data: SegmentationData, place: int, num_classes: int) -> Sample | str:
+def _read(unit: Unit, data: SegmentationData, place: int, model: Seen) -> Sample | str:
     """A sample, or why it cannot be used."""
     try:
-        return usable(data, place, num_classes, labels=not unit.clean.data.predicted)
+        labels = not unit.clean.data.predicted
+        return usable(data, place, model.num_classes, labels=labels, bands=bands_of(model))
     except Exception as error:
         if not is_out_of_memory(error):
             raise

@@ -16,6 +16,7 @@ from segradius.evaluation.attack import Attacking
 from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
+from segradius.report.panels import partly, visible_bands
 from segradius.threats.threat import NORMS
 
 FOLDER = "adversarial"
@@ -25,8 +26,9 @@ COLUMNS = ("attack", "norm", "eps", "image", "npz", "png", "length", "length_png
 def adversarial_files(run: Run[Experiment], jobs: Sequence[Job], store: Store) -> Iterator[tuple[str, bytes | str]]:
     """Path and content of every adversarial image that was kept, and at the end of ``manifest.csv``.
 
-    The NPZ holds ``adversarial``, float32 (3, H, W) in [0, 1], which is what was judged. The PNG is that rounded to 8
-    bits, and may be longer than ε: the manifest has both lengths, in the norm of the attack.
+    The NPZ holds ``adversarial``, float32 (B, H, W) in [0, 1], which is what was judged. The PNG is that rounded to 8
+    bits, and may be longer than ε: the manifest has both lengths, in the norm of the attack. Of two bands, or more than
+    three, the PNG shows the first or the three first, and has no length.
 
     Args:
         run: What was run.
@@ -50,9 +52,12 @@ def adversarial_files(run: Run[Experiment], jobs: Sequence[Job], store: Store) -
             yield files[1], _png(rounded)
             clean = run.data[at].image.double()
             lengths = [
-                float(NORMS[plan.norm].length((each.double() - clean)[None])[0]) for each in (found, rounded / 255)
+                f"{float(NORMS[plan.norm].length((each.double() - clean)[None])[0]):.9g}"
+                for each in (found, rounded / 255)
             ]
-            rows.append((plan.label, plan.norm, plan.eps, image, *files, *(f"{length:.9g}" for length in lengths)))
+            if partly(found):
+                lengths[1] = ""
+            rows.append((plan.label, plan.norm, plan.eps, image, *files, *lengths))
     yield f"{FOLDER}/manifest.csv", as_csv(COLUMNS, rows)
 
 
@@ -64,5 +69,6 @@ def _npz(image: Tensor) -> bytes:
 
 def _png(levels: Tensor) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()).save(file, format="PNG")
+    pixels = visible_bands(levels).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, format="PNG")
     return file.getvalue()

@@ -38,7 +38,19 @@ from segradius.report.adversarial import adversarial_files
 from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
 from segradius.report.figures import about, figures, shares
-from segradius.report.panels import colour_bar, colours, full_palette, grid, height, legend, panel, photo, png, rgb
+from segradius.report.panels import (
+    colour_bar,
+    colours,
+    full_palette,
+    grid,
+    height,
+    legend,
+    panel,
+    partly,
+    photo,
+    png,
+    rgb,
+)
 from segradius.report.provenance import heading, made
 
 NAMES = {"iou": "IoU", "dice": "Dice"}
@@ -200,7 +212,7 @@ def _draw_image(
     axes: NDArray[np.object_], shown: Shown, classes: Classes, palette: NDArray[np.uint8], top: float
 ) -> None:
     ignore = classes.ignore_index
-    panel(axes[0, 0], photo(shown.image), f"image {shown.name}")
+    panel(axes[0, 0], photo(shown.image), f"image {shown.name}{partly(shown.image)}")
     if shown.radius is not None:
         panel(axes[1, 0], shown.radius.cpu().numpy(), "radius map (score)", top)
     panel(

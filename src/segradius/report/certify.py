@@ -51,6 +51,7 @@ from segradius.report.panels import (
     height,
     legend,
     panel,
+    partly,
     photo,
     png,
     rgb,
@@ -289,7 +290,7 @@ def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hie
         painted = certified_colours(each.classes, palette, each.level, hierarchy)
         stripes(painted, each.classes == ABSTAIN)
         base, certified = (f"{100 * share:.1f} % right" for share in each.share)
-        panel(row[0], photo(each.image), f"image {each.name}")
+        panel(row[0], photo(each.image), f"image {each.name}{partly(each.image)}")
         panel(row[1], colours(each.label, palette, classes.ignore_index), "label")
         panel(row[2], colours(each.base, palette, classes.ignore_index), f"model: {base}")
         panel(row[3], painted, f"certified: {certified}")

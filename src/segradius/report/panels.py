@@ -101,9 +101,33 @@ def panel(axis: Axes, picture: NDArray[np.generic], title: str, top: float | Non
 
 
 def photo(image: Tensor) -> NDArray[np.generic]:
-    """An image (3, H, W) in [0, 1] as (H, W, 3)."""
-    picture: NDArray[np.generic] = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+    """An image (B, H, W) in [0, 1] as (H, W, 3); see `visible_bands`."""
+    shown = visible_bands(image).expand(3, -1, -1)
+    picture: NDArray[np.generic] = shown.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
     return picture
+
+
+def visible_bands(image: Tensor) -> Tensor:
+    """What can be shown of an image (B, H, W): its three first bands as red, green and blue, of two the first as grey.
+
+    Example:
+        >>> [len(visible_bands(torch.zeros(bands, 2, 2))) for bands in (1, 2, 3, 7)]
+        [1, 1, 3, 3]
+    """
+    return image[: 3 if len(image) > 2 else 1]
+
+
+def partly(image: Tensor) -> str:
+    """Which bands of an image (B, H, W) are shown, for a title; nothing where all are.
+
+    Example:
+        >>> partly(torch.zeros(7, 2, 2)), partly(torch.zeros(3, 2, 2))
+        (', bands 0, 1, 2 of 7', '')
+    """
+    shown = len(visible_bands(image))
+    if shown == len(image):
+        return ""
+    return f", {'bands' if shown > 1 else 'band'} {', '.join(map(str, range(shown)))} of {len(image)}"
 
 
 def legend(

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation, resize
 
+from segradius.core.bands import told
 from segradius.core.declared import Part, Range, check_fields
 from segradius.core.errors import InputError, is_whole
 
@@ -21,12 +22,12 @@ def coloured(image: Tensor, strength: float, generator: torch.Generator) -> Tens
     """An image after factors of brightness, contrast and saturation, each uniform in 1 ± ``strength``.
 
     Args:
-        image: (3, H, W) in [0, 1].
+        image: (B, H, W) in [0, 1]. Where B is not 3 there is no saturation, and contrast is about the mean of all.
         strength: In [0, 1]; 0 leaves the image as it is and draws nothing.
         generator: A generator on the CPU; three numbers are drawn.
 
     Returns:
-        The image (3, H, W) in [0, 1].
+        The image (B, H, W) in [0, 1].
 
     Example:
         >>> image = torch.full((3, 2, 2), 0.5)
@@ -37,6 +38,10 @@ def coloured(image: Tensor, strength: float, generator: torch.Generator) -> Tens
     if not strength:
         return image
     factors = (1 + strength * (2 * torch.rand(3, generator=generator, dtype=torch.float64) - 1)).tolist()
+    if len(image) != 3:
+        brighter = (image * factors[0]).clamp(0, 1)
+        mean = brighter.mean()
+        return torch.lerp(mean, brighter, factors[1]).clamp(0, 1)
     for adjust, factor in zip((adjust_brightness, adjust_contrast, adjust_saturation), factors, strict=True):
         image = adjust(image, factor)
     return image.clamp(0, 1)
@@ -85,8 +90,10 @@ class Augmentation:
         rotate_p: Probability of a rotation.
         blur_p: Probability of a blur, σ = 1.1 pixels.
         flip_p: Probability of a flip.
-        fill: Colour in [0, 1] of what lies outside the image.
+        fill: Colour in [0, 1] of what lies outside the image, a number for each band; where images have other bands
+            than the usual one, each has its mean.
         colour: Strength in [0, 1] of a change of brightness, contrast and saturation; not in the public recipes.
+            Saturation is of RGB alone.
 
     Raises:
         InputError: If a value is outside its range.
@@ -105,7 +112,7 @@ class Augmentation:
     rotate_p: Part = 0.5
     blur_p: Part = 0.5
     flip_p: Part = 0.5
-    fill: tuple[float, float, float] = IMAGENET_MEAN
+    fill: tuple[float, ...] = IMAGENET_MEAN
     colour: Part = 0.0
 
     def __post_init__(self) -> None:
@@ -114,8 +121,8 @@ class Augmentation:
             raise InputError(f"crop={self.crop}; expected (height, width) in whole pixels of at least 1, or None")
         if self.scale is not None and not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] < math.inf):
             raise InputError(f"scale={self.scale}; expected (low, high) with 0 < low <= high, or None")
-        if len(self.fill) != 3 or not all(0 <= value <= 1 for value in self.fill):
-            raise InputError(f"fill={self.fill}; expected (red, green, blue) in [0, 1]")
+        if not self.fill or not all(0 <= value <= 1 for value in self.fill):
+            raise InputError(f"fill={self.fill}; expected a number in [0, 1] for each band, as (red, green, blue)")
 
     @classmethod
     def none(cls) -> Augmentation:
@@ -134,23 +141,24 @@ class Augmentation:
         """One random version of an image and its label; the arguments are not changed.
 
         Args:
-            image: (3, H, W), floating, in [0, 1].
+            image: (B, H, W), floating, in [0, 1].
             label: (H, W), int64.
             generator: A generator on the CPU, the only source of chance.
             ignore_index: Label of what lies outside the image.
 
         Returns:
-            The image (3, H', W') in [0, 1], with bilinear interpolation (antialiased where it shrinks), and the label
+            The image (B, H', W') in [0, 1], with bilinear interpolation (antialiased where it shrinks), and the label
             (H', W'), with that of the nearest pixel; H' × W' is ``crop``.
 
         Raises:
             InputError: If the shapes are not as above.
         """
-        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point() or label.shape != image.shape[1:]:
+        if image.ndim != 3 or not image.is_floating_point() or label.shape != image.shape[1:]:
             raise InputError(
                 f"image {tuple(image.shape)} {image.dtype} with label {tuple(label.shape)}; expected floating "
-                "(3, H, W) and (H, W)"
+                "(B, H, W) and (H, W)"
             )
+        fill = self._fill(len(image))
         at_scale, at_row, at_column, at_angle, *coins = torch.rand(7, generator=generator, dtype=torch.float64).tolist()
         size = self._scaled(image.shape[1], image.shape[2], at_scale)
         window = self._window(size, at_row, at_column)
@@ -159,7 +167,7 @@ class Augmentation:
         if changed := size != tuple(label.shape):
             image, label = resized(image, label, size)
         if angle:
-            image, label = rotated(image, label, angle, around, self.fill, ignore_index)
+            image, label = rotated(image, label, angle, around, fill, ignore_index)
         else:
             image, label = around.of(image), around.of(label)
         image, label = (window.seen_from(around).of(x) for x in (gaussian_blur(image) if blurred else image, label))
@@ -168,7 +176,15 @@ class Augmentation:
             image = image.clamp(0, 1)  # interpolation rounds up to 1 + 1e-7
         if coins[2] < self.flip_p:
             image, label = image.flip(-1), label.flip(-1)
-        return self._padded(image, label, ignore_index)
+        return self._padded(image, label, fill, ignore_index)
+
+    def _fill(self, bands: int) -> tuple[float, ...]:
+        """A value for each band."""
+        if len(self.fill) == bands:
+            return self.fill
+        if self.fill != IMAGENET_MEAN:
+            raise InputError(f"fill={self.fill} for images of {told(bands)}; expected as many numbers")
+        return (math.fsum(self.fill) / len(self.fill),) * bands
 
     def _scaled(self, height: int, width: int, chance: float) -> tuple[int, int]:
         low, high = self.scale or (1.0, 1.0)
@@ -180,14 +196,14 @@ class Augmentation:
         height, width = (min(pair) for pair in zip(self.crop or size, size, strict=True))
         return Window(int(at_row * (size[0] - height + 1)), int(at_column * (size[1] - width + 1)), height, width)
 
-    def _padded(self, image: Tensor, label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    def _padded(self, image: Tensor, label: Tensor, fill: Sequence[float], ignore_index: int) -> tuple[Tensor, Tensor]:
         height, width = label.shape
         crop = self.crop or (height, width)
         if crop == (height, width):
             return image.contiguous(), label.contiguous()
         top, left = (crop[0] - height) // 2, (crop[1] - width) // 2
         middle = (slice(top, top + height), slice(left, left + width))
-        canvas = image.new_tensor(self.fill).view(3, 1, 1).repeat(1, *crop)
+        canvas = image.new_tensor(fill).view(-1, 1, 1).repeat(1, *crop)
         canvas[(slice(None), *middle)] = image
         void = torch.full(crop, ignore_index, dtype=label.dtype, device=label.device)
         void[middle] = label
@@ -195,7 +211,7 @@ class Augmentation:
 
 
 def resized(image: Tensor, label: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """An image (3, H, W) and its label (H, W) at another size: bilinear with antialiasing, and the nearest pixel."""
+    """An image (B, H, W) and its label (H, W) at another size: bilinear with antialiasing, and the nearest pixel."""
     rows, columns = (
         (2 * torch.arange(new) + 1) * old // (2 * new)  # (i + 1/2) · old / new, without rounding
         for new, old in zip(size, label.shape, strict=True)
@@ -209,7 +225,7 @@ def rotated(
     """The part in ``window`` of an image and its label, rotated about their centre at their size.
 
     Args:
-        image: (3, H, W), floating.
+        image: (B, H, W), floating.
         label: (H, W), int64.
         angle: In degrees, counter-clockwise.
         window: The part that is wanted.
@@ -217,7 +233,7 @@ def rotated(
         ignore_index: Label of what lies outside the image.
 
     Returns:
-        The image (3, h, w) and the label (h, w), h × w being the size of the window.
+        The image (B, h, w) and the label (h, w), h × w being the size of the window.
 
     Example:
         >>> label = torch.tensor([[1, 2], [3, 4]])
@@ -226,7 +242,7 @@ def rotated(
                 [1, 3]])
     """
     grid = _rotation_grid(label.shape[0], label.shape[1], angle, window).to(image)
-    colour = image.new_tensor(fill).view(3, 1, 1)
+    colour = image.new_tensor(fill).view(-1, 1, 1)
     # Outside the image samples are zero, so what is sampled is the difference from what shall be there.
     image = _sampled(image - colour, grid, "bilinear") + colour
     return image, _sampled((label - ignore_index).to(grid)[None], grid, "nearest")[0].to(label.dtype) + ignore_index
@@ -246,7 +262,7 @@ def _sampled(x: Tensor, grid: Tensor, mode: str) -> Tensor:
 
 
 def gaussian_blur(image: Tensor) -> Tensor:
-    """An image (3, H, W) after a Gaussian filter of 5 × 5 pixels and σ = 1.1, mirrored at its border; the same size.
+    """An image (B, H, W) after a Gaussian filter of 5 × 5 pixels and σ = 1.1, mirrored at its border; the same size.
 
     Sums of shifted images, as they take a fifth of the time of a convolution of three channels on a CPU.
 

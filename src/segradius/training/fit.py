@@ -19,7 +19,7 @@ from segradius.core.errors import InputError, ModelError
 from segradius.core.locking import owned
 from segradius.core.randomness import Randomness
 from segradius.core.screen import progress, warn
-from segradius.data.usable import usable_part
+from segradius.data.usable import refuse_other_bands, usable_part
 from segradius.metrics.agreement import one_class
 from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
@@ -85,7 +85,14 @@ def _usable(job: Job) -> Job:
             advance(images, f"reading the {name} set once")
 
         for name, data in (("training", job.train), ("held-out", job.held_out)):
-            part, bad = usable_part(data, job.model.num_classes, workers=job.engine.workers, done=partial(read, name))
+            refuse_other_bands(data, job.model.bands, job.model.name)
+            part, bad = usable_part(
+                data,
+                job.model.num_classes,
+                workers=job.engine.workers,
+                done=partial(read, name),
+                bands=job.model.bands,
+            )
             parts.append(part)
             if bad:
                 named = "; ".join(f"{image}: {reason}" for image, reason in list(bad.items())[:5])
