@@ -6,9 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from segradius.core.errors import InputError
@@ -91,6 +93,24 @@ def test_masks_may_be_bands_of_one_file(tmp_path, write, photo):
     (tmp_path / "masks" / "a.npy").unlink()
     write(tmp_path / "masks" / "a.png", np.moveaxis(MAPS, 0, -1).astype(np.uint8) * 255)
     assert open_data(f"folder:{tmp_path}")[0].label.tolist() == looped(MAPS).tolist()
+
+
+@pytest.mark.parametrize("maps", [MAPS, RNG.random((4, 5, 6)) < 0.5, RNG.random((2, 4, 6)) < 0.5])
+@pytest.mark.parametrize("how", ["tifffile", "ImageJ", "Pillow"])
+def test_masks_may_be_pages_of_a_tiff(tmp_path, write, photo, maps, how):
+    write(tmp_path / "images" / "a.png", photo(*maps.shape[1:]))
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "segradius.yaml").write_text(f"structures: [{', '.join('abcd'[: len(maps)])}]")
+    pages, file = maps.astype(np.uint8) * 255, tmp_path / "masks" / "a.tif"
+    if how == "Pillow":
+        first, *others = map(Image.fromarray, pages)
+        first.save(file, save_all=True, append_images=others)
+    else:
+        tifffile.imwrite(file, pages, photometric="minisblack", imagej=how == "ImageJ")
+    assert open_data(f"folder:{tmp_path}")[0].label.tolist() == looped(maps).tolist()
+    (tmp_path / "segradius.yaml").write_text("structures: [a]")
+    with pytest.raises(BadSampleError, match=f"{len(maps)} bands or pages'; expected whole numbers in 1"):
+        open_data(f"folder:{tmp_path}")[0]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ BACKGROUND = "background"
 #: Keys of a segradius.yaml about mask files, of which there are none, and about classes, which the JSON names.
 WITHOUT = (
     *("images", "masks", "classes", "values", "ignore_index", "ignore_color", "read"),
-    *("lossy_masks", "structures", "missing"),
+    *("lossy_masks", "structures", "missing", "slices"),
 )
 
 

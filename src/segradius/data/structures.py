@@ -19,6 +19,8 @@ from segradius.data.files import Pair, decodable
 from segradius.data.listing import LeftOut, Listing, told
 from segradius.data.masks import Ints, MaskKey, Stored, labels_of, numbers_of, read_stored
 from segradius.data.pixels import open_picture, refuse_size, unreadable
+from segradius.data.reading import Reading
+from segradius.data.tiff import open_tiff
 
 #: Keys of a segradius.yaml that say what classes are, and mean nothing where structures may overlap.
 WITHOUT = ("classes", "palette", "ignore_color", "read", "lossy_masks")
@@ -64,7 +66,7 @@ class MaskFiles:
 
 @dataclass(frozen=True)
 class MaskBands:
-    """One mask file with a yes/no band a structure: a NumPy array (K, H, W), or the channels of an RGB picture.
+    """One mask file with a yes/no band a structure: an array (K, H, W), pages of a TIFF, channels of an RGB picture.
 
     Args:
         names: Of the structures, in order of the bands.
@@ -262,10 +264,18 @@ def _bands(path: Path, count: int) -> tuple[NDArray[Any], int]:
                 raise InputError(f"the mask has the shape {values.shape}, in which the bands may be first or last")
             refuse_size(*values.shape[1:])
             return np.array(values).astype(np.int64), 1
+    if path.suffix.lower() in (".tif", ".tiff"):
+        with unreadable():
+            source = open_tiff(path, Reading(layout="chw"))
+            found = source.at(0)
+            told = f"{found.dtype} in {found.shape[2]} bands or pages"
+            good = found.shape[2] == count and found.dtype.kind in "bui" and not source.white_low
+            must(good, "the mask", told, f"whole numbers in {count}, with 0 as black")
+            return np.moveaxis(found, -1, 0).astype(np.int64), source.orientation
     picture = open_picture(path)
     if picture.lossy or picture.image.mode != "RGB" or count != 3 or ";16" in picture.raw:
         raise InputError(
             f"the mask has pixels of mode {picture.image.mode!r}; expected a band for each of {count} structures: "
-            f"an array (.npy) of shape ({count}, height, width), or for three structures an RGB PNG"
+            f"an array (.npy) of shape ({count}, height, width), a TIFF of as many pages, or for three an RGB PNG"
         )
     return np.moveaxis(np.asarray(picture.image), -1, 0).astype(np.int64), picture.orientation
