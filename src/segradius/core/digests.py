@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -102,7 +103,13 @@ def _mark(part: Path | Tensor, before: Mark | None) -> Mark:
     stamp = _stamp(part)
     if before is not None and stamp and stamp == before.stamp:
         return before
-    return Mark(file_digest(part), stamp)
+    return Mark(_digest(part, stamp) if stamp else file_digest(part), stamp)
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, stamp: str) -> str:
+    """The digest of a file that is what ``stamp`` says: one that many slices are of is read once."""
+    return file_digest(path)
 
 
 def _stamp(path: Path) -> str:

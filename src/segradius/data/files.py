@@ -111,9 +111,10 @@ class PairedFiles:
         return tuple(pair.id for pair in self.pairs)
 
     @property
-    def stacks(self) -> int:
-        """How many files the slices among the samples are of."""
-        return len({pair.image for pair in self.pairs if pair.place is not None})
+    def stacks(self) -> tuple[int, int]:
+        """How many samples are slices, and of how many files."""
+        files = [pair.image for pair in self.pairs if pair.place is not None]
+        return len(files), len(set(files))
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -29,7 +29,7 @@ def open_nifti(path: Path, reading: Reading) -> Numbers:
         MissingExtraError: nibabel is not installed.
     """
     nibabel = _library()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), nibabel.imageglobals.LoggingOutputSuppressor():
         warnings.simplefilter("ignore")
         file: Any = nibabel.load(path)
         if not isinstance(file, nibabel.Nifti1Image | nibabel.Nifti2Image):

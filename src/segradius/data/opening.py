@@ -24,8 +24,8 @@ PROTOCOLS: Registry[Preparation] = Registry("evaluation protocol")
 class Resize:
     """Resize an image bilinearly and its labels by nearest neighbour, as Pillow does to 8-bit images.
 
-    Pillow widens the bilinear filter where it shrinks (antialias). The image is rounded to multiples of 1/255, which
-    changes nothing in what came from an 8-bit file.
+    Pillow widens the bilinear filter where it shrinks (antialias). An image of multiples of 1/255, as one from an 8-bit
+    file, is resized as one; any other in floating point, so that no bits of it are lost.
 
     Args:
         height: Height after resizing, in pixels.
@@ -47,15 +47,17 @@ class Resize:
         check_fields(self)
 
     def __call__(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Image (3, H, W) and label (H, W) at the new size."""
+        """Image (B, H, W) and label (H, W) at the new size."""
         if tuple(label.shape) == (self.height, self.width):
             return image, label
-        pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         target = (self.width, self.height)
-        resized = np.array(Image.fromarray(pixels).resize(target, Image.Resampling.BILINEAR))
+        eight = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+        shallow = torch.equal(eight.to(image.dtype).div_(255), image)
+        bands = [Image.fromarray(band) for band in (eight if shallow else image.float()).numpy()]
+        resized = np.stack([np.array(band.resize(target, Image.Resampling.BILINEAR)) for band in bands])
         numbers = np.array(Image.fromarray(label.numpy().astype(np.int32)).resize(target, Image.Resampling.NEAREST))
         return (
-            torch.from_numpy(resized).permute(2, 0, 1).contiguous().float().div_(255),
+            torch.from_numpy(resized).float().div_(255) if shallow else torch.from_numpy(resized).clamp_(0, 1),
             torch.from_numpy(numbers.astype(np.int64)),
         )
 
@@ -105,9 +107,9 @@ def counted(data: SegmentationData) -> str:
         'scenes/val: 3 of 64 images to read; 0 files left out'
     """
     source = data.source if isinstance(data, Prepared) else data
-    whole, stacks = len(source), getattr(source, "stacks", 0)
+    whole, (slices, files) = len(source), getattr(source, "stacks", (0, 0))
     used = f"{len(data)} images" if len(data) == whole else f"{len(data)} of {whole} images"
-    used += f" (slices of {stacks} file{'' if stacks == 1 else 's'} among them)" if stacks else ""
+    used += f" ({slices} slices of {files} file{'' if files == 1 else 's'})" if files else ""
     return f"{data.name}: {used} to read; {told(getattr(data, 'left_out', ()))}"
 
 

@@ -1,0 +1,310 @@
+"""What NIfTI, DICOM, NumPy and TIFF files say of their numbers: scale, axes, what is bright, how many there are."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import sys
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import tifffile
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
+
+from data.formats import DTYPES, Made, dicom, numbers, tiffs
+from data.kinds import png
+from data.test_formats import mapped, outcome
+from segradius.core.errors import InputError
+from segradius.data.readers import Place, places_of, read_pixels
+from segradius.data.reading import PLAIN, Reading, reading_of
+
+RAMP = np.arange(12, dtype=np.uint16).reshape(1, 3, 4, 1)
+
+
+def read(path, place=None, **keys):
+    return read_pixels(path, reading_of(keys), place)[0]
+
+
+def refused(path, place=None, **keys) -> str:
+    with pytest.raises(InputError) as error:
+        read(path, place, **keys)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def enhanced(slope: float, intercept: float) -> pydicom.Dataset:
+    values = pydicom.Dataset()
+    values.RescaleSlope, values.RescaleIntercept, values.RescaleType = slope, intercept, "HU"
+    group = pydicom.Dataset()
+    group.PixelValueTransformationSequence = pydicom.Sequence([values])
+    return group
+
+
+def test_a_range_is_in_the_units_after_slope_and_intercept_of_a_dicom_file(tmp_path):
+    path = tmp_path / "ct.dcm"
+    path.write_bytes(dicom(RAMP, RescaleSlope="2", RescaleIntercept="-1024"))
+    houndsfield = RAMP[0].astype(float) * 2 - 1024
+    np.testing.assert_array_equal(read(path, bands=1, range=[-1024, -1000]), mapped(houndsfield, -1024, -1000))
+    assert "float64 numbers from -1024.0 to -1002.0" in refused(path, bands=1)
+    assert "range: dtype means nothing for float64 numbers" in refused(path, bands=1, range="dtype")
+
+
+def test_each_frame_of_an_enhanced_dicom_file_has_its_own_slope(tmp_path):
+    stack, path = np.repeat(RAMP, 3, axis=0), tmp_path / "pet.dcm"
+    scales = [(1, 0), (2, -5), (0.5, 1)]
+    path.write_bytes(
+        dicom(stack, PerFrameFunctionalGroupsSequence=pydicom.Sequence([enhanced(*scale) for scale in scales]))
+    )
+    for number, (slope, intercept) in enumerate(scales):
+        found = read(path, Place(number, 3), bands=1, range=[-10, 30], slices={})
+        np.testing.assert_array_equal(found, mapped(stack[number].astype(float) * slope + intercept, -10, 30))
+    path.write_bytes(dicom(stack, SharedFunctionalGroupsSequence=pydicom.Sequence([enhanced(3, -7)])))
+    found = read(path, Place(2, 3), bands=1, range=[-10, 30], slices={})
+    np.testing.assert_array_equal(found, mapped(stack[2].astype(float) * 3 - 7, -10, 30))
+
+
+def test_low_numbers_are_bright_where_the_file_says_so(tmp_path):
+    (tmp_path / "x.dcm").write_bytes(dicom(RAMP, PhotometricInterpretation="MONOCHROME1"))
+    tifffile.imwrite(tmp_path / "x.tif", RAMP[0, ..., 0], photometric="miniswhite")
+    for name in ("x.dcm", "x.tif"):
+        np.testing.assert_array_equal(
+            read(tmp_path / name, bands=1, range=[0, 16]), mapped(16 - RAMP[0].astype(float), 0, 16)
+        )
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "1 samples a pixel, PALETTE COLOR; expected MONOCHROME1"),
+        ({"ModalityLUTSequence": pydicom.Sequence([pydicom.Dataset()])}, "a modality look-up table"),
+        ({"RescaleSlope": "0", "RescaleIntercept": "0"}, r"rescale slope and intercept are \(0\.0, 0\.0\)"),
+        ({"NumberOfFrames": 2}, "holds 2 frames: write slices: {}"),
+        ({"Rows": 0}, "the size is '0×4'"),
+        ({"Rows": 60000, "Columns": 60000}, "60000×60000 = 3600000000 pixels; at most"),
+        ({"Rows": 30}, "cannot be read"),
+    ],
+)
+def test_a_dicom_file_that_is_not_understood_is_refused(tmp_path, more, message):
+    path = tmp_path / "x.dcm"
+    path.write_bytes(dicom(RAMP, **more))
+    with pytest.raises(InputError, match=message):
+        read(path, bands=1, range=[0, 65535])
+
+
+def test_a_transfer_syntax_that_pydicom_cannot_decode_is_refused_in_its_words(tmp_path):
+    path = tmp_path / "x.dcm"
+    path.write_bytes(dicom(RAMP))
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    data.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + b"\0" * 60])
+    data.save_as(path)
+    told = refused(path, bands=1, range=[0, 65535])
+    assert told.startswith("the file cannot be read: ")
+    assert "Doe" not in told
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.PixelData = RAMP.tobytes()
+    data["PixelData"].is_undefined_length = False
+    data.save_as(path)
+    assert "deflated as a whole" in refused(path, bands=1, range=[0, 65535])
+
+
+def test_twelve_bits_in_a_type_of_sixteen_are_no_full_range(tmp_path):
+    path = tmp_path / "x.dcm"
+    path.write_bytes(dicom(RAMP, BitsStored=12, HighBit=11))
+    assert "numbers that the file says reach 4095; write range: [0, 4095]" in refused(path, bands=1, range="dtype")
+    np.testing.assert_array_equal(read(path, bands=1, range=[0, 4095]), mapped(RAMP[0], 0, 4095))
+
+
+def test_full_range_is_that_of_the_stored_type(tmp_path):
+    for dtype in ("uint8", "uint16", "int16", "int32"):
+        array, info = numbers(dtype, 1, 1)[0], np.iinfo(dtype)
+        np.save(tmp_path / "a.npy", array[..., 0])
+        found = read(tmp_path / "a.npy", bands=1, range="dtype")
+        np.testing.assert_array_equal(found, mapped(array, info.min, info.max))
+        assert (found.min(), found.max()) == (0, 1)
+    for dtype in ("float32", "bool"):
+        np.save(tmp_path / "a.npy", np.zeros((3, 4), dtype))
+        assert f"range: dtype means nothing for {dtype} numbers" in refused(tmp_path / "a.npy", range="dtype")
+
+
+@pytest.mark.parametrize("keys", [{}, {"clip": True}])
+def test_numbers_that_are_none_are_refused_with_their_pixel(tmp_path, keys):
+    values = np.ones((3, 4, 2), np.float32)
+    values[2, 1, 1] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    said = {"layout": "hwc", "bands": 2, "range": [0, 2]}
+    told = refused(tmp_path / "a.npy", **said, **keys)
+    assert told.startswith("value nan at pixel (row 2, column 1), band 1, is no number, and clip: true does not")
+    values[2, 1, 1] = np.inf
+    np.save(tmp_path / "a.npy", values)
+    if keys:
+        assert read(tmp_path / "a.npy", **said, **keys)[2, 1, 1] == 1
+    else:
+        told = refused(tmp_path / "a.npy", **said)
+        assert told == (
+            "value inf at pixel (row 2, column 1), band 1, lies outside range: [0, 2]; write clip: true to cut such "
+            "values to it"
+        )
+
+
+def test_a_volume_of_more_axes_or_without_slices_is_refused(tmp_path):
+    path = tmp_path / "v.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5, 2), np.int16), np.eye(4)), path)
+    assert "the volume has 4 axes, (3, 4, 5, 2); expected three" in refused(path, slices={}, range=[0, 1])
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5, 1), np.int16), np.eye(4)), path)
+    assert "a volume of shape (3, 4, 5): write slices: {axis: 2}" in refused(path, range=[0, 1])
+    assert len(places_of(path, reading_of({"slices": {}}))) == 5
+    assert len(places_of(path, reading_of({"slices": {"axis": 0, "every": 2}}))) == 2
+    assert "axis 7 in slices" in refused(path, Place(0, 3), slices={"axis": 7}, range=[0, 1])
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.complex64), np.eye(4)), path)
+    assert "the file holds complex64 values" in refused(path, Place(0, 5), slices={}, range=[0, 1])
+
+
+def test_a_header_that_promises_more_than_there_is_takes_no_memory(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "v.nii")
+    content = bytearray((tmp_path / "v.nii").read_bytes())
+    for sides, message in (((30000, 30000, 9), "30000×30000 = 900000000"), ((3, 4, 30000), "ends before its array")):
+        content[42:48] = struct.pack("<3h", *sides)
+        for name, packed in (("w.nii", bytes(content)), ("w.nii.gz", gzip.compress(bytes(content)))):
+            (tmp_path / name).write_bytes(packed)
+            assert message in refused(tmp_path / name, Place(sides[2] - 1, sides[2]), slices={}, range=[0, 1], bands=1)
+    head = f"{{'descr': '<i2', 'fortran_order': False, 'shape': (9, {30000}, {30000}), }}".ljust(117) + "\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + head.encode() + b"\0" * 64)
+    assert refused(tmp_path / "a.npy", Place(0, 9), slices={}, range=[0, 1])
+    np.savez_compressed(tmp_path / "a.npz", np.zeros((2000, 2000), np.int16))
+    assert (tmp_path / "a.npz").stat().st_size < 20_000
+    assert "2000×2000 = 4000000 pixels; at most 1000000" in small_limit(tmp_path / "a.npz")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2000, 2000), np.float64), compression="zlib")
+    assert "2000×2000 = 4000000 pixels; at most 1000000" in small_limit(tmp_path / "a.tif")
+    np.save(tmp_path / "b.npy", np.zeros((100, 100, 500), np.uint8))
+    assert "100×100 pixels of 500 bands; at most 4000000 numbers" in small_limit(tmp_path / "b.npy", layout="hwc")
+
+
+def small_limit(path, **keys) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGRADIUS_MAX_PIXELS", "1000000")
+        return refused(path, range=[0, 1], bands=1, **keys)
+
+
+def test_an_array_of_several_or_of_pickles_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", image=np.zeros((3, 4)), label=np.zeros((3, 4)))
+    said = {"range": [0, 1], "bands": 1}
+    assert "holds 2 arrays (image, label); write array: NAME" in refused(tmp_path / "a.npz", **said)
+    assert "no array 'depth' (array in segradius.yaml); it holds image, label" in refused(
+        tmp_path / "a.npz", array="depth", **said
+    )
+    np.savez(tmp_path / "b.npz", np.array([[object()]], dtype=object), allow_pickle=True)
+    assert "the file holds object values" in refused(tmp_path / "b.npz", **said)
+    np.save(tmp_path / "b.npy", np.array([[object()]], dtype=object), allow_pickle=True)
+    assert "Python objects" in refused(tmp_path / "b.npy", **said)
+    np.save(tmp_path / "c.npy", np.zeros((3, 4, 5)))
+    told = refused(tmp_path / "c.npy", **said)
+    assert "shape (3, 4, 5); write layout: hwc or layout: chw into segradius.yaml if it has bands; or slices" in told
+    np.save(tmp_path / "d.npy", np.full((2, 2), 2**53 + 1))
+    assert "9007199254740993 at pixel (row 0, column 0) is too large to be read exactly" in refused(
+        tmp_path / "d.npy", bands=1, range=[0, 1e17]
+    )
+
+
+@pytest.mark.parametrize("kind", ["npz", "nii.gz", "dcm", "tif", "nii", "npy"])
+def test_a_damaged_file_is_right_or_refused(tmp_path, kind):
+    """A bit of a compressed file, or an end that is missing."""
+    stack, path, keys = numbers("int16", 1, 2)[..., 0], tmp_path / f"a.{kind}", {"slices": {}, "bands": 1}
+    if kind == "npz":
+        np.savez_compressed(path, stack)
+    elif kind == "npy":
+        np.save(path, stack)
+    elif kind == "dcm":
+        path.write_bytes(dicom(stack[..., None], pydicom.uid.RLELossless))
+    elif kind == "tif":
+        tifffile.imwrite(path, stack, compression="zlib", photometric="minisblack")
+    else:
+        nibabel.save(nibabel.Nifti1Image(np.moveaxis(stack, 0, 2), np.diag([2, 2, 2, 1])), path)
+    content, truth = path.read_bytes(), mapped(stack[1][..., None], -32768, 32767)
+    np.testing.assert_array_equal(read(path, Place(1, 2), range=[-32768, 32767], **keys), truth)
+    for length in np.linspace(0, len(content) - 1, 30).astype(int):
+        path.write_bytes(content[:length])
+        assert end(path, keys, truth) != "wrong", length
+    for place in range(0, len(content), 7) if kind in ("npz", "nii.gz") else ():
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(bytes(damaged))
+        assert end(path, keys, truth) != "wrong", place
+
+
+def end(path, keys, truth) -> str:
+    try:
+        found = read(path, Place(1, 2), range=[-32768, 32767], **keys)
+    except InputError:
+        return "refused"
+    return "right" if np.array_equal(found, truth) else "wrong"
+
+
+def test_without_tifffile_a_tiff_is_right_or_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    found: dict[str, set[str]] = {}
+    for dtype in DTYPES:
+        for bands in (1, 3):
+            for name, made in tiffs_before(tmp_path, dtype, bands):
+                low, high = float(made.truth.min()), float(made.truth.max())
+                keys = {"bands": bands, "range": [low, high]}
+                ends = outcome(made, keys, mapped(made.truth, low, high))
+                found.setdefault(ends, set()).add(f"{dtype} {bands}")
+                if ends == "refused":
+                    assert "pip install 'segradius[tiff]'" in refused(made.path, **made.keys, **keys), name
+    assert set(found) == {"right", "refused"}
+    assert found["right"] >= {"uint8 1", "uint8 3", "uint16 1", "int16 1", "int32 1", "float32 1"}
+
+
+def tiffs_before(folder, dtype, bands):
+    """Pictures, written while tifffile is there."""
+    written = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "tifffile", tifffile)
+        for name, made in tiffs(folder, dtype, bands):
+            if made and not made.keys:
+                path = folder / f"{len(written)}.tif"
+                path.write_bytes(made.path.read_bytes())
+                written.append((name, Made(path, made.truth, {})))
+    return written
+
+
+def test_a_grey_picture_has_the_bands_that_are_asked_for(tmp_path, write, photo):
+    grey = photo()[..., 0]
+    path, colour = write(tmp_path / "g.png", grey), write(tmp_path / "c.png", photo())
+    assert read(path).shape == (4, 6, 3)
+    np.testing.assert_array_equal(read(path, bands=1)[..., 0], mapped(grey, 0, 255))
+    np.testing.assert_array_equal(read(path, bands=3), np.repeat(mapped(grey, 0, 255)[..., None], 3, -1))
+    assert refused(colour, bands=1) == "the image has 3 bands; expected 1 (bands: 1)"
+    equal = write(tmp_path / "e.png", np.repeat(grey[..., None], 3, -1))
+    np.testing.assert_array_equal(read(equal, bands=1)[..., 0], mapped(grey, 0, 255))
+    four = np.dstack([photo(), grey])
+    np.testing.assert_array_equal(read(write(tmp_path / "a.png", four), bands=4), mapped(four, 0, 255))
+    assert "transparent" in refused(tmp_path / "a.png", bands=3)
+
+
+def test_sixteen_bits_of_a_png_arrive(tmp_path, write):
+    deep = numbers("uint16", 1, 1)[0]
+    path = write(tmp_path / "a.png", deep[..., 0])
+    np.testing.assert_array_equal(read(path, bands=1, range="dtype"), mapped(deep, 0, 65535))
+    assert refused(path) == (
+        "the image has uint16 numbers from 0 to 65535; expected 8 bits a channel, or in segradius.yaml range: "
+        "[low, high], the numbers that become 0 and 1 (range: dtype for 0 to 65535), and bands: 1 (or bands: 3 for "
+        "three equal ones)"
+    )
+    assert Reading().plain
+    assert PLAIN.told["slices"] is None
+
+
+def test_four_bits_of_a_png_and_any_largest_number_of_a_pgm_stay_what_they_are(tmp_path):
+    small = np.arange(12).reshape(3, 4)
+    (tmp_path / "a.png").write_bytes(png(small, 4, 0))
+    (tmp_path / "a.pgm").write_bytes(b"P5 4 3 100\n" + small.astype(np.uint8).tobytes())
+    (tmp_path / "b.pgm").write_bytes(b"P5 4 3 4095\n" + (small * 300).astype(">u2").tobytes())
+    for name, factor, largest in (("a.png", 1, 15), ("a.pgm", 1, 100), ("b.pgm", 300, 4095)):
+        expected = mapped(small * factor, 0, 4095)[..., None]
+        np.testing.assert_array_equal(read(tmp_path / name, bands=1, range=[0, 4095]), expected)
+        assert f"reach {largest}; write range: [0, {largest}]" in refused(tmp_path / name, bands=1, range="dtype")
