@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from segradius.core import modules
 from segradius.models import code
 
 FILES = {
@@ -36,10 +37,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_imports_are_followed_within_the_folder_however_deep_and_late(place: Path):
     used = set(FILES) - {"unused.py", "parts/unused.py", "torch.txt"}
-    assert set(code.module_files("plain_net")) == used
+    assert set(modules.module_files("plain_net")) == used
     inside = {name for name in used if name.startswith("parts/")}
-    assert set(code.module_files("parts.heads")) == inside
-    assert all(path == place / name for name, path in code.module_files("plain_net").items())
+    assert set(modules.module_files("parts.heads")) == inside
+    assert all(path == place / name for name, path in modules.module_files("plain_net").items())
 
 
 def test_data_beside_the_code_that_it_names_counts_and_what_it_writes_for_people_does_not(place: Path):
@@ -48,18 +49,18 @@ def test_data_beside_the_code_that_it_names_counts_and_what_it_writes_for_people
     )
     for name in ("scale.json", "run.log", "parts/w.NPY", "unnamed.json"):
         (place / name).touch()
-    found = code.module_files("with_data")
+    found = modules.module_files("with_data")
     assert {path.name for path in found.values()} == {"with_data.py", "scale.json", "w.NPY"}
 
 
 def test_of_an_installed_package_only_its_own_files_count():
-    found = code.module_files("lightning_fabric.utilities.seed")
+    found = modules.module_files("lightning_fabric.utilities.seed")
     assert "lightning_fabric/utilities/seed.py" in found
     assert all(name.startswith("lightning_fabric/") for name in found)
 
 
 def test_what_has_no_file_has_no_files():
-    assert code.module_files("builtins") == code.module_files("no_such_module") == {}
+    assert modules.module_files("builtins") == code.module_files("no_such_module") == {}
 
 
 @pytest.mark.parametrize("spec", ["demo", "pspnet50,num_classes=3", "torchvision:fcn_resnet50,num_classes=2"])
@@ -73,7 +74,7 @@ def test_a_card_counts_by_what_it_says_of_the_network_alone(place: Path):
     def digest(text: str) -> str:
         card.write_text(text)
         files = code.files_of("card.yaml")
-        assert set(files) == {"card.yaml", *code.module_files("plain_net")}
+        assert set(files) == {"card.yaml", *modules.module_files("plain_net")}
         return files["card.yaml"][1]
 
     plain = digest("model: plain_net:net\n")

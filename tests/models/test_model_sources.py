@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from segradius.core.errors import InputError
+from segradius.core.modules import working_folder
 from segradius.models import MODELS, SOURCES, Normalisation, Segmenter, SizeRule, doubts, load_model, wrap
 from segradius.models.loading import torch_device
 from segradius.models.segmenter import INITIALISED, Weights
-from segradius.models.sources import Origin, working_folder
+from segradius.models.sources import Origin
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 

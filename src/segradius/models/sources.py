@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 
 from segradius.core.border import in_a_line
 from segradius.core.errors import InputError, missing_extra, unknown_name
+from segradius.core.modules import construct, imported, object_in, working_folder
 from segradius.core.registry import Registry
 from segradius.core.text import Spec, refuse_unknown
 from segradius.models.bands import RGB
@@ -216,12 +213,7 @@ def _python_object(spec: Spec) -> Origin:
     Nothing is known about its input, so it gets no normalisation and takes any size.
     """
     with working_folder():
-        thing: Any = _import(spec.source)
-        for part in spec.name.split("."):
-            if not hasattr(thing, part):
-                known = (key for key in dir(thing) if key[0] != "_")
-                raise unknown_name(f"object in {spec.source}", spec.name, known)
-            thing = getattr(thing, part)
+        thing: Any = object_in(imported(spec.source, SOURCES.kind, SOURCES), spec.name)
         if not isinstance(thing, (nn.Module, Segmenter)):
             thing = construct(str(spec), thing, spec.arguments)
         elif spec.arguments:
@@ -231,42 +223,7 @@ def _python_object(spec: Spec) -> Origin:
     return Origin(thing)
 
 
-@contextmanager
-def working_folder() -> Iterator[None]:
-    """The context in which modules are looked for in the working folder too, after everything else."""
-    here = str(Path.cwd())
-    if here in sys.path:
-        yield
-        return
-    sys.path.append(here)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
-
-
-def construct(label: str, make: Any, arguments: Mapping[str, Any]) -> Any:
-    """``make(**arguments)``; raises `InputError` with the reason if it cannot be called so."""
-    if not callable(make):
-        raise InputError(f"{label} is a {type(make).__name__}; expected a network, or a function that makes one")
-    try:
-        return make(**arguments)
-    except (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError, OSError) as error:
-        shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise InputError(f"cannot build {label} with ({shown}): {type(error).__name__}: {error}") from error
-
-
 def _smp_size(network: Any) -> SizeRule | None:
     if not getattr(network, "requires_divisible_input_shape", True):
         return None
     return SizeRule(multiple_of=int(getattr(network.encoder, "output_stride", 32)))
-
-
-def _import(module_name: str) -> ModuleType:
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise InputError(f"{module_name} cannot be imported: {error}") from error
-    raise unknown_name(SOURCES.kind, module_name, (*SOURCES, "an importable Python module"))

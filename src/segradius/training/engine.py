@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from segradius.core.declared import Count, Devices, Workers, check_fields
 from segradius.core.errors import InputError, missing_extra
-from segradius.models.sources import working_folder
+from segradius.core.modules import working_folder
 
 
 class SharedBatchNorm(_BatchNorm):
