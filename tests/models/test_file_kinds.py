@@ -119,7 +119,7 @@ WRONG = {
     "TensorFlow Lite": (b"\x1c\x00\x00\x00TFL3" + bytes(64), "TensorFlow Lite"),
     "GGUF": (b"GGUF\x03\x00\x00\x00" + bytes(64), "GGUF"),
     "NumPy": (arrays(np.save, np.zeros(3)), "NumPy array"),
-    "TorchScript": (scripted(), "TorchScript.*state_dict"),
+    "TorchScript": (scripted(), "TorchScript.*--model torchscript:"),
     "PNG": (pictured("PNG"), "PNG image"),
     "JPEG": (pictured("JPEG"), "JPEG image"),
     "PDF": (b"%PDF-1.7\n%\xe2\xe3", "PDF document"),

@@ -25,6 +25,8 @@ PROTOCOL_2 = b"\x80\x02\x8a\n"
 SHORTEST = 8
 #: Of a safetensors file, in bytes; a text's first eight bytes are a larger number.
 LONGEST_HEADER = 100_000_000
+#: What to do with a network of another framework, but for the name of what exports it.
+ELSEWHERE = "this library runs PyTorch networks: export it to ONNX there ({}) and give --target onnx:FILE"
 #: Keys of ONNX's outermost message that may follow its version.
 ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42"
 #: First bytes, where they begin, what such a file is, and what to do.
@@ -32,7 +34,7 @@ SIGNATURES: Sequence[tuple[bytes, int, str, str]] = (
     (b"version https://git-lfs", 0, "a pointer of git-lfs; the file itself was not fetched", "run git lfs pull there"),
     (b"version https://hawser", 0, "a pointer of git-lfs; the file itself was not fetched", "run git lfs pull there"),
     (b"/annex/objects/", 0, "a pointer of git-annex; the file itself was not fetched", "run git annex get there"),
-    (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 file, as Keras writes", "this library runs PyTorch networks: convert it there"),
+    (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 file, as Keras writes", ELSEWHERE.format("tf2onnx")),
     (b"\x93NUMPY", 0, "a NumPy array", STATE),
     (b"GGUF", 0, "a GGUF file", "give the PyTorch or safetensors weights that it was made of"),
     (b"TFL3", 4, "a TensorFlow Lite model", "this library runs PyTorch networks: convert it there"),
@@ -71,6 +73,8 @@ SAFETENSORS = FileKind("a safetensors file")
 #: Written by ``torch.save``; it may hold anything.
 PYTORCH = FileKind("a PyTorch checkpoint")
 ONNX = FileKind("an ONNX model", "it is asked, not loaded: give it as --target onnx:FILE")
+TORCHSCRIPT = FileKind("a TorchScript program", "it is a network with its weights: give it as --model torchscript:FILE")
+EXPORTED = FileKind("a program of torch.export", "it is a network with its weights: give it as --model pt2:FILE")
 
 
 def kind_of(path: Path) -> FileKind | None:
@@ -138,15 +142,13 @@ def _zipped(path: Path, head: bytes) -> FileKind | None:
     inner = {str(PurePosixPath(*PurePosixPath(name).parts[1:])) for name in names}
     ends = {PurePosixPath(name).name for name in names}
     if any(name.startswith("code/") for name in inner) or "constants.pkl" in inner:
-        return FileKind(
-            "a TorchScript program", "torch.jit.load it where you trust it and torch.save its state_dict() to a .pth"
-        )
+        return TORCHSCRIPT
     if "data.pkl" in inner | set(names):
         return PYTORCH
     if {"archive_format", "serialized_exported_program.json"} & ends:
-        return FileKind("a program of torch.export", STATE)
+        return EXPORTED
     if {"model.weights.h5", "metadata.json"} & ends:
-        return FileKind("a Keras archive", "this library runs PyTorch networks: convert it there")
+        return FileKind("a Keras archive", ELSEWHERE.format("model.export(FILE, format='onnx')"))
     if names and all(name.endswith(".npy") for name in names):
         return FileKind("an archive of NumPy arrays", STATE)
     return FileKind(f"a ZIP archive of {_listed(names)}", UNPACK)

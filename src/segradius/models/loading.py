@@ -242,11 +242,13 @@ def load_model(
             normalisation=colours,
             size=_first(size, card.size, origin.size),
             outputs=_first(outputs, card.outputs),
-            bands=_first(bands, card.bands),
+            bands=_first(bands, card.bands, origin.bands),
             name=card.name,
             channels_last=origin.channels_last,
         )
-    known = origin.weights if file is None else Weights(file.name, whole=True)
+    known = origin.weights
+    if file is not None:
+        known = Weights(file.name, whole=True, digest=known.digest if known else "")
     model = replace(model, weights=known or model.weights, assumed=origin.assumed if not said else "")
     if card.classes and len(card.classes) != model.num_classes:
         raise InputError(f"{spec}: {len(card.classes)} class names for a network of {model.num_classes} classes")

@@ -232,7 +232,7 @@ def _column(values: tuple[float, ...], dtype: torch.dtype, device: torch.device)
 
 
 SizeLike: TypeAlias = "SizeRule | Mapping[str, Any] | None"
-MODES = ("pad", "resize")
+MODES = ("pad", "resize", "refuse")
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class SizeRule:
         multiple_of: k ≥ 1; 32 for a network of stride 32.
         plus: r in [0, k); PSPNet's 8k + 1 is ``multiple_of=8, plus=1``.
         exact: (height, width), for a network of one size.
-        mode: ``"pad"`` or ``"resize"``.
+        mode: ``"pad"``, ``"resize"``, or ``"refuse"`` for a network whose one size nobody has chosen.
 
     Raises:
         InputError: If a value is outside its range, or ``exact`` and ``multiple_of`` are both given.
@@ -285,10 +285,18 @@ class SizeRule:
         """The size that an image of this height and width is given to the network in.
 
         Raises:
-            InputError: If the image is larger than ``exact`` and the mode is ``pad``.
+            InputError: If the image is larger than ``exact`` and the mode is ``pad``, or of another size and the mode
+                is ``refuse``.
         """
         if self.exact is None:
             return self._side(height), self._side(width)
+        if self.mode == "refuse" and (height, width) != self.exact:
+            only = f"{self.exact[0]}x{self.exact[1]}"
+            raise InputError(
+                f"an image of {height}x{width} is not of the one size that the network takes, {only} (height x width): "
+                f"give --size {only}, or size={{'exact': {list(self.exact)}, 'mode': 'resize'}} or 'pad' (in a card "
+                "or load_model)"
+            )
         if self.mode == "pad" and (height > self.exact[0] or width > self.exact[1]):
             raise InputError(
                 f"an image of {height}x{width} cannot be padded to {self.exact[0]}x{self.exact[1]} (height x width): "

@@ -33,10 +33,12 @@ class Weights:
     Args:
         source: A file, or a library's name of them; empty for none.
         whole: Whether all of them are trained: false where some or all are as initialised, None where nobody knows.
+        digest: Of the file, where it holds the network too, so that the parameters do not tell all; empty otherwise.
     """
 
     source: str = ""
     whole: bool | None = None
+    digest: str = ""
 
 
 #: Of a network that was built and not loaded.

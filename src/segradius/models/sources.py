@@ -20,6 +20,7 @@ from segradius.core.text import Spec, refuse_unknown
 from segradius.models.bands import RGB
 from segradius.models.checkpoints import PYTORCH_SUFFIXES, SUFFIX
 from segradius.models.downloads import is_absent
+from segradius.models.file_kinds import EXPORTED, TORCHSCRIPT, FileKind, kind_of
 from segradius.models.preprocessing import Normalisation, SizeRule, measured
 from segradius.models.segmenter import INITIALISED, Segmenter, Weights
 
@@ -39,6 +40,7 @@ class Origin:
         channels_last: Whether it takes that layout, which is faster on a CPU.
         weights: Where its parameters come from. None: unknown, or as a `Segmenter` says itself.
         assumed: What of the normalisation is assumed, for a warning where the user does not say it.
+        bands: Input channels, where the source knows them and the network's modules do not tell.
     """
 
     network: Any
@@ -47,6 +49,7 @@ class Origin:
     channels_last: bool | None = None
     weights: Weights | None = None
     assumed: str = ""
+    bands: int | None = None
 
 
 #: Encoders of smp with another normalisation than ImageNet's; what it is smp asks its hub for.
@@ -191,6 +194,8 @@ def _elsewhere(spec: Spec) -> str | None:
         return "is an address: a served model is a target, --target oip:http://HOST:PORT/v2/models/NAME (open_target)"
     if "tiled" in (spec.source, spec.name):
         return "is no network: sliding windows are the entry inference: {crop: [height, width]} of a card FILE.yaml"
+    if not spec.source and (program := _program(Path(spec.name))):
+        return f"is {program.what}: write {'pt2' if program is EXPORTED else 'torchscript'}:{spec.name}"
     if not spec.source and suffix in (SUFFIX, *PYTORCH_SUFFIXES):
         return f"is a file of weights: give the network that they belong to, and --weights {spec.name} beside it"
     file = Path(spec.source or spec.name)
@@ -203,6 +208,15 @@ def _elsewhere(spec: Spec) -> str | None:
     if not spec.source and Path(spec.name).is_dir():
         return f"is a folder: of one that transformers has saved write hf:{spec.name}"
     return None
+
+
+def _program(file: Path) -> FileKind | None:
+    """The kind of a file that holds a network as a program; None of any other."""
+    try:
+        kind = kind_of(file) if file.is_file() else None
+    except OSError:
+        return None
+    return kind if kind in (TORCHSCRIPT, EXPORTED) else None
 
 
 def _python_object(spec: Spec) -> Origin:

@@ -308,6 +308,7 @@ def fingerprint(model: object) -> str:
         digest.update(repr(inner.network.tiling).encode())
         inner = inner.network.model
     digest.update(f"{inner.normalisation} {inner.size}".encode())
+    digest.update(inner.weights.digest.encode())
     if inner.decode != Decoding():
         named = isinstance(inner.decode, Decoding)
         digest.update((repr(inner.decode) if named else getattr(inner.decode, "__qualname__", "function")).encode())

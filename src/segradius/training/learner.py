@@ -44,7 +44,8 @@ class Learner(nn.Module):
     def __init__(self, model: Segmenter, *, auxiliary: bool = True) -> None:
         super().__init__()
         if not isinstance(model.network, nn.Module) or not any(p.requires_grad for p in model.network.parameters()):
-            raise InputError(f"model {model.name!r} cannot be trained: no nn.Module with free parameters")
+            why = getattr(model.network, "untrainable", "") or "no nn.Module with free parameters"
+            raise InputError(f"model {model.name!r} cannot be trained: {why}")
         if isinstance(model.network, TiledNetwork):
             raise InputError(f"model {model.name!r} looks through windows: train the plain network, without inference:")
         self.model, self.network, self.auxiliary = model, model.network, auxiliary
