@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from segradius.core.errors import InputError
 from segradius.data import BadSampleError, open_data
 from segradius.data.marks import changed_meaning, look, meaning_of
 from segradius.data.opening import counted
+from segradius.data.structures import MaskBands
 
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 4096, (5, 6, 7), dtype=np.uint16)
@@ -108,6 +111,15 @@ def test_a_mask_of_other_slices_is_refused_and_a_damaged_file_is_one_sample(fold
         data[5]
     with pytest.raises(BadSampleError, match=r"'c#000': axis 0 in slices: the array has shape \(6, 7\)"):
         data[6]
+
+
+def test_a_mask_that_is_no_file_of_slices_is_not_taken_for_each(folder):
+    np.save(folder.root / "images" / "a.npy", STACK)
+    np.save(folder.root / "masks" / "a.npy", LABELS)
+    data = folder()().source
+    pair = replace(data.pairs[0], mask=MaskBands(("a", "b"), folder.root / "masks" / "a.npy"))
+    with pytest.raises(BadSampleError, match="the image is a slice of 5; expected a mask file of as many slices"):
+        replace(data, pairs=(pair,))[0]
 
 
 def test_the_line_at_the_start_counts_slices_and_files(folder):

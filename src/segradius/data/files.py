@@ -130,6 +130,8 @@ class PairedFiles:
         return Sample(pair.id, as_image(pixels), torch.from_numpy(np.ascontiguousarray(labels)))
 
     def _labels(self, pair: Pair) -> tuple[NDArray[np.int64], int] | None:
+        if pair.place is not None and not isinstance(pair.mask, Path):
+            raise InputError(f"the image is a slice of {pair.place.of}; expected a mask file of as many slices")
         if hasattr(pair.mask, "labels"):
             return pair.mask.labels(self.key)
         return read_labels(pair.mask, self.key, self.reading, pair.place)
