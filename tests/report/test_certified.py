@@ -80,7 +80,8 @@ def example(share: tuple[float, float] = (0.9, 0.5)) -> Certified:
 
 
 def test_the_figure_grows_with_the_images_and_shows_the_classes_colours():
-    one, two = (Image.open(io.BytesIO(draw_certified([example()] * n, CLASSES, "t", None))) for n in (1, 2))
+    three = Classes((*CLASSES.names, "tree"), (*CLASSES.palette, (0, 128, 0)))  # of two the second is an overlay
+    one, two = (Image.open(io.BytesIO(draw_certified([example()] * n, three, "t", None))) for n in (1, 2))
     assert one.width == two.width
     assert two.height > 1.5 * one.height
     seen = {tuple(colour) for colour in np.array(one.convert("RGB")).reshape(-1, 3).tolist()}

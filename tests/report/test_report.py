@@ -22,6 +22,7 @@ from segradius.report.attack import CHANGES, changes, magnification
 from segradius.report.panels import VOID, colours, full_palette
 
 CLASSES = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
+THREE = Classes((*CLASSES.names, "tree"), (*CLASSES.palette, (0, 128, 0)))
 NONE = Interval(math.nan, math.nan, math.nan)
 CLEAN = Row("clean", None, None, 3, 0, *[Interval(0.9, 0.8, 1.0)] * 3, NONE, 1.0, 0.0, 0.02, {}, None)
 HALF = [Interval(0.5, 0.25, 0.625)] * 3
@@ -96,11 +97,11 @@ def test_classes_that_only_the_model_knows_get_colours_of_their_own():
 @pytest.mark.parametrize("attacks", [1, 3])
 def test_the_picture_holds_the_classes_colours_and_grows_with_attacks_and_images(attacks: int):
     one = example(attacks=attacks)
-    small, large = (Image.open(io.BytesIO(draw(list(s), CLASSES, "title"))) for s in ([one], [one, one]))
+    small, large = (Image.open(io.BytesIO(draw(list(s), THREE, "title"))) for s in ([one], [one, one]))
     assert large.width == small.width
     assert large.height > 1.8 * small.height
     seen = set(map(tuple, np.asarray(small.convert("RGB")).reshape(-1, 3).tolist()))
-    assert set(CLASSES.palette) <= seen
+    assert set(CLASSES.palette) <= seen  # of two classes the second is drawn over the image: test_asked.py
 
 
 def test_changed_pixels_have_the_colour_of_what_became_of_them_and_void_has_none():

@@ -53,10 +53,10 @@ class Named:
 
         Example:
             >>> Named(("background", "cell")).told, Named((), ("organ", "vessel")).told
-            ('cell', 'the mean of 2 structures')
+            ('cell', 'mean over 2 structures')
         """
         if self.structures:
-            return self.structures[0] if len(self.structures) == 1 else f"the mean of {len(self.structures)} structures"
+            return self.structures[0] if len(self.structures) == 1 else f"mean over {len(self.structures)} structures"
         return self.classes[1] if self.asked else ""
 
     @property

@@ -38,19 +38,8 @@ from segradius.report.adversarial import adversarial_files
 from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
 from segradius.report.figures import about, figures, shares
-from segradius.report.panels import (
-    colour_bar,
-    colours,
-    full_palette,
-    grid,
-    height,
-    legend,
-    panel,
-    partly,
-    photo,
-    png,
-    rgb,
-)
+from segradius.report.overlay import Painter
+from segradius.report.panels import colour_bar, grid, height, panel, partly, photo, png, rgb
 from segradius.report.provenance import heading, made
 
 NAMES = {"iou": "IoU", "dice": "Dice"}
@@ -72,7 +61,9 @@ def metrics_table(summary: Summary) -> Cells:
 
 def differences_table(summary: Summary) -> Cells:
     """One line for each pair: the difference in what is left of each image."""
-    left, short = ("pixels not where aimed", "not aimed") if summary.targeted else ("pixel accuracy", "PixAcc")
+    short = "all right" if summary.structures else "PixAcc"
+    left = "pixels with all structures right" if summary.structures else "pixel accuracy"
+    left, short = ("pixels not where aimed", "not aimed") if summary.targeted else (left, short)
     header = ("attack against other", "norm", "ε", "images", f"{short} difference, points", "p")
     title = f"Paired over images: {left} after one attack minus after the other; below 0 the first is stronger"
     return Cells(title, header, [_difference(comparison) for comparison in summary.comparisons])
@@ -179,11 +170,11 @@ def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
     columns = len(shown[0].attacks) + 2
     figure, axes = grid([height(image.image) for image in shown for _ in range(4)], columns, title)
     predicted = [m for s in shown for m in (s.prediction, *(each.prediction for each in s.attacks))]
-    palette = full_palette(classes, predicted)
+    painter = Painter.of(classes, predicted)
     ceiling = max((image.radius.max().item() for image in shown if image.radius is not None), default=0.0)
     for place, image in enumerate(shown):
-        _draw_image(axes[4 * place : 4 * place + 4], image, classes, palette, ceiling or 1.0)
-    legend(axes[0, -1], [*predicted, *(s.label for s in shown)], classes, palette)
+        _draw_image(axes[4 * place : 4 * place + 4], image, painter, ceiling or 1.0)
+    painter.legend(axes[0, -1], [*predicted, *(s.label for s in shown)])
     patches = [Patch(facecolor=rgb(colour), edgecolor="0.7", label=name) for name, colour in CHANGES.items()]
     said = axes[3, 0].legend(handles=patches, title="changed pixels", loc="center", fontsize=7, frameon=False)
     said.get_title().set_fontsize(8)
@@ -208,24 +199,21 @@ def magnification(delta: Tensor) -> int:
     return max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
 
 
-def _draw_image(
-    axes: NDArray[np.object_], shown: Shown, classes: Classes, palette: NDArray[np.uint8], top: float
-) -> None:
-    ignore = classes.ignore_index
+def _draw_image(axes: NDArray[np.object_], shown: Shown, painter: Painter, top: float) -> None:
+    ignore = painter.classes.ignore_index
     panel(axes[0, 0], photo(shown.image), f"image {shown.name}{partly(shown.image)}")
     if shown.radius is not None:
         panel(axes[1, 0], shown.radius.cpu().numpy(), "radius map (score)", top)
-    panel(
-        axes[2, 0], colours(shown.prediction, palette, ignore), f"prediction: {_right(shown, shown.prediction, ignore)}"
-    )
-    panel(axes[2, -1], colours(shown.label, palette, ignore), "label")
+    seen = painter.paint(shown.image, shown.prediction)
+    panel(axes[2, 0], seen, f"prediction: {_right(shown, shown.prediction, painter)}")
+    panel(axes[2, -1], painter.paint(shown.image, shown.label), "label")
     for column, attacked in enumerate(shown.attacks, start=1):
         delta = attacked.adversarial - shown.image
         factor = magnification(delta)
         panel(axes[0, column], photo(attacked.adversarial), f"after {attacked.title}")
         panel(axes[1, column], photo(0.5 + factor * delta), f"perturbation ×{factor}")
-        painted = colours(attacked.prediction, palette, ignore)
-        panel(axes[2, column], painted, f"prediction: {_right(shown, attacked.prediction, ignore)}")
+        painted = painter.paint(attacked.adversarial, attacked.prediction)
+        panel(axes[2, column], painted, f"prediction: {_right(shown, attacked.prediction, painter)}")
         turned = changes(shown, attacked.prediction, ignore)
         panel(axes[3, column], turned, f"changed: {_changed(shown, attacked.prediction, ignore)}")
 
@@ -253,8 +241,12 @@ def _changed(shown: Shown, prediction: Tensor, ignore_index: int) -> str:
     return f"{100 * (prediction != shown.prediction)[labelled].double().mean().item():.1f} %"
 
 
-def _right(shown: Shown, prediction: Tensor, ignore_index: int) -> str:
-    labelled = shown.label != ignore_index
+def _right(shown: Shown, prediction: Tensor, painter: Painter) -> str:
+    labelled = shown.label != painter.classes.ignore_index
+    if painter.asked:
+        said, asked = (painter.masks(each.where(labelled, 0)) for each in (prediction, shown.label))
+        each = 2 * (said & asked).sum((1, 2)).double() / (said.sum((1, 2)) + asked.sum((1, 2)))
+        return "nothing there" if each.isnan().all() else f"Dice {100 * each.nanmean().item():.1f} %"
     right = (prediction == shown.label)[labelled].double().mean().item()
     return f"{100 * right:.1f} % right"
 

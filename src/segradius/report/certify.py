@@ -39,23 +39,22 @@ from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
 from segradius.report.figures import about, certified_figures, certified_shares, structures_table
+from segradius.report.overlay import Painter
 from segradius.report.panels import (
     LINES,
     VOID,
     bare,
     colour_bar,
-    colours,
     empty,
     full_palette,
     grid,
     height,
-    legend,
     panel,
     partly,
     photo,
     png,
     rgb,
-)
+)  # fmt: skip
 from segradius.report.provenance import labels_line, made
 
 NAMES = {
@@ -284,20 +283,23 @@ def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hie
         hierarchy: Groups of classes; None for single classes.
     """
     figure, axes = grid([height(each.image) for each in shown], 6, title)
-    palette = full_palette(classes, [m for each in shown for m in (each.base, each.classes)])
+    painter = Painter.of(classes, [m for each in shown for m in (each.base, each.classes)])
     ceiling = max(each.radius.max().item() for each in shown)
     for row, each in zip(axes, shown, strict=True):
-        painted = certified_colours(each.classes, palette, each.level, hierarchy)
+        if painter.asked and hierarchy is None:
+            painted = painter.paint(each.image, each.classes)
+        else:
+            painted = certified_colours(each.classes, painter.palette, each.level, hierarchy)
         stripes(painted, each.classes == ABSTAIN)
         base, certified = (f"{100 * share:.1f} % right" for share in each.share)
         panel(row[0], photo(each.image), f"image {each.name}{partly(each.image)}")
-        panel(row[1], colours(each.label, palette, classes.ignore_index), "label")
-        panel(row[2], colours(each.base, palette, classes.ignore_index), f"model: {base}")
+        panel(row[1], painter.paint(each.image, each.label), "label")
+        panel(row[2], painter.paint(each.image, each.base), f"model: {base}")
         panel(row[3], painted, f"certified: {certified}")
         panel(row[4], each.radius.numpy(), "own radii" if each.own else "radius", ceiling or 1.0)
     abstained = Patch(facecolor="white", edgecolor=rgb(_STRIPE), hatch="////", label="abstained")
     maps = [m for each in shown for m in (each.label, each.base, each.classes)]
-    legend(axes[0, 5], maps, classes, palette, [abstained], left=0.4)
+    painter.legend(axes[0, 5], maps, [abstained], left=0.4)
     colour_bar(figure, axes[0, 5], ceiling or 1.0, "certified radius, l2", upright=True)
     return png(figure)
 

@@ -150,7 +150,7 @@ def network_tables(networks: Sequence[Network]) -> list[Cells]:
     measures = {networks[0].measure: networks[0].measured}
     asked = networks[0].asked
     if asked and all(network.asked == asked for network in networks):
-        measures = {"dice": f"Dice of {asked}", "iou": f"IoU of {asked}"} | measures
+        measures = {"dice": f"Dice: {asked}", "iou": f"IoU: {asked}"} | measures
     tables = [metrics_table(networks, measure, told) for measure, told in measures.items()]
     return [*tables, *([differences_table(networks)] if len(networks) > 1 else [])]
 

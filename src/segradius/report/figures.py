@@ -30,7 +30,7 @@ def figures(summary: Summary) -> tuple[str, ...]:
 
 def about(asked: Foreground | None) -> str:
     """Of what Dice and IoU are, to end a title with."""
-    return f"; Dice and IoU of {asked.of}" if asked else ""
+    return f"; Dice and IoU: {asked.of}" if asked else ""
 
 
 def shares(row: Row) -> list[str]:
