@@ -23,9 +23,10 @@ class Pairs:
     """Pairs of image and mask.
 
     Args:
-        items: Each (3, H, W) floating point in [0, 1], not normalised, and (H, W) of integers; anything with a length
-            and items, such as a list or a `torch.utils.data.Dataset`. Where the classes are the sets of K structures,
-            the mask may be (K, H, W) of 0 and 1 too, and void where any of the K is ``ignore_index``.
+        items: Each (3, H, W) floating point in [0, 1], not normalised, and (H, W) of integers, in a pair or in a
+            `Sample`, whose id counts nothing; anything with a length and items, such as a list or a
+            `torch.utils.data.Dataset`. Where the classes are the sets of K structures, the mask may be (K, H, W) of 0
+            and 1 too, and void where any of the K is ``ignore_index``.
         classes: Names, palette and the label of void.
         name: Of the whole.
         names: Ids, none twice; by default the places, ``"00000"`` on.
@@ -67,6 +68,8 @@ class Pairs:
             item = self.items[place]
         except Exception as error:  # whatever the code behind it raises for a file that it cannot read
             raise self._bad(place, in_a_line(error)) from error
+        if isinstance(item, Sample):
+            item = item.image, item.label
         pair = isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, Tensor) for part in item)
         if not pair:
             told = "a pair of tensors, the image (3, H, W) in [0, 1] and the mask (H, W)"
@@ -122,7 +125,7 @@ def as_data(
     """
     if names and structures:
         raise InputError(f"names are {list(names)}; expected none beside structures, whose sets are the classes")
-    if hasattr(data, "ids") and hasattr(data, "classes"):
+    if hasattr(data, "ids") and isinstance(getattr(data, "classes", None), Classes):
         return cast(SegmentationData, data)
     called = set_names(structures) if structures else tuple(names or (f"class {c}" for c in range(num_classes)))
     void = (255 if len(called) <= 255 else 65535) if ignore_index is None else ignore_index
