@@ -61,5 +61,6 @@ def export(model: str, size: str, out: str, network: NetworkOptions) -> int:
     assert height_width is not None  # as size is a text
     found = load_model(model, **vars(network))
     export_onnx(found, out, *height_width)
-    say(f"{out}: {found.num_classes} classes, {size}, {Path(out).stat().st_size:,} bytes")
+    sets = f", the sets of {found.structures} yes/no channels" if found.structures else ""
+    say(f"{out}: {found.num_classes} classes{sets}, {size}, {Path(out).stat().st_size:,} bytes")
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from segradius.core import text
-from segradius.core.declared import Budget, Classes, Count, Images, Range, Seed
+from segradius.core.declared import Budget, Classes, Count, Images, Inside, Range, Seed
 from segradius.core.errors import InputError
 from segradius.core.screen import note
 
@@ -35,7 +35,12 @@ class NetworkOptions:
         num_classes: Number of classes, where the model does not tell.
         normalisation: imagenet, none, or a mapping of mean and std; inside the model, never done to the data. A network
             of your own has none unless you say so.
-        outputs: What the network returns, where it is not logits, or a served target, where it is not probabilities.
+        outputs: What the network returns, where it is not logits, or a served target, where it is not probabilities:
+            sigmoid or binary_logit for one yes/no channel, multilabel or multilabel_logits for several, sigmoids for
+            one a class of which one is true, masked_logits where classes that cannot be have −inf.
+        threshold: A yes/no channel says yes where its probability is above this. Default: 0.5.
+        channels: Which channels of the output count, from 0, as 0,2. Default: all.
+        output: Which entry is meant where the network returns several: an index, a name, or several with dots between.
         allow_download: Let libraries fetch what is not on this machine: weights, configurations. Nothing goes out
             otherwise.
     """
@@ -43,8 +48,34 @@ class NetworkOptions:
     weights: str | None = None
     num_classes: Classes | None = None
     normalisation: str | dict[str, Any] | None = None
-    outputs: Literal["logits", "probabilities", "sigmoids", "scores", "labels"] | None = None
+    outputs: (
+        Literal[
+            "logits",
+            "masked_logits",
+            "probabilities",
+            "sigmoids",
+            "sigmoid",
+            "binary_logit",
+            "multilabel",
+            "multilabel_logits",
+            "scores",
+            "labels",
+        ]
+        | None
+    ) = None
+    threshold: Inside | None = None
+    channels: str | int | list[int] | None = None
+    output: str | int | None = None
     allow_download: bool = False
+
+    @property
+    def decoded(self) -> dict[str, Any]:
+        """Threshold, channels and entry of the output, as an experiment describes them."""
+        from segradius.models.decoding import as_channels
+
+        channels = None if self.channels is None else as_channels(self.channels)
+        output = None if self.output is None else str(self.output)
+        return {"threshold": self.threshold, "channels": channels, "output": output}
 
 
 @dataclass(frozen=True)
@@ -123,7 +154,7 @@ class ModelOptions:
         it, target = self.network, self.target is not None
         colours = None if it.normalisation is None else str(it.normalisation)
         described = (it.weights, it.num_classes, colours, it.outputs, "", target, self.answers, self.input)
-        choice = ModelChoice(self.text, *described, self.dtype)
+        choice = ModelChoice(self.text, *described, self.dtype, **it.decoded)
         how: Any = {"device": device_name(device), "seed": seed, "budget": self.budget}
         seen = open_choice(choice, **how, allow_download=it.allow_download)
         if not target:

@@ -19,6 +19,21 @@ from segradius.core.errors import InputError
 MOST = 8
 
 
+def check_structures(structures: int) -> None:
+    """Raise `InputError` unless so many structures can be told in sets.
+
+    Example:
+        >>> check_structures(9)
+        Traceback (most recent call last):
+        segradius.core.errors.InputError: 9 yes/no channels make 2^9 sets of structures; expected 1 to 8 channels: ...
+    """
+    if not 1 <= structures <= MOST:
+        raise InputError(
+            f"{structures} yes/no channels make 2^{structures} sets of structures; expected 1 to {MOST} channels: "
+            "choose some with channels=[…]"
+        )
+
+
 def members(structures: int, device: torch.device | None = None) -> Tensor:
     """Which structures are in which set, (2^K, K) bool; bit k of a set's number is structure k.
 
@@ -29,11 +44,7 @@ def members(structures: int, device: torch.device | None = None) -> Tensor:
         >>> members(2).int().tolist()
         [[0, 0], [1, 0], [0, 1], [1, 1]]
     """
-    if not 1 <= structures <= MOST:
-        raise InputError(
-            f"{structures} yes/no channels make 2^{structures} sets of structures; expected 1 to {MOST} channels: "
-            "choose some with channels=[…]"
-        )
+    check_structures(structures)
     sets = torch.arange(2**structures, device=device).unsqueeze(1)
     return (sets >> torch.arange(structures, device=device)).bitwise_and_(1).bool()
 
@@ -84,9 +95,9 @@ def set_logits(logits: Tensor) -> Tensor:
         >>> torch.allclose(set_logits(z).softmax(1)[0, 3], p[0] * p[1])
         True
     """
-    inside = members(logits.shape[1], logits.device)
+    check_structures(logits.shape[1])
     # Doubled channel by channel, not a matrix product, so that an infinite logit stays out of the sets without it.
     sets = torch.zeros_like(logits[:, :1])
-    for channel in range(inside.shape[1]):
+    for channel in range(logits.shape[1]):
         sets = torch.cat([sets, sets + logits[:, channel : channel + 1]], 1)
     return sets

@@ -20,7 +20,7 @@ from segradius.evaluation.attack import Attacking, AttackPlan
 from segradius.evaluation.batch import Batch, Bench, Clean
 from segradius.evaluation.store import CLEAN, Rows
 
-UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype")
+UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype", "threshold", "channels", "output")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,16 @@ class ModelChoice:
         weights: File of its weights.
         num_classes: Number of classes, where the spec does not tell.
         normalisation: Normalisation, where the spec does not tell.
-        outputs: ``"logits"``, ``"probabilities"`` or ``"sigmoids"``, where the spec does not tell.
+        outputs: What it returns, as `segradius.models.load_model` takes it, where the spec does not tell.
         fingerprint: `segradius.models.fingerprint` of the loaded network, so that retrained weights under an old name
             are noticed; `segradius.targets.fingerprint` of a target.
         scores_only: Whether it was a target, of which nothing but scores were used.
         answers: How the target's answers were changed, as `segradius.targets.parse_answers` takes it.
         input: How the images were, as `segradius.targets.parse_inputs` takes it.
         dtype: To which the network's parameters were turned; None for their own.
+        threshold: Of yes/no channels; None where it was not given.
+        channels: Which channels of the output count; None likewise.
+        output: Which entry of the output is meant; None likewise.
     """
 
     spec: str
@@ -51,6 +54,9 @@ class ModelChoice:
     answers: str | None = None
     input: str | None = None
     dtype: str | None = None
+    threshold: float | None = None
+    channels: tuple[int, ...] | None = None
+    output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -316,7 +322,7 @@ def conflict(described: Mapping[str, Any], earlier: Mapping[str, Any]) -> str | 
     if all(mine.get(name) == theirs.get(name) for name in ("model.spec", "model.weights")):
         content["model.fingerprint"] = str(mine.get("model.weights") or f"the model {mine.get('model.spec')}")
     limit, floor = mine.pop("data.limit", None), theirs.pop("data.limit", None)
-    for name in sorted(mine.keys() | theirs.keys()):
+    for name in sorted(mine.keys() | theirs.keys(), key=lambda name: (name == "model.fingerprint", name)):
         if mine.get(name) != theirs.get(name):
             told = f"{name} is {json.dumps(mine.get(name))}, and {json.dumps(theirs.get(name))} in the earlier run"
             return f"{content[name]} changed: {told}" if name in content else told

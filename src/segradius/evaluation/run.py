@@ -35,6 +35,8 @@ S = TypeVar("S", bound=Study)
 
 #: With so many images the model may fail before any result; then it is the model, and no image is set aside for it.
 FEW = 8
+#: Of a choice of a model, what opens it as it is.
+OPENED = ("weights", "num_classes", "outputs", "threshold", "channels", "output")
 
 
 class Executor(Protocol):
@@ -223,7 +225,7 @@ def open_choice(
     torch.manual_seed(seed)  # a network without weights is at least the same one each time
     named = choice.normalisation
     colours = ast.literal_eval(named) if named is not None and named.startswith("{") else named
-    options: dict[str, Any] = {name: getattr(choice, name) for name in ("weights", "num_classes", "outputs")}
+    options: dict[str, Any] = {name: getattr(choice, name) for name in OPENED}
     options |= {"normalisation": colours, "device": device, "allow_download": allow_download}
     if not choice.scores_only:
         return load_model(choice.spec, **options, dtype=choice.dtype)

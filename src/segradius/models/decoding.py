@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from segradius.core.errors import InputError, is_whole, must, shown, unknown_name
-from segradius.core.label_sets import MOST, members, set_logits
+from segradius.core.label_sets import MOST, check_structures, set_logits
 from segradius.core.prediction import SIMPLEX_TOLERANCE, are_sigmoids, outside_unit
+from segradius.core.text import names
 from segradius.models.picking import at_least_float32, main_output
 
 #: What ``masked_logits`` makes of −inf: no probability is left beside it, and sums of it stay finite.
@@ -122,12 +123,12 @@ class Decoding:
                 f"threshold {self.threshold:g} is for yes/no channels ({', '.join(YES_NO)}); outputs are {self.kind}, "
                 "of which the largest wins"
             )
-        object.__setattr__(self, "channels", _channels(self.channels))
+        object.__setattr__(self, "channels", as_channels(self.channels))
         object.__setattr__(self, "output", _output(self.output))
         if self.kind in SINGLE and len(self.channels) > 1:
             raise InputError(f"{len(self.channels)} channels for outputs={self.kind}, which takes one")
         if self.yes_no and self.channels:
-            members(len(self.channels))
+            check_structures(len(self.channels))
 
     @property
     def yes_no(self) -> bool:
@@ -250,7 +251,7 @@ class Decoding:
 def as_decode(
     outputs: str | Decode | None = None,
     threshold: float | None = None,
-    channels: Sequence[int] | int | None = None,
+    channels: Sequence[int] | int | str | None = None,
     output: int | str | None = None,
 ) -> Decode:
     """What turns raw outputs into logits.
@@ -259,7 +260,7 @@ def as_decode(
         outputs: A kind, as `Decoding` takes it; or a function from the raw output to logits (N, C, h, w), which goes
             with nothing else.
         threshold: As `Decoding` has it.
-        channels: Likewise; one by itself too.
+        channels: Likewise; as `as_channels` takes them.
         output: Likewise; an index may be a number.
 
     Raises:
@@ -298,8 +299,19 @@ def one_channel(values: Tensor) -> str:
     )
 
 
-def _channels(given: Any) -> tuple[int, ...]:
-    found = (given,) if is_whole(given) else given
+def as_channels(given: Sequence[int] | int | str) -> tuple[int, ...]:
+    """Channels of an output from what users write.
+
+    Raises:
+        InputError: They are not different whole numbers.
+
+    Example:
+        >>> as_channels("0, 2"), as_channels(1), as_channels([2, 1])
+        ((0, 2), (1,), (2, 1))
+    """
+    found: Any = (given,) if is_whole(given) else given
+    if isinstance(given, str):
+        found = [int(part) if part.isdecimal() else None for part in names(given.strip().strip("[]"))]
     fine = isinstance(found, Sequence) and not isinstance(found, str) and all(is_whole(each) for each in found)
     if not fine or len(set(found)) != len(found):
         raise InputError(f"channels is {shown(given)}; expected different whole numbers from 0, as [0, 2]")

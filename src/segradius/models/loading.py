@@ -5,7 +5,7 @@ A card is one YAML file that says which network, which weights, and what its inp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Never
@@ -21,7 +21,7 @@ from segradius.core.storage import write_atomically
 from segradius.core.text import Spec, options_of, parse_spec, refuse_unknown
 from segradius.models.bands import RGB, check_number
 from segradius.models.checkpoints import load_into, load_state, sha256_of
-from segradius.models.decoding import Decode
+from segradius.models.decoding import Decode, Decoding, as_channels, as_decode
 from segradius.models.downloads import offline
 from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
@@ -39,6 +39,8 @@ from segradius.models.wrapping import wrap
 
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")
+#: What says how an output is understood, in the order of `as_decode`.
+DECODED = ("outputs", "threshold", "channels", "output")
 #: Types of parameters by name.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -55,10 +57,13 @@ class ModelCard:
         sha256: Of the weights file, checked when it is loaded.
         normalisation: What the network wants done to the colours.
         size: What sizes it takes.
-        outputs: ``"logits"``, ``"probabilities"`` or ``"sigmoids"``.
+        outputs: What the network returns: a kind of `Decoding`, as ``"sigmoid"``.
+        threshold: A yes/no channel says yes where its probability is above it.
+        channels: Which channels of the output count.
+        output: Which entry of a tuple, mapping or object is meant.
         bands: Its input channels.
         inference: The windows, scales and mirroring that it is deployed with.
-        classes: Names of the classes, in the order of the logits.
+        classes: Names of the classes, in the order of the logits; of yes/no channels those of the structures will do.
         licence: Of the weights.
         source: Where they come from.
         paper: To cite.
@@ -72,6 +77,9 @@ class ModelCard:
     normalisation: Normalisation | None = None
     size: SizeRule | None = None
     outputs: str | None = None
+    threshold: float | None = None
+    channels: tuple[int, ...] | None = None
+    output: int | str | None = None
     bands: int | None = None
     inference: Tiling | None = None
     classes: tuple[str, ...] = ()
@@ -131,6 +139,10 @@ def _parsed(content: Any, path: Path) -> ModelCard:
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise InputError(f"classes: {classes!r} is not a list of names")
     check_number(given.get("bands"))
+    if "channels" in given:
+        given["channels"] = as_channels(given["channels"])
+    if "outputs" in given:
+        as_decode(*(given.get(name) for name in DECODED))
     parts = {
         "classes": tuple(classes),
         "weights": path.parent / given["weights"] if "weights" in given else None,
@@ -162,7 +174,7 @@ def write_card(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def entries_of(model: Segmenter) -> dict[str, Any]:
-    """What a card must say of a model's input, so that its weights see the same wherever they are loaded.
+    """What a card must say of a model's input and output, so that its weights are the same wherever they are loaded.
 
     Example:
         >>> entries_of(wrap(nn.Conv2d(3, 2, 1), normalisation="imagenet", size={"multiple_of": 8}))
@@ -176,7 +188,17 @@ def entries_of(model: Segmenter) -> dict[str, Any]:
     usual = vars(SizeRule())
     rule = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(size).items() if v != usual[key]}
     bands = {"bands": model.bands} if model.bands not in (None, RGB) else {}
-    return {"normalisation": named or parts, **({"size": rule} if rule else {}), **bands}
+    return {"normalisation": named or parts, **({"size": rule} if rule else {}), **_told_outputs(model.decode), **bands}
+
+
+def _told_outputs(decode: Decode) -> dict[str, Any]:
+    """What is not as it is without a word; a threshold always, which a card that is taken over may have another of."""
+    if not isinstance(decode, Decoding):
+        return {}
+    kind = {} if decode.kind == "logits" else {"outputs": decode.kind}
+    threshold = {"threshold": decode.threshold} if decode.yes_no else {}
+    channels = {"channels": list(decode.channels)} if decode.channels else {}
+    return {**kind, **threshold, **channels, **({"output": decode.output} if decode.output else {})}
 
 
 def load_model(
@@ -188,6 +210,9 @@ def load_model(
     normalisation: NormalisationLike = None,
     size: SizeLike = None,
     outputs: str | Decode | None = None,
+    threshold: float | None = None,
+    channels: Sequence[int] | int | str | None = None,
+    output: int | str | None = None,
     bands: int | None = None,
     inference: TilingLike | None = None,
     dtype: str | torch.dtype | None = None,
@@ -205,7 +230,11 @@ def load_model(
         num_classes: C; found when None.
         normalisation: In place of the source's: ``"imagenet"``, ``"none"``, (mean, std)…
         size: In place of the source's: a `SizeRule` or a mapping of its arguments.
-        outputs: ``"logits"``, ``"probabilities"`` or ``"sigmoids"``, in place of the card's.
+        outputs: What the network returns, in place of the card's, as `wrap` takes it: ``"probabilities"``,
+            ``"sigmoid"``…
+        threshold: Of yes/no channels, likewise.
+        channels: Which channels of the output count, likewise; also as a text, ``"0,2"``.
+        output: Which entry of several is meant, likewise.
         bands: B, its input channels; found when None, as in `wrap`.
         inference: Windows, scales and mirroring, in place of the card's: a `Tiling` or a mapping of its arguments.
         dtype: Of the parameters, and so of what the network computes: ``"float32"`` or ``"bfloat16"``; its own when
@@ -242,6 +271,9 @@ def load_model(
             normalisation=colours,
             size=_first(size, card.size, origin.size),
             outputs=_first(outputs, card.outputs),
+            threshold=_first(threshold, card.threshold),
+            channels=_first(channels, card.channels),
+            output=_first(output, card.output),
             bands=_first(bands, card.bands, origin.bands),
             name=card.name,
             channels_last=origin.channels_last,
@@ -250,7 +282,7 @@ def load_model(
     if file is not None:
         known = Weights(file.name, whole=True, digest=known.digest if known else "")
     model = replace(model, weights=known or model.weights, assumed=origin.assumed if not said else "")
-    if card.classes and len(card.classes) != model.num_classes:
+    if card.classes and len(card.classes) not in (model.num_classes, model.structures):
         raise InputError(f"{spec}: {len(card.classes)} class names for a network of {model.num_classes} classes")
     tiling = _first(inference, card.inference)
     return model if tiling is None else tiled(model, tiling)

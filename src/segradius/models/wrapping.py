@@ -36,7 +36,7 @@ def wrap(
     size: SizeLike = None,
     outputs: str | Decode | None = None,
     threshold: float | None = None,
-    channels: Sequence[int] | int | None = None,
+    channels: Sequence[int] | int | str | None = None,
     output: int | str | None = None,
     name: str | None = None,
     channels_last: bool | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
@@ -31,6 +31,9 @@ def open_target(
     num_classes: int | None = None,
     normalisation: NormalisationLike = None,
     outputs: str | None = None,
+    threshold: float | None = None,
+    channels: Sequence[int] | int | str | None = None,
+    output: int | str | None = None,
     precision: str | None = None,
     answers: str | None = None,
     input: str | None = None,
@@ -49,6 +52,9 @@ def open_target(
         normalisation: As `load_model` takes it.
         outputs: ``"probabilities"``, ``"logits"``, ``"scores"`` or ``"labels"`` for a served model, as `Exchange` takes
             them; as `load_model` takes it otherwise.
+        threshold: Of yes/no channels, as `load_model` takes it.
+        channels: Which channels of the output count, likewise.
+        output: Which entry of the output is meant, likewise.
         precision: As `Local` takes it, for a model in this process.
         answers: Changes of the answers, as `parse_answers` takes them: ``"top=2,digits=3"``.
         input: Changes of the images, as `parse_inputs` takes them: ``"jpeg=90"``.
@@ -75,7 +81,8 @@ def open_target(
     if parsed is not None and _is_served(parsed):
         if weights is not None or precision is not None:
             raise InputError(f"{parsed.source}: weights and precision are for a model in this process")
-        given = {"num_classes": num_classes, "normalisation": normalisation, "outputs": outputs}
+        given: dict[str, Any] = {"num_classes": num_classes, "normalisation": normalisation, "outputs": outputs}
+        given |= {"threshold": threshold, "channels": channels, "output": output}
         target = _served(
             parsed, torch_device(device), {key: value for key, value in given.items() if value is not None}
         )
@@ -87,6 +94,9 @@ def open_target(
             num_classes=num_classes,
             normalisation=normalisation,
             outputs=outputs,
+            threshold=threshold,
+            channels=channels,
+            output=output,
             allow_download=allow_download,
         )
         target = target if precision is None else Local(target, precision)
@@ -124,7 +134,7 @@ def _served(spec: Spec, device: torch.device, given: Mapping[str, Any]) -> Targe
     make = TARGETS[spec.source]
     shared = TARGETS.facts(spec.source).get("options")
     known = options_of(make) + ([] if shared is None else list(inspect.signature(shared).parameters))
-    refuse_unknown(f"option of {spec.source}", spec.arguments, known)
+    refuse_unknown(f"option of {spec.source}", [*spec.arguments, *given], known)
     for key in spec.arguments:
         if key in given:
             raise InputError(f"{key} is given in {str(spec)!r} and beside it")

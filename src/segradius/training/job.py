@@ -51,9 +51,10 @@ class Job:
         one_of(("accuracy", "miou"), best=self.best)
         for name, data in (("training", self.train), ("held-out", self.held_out)):
             if len(data.classes) != self.model.num_classes:
+                sets = f", the sets of {self.model.structures} structures," if self.model.structures else ""
                 raise InputError(
-                    f"the model has {self.model.num_classes} classes and the {name} set has {len(data.classes)}: "
-                    f"give the model num_classes={len(data.classes)}"
+                    f"the model has {self.model.num_classes} classes{sets} and the {name} set has {len(data.classes)}: "
+                    + ("give data of those structures" if sets else f"give the model num_classes={len(data.classes)}")
                 )
             if not len(data):
                 raise InputError(f"the {name} set is empty")
