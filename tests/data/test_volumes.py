@@ -308,3 +308,49 @@ def test_four_bits_of_a_png_and_any_largest_number_of_a_pgm_stay_what_they_are(t
         expected = mapped(small * factor, 0, 4095)[..., None]
         np.testing.assert_array_equal(read(tmp_path / name, bands=1, range=[0, 4095]), expected)
         assert f"reach {largest}; write range: [0, {largest}]" in refused(tmp_path / name, bands=1, range="dtype")
+
+
+def test_stored_numbers_of_a_tiff_arrive_whatever_it_says_of_white_and_alpha(tmp_path):
+    grey = numbers("uint8", 1, 1)[0]
+    tifffile.imwrite(tmp_path / "w.tif", grey[..., 0], photometric="miniswhite")
+    shown = mapped(255 - grey.astype(float), 0, 255)
+    for keys in ({"bands": 1}, {"bands": 1, "range": [0, 255]}, {"bands": 1, "range": "dtype"}):
+        np.testing.assert_array_equal(read(tmp_path / "w.tif", **keys), shown)
+    four = numbers("uint8", 4, 1)[0]
+    for kind in ("assocalpha", "unassalpha", "unspecified"):
+        tifffile.imwrite(tmp_path / "a.tif", four, photometric="rgb", extrasamples=[kind])
+        np.testing.assert_array_equal(read(tmp_path / "a.tif", bands=4), mapped(four, 0, 255))
+    turned = numbers("float64", 1, 1)[0]
+    for orientation in range(1, 9):
+        for array in (turned, four):
+            tifffile.imwrite(tmp_path / "t.tif", np.squeeze(array), extratags=[(274, 3, 1, orientation, True)])
+            said = {"range": [-1000, 3000]} if array is turned else {}
+            found, told = read_pixels(tmp_path / "t.tif", reading_of({"bands": array.shape[2]} | said))
+            shown = mapped(array, *((-1000, 3000) if said else (0, 255)))
+            shown = shown.swapaxes(0, 1) if orientation > 4 else shown
+            rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(
+                orientation, (1, 1)
+            )
+            np.testing.assert_array_equal(found, shown[::rows, ::columns])
+            assert told == orientation
+
+
+def test_a_number_is_compared_with_the_range_as_it_is_and_not_as_the_type_would_round_it(tmp_path):
+    values = np.array([[0.1, 1]], np.float16)  # 0.0999755859375
+    np.save(tmp_path / "a.npy", values)
+    assert "value 0.0999755859375 " in refused(tmp_path / "a.npy", bands=1, range=[0.1, 1]).replace(
+        str(values[0, 0]), "0.0999755859375"
+    )
+    np.save(tmp_path / "a.npy", np.array([[60000]], np.float16))
+    np.testing.assert_array_equal(
+        read(tmp_path / "a.npy", bands=1, range=[0, 1e6]), mapped(np.float16([[[6e4]]]), 0, 1e6)
+    )
+
+
+@pytest.mark.parametrize(("dtype", "held"), [("uint16", 904), ("int16", 904), ("int16", -3)])
+def test_bits_that_pixels_do_not_have_do_not_count(tmp_path, dtype, held):
+    """What an overlay put beside twelve stored bits, and the sign of negative numbers."""
+    stack = np.full((1, 3, 4, 1), held & 4095 | 4096, dtype)
+    (tmp_path / "x.dcm").write_bytes(dicom(stack, BitsStored=12, HighBit=11))
+    found = read(tmp_path / "x.dcm", bands=1, range=[-2048, 4095])
+    np.testing.assert_array_equal(found, mapped(np.full((3, 4, 1), held), -2048, 4095))

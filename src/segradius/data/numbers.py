@@ -102,14 +102,15 @@ def scaled(numbers: Pixels, reading: Reading, source: Numbers) -> NDArray[np.flo
         InputError: No range is declared and the numbers have not 8 bits, or one lies outside it.
     """
     low, high = _ends(numbers, reading, source)
+    if numbers.dtype == np.uint8 and (low, high, source.white_low) == (0, 255, False):
+        return numbers.astype(np.float32) / np.float32(255)  # which is the same, and much quicker
     _refuse_inexact(numbers)
-    outside = ~((numbers >= low) & (numbers <= high))  # NaN is
+    values = numbers.astype(np.float64)
+    outside = ~((values >= low) & (values <= high))  # NaN is
     if outside.any():
         _refuse_outside(numbers, outside, (low, high), reading.clip)
-        numbers = np.clip(numbers, low, high)
-    values = numbers.astype(np.float64)
-    values = (high - values if source.white_low else values - low) / (high - low)
-    return values.astype(np.float32)
+        values = np.clip(values, low, high)
+    return np.asarray((high - values if source.white_low else values - low) / (high - low), dtype=np.float32)
 
 
 def _ends(numbers: Pixels, reading: Reading, source: Numbers) -> tuple[float, float]:

@@ -12,8 +12,8 @@ from segradius.data.pixels import Picture, Pixels, as_rgb, is_deep, refuse_trans
 from segradius.data.reading import Reading
 
 _ALPHA = {"LA": 2, "RGBA": 4}
-_EXACT = {"S": np.int16, "32S": np.int32, "32F": np.float32}
-_RAW = re.compile(r"[IF];(?:16)?(S|32S|32F|)")
+_RAW = ((r"I;16[BN]?S", np.int16), (r"I;32[BN]?S", np.int32), (r"F;32[BN]?F", np.float32), (r"I;16[BN]?", np.uint16))
+"""Pillow's names of layouts whose numbers it gives exactly, and their types."""
 
 
 def picture_numbers(picture: Picture, reading: Reading) -> Numbers | None:
@@ -34,6 +34,8 @@ def picture_numbers(picture: Picture, reading: Reading) -> Numbers | None:
     if mode in ("I", "F") or mode.startswith("I;16"):
         return _deep(picture)
     if _ALPHA.get(mode) == reading.bands and reading.bands is not None:
+        if picture.raw == "RGBa":  # of which Pillow divides colours by alpha
+            return None
         return _of(np.asarray(picture.image), picture)
     if reading.range is None:
         return _of(as_rgb(picture), picture)
@@ -64,16 +66,16 @@ def _deep(picture: Picture) -> Numbers | None:
     mode, raw, numbers = picture.image.mode, picture.raw, np.asarray(picture.image)
     if raw.endswith(";I"):
         return None
+    if "transparency" in picture.image.info:
+        raise InputError("the image has a transparent grey; expected an opaque picture")
     if picture.levels is not None:  # a PGM, of which Pillow stretches the numbers
         largest = picture.levels
         stored = np.rint(numbers * (largest / 65535)).astype(np.uint16)
         return _of(stored, picture, largest if largest != 65535 else None)
     if mode.startswith("I;16"):
-        return _of(numbers.astype(np.uint16), picture)
-    for pattern, dtype in ((r"I;16[BN]?S|I;16NS", np.int16), (r"I;32[BN]?S", np.int32), (r"F;32[BN]?F", np.float32)):
-        if re.fullmatch(pattern, raw):
-            return _of(numbers.astype(dtype), picture)
-    return None
+        return _of(numbers.astype(np.uint16), picture, 4095 if raw == "I;12" else None)
+    found = next((dtype for pattern, dtype in _RAW if re.fullmatch(pattern, raw)), None)
+    return None if found is None else _of(numbers.astype(found), picture)
 
 
 def _of(numbers: Pixels, picture: Picture, largest: int | None = None) -> Numbers:

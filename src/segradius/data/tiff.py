@@ -20,6 +20,7 @@ from segradius.data.reading import Reading
 
 _WHITE_LOW, _BLACK_LOW, _RGB = 0, 1, 2
 _BANDS = "SC"
+_KINDS = ("generic", "uniform", "shaped", "imagej", "ome", "lsm", "stk")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def _only(tiff: Any) -> Any:
     if len(tiff.series) != 1:
         raise InputError(f"the TIFF holds {len(tiff.series)} series of pictures of different kinds; expected one")
     series = tiff.series[0]
+    if series.kind.lower() not in _KINDS:
+        raise InputError(f"the TIFF is of the kind {series.kind}; expected a plain one, or one of ImageJ or OME")
     if any(page is None or page.parent is not tiff for page in series.pages[:1]):
         raise InputError("the TIFF's first page is in another file")
     return series
