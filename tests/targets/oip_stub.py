@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-KINDS = {"FP32": "<f4", "FP16": "<f2", "UINT8": "u1", "INT64": "<i8", "FP64": "<f8"}
+KINDS = {"FP32": "<f4", "FP16": "<f2", "UINT8": "u1", "INT8": "i1", "INT64": "<i8", "FP64": "<f8"}
 LENGTH = "Inference-Header-Content-Length"
 
 
@@ -31,7 +31,7 @@ class Stub:
 
     ``fault(n)`` names the failure of the n-th infer request, from 0, or is None. ``change(n, reply, answer)`` gives
     another JSON object and array in place of these, and ``wire(n, head, body)`` pieces of bytes that are all that is
-    sent, or None.
+    sent, or None. ``others`` are inputs beside the images, with what they were given last.
     """
 
     model: Callable[[np.ndarray], np.ndarray] = linear
@@ -47,6 +47,7 @@ class Stub:
     metadata: dict | None = None
     versions: tuple[str, ...] = ("1",)
     echo: str = ""
+    others: dict = field(default_factory=dict)
     received: Counter = field(default_factory=Counter)
     answered: Counter = field(default_factory=Counter)
     images: list[int] = field(default_factory=list)
@@ -65,7 +66,10 @@ class Stub:
             "name": "net",
             "versions": list(self.versions),
             "platform": "stub",
-            "inputs": [{"name": "images", "datatype": self.datatype, "shape": list(self.shape)}],
+            "inputs": [
+                {"name": "images", "datatype": self.datatype, "shape": list(self.shape)},
+                *({"name": name, "datatype": "FP32", "shape": [1]} for name in self.others),
+            ],
             "outputs": [{"name": "probabilities", "datatype": self.output_datatype, "shape": list(self.output_shape)}],
         }
 
@@ -115,13 +119,18 @@ class Handler(BaseHTTPRequestHandler):
         if length is not None and not self.stub.binary_in:
             raise RefusedError("no binary here")
         message = json.loads(body[: int(length)] if length else body)
-        (given,) = message["inputs"]
+        given, *others = message["inputs"]
+        assert [each["name"] for each in others] == list(self.stub.others)
         if length:
-            raw = body[int(length) :]
-            assert len(raw) == given["parameters"]["binary_data_size"]
-            array = np.frombuffer(raw, KINDS[given["datatype"]])
+            raw, first = body[int(length) :], given["parameters"]["binary_data_size"]
+            assert len(raw) == first + sum(each["parameters"]["binary_data_size"] for each in others)
+            array = np.frombuffer(raw[:first], KINDS[given["datatype"]])
+            raw = raw[first:]
+            for each in others:
+                self.stub.others[each["name"]], raw = np.frombuffer(raw, KINDS[each["datatype"]]).tolist(), b""
         else:
             array = np.array(given["data"], KINDS[given["datatype"]])
+            self.stub.others.update({each["name"]: each["data"] for each in others})
         assert given["name"] == "images"
         return message, array.reshape(given["shape"])
 

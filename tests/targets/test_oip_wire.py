@@ -15,7 +15,7 @@ from segradius.core.errors import AnswerError, InputError
 from segradius.targets.oip_wire import DTYPES, pack, read_response, request_id, unpack, write_request
 
 KINDS = {name: dtype for name, dtype in DTYPES.items() if name != "BF16"}
-BYTES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "UINT8": "u1", "INT8": "i1"} | {
+BYTES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "INT8": "i1"} | {
     f"INT{bits}": f"<i{bits // 8}" for bits in (16, 32, 64)
 }
 
@@ -50,7 +50,7 @@ def test_bfloat16_is_the_upper_half_of_float32(array):
 @given(tensors(), st.text(), st.one_of(st.none(), st.text(min_size=1)))
 def test_a_binary_request_is_read_back_as_a_response_is(case, name, output):
     _, tensor = case
-    headers, body = write_request("an id", name, tensor, output, binary=True)
+    headers, body = write_request("an id", {name: tensor}, output, binary=True)
     head = json.loads(body[: int(headers["Inference-Header-Content-Length"])])
     assert head["id"] == "an id"
     assert [o["name"] for o in head.get("outputs", [])] == ([] if output is None else [output])
@@ -63,7 +63,7 @@ def test_a_binary_request_is_read_back_as_a_response_is(case, name, output):
 @given(tensors(names=("FP32", "FP64", "UINT8", "INT64")))
 def test_a_json_request_loses_nothing(case):
     kind, tensor = case
-    _, body = write_request("i", "x", tensor, "y", binary=False)
+    _, body = write_request("i", {"x": tensor}, "y", binary=False)
     sent = json.loads(body)["inputs"][0]
     assert (sent["datatype"], tuple(sent["shape"])) == (kind, tuple(tensor.shape))
     found = read_response(None, json.dumps({"outputs": [sent]}).encode()).outputs["x"]
@@ -144,7 +144,7 @@ def test_any_json_is_read_or_refused(message):
 def test_half_precision_has_no_json():
     for dtype in (torch.float16, torch.bfloat16):
         with pytest.raises(InputError, match="cannot be sent as JSON"):
-            write_request("i", "x", torch.zeros(2, dtype=dtype), None, binary=False)
+            write_request("i", {"x": torch.zeros(2, dtype=dtype)}, None, binary=False)
 
 
 def test_ids_follow_content():

@@ -37,7 +37,7 @@ SIGNATURES: Sequence[tuple[bytes, int, str, str]] = (
     (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 file, as Keras writes", ELSEWHERE.format("tf2onnx")),
     (b"\x93NUMPY", 0, "a NumPy array", STATE),
     (b"GGUF", 0, "a GGUF file", "give the PyTorch or safetensors weights that it was made of"),
-    (b"TFL3", 4, "a TensorFlow Lite model", "this library runs PyTorch networks: convert it there"),
+    (b"TFL3", 4, "a TensorFlow Lite model", "it is asked, not loaded: give it as --target tflite:FILE"),
     (b"MATLAB 5.0", 0, "a MATLAB file", STATE),
     (b"%PDF", 0, "a PDF document", LINK),
     (b"\x89PNG", 0, "a PNG image", "give the file of weights"),

@@ -24,3 +24,6 @@ from .target import Metered as Metered
 from .target import Spooled as Spooled
 from .target import Target as Target
 from .target import layers as layers
+from .tflite import TfliteTarget as TfliteTarget
+from .tflite import open_tflite as open_tflite
+from .told import Told as Told

@@ -88,13 +88,14 @@ class Firsts:
             raise AnswerError(f"{found} for images of {_by(asked)}; {told}")
 
 
-def check_values(values: Tensor, kind: str, real: int | None = None, *, first: bool = True) -> None:
+def check_values(values: Tensor, kind: str, real: int | None = None, *, step: float = 0.0, first: bool = True) -> None:
     """Raise `AnswerError` unless values (N, K, h, w) can be of this kind; the message says which image and what to do.
 
     Args:
         values: An answer.
         kind: One of `segradius.targets.heads.KINDS`, but labels.
         real: Images that were asked about; the rest fills up a batch. None for all.
+        step: By how much values that were whole numbers differ at least.
         first: Whether no answer was accepted before.
 
     Example:
@@ -123,15 +124,15 @@ def check_values(values: Tensor, kind: str, real: int | None = None, *, first: b
     if kind in YES_NO:
         _check_yes_no(values, kind, low, high, first=first)
     else:
-        _check_classes(values, kind, beyond)
+        _check_classes(values, kind, beyond, SIMPLEX_TOLERANCE + values.shape[1] * step / 2)
 
 
-def _check_classes(values: Tensor, kind: str, beyond: Tensor) -> None:
+def _check_classes(values: Tensor, kind: str, beyond: Tensor, rounding: float) -> None:
     """Raise `AnswerError` unless values with one channel a class tell the classes apart as promised."""
     off = values.sum(1).sub_(1).abs_().flatten(1).amax(1)
     if kind == "logits":
         _refuse(
-            ~beyond & (off < SIMPLEX_TOLERANCE),
+            ~beyond & (off < rounding),
             lambda row: (
                 "its values are probabilities (in [0, 1], sum one over the classes) where logits were promised: leave "
                 "out outputs=logits"
@@ -146,7 +147,7 @@ def _check_classes(values: Tensor, kind: str, beyond: Tensor) -> None:
     )
     if kind == "probabilities":
         _refuse(
-            off >= SIMPLEX_TOLERANCE,
+            off >= rounding,
             lambda row: (
                 f"its values sum to one only within {off[row].item():.4g} over the classes: give outputs=logits if the "
                 "model has no softmax, outputs=sigmoids if it was trained with a sigmoid a class, outputs=multilabel "
@@ -168,8 +169,21 @@ def _check_yes_no(values: Tensor, kind: str, low: Tensor, high: Tensor, *, first
                 f"outputs={OTHER[kind]}"
             ),
         )
+        ends = (values == 0) | (values == high.view(-1, 1, 1, 1))
+        _refuse(
+            ends.flatten(1).all(1) & (low == 0) & (high > 0),
+            lambda row: (
+                f"its values are 0 and {high[row].item():.4g} only, as of a map of labels, where logits were promised: "
+                f"give outputs=labels,values=[0, {high[row].item():g}]"
+            ),
+        )
         undecided = (low == high) & (low.abs() < 1)
     else:
+        one = (values.sum(1) - 1).abs().flatten(1).amax(1) < SIMPLEX_TOLERANCE
+        _refuse(
+            one & (values.shape[1] > 1),
+            lambda row: "its channels sum to one at every pixel, as those of a softmax: give outputs=probabilities",
+        )
         undecided = (low == high) & (low > 0) & (low < 1)  # of an empty image all may well be 0
     _refuse(
         undecided,

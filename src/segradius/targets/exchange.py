@@ -16,7 +16,7 @@ from segradius.targets.harsh import to_bytes
 from segradius.targets.heads import Head
 from segradius.targets.signature import Signature, TensorSpec
 
-WHOLE = (torch.uint8, torch.int8)
+WHOLE = (torch.uint8, torch.int8, torch.int16)
 #: Largest distance of what whole numbers stand for from [0, 1] that rounding of their scale explains.
 ROUNDED = 0.02
 
@@ -143,7 +143,8 @@ class Exchange:
             values = quantised.undo(values)
         if self.head.outputs == "labels":
             return self.head.one_hot(values, self.signature.num_classes, size, self.size)
-        return self.head.scores(values, size, self.size, real, first=first)
+        step = 0.0 if quantised is None else quantised.scale
+        return self.head.scores(values, size, self.size, real, step=step, first=first)
 
     def size_of(self, raw: Tensor, images: Tensor) -> tuple[int, int]:
         """Height and width of the maps in an output that can be decoded."""

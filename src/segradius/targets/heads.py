@@ -99,7 +99,14 @@ class Head:
         return LABELS_ALONE if self.outputs == "labels" else ANSWERS
 
     def scores(
-        self, values: Tensor, size: tuple[int, int], rule: SizeRule, real: int | None, *, first: bool = True
+        self,
+        values: Tensor,
+        size: tuple[int, int],
+        rule: SizeRule,
+        real: int | None = None,
+        *,
+        step: float = 0.0,
+        first: bool = True,
     ) -> Tensor:
         """Scores of the classes at the size of the images.
 
@@ -108,6 +115,7 @@ class Head:
             size: Height and width of the images.
             rule: How they came to the size that the network was given.
             real: Images that were asked about; the rest fills up a batch. None for all.
+            step: By how much values that were whole numbers differ at least.
             first: Whether no answer was accepted before.
 
         Returns:
@@ -127,7 +135,7 @@ class Head:
         coarse = values.to(torch.float32)
         if self.outputs == "masked_logits":
             coarse = undo_masks(coarse)
-        check_values(coarse, self.outputs, real, first=first)
+        check_values(coarse, self.outputs, real, step=step, first=first)
         if self.outputs in AS_THEY_ARE:
             return rule.undo(coarse, *size).contiguous()
         logits = replace(self.decoding, channels=()).of(coarse)

@@ -85,6 +85,8 @@ NOT_UNDERSTOOD = (400, 411, 415, 422, 500, 501)
 
 #: Pixels a side by which maps may be larger than their image, of a server that fills it up.
 MARGIN = 128
+#: Channels that an answer may have of which some are picked and nobody says how many there are.
+MANY = 32
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ class OipTarget(Served):
     def _post(self, asked: str, given: Tensor, real: int, *, binary: bool) -> Reply:
         signature = self.exchange.signature
         wanted = signature.output.name or None
-        headers, body = write_request(asked, signature.input.name, given, wanted, binary=binary)
+        inputs = {signature.input.name: given, **dict(self.exchange.constants)}
+        headers, body = write_request(asked, inputs, wanted, binary=binary)
         return self.line.post("/infer", headers, body, real, self._largest(given))
 
     def _largest(self, given: Tensor) -> Callable[[Mapping[str, str]], int]:
@@ -210,7 +213,8 @@ class OipTarget(Served):
         declared = signature.output.shape
         fixed = math.prod(side or 0 for side in declared[1:]) if declared else 0
         height, width = given.shape[-2:] if signature.layout == "nchw" else given.shape[1:3]
-        maps = (height + MARGIN) * (width + MARGIN) * (1 if self.exchange.outputs == "labels" else self.num_classes)
+        channels = signature.channels.count or max(signature.channels.least, MANY)
+        maps = (height + MARGIN) * (width + MARGIN) * channels
         values = len(given) * max(fixed, maps) * self.declared.outputs
         return lambda headers: largest_response(values, binary=_header(headers, LENGTH_HEADER) is not None)
 

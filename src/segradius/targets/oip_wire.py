@@ -25,7 +25,9 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "FP32": torch.float32,
     "FP64": torch.float64,
+    "BOOL": torch.bool,
     "UINT8": torch.uint8,
+    "UINT16": torch.uint16,
     "INT8": torch.int8,
     "INT16": torch.int16,
     "INT32": torch.int32,
@@ -57,21 +59,21 @@ def unpack(raw: bytes, datatype: str, shape: Sequence[int]) -> Tensor:
     dtype = _dtype(datatype)
     if len(raw) != (size := math.prod(shape) * dtype.itemsize):
         raise AnswerError(f"{len(raw)} bytes of {datatype} for shape {tuple(shape)}; expected {size}")
-    whole = torch.int16 if dtype == torch.bfloat16 else dtype
+    whole = {torch.bfloat16: torch.int16, torch.bool: torch.uint8}.get(dtype, dtype)
     kind = np.dtype(str(whole).removeprefix("torch."))
     array = np.frombuffer(raw, kind.newbyteorder("<")).astype(kind)
-    return torch.from_numpy(array).view(dtype).reshape(tuple(shape))
+    found = torch.from_numpy(array)
+    return (found.bool() if dtype == torch.bool else found.view(dtype)).reshape(tuple(shape))
 
 
 def write_request(
-    request_id: str, name: str, tensor: Tensor, output: str | None, *, binary: bool
+    request_id: str, inputs: Mapping[str, Tensor], output: str | None, *, binary: bool
 ) -> tuple[dict[str, str], bytes]:
     """Headers and body of an infer request.
 
     Args:
         request_id: Its id.
-        name: Of the input.
-        tensor: On the CPU.
+        inputs: Tensors on the CPU, by name.
         output: The output to ask for; None for all.
         binary: Whether to send, and to ask for, bytes instead of numbers in JSON.
 
@@ -81,24 +83,27 @@ def write_request(
     Raises:
         InputError: For FP16 and BF16 in JSON, which the protocol does not have.
     """
-    datatype = NAMES[tensor.dtype]
-    described: dict[str, Any] = {"name": name, "shape": list(tensor.shape), "datatype": datatype}
-    message: dict[str, Any] = {"id": request_id, "inputs": [described]}
+    described: list[dict[str, Any]] = [
+        {"name": name, "shape": list(tensor.shape), "datatype": NAMES[tensor.dtype]} for name, tensor in inputs.items()
+    ]
+    message: dict[str, Any] = {"id": request_id, "inputs": described}
     if output is not None:
         message["outputs"] = [{"name": output}]
     if not binary:
-        if datatype in BINARY_ONLY:
-            raise InputError(f"{datatype} cannot be sent as JSON; expected wire=binary, or datatype=FP32")
-        described["data"] = tensor.flatten().tolist()
+        for each, tensor in zip(described, inputs.values(), strict=True):
+            if each["datatype"] in BINARY_ONLY:
+                raise InputError(f"{each['datatype']} cannot be sent as JSON; expected wire=binary, or datatype=FP32")
+            each["data"] = tensor.flatten().tolist()
         return {"Content-Type": "application/json"}, json.dumps(message).encode()
-    data = pack(tensor)
-    described["parameters"] = {"binary_data_size": len(data)}
+    packed = [pack(tensor) for tensor in inputs.values()]
+    for each, data in zip(described, packed, strict=True):
+        each["parameters"] = {"binary_data_size": len(data)}
     if output is None:
         message["parameters"] = {"binary_data_output": True}
     else:
         message["outputs"][0]["parameters"] = {"binary_data": True}
     head = json.dumps(message).encode()
-    return {"Content-Type": "application/octet-stream", LENGTH_HEADER: str(len(head))}, head + data
+    return {"Content-Type": "application/octet-stream", LENGTH_HEADER: str(len(head))}, b"".join([head, *packed])
 
 
 #: Bytes of a number in JSON, with what parts it from the next, and of the largest binary one.
@@ -200,7 +205,7 @@ def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:
         return unpack(raw, output["datatype"], output["shape"])
     # NumPy reads nested lists as well as the flat one that the protocol prefers.
     data = np.asarray(output["data"])
-    if data.dtype.kind not in "fiu":
+    if data.dtype.kind not in "fiub":
         raise TypeError(f"the data of {output['name']!r} are not numbers")
     return torch.from_numpy(data).to(_dtype(output["datatype"])).reshape(tuple(output["shape"]))
 

@@ -16,7 +16,7 @@ LAYOUTS = ("nchw", "nhwc")
 CHANNELS = {"nchw": 1, "nhwc": 3}
 #: How the dimensions of an answer may stand; without n that of the one image of a batch that is fixed to 1.
 FORMS = ("nchw", "nhwc", "nhw", "chw", "hwc", "hw")
-TAKEN = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.int8)
+TAKEN = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.int8, torch.int16)
 #: Bands that a dimension can be taken for unasked.
 FEW = 16
 Shape = tuple[int | None, ...]
@@ -174,7 +174,7 @@ class _Fit:
     @property
     def reading(self) -> str:
         """The same for forms that come to the same."""
-        return "hw" if self.channels == 1 and len(self.form) < 4 else self.form.strip("n")
+        return "hw" if self.channels == 1 and self.form in ("nhw", "chw") else self.form.strip("n")
 
 
 def _fits(shape: Shape, batch: int | None, size: Sides, channels: Channels, forms: Sequence[str]) -> Iterator[_Fit]:
@@ -267,7 +267,6 @@ def find_signature(
 
 
 def _pick(kind: str, tensors: Sequence[TensorSpec], name: str | int | None) -> TensorSpec:
-    option = "output=NAME or its number from 0" if kind == "output" else "input_name=…"
     if is_whole(name) and name < len(tensors):
         return tensors[name]
     if name is not None:
@@ -277,6 +276,10 @@ def _pick(kind: str, tensors: Sequence[TensorSpec], name: str | int | None) -> T
         return found
     if len(tensors) != 1:
         listed = ", ".join(map(str, tensors)) or "none"
+        option = "output=NAME or its number from 0"
+        if kind == "input":
+            others = f" and give the others inputs={{{tensors[-1].name}: …}}" if tensors else ""
+            option = f"input_name=…{others}"
         raise InputError(f"the model has {len(tensors)} {kind}s ({listed}): name one with {option}")
     return tensors[0]
 
@@ -321,7 +324,7 @@ def _form(
     if channels.count is None and given is None:
         fits = [fit for fit in fits if fit.level != _OTHER]
     best = [fit for fit in fits if fit.level == min(each.level for each in fits)]
-    telling = [fit for fit in best if fit.channels is not None]
+    telling = known = [fit for fit in best if fit.channels is not None]
     if channels.count is None and len(best) > 1 and best[0].level == _UNKNOWN:
         # A dimension beside free ones can be that of the channels only if none of the others is a known side.
         telling = [fit for fit in telling if fit.sides == (None, None)]
@@ -331,8 +334,8 @@ def _form(
         raise _misfit(answer, channels, given)
     if given is not None or len({fit.reading for fit in telling}) == 1:
         return (telling or best)[0].form, (telling or best)[0].channels or channels.count, True
-    if channels.count is None and len(telling) > 1:
-        raise InputError(f"the output {answer} fits {telling[0].form} and {telling[1].form}: give output_layout")
+    if channels.count is None and len(known) > 1:
+        raise InputError(f"the output {answer} fits {known[0].form} and {known[1].form}: give output_layout")
     return best[0].form, channels.count, False
 
 
