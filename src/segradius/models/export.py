@@ -12,13 +12,14 @@ from segradius.core.errors import InputError, missing_extra
 from segradius.core.locking import owned
 from segradius.core.screen import warn
 from segradius.core.storage import replacing
+from segradius.models.bands import RGB
 from segradius.models.segmenter import AsModule, Segmenter
 
 
 def export_onnx(model: Segmenter, path: str | Path, height: int, width: int) -> None:
     """Write ``model`` to ``path``, weights included; normalisation, padding and softmax are inside.
 
-    The file's input ``images`` is (N, 3, height, width) in [0, 1] for any N ≥ 1, its output ``probabilities`` is
+    The file's input ``images`` is (N, B, height, width) in [0, 1] for any N ≥ 1, its output ``probabilities`` is
     (N, C, height, width), as `Segmenter.scores` has it; of yes/no channels the 2^K classes are the sets of structures.
     The file's metadata say so: ``segradius.outputs``, ``segradius.classes``, ``segradius.structures``. The model is
     left as it was found. The file is written whole or not at all.
@@ -43,7 +44,7 @@ def export_onnx(model: Segmenter, path: str | Path, height: int, width: int) -> 
     except ModuleNotFoundError as error:
         raise missing_extra("onnxscript", "export") from error
     # Two images: a batch of one would be taken for a constant.
-    images = torch.rand(2, 3, height, width, device=model.device)
+    images = torch.rand(2, model.bands or RGB, height, width, device=model.device)
     model.check(images)  # also makes what the model caches, which must not be made while it is traced
     try:
         with model.frozen(), torch.no_grad():
