@@ -15,7 +15,7 @@ from segradius.core.digests import Parts
 from segradius.core.errors import InputError, must, shown
 from segradius.core.label_sets import members, set_names, to_sets
 from segradius.core.text import refuse_unknown
-from segradius.data.files import Pair, decodable
+from segradius.data.files import Held, Pair, decodable
 from segradius.data.listing import LeftOut, Listing, told
 from segradius.data.masks import Ints, MaskKey, Stored, labels_of, numbers_of, read_stored
 from segradius.data.pixels import open_picture, refuse_size, unreadable
@@ -33,20 +33,22 @@ class MaskFiles:
 
     Args:
         names: Of the structures.
-        files: One each; None for a structure that is nowhere in the image.
+        files: One each, or what is read as one; None for a structure that is nowhere in the image.
     """
 
     names: tuple[str, ...]
-    files: tuple[Path | None, ...]
+    files: tuple[Path | Held | None, ...]
 
     @property
     def path(self) -> Path:
         """The first file."""
-        return next((file for file in self.files if file is not None), Path())
+        first = next((file for file in self.files if file is not None), Path())
+        return first if isinstance(first, Path) else first.path
 
     def parts(self) -> Parts:
         """The files, by structure."""
-        return {f"mask {name}": file for name, file in zip(self.names, self.files, strict=True) if file is not None}
+        there = [(name, file) for name, file in zip(self.names, self.files, strict=True) if file is not None]
+        return {f"mask {name}": file if isinstance(file, Path) else file.part() for name, file in there}
 
     def labels(self, key: MaskKey) -> tuple[Ints, int] | None:
         """As `segradius.data.files.Drawn`; None where no structure has a file.
@@ -214,11 +216,12 @@ def files_by_structure(
     return tuple(pairs), (*left_out, *(LeftOut(mask.path, "without an image") for mask in rest))
 
 
-def _named(name: str, file: Path) -> Stored:
+def _named(name: str, file: Path | Held) -> Stored:
     try:
         return read_stored(file)
     except InputError as error:
-        raise InputError(f"{error} (the mask of {name!r}, {file})") from error
+        place = file if isinstance(file, Path) else file.path
+        raise InputError(f"{error} (the mask of {name!r}, {place})") from error
 
 
 def _answers(name: str, stored: Stored, key: MaskKey) -> tuple[Ints, int | None]:
