@@ -25,6 +25,7 @@ from segradius import __version__
 from segradius.cli.attack import attack
 from segradius.cli.certify import certify
 from segradius.cli.compare import compare
+from segradius.cli.data import data
 from segradius.cli.demo import demo
 from segradius.cli.evaluate import evaluate
 from segradius.cli.list import list_names
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "attack": attack,
     "certify": certify,
     "compare": compare,
+    "data": data,
     "demo": demo,
     "evaluate": evaluate,
     "export": export,
@@ -75,6 +77,10 @@ EXAMPLES = {
     "compare": """examples:
   segradius compare plain hardened --labels undefended,FastADT --out compared
   segradius compare certified-0.1 certified-0.25 --out certified""",
+    "data": """examples:
+  segradius data check scenes:48x64 --limit 8 --out looked
+  segradius data check folder:PATH --split test --against-split train
+  segradius data check voc:PATH --limit 200 --protocol paper-voc""",
     "demo": "example:\n  segradius demo --out my-demo",
     "evaluate": """examples:
   segradius evaluate --model demo --data scenes --limit 64 --out accuracy
