@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from segradius.core.contracts import ANSWERS, LABELS_ALONE
-from segradius.core.errors import AnswerError, InputError, shown, unknown_name
-from segradius.core.label_sets import members
+from segradius.core.errors import AnswerError, InputError, is_whole, must, shown, unknown_name
+from segradius.core.label_sets import check_structures, members
 from segradius.models.decoding import OUTPUTS, SINGLE, Decoding, undo_masks
 from segradius.models.preprocessing import SizeRule
 from segradius.targets.answers import check_values
@@ -32,6 +32,7 @@ class Head:
         threshold: Of yes/no channels: yes where the probability exceeds it.
         channels: Which channels of the answer are meant, in this order; all where empty.
         values: Of labels: the number that stands for each class, as (0, 255); None where it is the class's own.
+        structures: K where the classes of an answer, 2^K, are sets of structures already; 0 otherwise.
 
     Raises:
         InputError: For another kind of outputs, or an option that is nothing beside it.
@@ -41,6 +42,7 @@ class Head:
     threshold: float = 0.5
     channels: tuple[int, ...] = ()
     values: tuple[float, ...] | None = None
+    structures: int = 0
 
     def __post_init__(self) -> None:
         if self.outputs not in KINDS:
@@ -52,6 +54,11 @@ class Head:
             raise InputError(f"channels={list(self.channels)} does nothing beside outputs=labels, which has none")
         if self.values is not None:
             object.__setattr__(self, "values", _values(self.values, self.outputs))
+        if self.structures != 0:
+            must(is_whole(self.structures, 1), "structures", self.structures, "how many there are")
+            check_structures(self.structures)
+            if self.decoding.yes_no or self.channels:
+                raise InputError(f"structures is {self.structures}; outputs={self.outputs} has a channel for each")
 
     @cached_property
     def decoding(self) -> Decoding:
@@ -72,6 +79,10 @@ class Head:
         """
         picked, said = self.channels, f"outputs={self.outputs}"
         classes: int | None
+        if self.structures:
+            if num_classes not in (None, 2**self.structures):
+                raise InputError(f"num_classes is {num_classes}; structures={self.structures} make another number")
+            num_classes = 2**self.structures
         if self.outputs == "labels":
             if self.values is not None and num_classes not in (None, len(self.values)):
                 raise InputError(f"num_classes is {num_classes}; expected {len(self.values)}, one for each of values")
@@ -92,6 +103,10 @@ class Head:
         if num_classes not in (None, classes):
             raise InputError(f"num_classes is {num_classes}; expected {classes}, as {told.said} makes")
         return told, classes
+
+    def structures_of(self, num_classes: int) -> int:
+        """K where the classes are sets of structures, 0 otherwise."""
+        return self.structures or self.decoding.structures(num_classes)
 
     @property
     def offers(self) -> frozenset[str]:

@@ -132,6 +132,7 @@ def open_onnx(
         raise unknown_name("provider", provider, known)
     session = _session(path, threads, provider)
     try:
+        told = told if "outputs" in told else _said(session) | told
         exchange = Told(**told).exchange(_specs(session.get_inputs()), _specs(session.get_outputs()))
     except InputError as error:
         raise InputError(f"{address}: {error}") from error
@@ -152,6 +153,13 @@ def _session(path: Path, threads: int, provider: str) -> Any:
         kind = kind_of(path)
         told = in_a_line(error) if kind in (None, ONNX) else f"it is {kind.what}"
         raise InputError(f"{str(path)!r} cannot be opened as an ONNX model: {told}") from error
+
+
+def _said(session: Any) -> dict[str, Any]:
+    """What ``segradius export`` wrote into the file of its answers."""
+    about = session.get_modelmeta().custom_metadata_map
+    structures = about.get("segradius.structures", "0")
+    return {"structures": int(structures)} if structures.isdecimal() else {}
 
 
 def _specs(tensors: Sequence[Any]) -> list[TensorSpec]:

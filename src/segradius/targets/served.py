@@ -77,6 +77,11 @@ class Served:
         return self.exchange.signature.bands
 
     @property
+    def structures(self) -> int:
+        """K where the C = 2^K classes are sets of structures, 0 otherwise."""
+        return self.exchange.head.structures_of(self.num_classes)
+
+    @property
     def called(self) -> str:
         """What errors call it."""
         return self.name

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from segradius.core.errors import AnswerError, InputError, is_whole, unknown_name
+from segradius.core.errors import AnswerError, InputError, unknown_name
 from segradius.core.label_sets import members
 from segradius.targets.quantised import Quantised
 
@@ -267,8 +267,11 @@ def find_signature(
 
 
 def _pick(kind: str, tensors: Sequence[TensorSpec], name: str | int | None) -> TensorSpec:
-    if is_whole(name) and name < len(tensors):
-        return tensors[name]
+    number = int(name) if isinstance(name, str) and name.isdecimal() else name
+    if isinstance(number, int) and str(name) not in (tensor.name for tensor in tensors):
+        if not -len(tensors) <= number < len(tensors):
+            raise InputError(f"{kind} {name} of {len(tensors)}; expected 0 to {len(tensors) - 1}, or a name")
+        return tensors[number]
     if name is not None:
         found = next((tensor for tensor in tensors if tensor.name == str(name)), None)
         if found is None:

@@ -76,6 +76,11 @@ class Wrapper:
         return bands_of(self.target)
 
     @property
+    def structures(self) -> int:
+        """As of the target."""
+        return int(getattr(self.target, "structures", 0))
+
+    @property
     def offers(self) -> frozenset[str]:
         """As the target, save that the answers bring no gradients."""
         return self.target.offers - {LOGITS}

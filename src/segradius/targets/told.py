@@ -28,6 +28,7 @@ class Told:
         threshold: Of yes/no channels: yes where the probability exceeds it.
         channels: Which channels of the answer are meant, in this order; None for all.
         values: Of labels: the number that stands for each class, as [0, 255].
+        structures: K where the answer has a class for each set of K structures, as ``segradius export`` writes it.
         input_name: The input for images, where there are several.
         output: The output for answers, its name or number from 0, where there are several.
         output_name: The same.
@@ -49,6 +50,7 @@ class Told:
     threshold: float = 0.5
     channels: Sequence[int] | int | None = None
     values: Sequence[float] | None = None
+    structures: int = 0
     input_name: str | None = None
     output: str | int | None = None
     output_name: str | None = None
@@ -88,7 +90,7 @@ class Told:
         """
         constants = dict(self._constants(inputs))
         listed: dict[str, Any] = {"values": self.values, "channels": () if self.channels is None else self.channels}
-        head = Head(self.outputs, self.threshold, **listed)
+        head = Head(self.outputs, self.threshold, structures=self.structures, **listed)
         channels, classes = head.of(self.num_classes)
         signature = find_signature(
             [tensor for tensor in inputs if tensor.name not in constants],
