@@ -212,3 +212,27 @@ def test_two_samples_of_one_name_are_refused(folder):
         (folder.root / kind / "a#000.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="another sample is called 'a#000' too"):
         folder()()
+
+
+def test_images_without_masks_are_read_by_the_same_keys(folder):
+    tiff(folder.root / "images" / "a.tif", STACK)
+    np.save(folder.root / "images" / "b.npy", STACK[:2])
+    data = open_data(f"images:{folder.root / 'images'},bands=1,range=[0, 4095],slices={{every: 2}}")
+    assert data.ids == ("a#000", "a#002", "a#004", "b#000")
+    np.testing.assert_array_equal(data[1].image[0], mapped(STACK[2], 0, 4095))
+    assert (data[1].label == 255).all()
+    assert "4 images (4 slices of 2 files) to read" in counted(data)
+    assert meaning_of(data)["range"] == [0, 4095]
+    assert open_data(f"images:{folder.root / 'images'}").ids == ("a",)
+    with pytest.raises(InputError, match="unknown option of images 'band'"):
+        open_data(f"images:{folder.root / 'images'},band=1,range=[0, 4095]")
+
+
+def test_a_listed_stack_is_cut_as_that_of_a_folder(folder):
+    tiff(folder.root / "images" / "a.tif", STACK)
+    np.save(folder.root / "masks" / "a.npy", LABELS)
+    (folder.root / "all.csv").write_text("image,mask\nimages/a.tif,masks/a.npy\n")
+    data = open_data(f"list:{folder.root / 'all.csv'},classes=[a, b, c],bands=1,range=[0, 4095],slices={{}}")
+    assert data.ids == tuple(f"images/a#{number:03d}" for number in range(5))
+    np.testing.assert_array_equal(data[4].image[0], mapped(STACK[4], 0, 4095))
+    np.testing.assert_array_equal(data[4].label, LABELS[4])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import sys
+import zipfile
 
 import nibabel
 import numpy as np
@@ -14,7 +15,7 @@ import tifffile
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from data.formats import DTYPES, Made, dicom, numbers, tiffs
-from data.kinds import png
+from data.kinds import EXIF, png
 from data.test_formats import mapped, outcome
 from segradius.core.errors import InputError
 from segradius.data.readers import Place, places_of, read_pixels
@@ -354,3 +355,27 @@ def test_bits_that_pixels_do_not_have_do_not_count(tmp_path, dtype, held):
     (tmp_path / "x.dcm").write_bytes(dicom(stack, BitsStored=12, HighBit=11))
     found = read(tmp_path / "x.dcm", bands=1, range=[-2048, 4095])
     np.testing.assert_array_equal(found, mapped(np.full((3, 4, 1), held), -2048, 4095))
+
+
+@pytest.mark.parametrize("colour", [(2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_a_channel_of_a_png_arrive(tmp_path, monkeypatch, colour):
+    kind, bands = colour
+    deep, path = numbers("uint16", bands, 1)[0], tmp_path / "a.png"
+    for orientation in range(1, 9):
+        chunks = [] if orientation == 1 else [(b"eXIf", EXIF[orientation].tobytes()[6:])]
+        path.write_bytes(png(deep, 16, kind, *chunks))
+        turned = [deep, deep[:, ::-1], deep[::-1, ::-1], deep[::-1]]
+        turned += [np.swapaxes(each, 0, 1) for each in (deep, deep[::-1], deep[::-1, ::-1], deep[:, ::-1])]
+        found, told = read_pixels(path, reading_of({"bands": bands, "range": "dtype"}))
+        np.testing.assert_array_equal(found, mapped(turned[orientation - 1], 0, 65535))
+        assert told == orientation
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    assert "pip install 'segradius[tiff]'" in refused(path, bands=bands, range="dtype")
+
+
+def test_a_file_that_says_it_has_millions_of_slices_is_not_listed(tmp_path):
+    head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({10**12}, 1, 1), }}".ljust(117) + "\n"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00v\x00" + head.encode() + b"\0" * 64)
+    with pytest.raises(InputError, match="it has 1000000000000 slices; expected 1 to 100000"):
+        places_of(tmp_path / "a.npz", reading_of({"slices": {}}))

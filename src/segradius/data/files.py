@@ -155,27 +155,32 @@ def sliced(pairs: tuple[Pair, ...], reading: Reading) -> tuple[Pair, ...]:
         InputError: Two pairs would have one id.
         MissingExtraError: The library that opens such files is not installed.
     """
-    found: list[Pair] = []
-    for pair in pairs:
-        places = _places(pair, reading)
-        if places is None:
-            found.append(pair)
-            continue
-        width = max(3, len(str(max((place.of for place in places), default=1) - 1)))
-        found += [replace(pair, id=f"{pair.id}#{place.number:0{width}d}", place=place) for place in places]
-    seen: set[str] = set()
-    for pair in found:
-        if pair.id in seen:
-            raise InputError(f"{pair.image}: another sample is called {pair.id!r} too")
-        seen.add(pair.id)
-    return tuple(found)
+    cut = [(pair, each) for pair in pairs for each in places(pair.id, pair.image, reading)]
+    refuse_twice((name for _, (name, _) in cut), (pair.image for pair, _ in cut))
+    return tuple(replace(pair, id=name, place=place) for pair, (name, place) in cut)
 
 
-def _places(pair: Pair, reading: Reading) -> tuple[Place, ...] | None:
+def places(name: str, image: Path | Held, reading: Reading) -> Iterator[tuple[str, Place | None]]:
+    """Ids and places of the slices of a file; its own id without a place where it has none, or cannot be opened."""
     try:
-        return places_of(pair.image, reading)
+        found = places_of(image, reading)
     except InputError:
-        return None
+        found = None
+    if found is None:
+        yield name, None
+        return
+    width = max(3, len(str(max((place.of for place in found), default=1) - 1)))
+    for place in found:
+        yield f"{name}#{place.number:0{width}d}", place
+
+
+def refuse_twice(ids: Iterable[str], files: Iterable[Path | Held]) -> None:
+    """Raise `InputError` where two samples have one id, as a slice and a file may."""
+    seen: set[str] = set()
+    for name, file in zip(ids, files, strict=True):
+        if name in seen:
+            raise InputError(f"{file}: another sample is called {name!r} too")
+        seen.add(name)
 
 
 def _refuse_turned(pair: Pair, reading: Reading) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from segradius.core.errors import InputError
-from segradius.data.files import blamed
-from segradius.data.listing import LeftOut, list_files, told
-from segradius.data.pixels import read_image
+from segradius.core.text import parse_options, refuse_unknown
+from segradius.data.files import as_image, blamed, places, refuse_twice
+from segradius.data.listing import ANY_SUFFIXES, IMAGE_SUFFIXES, LeftOut, list_files, told
+from segradius.data.readers import Place, read_pixels
+from segradius.data.reading import KEYS, PLAIN, Reading, reading_of
 from segradius.data.sample import DATA, Classes, Sample
 
 VOID = 255
@@ -23,22 +25,35 @@ class ImageFiles:
 
     Args:
         name: Of the whole.
-        files: Each with its id, in order.
+        files: Each with its id, in order, and which slice of it is meant.
         left_out: What lies beside them and is not used, with the reason.
+        reading: What is said of the files: bands, range, slices.
 
     Raises:
         BadSampleError: On access: a picture is damaged, or of a kind that is not read exactly.
     """
 
     name: str
-    files: tuple[tuple[str, Path], ...]
+    files: tuple[tuple[str, Path, Place | None], ...]
     left_out: tuple[LeftOut, ...] = ()
+    reading: Reading = PLAIN
     classes: Classes = field(default=Classes((), (), VOID), init=False)
 
     @property
     def ids(self) -> tuple[str, ...]:
         """The id of every picture, in order."""
-        return tuple(name for name, _ in self.files)
+        return tuple(name for name, _, _ in self.files)
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What values of images mean, as JSON holds it."""
+        return self.reading.told
+
+    @property
+    def stacks(self) -> tuple[int, int]:
+        """How many samples are slices, and of how many files."""
+        cut = [path for _, path, place in self.files if place is not None]
+        return len(cut), len(set(cut))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -48,10 +63,9 @@ class ImageFiles:
         return {"image": self.files[index][1]}
 
     def __getitem__(self, index: int) -> Sample:
-        name, path = self.files[index]
+        name, path, place = self.files[index]
         with blamed(name, path):
-            pixels, _ = read_image(path)
-        image = torch.from_numpy(np.moveaxis(pixels, -1, 0).astype(np.float32)).div_(255)
+            image = as_image(read_pixels(path, self.reading, place)[0])
         return Sample(name, image, torch.full(image.shape[1:], VOID, dtype=torch.int64))
 
 
@@ -60,19 +74,25 @@ def images(path: str, split: str | None = None) -> ImageFiles:
     """Pictures without masks, for ``--labels predicted``: all below a folder, or those of a pattern.
 
     Args:
-        path: A folder, or a pattern as ``shots/**/*.png``, or one picture.
+        path: A folder, or a pattern as ``shots/**/*.png``, or one picture; after commas how they are read, with keys of
+            a segradius.yaml: ``scans,bands=1,range=[0, 4095]``.
         split: A sub-folder.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or a key is not as expected.
     """
     if not path:
         raise InputError("the data set 'images' needs a folder or a pattern: images:PATH")
-    place = Path(path).expanduser()
+    head, given = parse_options(path, f"images:{path}") if any(f",{key}=" in path for key in KEYS) else (path, {})
+    refuse_unknown("option of images", given, KEYS)
+    reading = reading_of(given)
+    place = Path(head).expanduser()
     place = place / split if split else place
     base, pattern = (place, "**/*") if place.is_dir() else (Path(place.anchor), str(place.relative_to(place.anchor)))
-    found = list_files(base, pattern)
+    found = list_files(base, pattern, IMAGE_SUFFIXES if reading.plain else ANY_SUFFIXES)
     if not found.files:
         raise InputError(f"images: no picture found at {place} ({told(found.left_out)})")
-    pairs = ((listed.id, listed.path) for listed in found.files.values())
-    return ImageFiles(place.name or "images", tuple(pairs), found.left_out)
+    cut = [(listed.path, each) for listed in found.files.values() for each in places(listed.id, listed.path, reading)]
+    refuse_twice((name for _, (name, _) in cut), (file for file, _ in cut))
+    files = tuple((name, file, number) for file, (name, number) in cut)
+    return ImageFiles(place.name or "images", files, found.left_out, reading)

@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, missing_extra
 from segradius.data.numbers import Numbers, refuse_shape
-from segradius.data.pixels import Picture, Pixels, as_rgb, is_deep, refuse_transparent
+from segradius.data.pixels import Picture, Pixels, Readable, as_rgb, as_shown, is_deep, refuse_transparent
 from segradius.data.reading import Reading
 
 _ALPHA = {"LA": 2, "RGBA": 4}
@@ -82,6 +82,27 @@ def _of(numbers: Pixels, picture: Picture, largest: int | None = None) -> Number
     banded = numbers[..., None] if numbers.ndim == 2 else numbers
     refuse_shape(*banded.shape)
     return Numbers(lambda _: banded, largest=largest, orientation=picture.orientation)
+
+
+def deep_png(path: Readable, picture: Picture) -> Numbers:
+    """A PNG of 16 bits a channel in several channels, of which Pillow keeps 8.
+
+    Args:
+        path: Of it.
+        picture: The same, as Pillow decodes it.
+
+    Raises:
+        InputError: One of its colours is transparent, or imagecodecs, which decodes it, is not installed.
+    """
+    if "transparency" in picture.image.info:
+        raise InputError("the image has a transparent colour; expected an opaque picture")
+    try:
+        import imagecodecs
+    except ImportError:
+        raise InputError(f"{not_exact(picture)} ({missing_extra('imagecodecs', 'tiff')})") from None
+    with path.open("rb") as stream:
+        decoded: Pixels = imagecodecs.png_decode(stream.read())
+    return _of(as_shown(decoded, picture.orientation), picture)
 
 
 def not_exact(picture: Picture) -> InputError:

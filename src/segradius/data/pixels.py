@@ -209,6 +209,16 @@ def as_stored(pixels: Pixels, orientation: int) -> Pixels:
     return pixels[::rows, ::columns]
 
 
+def as_shown(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn pixels as an EXIF orientation asks for; the inverse of `as_stored`.
+
+    Example:
+        >>> as_shown(np.array([[1], [2], [3]]), 6).tolist()
+        [[3, 2, 1]]
+    """
+    return as_stored(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+
+
 @contextmanager
 def _pillow_without_limit() -> Iterator[None]:
     """Pillow warns of large pictures, and refuses larger ones, by a limit of its own; ours is asked right after it."""

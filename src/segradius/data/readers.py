@@ -15,9 +15,9 @@ from segradius.data.dicom import open_dicom
 from segradius.data.listing import ending
 from segradius.data.nifti import open_nifti
 from segradius.data.numbers import Numbers, banded, scaled
-from segradius.data.pictures import not_exact, picture_numbers
+from segradius.data.pictures import deep_png, not_exact, picture_numbers
 from segradius.data.pixels import Picture, Pixels, Readable, open_picture, unreadable
-from segradius.data.reading import PLAIN, Reading
+from segradius.data.reading import MOST_SLICES, PLAIN, Reading
 from segradius.data.tiff import open_tiff
 
 OPENERS: Mapping[str, Callable[[Path, Reading], Numbers]] = {
@@ -59,6 +59,7 @@ def places_of(path: Readable, reading: Reading) -> tuple[Place, ...] | None:
         return None
     with unreadable():
         count = open_numbers(path, reading).slices if holds_numbers(path) else None
+    _refuse_many(count)
     return None if count is None else tuple(Place(number, count) for number in range(0, count, reading.slices.every))
 
 
@@ -95,6 +96,7 @@ def read_numbers(path: Readable, reading: Reading, place: Place | None = None) -
         MissingExtraError: The library that opens such files is not installed.
     """
     source = open_numbers(path, reading)
+    _refuse_many(source.slices)
     if source.slices is not None and place is None:
         raise InputError(f"the file has {source.slices} slices; expected a picture")
     if place is not None and source.slices != place.of:
@@ -123,9 +125,16 @@ def open_numbers(path: Readable, reading: Reading) -> Numbers:
     found = _of_picture(picture, reading)
     if found is None and tiff:
         return _by_tifffile(tiff, reading, not_exact(picture))
+    if found is None and picture.kind == "PNG":
+        return deep_png(path, picture)
     if found is None:
         raise not_exact(picture)
     return found
+
+
+def _refuse_many(slices: int | None) -> None:
+    if slices is not None and not 0 < slices <= MOST_SLICES:
+        raise InputError(f"the file says that it has {slices} slices; expected 1 to {MOST_SLICES}")
 
 
 def axes_of(path: object, reading: Reading) -> str:

@@ -14,6 +14,10 @@ MOST_BANDS = 1024
 """The most bands of an image."""
 
 
+MOST_SLICES = 100_000
+"""The most slices of a file."""
+
+
 @dataclass(frozen=True)
 class Slices:
     """Which two-dimensional slices of a stack or a volume are samples.

@@ -15,7 +15,7 @@ import numpy as np
 
 from segradius.core.errors import InputError, missing_extra
 from segradius.data.numbers import Numbers, refuse_kind, refuse_shape
-from segradius.data.pixels import Pixels, as_stored
+from segradius.data.pixels import Pixels, as_shown
 from segradius.data.reading import Reading
 
 _WHITE_LOW, _BLACK_LOW, _RGB = 0, 1, 2
@@ -63,7 +63,7 @@ def open_tiff(path: Path, reading: Reading) -> Numbers:
 
     def read(place: int) -> Pixels:
         with _opened(path) as tiff:
-            return _upright(_slice(_only(tiff), shape, axes, place), turned)
+            return as_shown(_slice(_only(tiff), shape, axes, place), turned)
 
     return Numbers(
         read,
@@ -150,10 +150,6 @@ def _last(array: Pixels, names: str, bands: int | None) -> Pixels:
     rest = [at for at in range(array.ndim) if at not in order]
     moved = np.transpose(array, [*rest, *order])
     return moved.reshape((*moved.shape[len(rest) : len(rest) + 2], -1))
-
-
-def _upright(numbers: Pixels, orientation: int) -> Pixels:
-    return as_stored(numbers, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 @contextmanager
