@@ -13,7 +13,7 @@ from torch import nn
 
 from segradius.cli import main
 from segradius.models import load_model, load_state
-from segradius.models.checkpoints import sha256_of
+from segradius.models.weight_files import sha256_of
 
 
 class Malicious:

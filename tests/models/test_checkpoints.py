@@ -12,7 +12,7 @@ from torch import nn
 
 from segradius.core.errors import InputError
 from segradius.models import load_into, load_state
-from segradius.models.checkpoints import strip_prefixes
+from segradius.models.fitting import strip_prefixes
 
 
 def small():

@@ -30,8 +30,8 @@ class NetworkOptions:
     """The network.
 
     Args:
-        weights: File with the network's weights, .safetensors or a checkpoint that holds tensors only; of a training
-            the first ones, random (by seed) without.
+        weights: File with the network's weights, .safetensors or a checkpoint that holds tensors only, or the list of
+            its shards; FILE,key=NAME for one of several sets; of a training the first ones, random (by seed) without.
         num_classes: Number of classes, where the model does not tell.
         normalisation: imagenet, none, or a mapping of mean and std; inside the model, never done to the data. A network
             of your own has none unless you say so.

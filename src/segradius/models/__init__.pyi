@@ -1,11 +1,11 @@
 from .checkpoints import Conversion as Conversion
 from .checkpoints import convert as convert
-from .checkpoints import load_into as load_into
 from .checkpoints import load_state as load_state
 from .demo import DemoNetwork as DemoNetwork
 from .doubts import Doubt as Doubt
 from .doubts import doubts as doubts
 from .export import export_onnx as export_onnx
+from .fitting import load_into as load_into
 from .loading import ModelCard as ModelCard
 from .loading import load_model as load_model
 from .loading import read_card as read_card

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from segradius.core.border import in_a_line
 from segradius.core.errors import InputError, missing_extra, unknown_name
-from segradius.models.checkpoints import load_state, strip_prefixes
+from segradius.models.checkpoints import load_state
 from segradius.models.downloads import offline
+from segradius.models.fitting import strip_prefixes
 
 #: Names of trunks: ResNet's layers (hszhao/semseg), HRNet's stem, stages and transitions. ``conv3x3_ocr`` is a head.
 TRUNK = re.compile(r"(layer|conv|bn|stage|transition)\d+\.")

@@ -1,286 +1,70 @@
-"""Weights from a file: safetensors, or PyTorch's format without code; never a silent fallback; and their conversion."""
+"""Weights from a file, in one piece or in shards; never a silent fallback; and their conversion."""
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from segradius.core.errors import InputError
 from segradius.core.locking import owned
 from segradius.core.screen import warn
-from segradius.core.seal import check_tensors
 from segradius.core.storage import replacing
-from segradius.models.file_kinds import PYTORCH, SAFETENSORS, FileKind, is_damaged, kind_of
-
-SUFFIX = ".safetensors"
-PYTORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
-ENVELOPES = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "model.")  # DataParallel and DistributedDataParallel; Lightning
-PREFIXED = re.compile(f"^({'|'.join(map(re.escape, PREFIXES))})+")
-SHOWN = 5
+from segradius.models.file_kinds import DEEPSPEED, SAFETENSORS
+from segradius.models.sharded import index_in, read_shards
+from segradius.models.weight_files import SUFFIX, check_kind, read_pytorch, read_safetensors, sha256_of
+from segradius.models.weight_sets import choose, parted, under
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, on the CPU.
 
     Args:
-        path: A ``.safetensors`` file, or one of PyTorch's (``.pt``, ``.pth``, ``.bin``, ``.ckpt``, ``.tar``), which is
-            read with ``weights_only=True``. A dictionary inside ``state_dict``, ``model_state_dict`` or ``model`` is
-            taken out.
+        path: A ``.safetensors`` file; one of PyTorch's (``.pt``, ``.pth``, ``.bin``, ``.ckpt``, ``.tar``), which is
+            read with ``weights_only=True``; or a list of shards, ``….index.json``, or a folder that holds one. What is
+            inside ``state_dict``, ``model_state_dict``, ``model``… is taken out. Of several sets of weights the
+            network's own is taken, which is told; ``FILE,key=NAME`` says which, or which beginning of the names.
 
     Returns:
         Names and tensors, in the dtypes of the file.
 
     Raises:
-        InputError: If the file is missing, of another kind (a pointer of git-lfs, a page, an archive…; the message says
-            which), truncated or corrupt, holds Python objects that could run code, or holds no tensors.
+        InputError: If a file is missing, of another kind (a pointer of git-lfs, a page, an archive…; the message says
+            which), truncated or corrupt, holds Python objects that could run code, holds no tensors, or several sets
+            without saying which is the network's.
     """
-    path = Path(path)
-    if check_kind(path) is SAFETENSORS:
-        return _read_safetensors(path)
-    return _tensors_in(read_pytorch(path), path)
+    file, key = parted(path)
+    if (index := index_in(file)) is not None:
+        state = read_shards(index)
+    elif check_kind(file) is SAFETENSORS:
+        state = read_safetensors(file)
+    else:
+        chosen = choose(_without_deepspeed(read_pytorch(file), file), file, key)
+        if told := chosen.told(file):
+            warn(told)
+        return _tensors_in(chosen.weights, file)
+    return state if key is None else under(state, key, file)
 
 
-def check_kind(path: Path) -> FileKind:
-    """`SAFETENSORS` or `PYTORCH`; `InputError` for anything else, or one under the other's name, with what it is."""
-    if re.search(r"(^|/)(https?|s3|gs|ftp):/", str(path)):
-        raise InputError(f"weights {str(path)!r} are an address; download the file and give its path")
-    if path.is_dir():
-        raise InputError(f"weights {str(path)!r} are a folder; expected a file, .safetensors or a checkpoint")
-    if not path.is_file():
-        raise InputError(f"weights file {str(path)!r} does not exist or is not a file")
-    try:
-        kind = kind_of(path)
-    except OSError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    told = f"weights file {str(path)!r}"
-    if kind is None:
-        known = path.suffix == SUFFIX or path.suffix in PYTORCH_SUFFIXES
-        if not known:
-            raise InputError(f"{told}: expected .safetensors or one of {', '.join(PYTORCH_SUFFIXES)}")
-        raise InputError(
-            f"{told} is no checkpoint (truncated, corrupt or another format): get it again from its source"
-        )
-    if kind not in (SAFETENSORS, PYTORCH):
-        raise InputError(f"{told} is {kind.what}: {kind.advice}")
-    suffixes = (SUFFIX,) if kind is SAFETENSORS else PYTORCH_SUFFIXES
-    if path.suffix not in suffixes:
-        right = f"{path.stem}{SUFFIX if kind is SAFETENSORS else '.pth'}"
-        raise InputError(f"{told} is {kind.what} under another name: rename it to {right}")
-    return kind
-
-
-def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
-    """Copy a state into a network, strictly, in the network's dtypes.
-
-    ``module.`` and ``model.`` in front of every name are dropped, in any order, where the network has no such names. A
-    network can declare two tuples of name prefixes: entries under ``IGNORED`` (a training wrapper's) are left out; what
-    is under one of ``OPTIONAL`` (an auxiliary head) may be absent as a whole from the file, and then stays as it was
-    initialised, or from the network.
-
-    Args:
-        network: The network; after an error it may hold a part of the state.
-        state: Names and tensors, as `load_state` gives.
-        source: Where they come from, for the message.
-
-    Raises:
-        InputError: If names are missing or unexpected, or shapes differ; the message lists them.
-
-    Example:
-        >>> network = nn.Conv2d(3, 2, 1)
-        >>> load_into(network, {"module.weight": torch.ones(2, 3, 1, 1).bfloat16(), "module.bias": torch.zeros(2)})
-        >>> network.weight.dtype, network.weight.sum().item()
-        (torch.float32, 6.0)
-    """
-    wanted = network.state_dict()
-    given = strip_prefixes(without_ignored(state, getattr(network, "IGNORED", ())), wanted)
-    given = match_optional(given, wanted, getattr(network, "OPTIONAL", ()))
-    try:
-        network.load_state_dict(given, strict=True)
-    except RuntimeError as error:
-        raise InputError(
-            f"{str(source)!r} does not fit {type(network).__name__}: {_differences(given, wanted) or error}"
-        ) from error
-
-
-def strip_prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A copy of ``state`` without the prefixes that all its names have and those in ``wanted`` have not.
-
-    Example:
-        >>> list(strip_prefixes({"module.model.w": torch.zeros(1)}, {"w": None}))
-        ['w']
-    """
-    stripped = dict(state)
-    while prefix := next((p for p in PREFIXES if _all_start(stripped, p) and not _all_start(wanted, p)), None):
-        stripped = {name.removeprefix(prefix): tensor for name, tensor in stripped.items()}
-    return stripped
-
-
-def without_ignored(state: Mapping[str, Tensor], ignored: tuple[str, ...]) -> dict[str, Tensor]:
-    """A copy of ``state`` without the entries whose names start with one of ``ignored``, before or after prefixes.
-
-    Example:
-        >>> state = {"model.w": torch.zeros(1), "module.loss.weight": torch.zeros(1)}
-        >>> list(without_ignored(state, ("loss.",)))
-        ['model.w']
-    """
-    return {name: tensor for name, tensor in state.items() if not PREFIXED.sub("", name).startswith(ignored)}
-
-
-def match_optional(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], optional: tuple[str, ...]
-) -> dict[str, Tensor]:
-    """A copy of ``state`` in which the optional groups are there that ``wanted`` has, and no others.
-
-    Args:
-        state: Names and tensors of the file.
-        wanted: Those of the network.
-        optional: Name prefixes. The names under one are a group: only a group that one side lacks altogether is filled
-            from ``wanted`` or dropped, so that a half of one remains a difference.
-
-    Example:
-        >>> state, network = {"w": torch.ones(1)}, {"w": torch.zeros(1), "aux.w": torch.zeros(1)}
-        >>> match_optional(state, network, ("aux.",))
-        {'w': tensor([1.]), 'aux.w': tensor([0.])}
-    """
-    matched = dict(state)
-    for prefix in optional:
-        group = {name: tensor for name, tensor in wanted.items() if name.startswith(prefix)}
-        found = [name for name in matched if name.startswith(prefix)]
-        if not found:
-            matched |= group
-        elif not group:
-            matched = {name: tensor for name, tensor in matched.items() if name not in found}
-    return matched
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal; raises `InputError` if it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror}") from error
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors = load_file(path)
-        with safe_open(path, "pt") as file:
-            check_tensors(tensors, file.metadata() or {}, path)
-        return tensors
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{str(path)!r} is not a readable safetensors file (truncated, corrupt or another format): {error}"
-        ) from error
-
-
-def read_pytorch(path: Path, *, allow_unsafe: bool = False) -> Any:
-    """The content of a file that ``torch.save`` wrote, on the CPU.
-
-    Args:
-        path: The file.
-        allow_unsafe: Rebuild Python objects in it as well, which runs whatever code the file names.
-
-    Raises:
-        InputError: If it is damaged, cannot be rebuilt, or holds Python objects while ``allow_unsafe`` is false.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if is_damaged(path):
-            raise InputError(_damage(path, error)) from error
-        if not allow_unsafe:
-            raise InputError(_refusal(path, error)) from error
-    except Exception as error:
-        raise InputError(_damage(path, error)) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:
-        raise InputError(_damage(path, error)) from error
-
-
-def _refusal(path: Path, error: Exception) -> str:
-    return (
-        f"{str(path)!r} is refused: it holds {_objects_in(path, error)}. To rebuild them runs whatever code the file "
-        "names, with your rights: it could read, change or send away anything that you can. Only for a file whose "
-        "origin you trust, convert it once, which runs its code now and keeps nothing but the tensors: "
-        + shlex.join(["segradius", "models", "convert", str(path), f"{path.stem}.safetensors", "--allow-unsafe-pickle"])
-    )
-
-
-def _objects_in(path: Path, error: Exception) -> str:
-    """All that a refused file asks for, not only the first, behind which a worse one may stand."""
-    try:
-        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # the scan does not know PyTorch's format before 1.6, nor later pickle protocols
-        names = [f"{name}, and perhaps others" for name in re.findall(r"GLOBAL (\S+)", str(error))[:1]]
-    return f"Python objects ({', '.join(names)})" if names else "something other than tensors"
-
-
-def _damage(path: Path, error: Exception) -> str:
-    # Whatever a damaged file makes of the reader: RuntimeError, EOFError, struct.error, KeyError
-    return (
-        f"{str(path)!r} is not a readable PyTorch checkpoint (truncated, corrupt or another format): "
-        f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more data'}"
-    )
-
-
-def open_envelopes(content: Any) -> Any:
-    """What is inside ``state_dict``, ``model_state_dict`` or ``model``, where there are such.
-
-    Example:
-        >>> open_envelopes({"epoch": 3, "state_dict": {"w": 1}})
-        {'w': 1}
-    """
-    for envelope in ENVELOPES:
-        if isinstance(content, Mapping) and isinstance(content.get(envelope), Mapping):
-            content = content[envelope]
+def _without_deepspeed(content: Any, path: Path) -> Any:
+    if isinstance(content, Mapping) and {"ds_version", "ds_config"} & {*content}:
+        raise InputError(f"{str(path)!r} is a part of a DeepSpeed checkpoint: {DEEPSPEED}")
     return content
 
 
 def _tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
-    content = open_envelopes(content)
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{str(path)!r} holds a {type(content).__name__}; expected names and tensors (a state_dict)")
     for name, value in content.items():
         if not isinstance(value, Tensor):
             raise InputError(f"{str(path)!r} holds a {type(value).__name__} under {name!r}; expected only tensors")
     return dict(content)
-
-
-def _all_start(names: Mapping[str, Any], prefix: str) -> bool:
-    return bool(names) and all(name.startswith(prefix) for name in names)
-
-
-def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> str:
-    shapes = [
-        f"{name} ({tuple(tensor.shape)} in the file, {tuple(wanted[name].shape)} in the network)"
-        for name, tensor in given.items()
-        if name in wanted and tensor.shape != wanted[name].shape
-    ]
-    lists = {
-        # Counters of batches came with PyTorch 0.4.1; torch supplies them where a file is older.
-        "missing": [name for name in wanted if name not in given and not name.endswith(".num_batches_tracked")],
-        "unexpected": [name for name in given if name not in wanted],
-        "of another shape": shapes,
-    }
-    return "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in lists.items() if names)
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 @dataclass(frozen=True)
@@ -309,7 +93,8 @@ def convert(
     are kept, as `load_into` sees to them. A whole `nn.Module` counts as its ``state_dict``.
 
     Args:
-        source: ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` or ``.tar``, read without running code where that is possible.
+        source: ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` or ``.tar``, read without running code where that is possible;
+            with ``,key=NAME`` as in `load_state`; or a list of shards.
         target: A ``.safetensors`` file, in a folder that exists.
         allow_unsafe: If the file holds Python objects, rebuild them, which runs whatever code it names, now. Only for a
             file whose origin you trust.
@@ -330,12 +115,13 @@ def convert(
         >>> done.tensors, done.dropped
         (1, ('epoch',))
     """
-    source, target = Path(source), Path(target)
-    if check_kind(source) is SAFETENSORS:
+    (source, key), target = parted(source), Path(target)
+    index = index_in(source)
+    if index is None and check_kind(source) is SAFETENSORS:
         raise InputError(f"{str(source)!r} is a safetensors file already; there is nothing to convert")
     _check_target(target, overwrite)
-    content = read_pytorch(source, allow_unsafe=allow_unsafe)
-    tensors, dropped = split_tensors(content)
+    content = read_pytorch(source, allow_unsafe=allow_unsafe) if index is None else read_shards(index)
+    tensors, dropped = split_tensors(_without_deepspeed(content, source), source, key)
     if not tensors:
         held = f"a {type(content).__name__}" + (f" of {', '.join(dropped[:5])}" if dropped else "")
         raise InputError(f"{str(source)!r} holds {held}; expected names and tensors (a state_dict)")
@@ -343,18 +129,29 @@ def convert(
     return Conversion(target, len(tensors), dropped, sha256_of(target))
 
 
-def split_tensors(content: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def split_tensors(
+    content: Any, path: str | Path = "the checkpoint", key: str | None = None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The named tensors of a checkpoint's content, and the names of all else, outside and inside its envelope.
+
+    Args:
+        content: Of a file.
+        path: Of the file, for messages.
+        key: Which of its sets of weights; see `choose`.
 
     Example:
         >>> split_tensors({"model": {"w": torch.zeros(1), "classes": 3}, "epoch": 7})
         ({'w': tensor([0.])}, ('epoch', 'classes'))
     """
     content = _states(content)
-    inside = open_envelopes(content)
+    chosen = choose(content, path, key)
+    if told := chosen.told(path):
+        warn(told)
+    inside = chosen.weights
     if not isinstance(inside, Mapping):
         return {}, ()
-    outside = () if inside is content else (str(name) for name, value in content.items() if value is not inside)
+    first = chosen.name.partition(".")[0]
+    outside = (str(name) for name in content if name != first) if chosen.name else ()
     tensors = {name: value for name, value in inside.items() if isinstance(name, str) and isinstance(value, Tensor)}
     return tensors, (*outside, *(str(name) for name in inside if name not in tensors))
 

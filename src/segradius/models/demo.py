@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segradius.models.checkpoints import load_into, load_state
+from segradius.models.checkpoints import load_state
+from segradius.models.fitting import load_into
 from segradius.models.preprocessing import resize
 from segradius.models.segmenter import Segmenter, Weights
 from segradius.models.sources import MODELS

@@ -25,8 +25,13 @@ PROTOCOL_2 = b"\x80\x02\x8a\n"
 SHORTEST = 8
 #: Of a safetensors file, in bytes; a text's first eight bytes are a larger number.
 LONGEST_HEADER = 100_000_000
+#: What becomes of the parts of a DeepSpeed checkpoint.
+DEEPSPEED = "make one file of all of it with the zero_to_fp32.py that is in its folder, and give that"
 #: What to do with a network of another framework, but for the name of what exports it.
 ELSEWHERE = "this library runs PyTorch networks: export it to ONNX there ({}) and give --target onnx:FILE"
+JAX = "this library runs PyTorch networks: load it in transformers with from_flax=True and save it again, or give ONNX"
+#: What a pickle of PaddlePaddle ends with, and how far from its end that may begin.
+PADDLE, TAIL = b"StructuredToParameterName@@", 2**20
 #: Keys of ONNX's outermost message that may follow its version.
 ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42"
 #: First bytes, where they begin, what such a file is, and what to do.
@@ -74,6 +79,7 @@ SAFETENSORS = FileKind("a safetensors file")
 PYTORCH = FileKind("a PyTorch checkpoint")
 ONNX = FileKind("an ONNX model", "it is asked, not loaded: give it as --target onnx:FILE")
 TORCHSCRIPT = FileKind("a TorchScript program", "it is a network with its weights: give it as --model torchscript:FILE")
+INDEX = FileKind("a list of weight files in JSON", "give it as --weights FILE, with its shards beside it")
 EXPORTED = FileKind("a program of torch.export", "it is a network with its weights: give it as --model pt2:FILE")
 
 
@@ -106,7 +112,27 @@ def kind_of(path: Path) -> FileKind | None:
     for known in (_signed(head), _zipped(path, head), _tarred(path, head), _safetensors(head, size)):
         if known is not None:
             return known
-    return _pickled(head) or _onnx(head) or _text(head, path)
+    return _pickled(head, path) or _tensorflow(path) or _onnx(head) or _msgpack(head) or _text(head, path)
+
+
+def folder_kind(path: Path) -> FileKind:
+    """What a folder that was given as weights is, by the names in it; an empty word where they tell nothing."""
+    names = {each.name for each in path.iterdir()}
+    ends = {PurePosixPath(name).suffix for name in names}
+    if ".metadata" in names or ".distcp" in ends:
+        made = f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {path} weights.pth"
+        return FileKind("a checkpoint of torch.distributed, as of FSDP", f"make one file of it: {made}")
+    if "zero_to_fp32.py" in names or any(name.startswith(("mp_rank_", "zero_pp_rank_")) for name in names):
+        return FileKind("a DeepSpeed checkpoint", DEEPSPEED)
+    if "saved_model.pb" in names:
+        return FileKind("a SavedModel of TensorFlow", ELSEWHERE.format("tf2onnx"))
+    if "_CHECKPOINT_METADATA" in names or ".orbax-checkpoint" in ends or "_METADATA" in names:
+        return FileKind("a checkpoint of JAX", JAX)
+    if ".pdiparams" in ends or ".pdmodel" in ends:
+        return FileKind("a PaddlePaddle model", ELSEWHERE.format("paddle2onnx"))
+    files = sorted(name for name in names if name.endswith((".safetensors", ".bin", ".pt", ".pth", ".ckpt")))
+    found = f"the file in it, {path / files[0]}" if len(files) == 1 else "one of the files in it"
+    return FileKind("", f"give {found if files else 'a file, .safetensors or a checkpoint'}")
 
 
 def is_damaged(path: Path) -> bool:
@@ -174,15 +200,38 @@ def _safetensors(head: bytes, size: int) -> FileKind | None:
     return SAFETENSORS
 
 
-def _pickled(head: bytes) -> FileKind | None:
+def _tensorflow(path: Path) -> FileKind | None:
+    # A protocol buffer has no signature, and its first fields are those that ONNX has.
+    named = path.suffix == ".pb"
+    return FileKind("a graph of TensorFlow", ELSEWHERE.format("tf2onnx")) if named else None
+
+
+def _msgpack(head: bytes) -> FileKind | None:
+    """Of a map whose first key is a short name, as Flax writes its parameters."""
+    size = head[1] & 0x1F
+    key = head[2 : 2 + size]
+    if head[0] & 0xF0 == 0x80 and head[1] & 0xE0 == 0xA0 and size and re.fullmatch(rb"[\w.\- ]+", key):
+        return FileKind("a file of msgpack, as Flax (JAX) writes", JAX)
+    return None
+
+
+def _pickled(head: bytes, path: Path) -> FileKind | None:
     if any(number in head[:64] for number in LEGACY) or (PROTOCOL_2 + LEGACY[0]).startswith(head):
         return PYTORCH
     seen = _opcodes(head)
     # Without the mark of protocol 2 a pickle is text, and what asks for code in it is a name of a module and its thing.
     asks = any(name == "GLOBAL" and re.fullmatch(r"[\w.]+ [\w.]+", str(argument)) for name, argument in seen)
     if seen and (seen[0][0] == "PROTO" or (asks and seen[-1][0] == "STOP")):
+        if PADDLE in _tail(path):
+            return FileKind("weights of PaddlePaddle", ELSEWHERE.format("paddle2onnx"))
         return FileKind("a Python pickle that torch.save has not written", STATE)
     return None
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        return file.read()
 
 
 def _opcodes(head: bytes) -> list[tuple[str, object]]:
@@ -215,11 +264,8 @@ def _text(head: bytes, path: Path) -> FileKind | None:
     if text.startswith("<"):
         return FileKind("an XML document, as a server's error is", LINK)
     if text[0] in "{[" and _is_json(path):
-        weights = '"weight_map"' in text
-        return FileKind(
-            "a list of weight files in JSON" if weights else "a JSON document, as a server's error is",
-            "give the file of weights" if weights else LINK,
-        )
+        listed = '"weight_map"' in text or path.name.endswith(".index.json")
+        return INDEX if listed else FileKind("a JSON document, as a server's error is", LINK)
     return FileKind(f"text that begins with {text.splitlines()[0][:40]!r}", "give the file of weights")
 
 

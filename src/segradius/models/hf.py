@@ -15,11 +15,12 @@ from segradius.core.errors import InputError, missing_extra, unknown_name
 from segradius.core.modules import construct
 from segradius.core.text import refuse_unknown
 from segradius.models.bands import RGB
-from segradius.models.checkpoints import check_kind, load_state
+from segradius.models.checkpoints import load_state
 from segradius.models.downloads import is_absent, may_download
 from segradius.models.preprocessing import Normalisation, measured
 from segradius.models.segmenter import INITIALISED, Weights
 from segradius.models.sources import SOURCES, Origin
+from segradius.models.weight_files import check_kind
 
 HUB_KEYS = ("local_files_only", "revision", "cache_dir", "token", "subfolder")
 #: Steps of a processor that change no colour.

@@ -20,9 +20,10 @@ from segradius.core.secrets import HIDDEN, is_secret, redacted, without_secrets
 from segradius.core.storage import write_atomically
 from segradius.core.text import Spec, options_of, parse_spec, refuse_unknown
 from segradius.models.bands import RGB, check_number
-from segradius.models.checkpoints import load_into, load_state, sha256_of
+from segradius.models.checkpoints import load_state
 from segradius.models.decoding import Decode, Decoding, as_channels, as_decode
 from segradius.models.downloads import offline
+from segradius.models.fitting import load_into
 from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
     Normalisation,
@@ -33,8 +34,10 @@ from segradius.models.preprocessing import (
     as_size_rule,
 )
 from segradius.models.segmenter import Segmenter, Weights
+from segradius.models.sharded import digest_of
 from segradius.models.sources import open_spec
 from segradius.models.tiling import TiledNetwork, Tiling, TilingLike, as_tiling, tiled
+from segradius.models.weight_sets import parted
 from segradius.models.wrapping import wrap
 
 SUFFIXES = (".yaml", ".yml")
@@ -54,7 +57,7 @@ class ModelCard:
         model: The network, as `load_model` takes it, but not another card.
         arguments: Keyword arguments for it, beside those in ``model``.
         weights: Path of the weights; in the file relative to the card, here resolved.
-        sha256: Of the weights file, checked when it is loaded.
+        sha256: Of the weights file, or of the list of its shards and them; checked when it is loaded.
         normalisation: What the network wants done to the colours.
         size: What sizes it takes.
         outputs: What the network returns: a kind of `Decoding`, as ``"sigmoid"``.
@@ -114,7 +117,7 @@ def check_digest(card: ModelCard) -> None:
     """Raise `InputError` if the card's weights are not the file whose ``sha256`` it states."""
     if card.weights is None or card.sha256 is None:
         return
-    found = sha256_of(card.weights)
+    found = digest_of(parted(card.weights)[0])
     if found != card.sha256.lower():
         raise InputError(f"{str(card.weights)!r} has SHA-256 {found}; its card {card.name!r} says {card.sha256}")
 
@@ -165,7 +168,7 @@ def write_card(path: Path, content: Mapping[str, Any]) -> None:
     if is_card(content["model"]):
         base = {key: value for key, value in _read(Path(content["model"])).items() if key not in ("name", "licence")}
     given = {key: value for key, value in content.items() if value is not None and not (base and key == "model")}
-    whole = without_secrets(base | given) | {"sha256": sha256_of(path.parent / content["weights"])}
+    whole = without_secrets(base | given) | {"sha256": digest_of(parted(path.parent / content["weights"])[0])}
     if HIDDEN in whole["model"]:  # by name it is left out, where it would be no card that can be loaded
         spec = parse_spec(content["model"])
         kept = {key: value for key, value in spec.arguments.items() if not is_secret(key)}
@@ -225,7 +228,8 @@ def load_model(
         spec: A built-in name (``demo``), ``SOURCE:NAME`` of a library in `SOURCES` (``torchvision:fcn_resnet50``),
             ``package.module:OBJECT``, each with ``,key=value`` arguments in YAML, or the path of a card ``FILE.yaml``.
             A card and a Python object can run code: load those that you trust.
-        weights: A checkpoint to load into it, strictly; in place of the card's.
+        weights: A checkpoint to load into it, strictly; in place of the card's. Of several sets of weights in it
+            ``FILE,key=NAME`` says which; shards are given by their list, or the folder of it.
         device: As ``cpu`` or ``cuda:1``.
         num_classes: C; found when None.
         normalisation: In place of the source's: ``"imagenet"``, ``"none"``, (mean, std)…

@@ -18,11 +18,11 @@ from segradius.core.modules import construct, imported, object_in, working_folde
 from segradius.core.registry import Registry
 from segradius.core.text import Spec, refuse_unknown
 from segradius.models.bands import RGB
-from segradius.models.checkpoints import PYTORCH_SUFFIXES, SUFFIX
 from segradius.models.downloads import is_absent
 from segradius.models.file_kinds import EXPORTED, TORCHSCRIPT, FileKind, kind_of
 from segradius.models.preprocessing import Normalisation, SizeRule, measured
 from segradius.models.segmenter import INITIALISED, Segmenter, Weights
+from segradius.models.weight_files import PYTORCH_SUFFIXES, SUFFIX
 
 MODELS: Registry[Callable[..., Segmenter]] = Registry("model", "segradius.models")
 """Networks by name, each a function of keyword options; what it makes says where its weights are from."""
