@@ -13,8 +13,8 @@ from torch import Tensor
 
 from segradius.core.border import at_border, in_a_line
 from segradius.core.errors import InputError, at_least, missing_extra
-from segradius.models.checkpoints import sha256_of
 from segradius.models.file_kinds import kind_of
+from segradius.models.weight_files import sha256_of
 from segradius.targets.answers import Raw
 from segradius.targets.exchange import Exchange
 from segradius.targets.quantised import Quantised
