@@ -12,12 +12,18 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pydicom
+import pytest
 import tifffile
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, generate_uid
+
+from segradius.core.errors import InputError
+from segradius.data.readers import read_pixels
+from segradius.data.reading import reading_of
 
 DTYPES = ("uint8", "uint16", "int16", "int32", "float16", "float32", "float64")
 BANDS = (1, 3, 4)
 DEPTH, HEIGHT, WIDTH = 3, 18, 21
+RAMP = np.arange(12, dtype=np.uint16).reshape(1, 3, 4, 1)
 
 
 @dataclass(frozen=True)
@@ -195,3 +201,18 @@ def dicom(stack: np.ndarray, syntax=ExplicitVRLittleEndian, **more) -> bytes | N
 
 
 CONTAINERS = (tiffs, arrays, volumes, dicoms)
+
+
+def mapped(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)
+
+
+def read(path, place=None, **keys):
+    return read_pixels(path, reading_of(keys), place)[0]
+
+
+def refused(path, place=None, **keys) -> str:
+    with pytest.raises(InputError) as error:
+        read(path, place, **keys)
+    assert "\n" not in str(error.value)
+    return str(error.value)

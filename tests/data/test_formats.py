@@ -7,17 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.formats import BANDS, CONTAINERS, DTYPES, Made
+from data.formats import BANDS, CONTAINERS, DTYPES, Made, mapped
 from segradius.core.errors import InputError
 from segradius.data.readers import places_of, read_pixels
 from segradius.data.reading import reading_of
 
 
-def mapped(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)
-
-
-def read(made: Made, keys: dict) -> np.ndarray:
+def read_all(made: Made, keys: dict) -> np.ndarray:
     """All slices (D, H, W, B) of a file."""
     reading = reading_of(made.keys | keys)
     places = places_of(made.path, reading) or [None]
@@ -26,7 +22,7 @@ def read(made: Made, keys: dict) -> np.ndarray:
 
 def outcome(made: Made, keys: dict, expected: np.ndarray | None) -> str:
     try:
-        found = read(made, keys)
+        found = read_all(made, keys)
     except InputError as error:
         return "refused" if "\n" not in str(error) else "in several lines"
     right = expected is not None and found.dtype == np.float32 and np.array_equal(found, expected)

@@ -11,8 +11,7 @@ import tifffile
 import yaml
 
 import segradius.core.digests as digests
-from data.formats import dicom
-from data.test_formats import mapped
+from data.formats import dicom, mapped
 from segradius.core.errors import InputError
 from segradius.data import BadSampleError, open_data
 from segradius.data.marks import changed_meaning, look, meaning_of

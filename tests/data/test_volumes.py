@@ -12,58 +12,13 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
-from data.formats import DTYPES, Made, dicom, numbers, tiffs
+from data.formats import DTYPES, RAMP, Made, dicom, mapped, numbers, read, refused, tiffs
 from data.kinds import EXIF, png
-from data.test_formats import mapped, outcome
+from data.test_formats import outcome
 from segradius.core.errors import InputError
 from segradius.data.readers import Place, places_of, read_pixels
 from segradius.data.reading import PLAIN, Reading, reading_of
-
-RAMP = np.arange(12, dtype=np.uint16).reshape(1, 3, 4, 1)
-
-
-def read(path, place=None, **keys):
-    return read_pixels(path, reading_of(keys), place)[0]
-
-
-def refused(path, place=None, **keys) -> str:
-    with pytest.raises(InputError) as error:
-        read(path, place, **keys)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def enhanced(slope: float, intercept: float) -> pydicom.Dataset:
-    values = pydicom.Dataset()
-    values.RescaleSlope, values.RescaleIntercept, values.RescaleType = slope, intercept, "HU"
-    group = pydicom.Dataset()
-    group.PixelValueTransformationSequence = pydicom.Sequence([values])
-    return group
-
-
-def test_a_range_is_in_the_units_after_slope_and_intercept_of_a_dicom_file(tmp_path):
-    path = tmp_path / "ct.dcm"
-    path.write_bytes(dicom(RAMP, RescaleSlope="2", RescaleIntercept="-1024"))
-    houndsfield = RAMP[0].astype(float) * 2 - 1024
-    np.testing.assert_array_equal(read(path, bands=1, range=[-1024, -1000]), mapped(houndsfield, -1024, -1000))
-    assert "float64 numbers from -1024.0 to -1002.0" in refused(path, bands=1)
-    assert "range: dtype means nothing for float64 numbers" in refused(path, bands=1, range="dtype")
-
-
-def test_each_frame_of_an_enhanced_dicom_file_has_its_own_slope(tmp_path):
-    stack, path = np.repeat(RAMP, 3, axis=0), tmp_path / "pet.dcm"
-    scales = [(1, 0), (2, -5), (0.5, 1)]
-    path.write_bytes(
-        dicom(stack, PerFrameFunctionalGroupsSequence=pydicom.Sequence([enhanced(*scale) for scale in scales]))
-    )
-    for number, (slope, intercept) in enumerate(scales):
-        found = read(path, Place(number, 3), bands=1, range=[-10, 30], slices={})
-        np.testing.assert_array_equal(found, mapped(stack[number].astype(float) * slope + intercept, -10, 30))
-    path.write_bytes(dicom(stack, SharedFunctionalGroupsSequence=pydicom.Sequence([enhanced(3, -7)])))
-    found = read(path, Place(2, 3), bands=1, range=[-10, 30], slices={})
-    np.testing.assert_array_equal(found, mapped(stack[2].astype(float) * 3 - 7, -10, 30))
 
 
 def test_low_numbers_are_bright_where_the_file_says_so(tmp_path):
@@ -73,50 +28,6 @@ def test_low_numbers_are_bright_where_the_file_says_so(tmp_path):
         np.testing.assert_array_equal(
             read(tmp_path / name, bands=1, range=[0, 16]), mapped(16 - RAMP[0].astype(float), 0, 16)
         )
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "1 samples a pixel, PALETTE COLOR; expected MONOCHROME1"),
-        ({"ModalityLUTSequence": pydicom.Sequence([pydicom.Dataset()])}, "a modality look-up table"),
-        ({"RescaleSlope": "0", "RescaleIntercept": "0"}, r"rescale slope and intercept are \(0\.0, 0\.0\)"),
-        ({"NumberOfFrames": 2}, "holds 2 frames: write slices: {}"),
-        ({"Rows": 0}, "the size is '0×4'"),
-        ({"Rows": 60000, "Columns": 60000}, "60000×60000 = 3600000000 pixels; at most"),
-        ({"Rows": 30}, "cannot be read"),
-    ],
-)
-def test_a_dicom_file_that_is_not_understood_is_refused(tmp_path, more, message):
-    path = tmp_path / "x.dcm"
-    path.write_bytes(dicom(RAMP, **more))
-    with pytest.raises(InputError, match=message):
-        read(path, bands=1, range=[0, 65535])
-
-
-def test_a_transfer_syntax_that_pydicom_cannot_decode_is_refused_in_its_words(tmp_path):
-    path = tmp_path / "x.dcm"
-    path.write_bytes(dicom(RAMP))
-    data = pydicom.dcmread(path)
-    data.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    data.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + b"\0" * 60])
-    data.save_as(path)
-    told = refused(path, bands=1, range=[0, 65535])
-    assert told.startswith("the file cannot be read: ")
-    assert "Doe" not in told
-    data = pydicom.dcmread(path)
-    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    data.PixelData = RAMP.tobytes()
-    data["PixelData"].is_undefined_length = False
-    data.save_as(path)
-    assert "deflated as a whole" in refused(path, bands=1, range=[0, 65535])
-
-
-def test_twelve_bits_in_a_type_of_sixteen_are_no_full_range(tmp_path):
-    path = tmp_path / "x.dcm"
-    path.write_bytes(dicom(RAMP, BitsStored=12, HighBit=11))
-    assert "numbers that the file says reach 4095; write range: [0, 4095]" in refused(path, bands=1, range="dtype")
-    np.testing.assert_array_equal(read(path, bands=1, range=[0, 4095]), mapped(RAMP[0], 0, 4095))
 
 
 def test_full_range_is_that_of_the_stored_type(tmp_path):
@@ -346,15 +257,6 @@ def test_a_number_is_compared_with_the_range_as_it_is_and_not_as_the_type_would_
     np.testing.assert_array_equal(
         read(tmp_path / "a.npy", bands=1, range=[0, 1e6]), mapped(np.float16([[[6e4]]]), 0, 1e6)
     )
-
-
-@pytest.mark.parametrize(("dtype", "held"), [("uint16", 904), ("int16", 904), ("int16", -3)])
-def test_bits_that_pixels_do_not_have_do_not_count(tmp_path, dtype, held):
-    """What an overlay put beside twelve stored bits, and the sign of negative numbers."""
-    stack = np.full((1, 3, 4, 1), held & 4095 | 4096, dtype)
-    (tmp_path / "x.dcm").write_bytes(dicom(stack, BitsStored=12, HighBit=11))
-    found = read(tmp_path / "x.dcm", bands=1, range=[-2048, 4095])
-    np.testing.assert_array_equal(found, mapped(np.full((3, 4, 1), held), -2048, 4095))
 
 
 @pytest.mark.parametrize("colour", [(2, 3), (4, 2), (6, 4)])

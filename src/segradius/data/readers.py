@@ -82,10 +82,9 @@ def read_pixels(
         MissingExtraError: The library that opens such files is not installed.
     """
     told = reading or PLAIN
-    with unreadable():
-        numbers, source = read_numbers(path, told, place)
-        eight = numbers.dtype == np.uint8
-        return banded(scaled(numbers, told, source), told.bands, eight=eight), source.orientation
+    numbers, source = read_numbers(path, told, place)
+    eight = numbers.dtype == np.uint8
+    return banded(scaled(numbers, told, source), told.bands, eight=eight), source.orientation
 
 
 def read_numbers(path: Readable, reading: Reading, place: Place | None = None) -> tuple[Pixels, Numbers]:
@@ -95,13 +94,14 @@ def read_numbers(path: Readable, reading: Reading, place: Place | None = None) -
         InputError: As `read_pixels` has it, save for range and bands.
         MissingExtraError: The library that opens such files is not installed.
     """
-    source = open_numbers(path, reading)
-    _refuse_many(source.slices)
-    if source.slices is not None and place is None:
-        raise InputError(f"the file has {source.slices} slices; expected a picture")
-    if place is not None and source.slices != place.of:
-        raise InputError(f"the file has {source.slices or 'no'} slices; expected {place.of}")
-    return source.at(0 if place is None else place.number), source
+    with unreadable():
+        source = open_numbers(path, reading)
+        _refuse_many(source.slices)
+        if source.slices is not None and place is None:
+            raise InputError(f"the file has {source.slices} slices; expected a picture")
+        if place is not None and source.slices != place.of:
+            raise InputError(f"the file has {source.slices or 'no'} slices; expected {place.of}")
+        return source.at(0 if place is None else place.number), source
 
 
 def open_numbers(path: Readable, reading: Reading) -> Numbers:
