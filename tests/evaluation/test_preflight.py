@@ -94,6 +94,27 @@ class Backwards(torch.autograd.Function):
         return -grad
 
 
+class Counting(Nearest):
+    """Keeps the mean of all it has seen in a buffer, and takes it off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.seen.add_(x.mean())
+        return super().forward(x) * (1 + self.seen.clone())
+
+
+class Waking(Nearest):
+    """Switches itself to training mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.conv.train()
+        return super().forward(x)
+
+
 def scene(
     place: int, labels: Sequence[int] = (0, 1, 2), void: float = 0.0, shown: Sequence[int] | None = None
 ) -> Sample:
@@ -185,6 +206,10 @@ MADE = [
     Made("outputs", Nearest(end=lambda z: (2 * z).tanh())),
     Made("outputs", Nearest(end=lambda z: 100 * z.softmax(1))),
     Made("saturated", Nearest(30_000.0)),
+    Made("state", Counting(), also=frozenset({"unsteady"})),
+    Made("state", Waking()),
+    Made("unsteady", Nearest(end=lambda z: z * (1 + 0.1 * torch.rand(())))),
+    Made("unsteady", Nearest(end=lambda z: nn.functional.dropout(z, 0.01, training=True))),
     Made("saturated", Nearest(end=lambda z: 1000 * z)),
     Made("split", data=first_batch_of(scenes(4), ("train/a", "train/b", "val/a", "test/a"))),
     Made("unlabelled", data=scenes(labels=(0, 1), shown=(2, 1))),
@@ -487,3 +512,14 @@ def test_python_is_told_as_the_command_line_is(capsys: pytest.CaptureFixture[str
     assert "constant" in {each.name for each in found.warnings}
     assert "Warning (constant): " in str(found)
     assert capsys.readouterr().err == ""
+
+
+def test_state_that_a_look_changed_is_put_back_and_named():
+    for network, name in ((Counting(), "buffer 'seen'"), (Waking(), "training mode of 'conv'")):
+        network.eval()
+        found, _ = told_of(run_of(Made("state", network)))
+        assert name in found["state"].text
+    made = Made("state", Counting())
+    with Store(":memory:") as store:
+        run_of(made).facts(store)
+    assert float(made.network.seen) == 0

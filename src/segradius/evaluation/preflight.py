@@ -20,10 +20,11 @@ from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import class_names, is_priced
 from segradius.evaluation.job import DataChoice, ModelChoice, Study
-from segradius.evaluation.probe import PREPARATIONS, Measured, chosen, measure, of_samples, written
+from segradius.evaluation.probe import PREPARATIONS, Measured, chosen, measure, of_samples
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.agreement import kappa, one_class
 from segradius.metrics.counts import Counts
+from segradius.models.decoding import Decoding
 from segradius.models.doubts import Doubt, doubts
 from segradius.models.segmenter import Segmenter
 
@@ -75,6 +76,7 @@ class Facts:
         losses: Label and loss of each attack that takes one.
         ignore_index: The label of pixels without a class.
         structures: Names of those whose sets the classes are.
+        outputs: What a network in this process returns, as `segradius.models.decoding.Decoding` has it.
     """
 
     model: ModelChoice
@@ -92,11 +94,12 @@ class Facts:
     losses: tuple[tuple[str, str], ...] = ()
     ignore_index: int = 255
     structures: tuple[str, ...] = ()
+    outputs: str = ""
 
 
 Check = Callable[[Facts], Finding | None]
 #: Checks by the name of what they find.
-CHECKS: Registry[Check] = Registry("check")
+CHECKS: Registry[Check] = Registry("check", "segradius.evaluation")
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
@@ -117,7 +120,7 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
     Raises:
         InputError: The network gives sigmoids where logits are expected.
     """
-    tasks = [job.task for job in study.jobs]
+    tasks, network = [job.task for job in study.jobs], _network(model)
     attacks = [task for task in tasks if isinstance(task, Attacking)]
     plans, follows = [task.plan for task in attacks], any(not task.asks for task in attacks)
     judged, aside = store.results(CLEAN), store.all_set_aside()
@@ -137,19 +140,24 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
         all_of_it and len(mine) + len(aside) == len(data.ids),
         math.fsum(sure) / len(sure) if sure else math.nan,
         _measured(study, model, data, store, gradient=follows),
-        _own_doubts(model),
+        () if network is None else tuple(doubts(network)),
         tuple(dict.fromkeys((plan.label, plan.options["loss"]) for plan in plans if "loss" in plan.options)),
         data.classes.ignore_index,
         data.classes.structures,
+        _outputs_of(network),
     )
 
 
-def _own_doubts(model: Seen) -> tuple[Doubt, ...]:
-    """Those of a network in this process, also where it is asked as a target."""
+def _network(model: Seen) -> Segmenter | None:
+    """A network in this process, also where it is asked as a target."""
     layer: object = model
     while layer is not None and not isinstance(layer, Segmenter):
         layer = getattr(layer, "target", None)
-    return () if layer is None else tuple(doubts(layer))
+    return layer
+
+
+def _outputs_of(network: Segmenter | None) -> str:
+    return network.decode.kind if network is not None and isinstance(network.decode, Decoding) else ""
 
 
 def _measured(study: Study, model: Seen, data: SegmentationData, store: Store, *, gradient: bool) -> Measured:
@@ -190,121 +198,11 @@ def warnings(found: Sequence[Finding]) -> list[str]:
     return [f"Warning ({each.name}): {each.line}{'' if each.line.endswith('?') else '.'}" for each in found]
 
 
-# -- the model --
-
-
-@CHECKS.register("classes")
-def _classes(it: Facts) -> Finding | None:
-    if len(it.names) <= it.labels or it.data.predicted:
-        return None
-    text = f"the model predicts {len(it.names)} classes and the data set has {it.labels}"
-    return Finding("classes", text, "are these its classes?", len(it.names) - it.labels)
-
-
-@CHECKS.register("outputs")
-def _outputs(it: Facts) -> Finding | None:
-    low, high, (least, most) = it.seen.low, it.seen.high, it.seen.total
-    if low >= 0 and high <= 1:
-        what, advice = "as sigmoids do", "if the network ends in one, remove it, or give --outputs sigmoids"
-    elif -1 <= low < -0.9 and 0.9 < high <= 1:
-        what, advice = "as a tanh or a cosine does", "attacks find too little without the scale that training had"
-    elif low >= 0 and most - least <= 0.01 * most:
-        what, advice = (
-            f"and sum to {most:.4g} over the classes",
-            "if they are probabilities, give --outputs probabilities",
-        )
-    else:
-        return None
-    return Finding("outputs", f"the logits run from {low:.4g} to {high:.4g} only, {what}", advice, high - low)
-
-
-@CHECKS.register("saturated")
-def _saturated(it: Facts) -> Finding | None:
-    share = it.sure if math.isnan(it.seen.sure) else it.seen.sure
-    if not share >= 0.25:
-        return None
-    text = f"at {share:.1%} of the pixels the model's confidence is exactly 1, where cross-entropy has no slope"
-    if math.isnan(it.sure):
-        margin = f"dag{_with_loss(it, 'margin', ', or ')}"
-        advice = f"attacks on cross-entropy find too little: follow the margin ({margin}), or undo the scale"
-    else:
-        advice = "attacks on scores find too little" + _with_loss(it, "wrong", "; ", " counts labels alone")
-    return Finding("saturated", text, advice, share)
-
-
-def _with_loss(it: Facts, loss: str, before: str, after: str = "") -> str:
-    """How the attacks of the run are given that loss, between two words; nothing if none takes it, or all have it."""
-    labels = [label for label, own in it.losses if own != loss]
-    told = ",".join(f"{label}.loss={loss}" for label in labels) if len(labels) <= 3 else f"loss={loss}"
-    return f"{before}--options {told}{after}" if labels else ""
-
-
-@CHECKS.register("gradient")
-def _gradient(it: Facts) -> Finding | None:
-    seen = it.seen
-    if not it.follows or not seen.gradient:
-        return None
-    of = f"of {len(seen.images)} images looked at"
-    if seen.broken:
-        text, value = f"the gradient has NaN or infinite values on {len(seen.broken)} {of}", len(seen.broken)
-        return Finding("gradient", text, "white-box attacks cannot follow it", value)
-    if seen.deaf:
-        advice = (
-            "something in the network has none, as rounding, an argmax or a cast to whole numbers, and white-box "
-            "attacks have nothing to follow: ask it as a --target, by black-box attacks"
-        )
-        return Finding("gradient", f"the gradient is exactly zero on {len(seen.deaf)} {of}", advice, len(seen.deaf))
-    sure = "the network is surer than its precision tells: compute in float32, or attack the logits' margin (dag)"
-    if seen.still:
-        text = f"the gradient of cross-entropy is exactly zero on {len(seen.still)} {of}"
-        return Finding("gradient", text, sure, len(seen.still))
-    if seen.flat >= 0.5:
-        return Finding("gradient", f"{seen.flat:.1%} of the gradient's values are exactly zero", sure, seen.flat)
-    return None
-
-
-@CHECKS.register("masked")
-def _masked(it: Facts) -> Finding | None:
-    seen = it.seen
-    moved = max(abs(seen.climb), abs(seen.noise)) > 1e-6  # not where there is no number
-    if not it.follows or seen.still or not moved or seen.climb > seen.noise:
-        return None
-    text = f"a step along the gradient changes the loss by {seen.climb:.3g}, a random one as long by {seen.noise:.3g}"
-    advice = "the gradient is masked, and white-box attacks find too little: ask it as a --target, by black-box attacks"
-    return Finding("masked", text, advice, seen.noise - seen.climb)
-
-
-@CHECKS.register("agreement")
-def _agreement(it: Facts) -> Finding | None:
-    mirrored, brighter = it.seen.flipped, it.seen.brighter
-    if mirrored < 0.5:
-        text, value = f"only {mirrored:.1%} of the pixels keep their class in the mirror image", mirrored
-    elif brighter < 0.7:
-        text, value = f"only {brighter:.1%} of the pixels keep their class when the image is 5 % brighter", brighter
-    else:
-        return None
-    return Finding(
-        "agreement", text, "is the network trained, and are its weights and normalisation the right ones?", value
-    )
-
-
-@CHECKS.register("normalisation")
-def _normalisation(it: Facts) -> Finding | None:
-    better = _better_prepared(it)
-    if not better:
-        return None
-    told = " or ".join(f"{miou:.3f} with {what}" for what, miou in better.items())
-    text = f"MIoU of the images looked at is {it.seen.miou:.3f}, and under another normalisation {told}"
-    ways = ", or ".join(f"--normalisation {written(PREPARATIONS[what])}" for what in better)
-    which = "which the network may have been" if len(better) == 1 else "whichever the network was"
-    return Finding("normalisation", text, f"give {ways}, {which} trained with", max(better.values()))
-
-
 #: How near the best MIoU another preparation of the colours, or order of classes, is as likely.
 NEAR = 0.02
 
 
-def _better_prepared(it: Facts) -> dict[str, float]:
+def better_prepared(it: Facts) -> dict[str, float]:
     """MIoU under the preparations of the colours that are clearly better, and as good as each other.
 
     A few images do not tell ImageNet's normalisation from ±1, so the order is that of `PREPARATIONS`, not of MIoU.
@@ -350,7 +248,7 @@ def _order(it: Facts) -> Finding | None:
     seen = it.seen
     if not seen.reordered > max(seen.right + 0.2, 0.5):
         return None
-    prepared = _better_prepared(it)
+    prepared = better_prepared(it)
     if prepared and not max(prepared.values()) < seen.reordered_miou - NEAR:
         return None  # that is explained by the colours
     moved = [(c, to) for c, to in enumerate(seen.order) if c != to]

@@ -23,7 +23,8 @@ from segradius.evaluation.batch import is_priced, usable
 from segradius.metrics.agreement import kappa
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
-from segradius.models.decoding import Decoding
+from segradius.models.decoding import IN_UNIT, Decoding
+from segradius.models.holding import kept
 from segradius.models.outputs import refuse_sigmoids
 from segradius.models.preprocessing import Normalisation
 from segradius.models.segmenter import Segmenter
@@ -35,6 +36,8 @@ VOID = -1
 SAMPLE = (2, 4)
 #: Length of the steps along the gradient and at random, in l∞.
 STEP = 2 / 255
+#: Share of the largest logit by which two passes may differ, as kernels round differently with gradients and without.
+STEADY = 1e-3
 
 #: What else a network might want done to the colours, by what people call it; the commonest first.
 PREPARATIONS = {
@@ -79,7 +82,10 @@ class Measured:
         low: Least logit.
         high: Largest.
         total: Least and largest sum of the logits over the classes.
-        sure: Share of the pixels whose confidence is exactly 1.
+        sure: Share of the pixels whose confidence is exactly 1, or where a sigmoid that was undone was 0 or 1.
+        unsteady: Images of which two passes differ.
+        moves: By how much at most, as a share of the largest logit.
+        changed: State of the network that a pass changed, by name; it was put back.
         gradient: Whether the gradient was looked at.
         still: Images where that of cross-entropy is exactly zero.
         deaf: Images where that of the logits' margin is, too.
@@ -109,6 +115,9 @@ class Measured:
     high: float = NAN
     total: tuple[float, float] = (NAN, NAN)
     sure: float = NAN
+    unsteady: tuple[str, ...] = ()
+    moves: float = NAN
+    changed: tuple[str, ...] = ()
     gradient: bool = False
     still: tuple[str, ...] = ()
     deaf: tuple[str, ...] = ()
@@ -199,7 +208,7 @@ def measure(
     if is_priced(model) or not isinstance(model, Segmenter):
         return known
     looks, ledger = [], Ledger(1)
-    with model.frozen():
+    with model.frozen(), kept(model.network) as changed:
         for sample in samples:
             image, labels = (part[None].to(model.device) for part in (sample.image.clone(), sample.label))
             one = _Look(model, sample.id, image, labels, labels != data.classes.ignore_index, ledger)
@@ -212,7 +221,13 @@ def measure(
                 if not is_out_of_memory(error):
                     raise
     found = [look for look in looks if look is not None]
-    known = replace(known, gradient=gradient, forward=int(ledger.forward.sum()), backward=int(ledger.backward.sum()))
+    known = replace(
+        known,
+        changed=tuple(changed),
+        gradient=gradient,
+        forward=int(ledger.forward.sum()),
+        backward=int(ledger.backward.sum()),
+    )
     return _together(known, found) if found else known
 
 
@@ -250,9 +265,12 @@ class _Look:
             logits = self.logits(self.image.requires_grad_(gradient))
         if not bool(logits.isfinite().all()):
             return None
-        decode = self.model.decode
-        if not isinstance(decode, Decoding) or decode.kind in ("logits", "masked_logits"):
+        decode = self.model.decode if isinstance(self.model.decode, Decoding) else Decoding()
+        if decode.kind in ("logits", "masked_logits"):
             refuse_sigmoids(logits.detach(), self.model.name)
+        elif decode.yes_no and decode.kind not in IN_UNIT:
+            Decoding(decode.kind).check(decode.channel_logits(logits), f"model {self.model.name!r}")
+        saturated = decode.saturated(logits.detach())
         numbers, state, steps = self.slope(logits, seed) if logits.requires_grad else ({}, (), {})
         with torch.no_grad():
             fixed = logits.detach()
@@ -262,8 +280,10 @@ class _Look:
                 numbers[what] = (self.losses(self.logits(changed)).mean() - before).item()
             mirrored = predict(self.logits(self.image.flip(-1)).flip(-1))[1]
             brighter = predict(self.logits((self.image * 1.05).clamp(0, 1)))[1]
+            numbers["moves"] = _moved(fixed, self.logits(self.image))
+            state = [*state, *["unsteady"] * (numbers["moves"] > STEADY)]
             numbers |= _range(fixed) | {
-                "sure": _share(fixed.softmax(1).amax(1) >= 1),
+                "sure": _share((fixed.softmax(1).amax(1) >= 1) | saturated),
                 "flipped": _share(mirrored == prediction),
                 "brighter": _share(brighter == prediction),
             }
@@ -314,6 +334,11 @@ def _share(which: Tensor) -> float:
     return which.double().mean().item()
 
 
+def _moved(logits: Tensor, again: Tensor) -> float:
+    """Largest difference of two passes, as a share of the largest logit."""
+    return float((again - logits).abs().amax() / logits.abs().amax().clamp_min(torch.finfo(logits.dtype).tiny))
+
+
 def _range(logits: Tensor) -> dict[str, float]:
     total = logits.sum(1)
     ends = {"low": logits.amin(), "high": logits.amax(), "least": total.amin(), "most": total.amax()}
@@ -327,7 +352,8 @@ def _together(known: Measured, looks: Sequence[_Seen]) -> Measured:
         return [look.numbers[what] for look in looks if what in look.numbers]
 
     means = {what: over(what) for what in ("sure", "flat", "climb", "noise", "flipped", "brighter")}
-    states = {what: tuple(look.image for look in looks if what in look.state) for what in ("still", "deaf", "broken")}
+    named = ("still", "deaf", "broken", "unsteady")
+    states = {what: tuple(look.image for look in looks if what in look.state) for what in named}
     counts = {what: Counts.joined(look.counts[what] for look in looks) for what in looks[0].counts}
     own = counts.pop("")
     confusion = torch.stack([look.confusion for look in looks]).sum(0)
@@ -338,6 +364,7 @@ def _together(known: Measured, looks: Sequence[_Seen]) -> Measured:
     return replace(
         known,
         **found | states,
+        moves=max(over("moves")),
         low=min(over("low")),
         high=max(over("high")),
         total=(min(over("least")), max(over("most"))),

@@ -215,6 +215,31 @@ class Decoding:
             )
         return values
 
+    def channel_logits(self, logits: Tensor) -> Tensor:
+        """Logits (N, K, h, w) of K yes/no channels before the threshold, from those of the sets (N, 2^K, h, w).
+
+        Example:
+            >>> z = torch.randn(1, 3, 2, 2)
+            >>> decode = Decoding("multilabel_logits", 0.3)
+            >>> torch.allclose(decode.channel_logits(decode.of(z)), z, atol=1e-6)
+            True
+        """
+        z = logits[:, [1 << k for k in range(self.structures(logits.shape[1]))]]
+        return z + torch.logit(z.new_tensor(self.threshold))
+
+    def saturated(self, logits: Tensor) -> Tensor:
+        """Pixels (N, H, W) of logits that were undone from a sigmoid of exactly 0 or 1, where no gradient is left.
+
+        Example:
+            >>> decode, p = Decoding("sigmoid"), torch.tensor([0.5, 1.0]).view(1, 1, 1, 2)
+            >>> decode.saturated(decode.of(p))
+            tensor([[[False,  True]]])
+        """
+        if self.kind not in IN_UNIT or self.kind == "probabilities":
+            return torch.zeros_like(logits[:, 0], dtype=torch.bool)
+        z = self.channel_logits(logits) if self.yes_no else logits
+        return (z.abs() >= torch.logit(z.new_tensor(1 - 2 * torch.finfo(z.dtype).eps))).any(1)
+
     def check(self, values: Tensor, who: str) -> None:
         """Raise `InputError`, with the way out, where values are not what they were said to be; waits for the device.
 

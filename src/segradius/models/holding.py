@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 
@@ -79,3 +80,71 @@ def _set(hold: _Hold, *, held: bool) -> None:
         module.training = False if held else training
     for parameter, requires_grad in hold.parameters:
         parameter.requires_grad_(False if held else requires_grad)
+
+
+@contextmanager
+def kept(network: Any) -> Iterator[list[str]]:
+    """A context whose passes leave no trace in a network: what they changed of its state is put back, and named.
+
+    State is what buffers hold and which modules are in training mode. Buffers that a pass makes or makes larger are
+    caches, and stay. It goes inside of `frozen`, which itself puts training modes back.
+
+    Args:
+        network: An `nn.Module`; of any other callable nothing can be seen.
+
+    Yields:
+        Names of what was changed, which are complete after the context: "buffer 'norm.seen'".
+
+    Example:
+        >>> network = nn.BatchNorm2d(1)
+        >>> with kept(network) as changed:
+        ...     _ = network(torch.rand(2, 1, 4, 4))
+        >>> changed, network.running_mean
+        (["buffer 'running_mean'", "buffer 'running_var'", "buffer 'num_batches_tracked'"], tensor([0.]))
+    """
+    changed: list[str] = []
+    if not isinstance(network, nn.Module):
+        yield changed
+        return
+    before = [
+        (module, f"{name}.{key}".lstrip("."), key, buffer, buffer.clone())
+        for name, module in network.named_modules()
+        for key, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    modes = [(module, name, module.training) for name, module in network.named_modules()]
+    try:
+        yield changed
+    finally:
+        for module, name, key, buffer, value in before:
+            now = module._buffers.get(key)
+            if now is None or now.shape != value.shape or (now is buffer and torch.equal(now, value)):
+                continue
+            if not torch.equal(now, value):
+                changed.append(f"buffer {name!r}")
+            with torch.no_grad():
+                module._buffers[key] = buffer.copy_(value)
+        for module, name, training in modes:
+            if module.training is not training:
+                changed.append(f"training mode of {name or 'the whole network'!r}")
+                module.training = training
+
+
+@contextmanager
+def modes_kept() -> Iterator[None]:
+    """A context after which gradients are recorded, and numbers have the default type, as before.
+
+    Example:
+        >>> with modes_kept():
+        ...     _ = torch.set_grad_enabled(False)
+        >>> torch.is_grad_enabled()
+        True
+    """
+    recorded, usual = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        if torch.is_grad_enabled() is not recorded:
+            torch.set_grad_enabled(recorded)
+        if torch.get_default_dtype() is not usual:
+            torch.set_default_dtype(usual)

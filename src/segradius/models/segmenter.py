@@ -18,6 +18,7 @@ from segradius.core.contracts import ALL
 from segradius.core.errors import InputError, ModelError
 from segradius.models.decoding import Decode, Decoding
 from segradius.models.holding import frozen as frozen
+from segradius.models.holding import kept, modes_kept
 from segradius.models.outputs import check_form, check_images, check_logits
 from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
@@ -94,16 +95,18 @@ class Segmenter:
         return self.size.undo(coarse, images.shape[-2], images.shape[-1]).contiguous()
 
     def raw_logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
-        """Logits (N, C, h, w) at the size that the network gives them in; neither frozen nor resized."""
+        """Logits (N, C, h, w) at the size that the network gives, on the images' device; not frozen or resized."""
         x = self.prepare(images)
         lower = _reduced(x.device, precision)
         with at_border(f"model {self.name!r}", images.shape):
-            with lower:
+            with lower, modes_kept():
                 raw = self.network(x)
             logits = self.decode(raw)
             if self.num_classes:
                 check_form(logits, images.shape[0], self.num_classes, self.name)  # len() would fix an export
-        return logits.to(torch.promote_types(images.dtype, torch.float32)) if logits.is_floating_point() else logits
+            if not isinstance(logits, Tensor) or not logits.is_floating_point():
+                return logits
+            return logits.to(images.device, torch.promote_types(images.dtype, torch.float32))
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the network is given for images (N, 3, H, W): normalised, resized or padded, in its dtype and layout."""
@@ -112,7 +115,8 @@ class Segmenter:
         x = self.size.fit(x)
         if (dtype := _parameter_dtype(self.network)) is not None:
             x = x.to(dtype)
-        return _channels_last(x) if self.channels_last and x.device.type == "cpu" else x
+        x = _channels_last(x) if self.channels_last and x.device.type == "cpu" else x
+        return x.clone() if x is images else x  # a network may change its input in place, and these are the caller's
 
     @torch.no_grad()
     def scores(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
@@ -157,7 +161,7 @@ class Segmenter:
         decode, kind, own = self.decode, "", self.decode
         if isinstance(own, Decoding):
             decode, kind = partial(own.checked, who=f"model {self.name!r}"), own.kind
-        with torch.no_grad(), self.frozen():
+        with torch.no_grad(), self.frozen(), kept(self.network):
             coarse = replace(self, decode=decode)._try(images)
         check_logits(coarse, images, self.num_classes, self.name, kind=kind)
 

@@ -15,6 +15,7 @@ from segradius.core.errors import InputError, ModelError, is_whole
 from segradius.core.text import options_of, refuse_unknown
 from segradius.models.bands import RGB, candidates, check_number, found_bands, likely_bands, refuse_volumes
 from segradius.models.decoding import Decode, Decoding, as_decode, one_channel
+from segradius.models.holding import kept
 from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
     Normalisation,
@@ -178,7 +179,7 @@ def _answer_to_grey(draft: Segmenter, bands: int) -> Tensor:
     """Logits of one grey image of so many bands."""
     grey = torch.full((1, bands, *(draft.size.exact or PROBE_SIZE)), 0.5, device=draft.device)
     try:
-        with torch.no_grad(), draft.frozen():
+        with torch.no_grad(), draft.frozen(), kept(draft.network):
             logits = draft.raw_logits(grey)
     except ModelError as error:
         if isinstance(error.__cause__, InputError):

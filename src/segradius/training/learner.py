@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
 from segradius.models.decoding import Decoding
+from segradius.models.holding import modes_kept
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
 from segradius.training.lessons import Share, even
@@ -52,13 +54,42 @@ class Learner(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (N, C, H, W) of the main head under ``out``, and of others under their own names (``aux``)."""
-        raw, decode = self.network(self.model.prepare(images)), self.model.decode
+        raw, decode = self._answer(images), self.model.decode
         heads = {"out": decode(raw)}
+        if torch.is_grad_enabled() and not heads["out"].requires_grad:
+            raise InputError(
+                f"model {self.model.name!r} cannot be trained: no gradient reaches its parameters, as it computes "
+                "under no_grad, detaches, or leaves torch"
+            )
         if self.auxiliary and isinstance(raw, Mapping):
             of = decode.of if isinstance(decode, Decoding) else torch.nn.Identity()
             heads |= {name: of(values) for name, values in raw.items() if name.startswith("aux")}
         height, width = images.shape[-2:]
         return {name: self.model.size.undo(logits, height, width) for name, logits in heads.items()}
+
+    def _answer(self, images: Tensor) -> Any:
+        try:
+            with modes_kept():
+                return self.network(self.model.prepare(images))
+        except ValueError as error:
+            if "Expected more than 1 value per channel" not in str(error):
+                raise
+            layer = _raised_in(self.network, error)
+            raise InputError(
+                f"the batch norm{layer} of model {self.model.name!r} sees one value a channel in a step of "
+                f"{len(images)} image: give --batch-size at least 2, of which no single image is left over, or larger "
+                "images (--crop)"
+            ) from error
+
+
+def _raised_in(network: nn.Module, error: BaseException) -> str:
+    """The innermost module that an error came from, in words; nothing where that is not known."""
+    names = {id(module): name for name, module in network.named_modules()}
+    found, at = "", error.__traceback__
+    while at is not None:
+        found = names.get(id(at.tb_frame.f_locals.get("self")), found)
+        at = at.tb_next
+    return f" {found!r}" if found else ""
 
 
 @torch.no_grad()
