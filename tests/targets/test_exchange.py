@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segradius.core.errors import AnswerError, InputError
 from segradius.targets import Exchange
 from segradius.targets.heads import Head
 from segradius.targets.served import in_batches
-from segradius.targets.signature import TensorSpec, find_signature
+from segradius.targets.signature import FORMS, TensorSpec, find_signature
 
 
 def image(*shape: int | None, dtype: torch.dtype = torch.float32) -> TensorSpec:
@@ -124,3 +124,52 @@ def test_batches_cover_every_image_once_in_order(count: int, size: int, fixed: b
     images = torch.arange(float(count)).view(-1, 1, 1, 1)
     assert torch.equal(in_batches(images, size, size if fixed else None, ask), images * 2)
     assert seen == list(range(count))
+
+
+SIDES = st.sampled_from([None, 1, 2, 3, 4, 5, 8, 24, 32])
+HEADS = st.sampled_from(
+    [Head(), Head("logits"), Head("sigmoid"), Head("multilabel"), Head("labels"), Head("binary_logit", channels=(1,))]
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(SIDES, min_size=0, max_size=5),
+    st.lists(SIDES, min_size=0, max_size=5),
+    HEADS,
+    st.none() | st.integers(2, 9),
+)
+def test_any_shapes_are_read_or_refused_and_what_is_read_is_declared(taken, given_back, head, num_classes):
+    try:
+        channels, classes = head.of(num_classes)
+        found = find_signature([image(*taken)], [answer(*given_back)], num_classes=classes, channels=channels)
+    except InputError:
+        return
+    at = dict(zip(found.layout, taken, strict=True))
+    assert at["c"] in (None, found.bands)
+    assert (found.batch, found.size) == (at["n"], (at["h"], at["w"]))
+    if found.settled and given_back:
+        out = dict(zip(found.output_layout, given_back, strict=True))
+        assert out.get("c") in (None, found.channels.count)
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(FORMS), st.integers(1, 4), st.integers(1, 3))
+def test_an_answer_is_put_in_order_or_refused(data, form: str, channels: int, count: int):
+    """An output of which nothing is declared: each answer's own shape decides, and never for another order."""
+    height, width = data.draw(st.integers(2, 9)), data.draw(st.integers(2, 9))
+    if ("n" not in form and count > 1) or ("c" not in form and channels > 1):
+        return
+    head = Head("multilabel") if channels > 1 else Head("sigmoid")
+    told, classes = head.of(2**channels)
+    found = find_signature([image(None, 3, None, None)], [answer()], num_classes=classes, channels=told)
+    truth = torch.rand(count, channels, height, width)
+    order = ["nchw".index(axis) for axis in form if axis in "nchw"]
+    dropped = [axis for axis in range(4) if axis not in order]
+    raw = truth.permute(*dropped, *order).reshape([truth.shape[axis] for axis in order])
+    try:
+        arranged = found.arranged(raw, count, (height, width))
+    except AnswerError as error:
+        assert "give output_layout" in str(error) or channels in (height, width) or count in (height, width)  # noqa: PT017
+        return
+    assert torch.equal(arranged, truth)

@@ -121,17 +121,23 @@ def test_every_byte_survives():
     assert torch.equal(Uint8()(steps.double()).float(), steps)
 
 
+@pytest.mark.parametrize("bands", [1, 3])
 @pytest.mark.parametrize("quality", [10, 75, 95])
-def test_jpeg_is_pillows_image_by_image(quality):
-    images = torch.rand(3, 3, 21, 30)
+def test_jpeg_is_pillows_image_by_image(quality, bands):
+    images = torch.rand(3, bands, 21, 30)
     found = Jpeg(quality)(images)
     for image, answer in zip(images, found, strict=True):
-        pixels = Image.fromarray((image * 255).add(0.5).floor().byte().permute(1, 2, 0).numpy())
+        pixels = Image.fromarray((image * 255).add(0.5).floor().byte().permute(1, 2, 0).squeeze(-1).numpy())
         file = BytesIO()
         pixels.save(file, format="JPEG", quality=quality)
         back = np.asarray(Image.open(BytesIO(file.getvalue())))
-        assert np.array_equal(back, (answer * 255).round().byte().permute(1, 2, 0).numpy())
+        assert np.array_equal(back, (answer * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy())
         assert torch.equal(Jpeg(quality)(image[None])[0], answer)
+
+
+def test_jpeg_has_no_fourth_band():
+    with pytest.raises(InputError, match="jpeg is for grey and colour images; these have 4 bands"):
+        Jpeg(80)(torch.rand(1, 4, 8, 8))
 
 
 def test_the_target_is_asked_about_the_changed_image():

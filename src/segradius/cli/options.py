@@ -86,8 +86,9 @@ class ModelOptions:
         model: Network: demo, SOURCE:NAME as torchvision:fcn_resnet50, or package.module:callable, which runs that
             code, each with ,key=value arguments, or the path of a YAML card, which may name code too; see segradius
             list models.
-        target: In place of a model, what is asked for scores only: onnx:FILE, oip:http://HOST:PORT/v2/models/NAME, each
-            with ,key=value options, or anything that model takes. See segradius list targets.
+        target: In place of a model, what is asked for scores only: onnx:FILE, tflite:FILE,
+            oip:http://HOST:PORT/v2/models/NAME, each with ,key=value options, or anything that model takes. See
+            segradius list targets.
         network: See `NetworkOptions`.
         answers: Make the target's answers as a deployed one's: digits=3 (rounded), top=2 (only the two best classes),
             labels, or several with commas.

@@ -188,8 +188,10 @@ def _smp_colours(library: Any, encoder: str, trained: Any) -> Normalisation:
 def _elsewhere(spec: Spec) -> str | None:
     """What to write in place of a text that is no network but a file, an address or a way to run one."""
     suffix = Path(spec.name).suffix.lower()
-    if suffix == ".onnx":
-        return f"is an ONNX file, which is a target, asked for scores only: --target onnx:{spec.name} (open_target)"
+    if suffix in (".onnx", ".tflite"):
+        kind = "an ONNX" if suffix == ".onnx" else "a TFLite"
+        word = f"--target {suffix[1:]}:{spec.name} (open_target)"
+        return f"is {kind} file, which is a target, asked for scores only: {word}"
     if "://" in spec.name or spec.name.startswith("//"):
         return "is an address: a served model is a target, --target oip:http://HOST:PORT/v2/models/NAME (open_target)"
     if "tiled" in (spec.source, spec.name):

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from segradius.core.bands import told
 from segradius.core.contracts import LABELS_ALONE, LOGITS
 from segradius.core.errors import InputError, at_least, must
 from segradius.core.prediction import predict
@@ -131,16 +132,20 @@ class Jpeg:
         must(1 <= self.quality <= 95, "jpeg", self.quality, "a quality of 1 to 95")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) like ``images``; waits for the device."""
+        """Images (N, 3, H, W), or grey (N, 1, H, W), like ``images``; waits for the device."""
+        if images.shape[1] not in (1, 3):
+            raise InputError(f"jpeg is for grey and colour images; these have {told(images.shape[1])}")
         pixels = to_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
         decoded = torch.from_numpy(np.stack([self._through(image) for image in pixels]))
         return decoded.permute(0, 3, 1, 2).contiguous().to(images.device, images.dtype).div_(255)
 
     def _through(self, pixels: NDArray[Any]) -> NDArray[Any]:
         file = BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=self.quality)
+        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(
+            file, "JPEG", quality=self.quality
+        )
         with Image.open(file) as image:
-            return np.array(image)
+            return np.array(image).reshape(pixels.shape)
 
 
 Change: TypeAlias = Callable[[Tensor], Tensor]

@@ -44,14 +44,15 @@ def open_target(
     """The target that ``spec`` names, as harsh as asked, counted.
 
     Args:
-        spec: ``onnx:FILE``, ``oip:http://HOST:PORT/v2/models/NAME``, each with ``,key=value`` options in YAML (those of
-            `open_onnx` and `open_oip`), or a model as `segradius.models.load_model` takes it.
+        spec: ``onnx:FILE``, ``tflite:FILE``, ``oip:http://HOST:PORT/v2/models/NAME``, each with ``,key=value`` options
+            in YAML (those of `open_onnx`, `open_tflite` and `open_oip`), or a model as `segradius.models.load_model`
+            takes it.
         weights: A checkpoint, for a model in this process.
         device: Where images are best held; where the network is, for a model in this process.
         num_classes: C, where it cannot be found.
         normalisation: As `load_model` takes it.
-        outputs: ``"probabilities"``, ``"logits"``, ``"scores"`` or ``"labels"`` for a served model, as `Exchange` takes
-            them; as `load_model` takes it otherwise.
+        outputs: As `load_model` takes it; for a served model ``"scores"`` and ``"labels"`` too, and `Told` says which
+            it takes where none is given.
         threshold: Of yes/no channels, as `load_model` takes it.
         channels: Which channels of the output count, likewise.
         output: Which entry of the output is meant, likewise.
