@@ -102,3 +102,16 @@ def test_limit_keeps_the_first_and_ends_iteration():
     assert [sample.id for sample in data] == ["val-00000", "val-00001"] == list(data.ids)
     assert data[-1].id == "val-00001"
     assert len(open_data("scenes:16x16", limit=1000)) == 64
+
+
+@pytest.mark.parametrize(("bands", "size"), [(1, (5, 7)), (4, (30, 11)), (3, (64, 64))])
+def test_images_of_more_than_eight_bits_are_resized_in_floating_point(bands, size):
+    image = torch.rand(bands, 24, 32, generator=torch.Generator().manual_seed(0))
+    label = torch.zeros(24, 32, dtype=torch.int64)
+    found, _ = Resize(*size)(image, label)
+    expected = TorchResize(size, antialias=True)(image)
+    assert found.shape == (bands, *size)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert (found * 255 - (found * 255).round()).abs().max() > 0.4
+    each = torch.cat([Resize(*size)(band[None], label)[0] for band in image])
+    assert torch.equal(found, each)

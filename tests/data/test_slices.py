@@ -235,3 +235,13 @@ def test_a_listed_stack_is_cut_as_that_of_a_folder(folder):
     assert data.ids == tuple(f"images/a#{number:03d}" for number in range(5))
     np.testing.assert_array_equal(data[4].image[0], mapped(STACK[4], 0, 4095))
     np.testing.assert_array_equal(data[4].label, LABELS[4])
+
+
+def test_volumes_as_nnunet_names_them_are_paired(folder):
+    nifti(folder.root / "images" / "case_01_0000.nii.gz", STACK)
+    nifti(folder.root / "images" / "case_02_0000.nii.gz", STACK)
+    for name in ("case_01.nii.gz", "case_02.nii.gz"):
+        nifti(folder.root / "masks" / name, LABELS)
+    (folder.root / "images" / "case_02_0000.nii.gz").rename(folder.root / "images" / "case_02_0000.NII.GZ")
+    data = folder(images="images/*_0000.nii.gz", slices={"every": 3})()
+    assert data.ids == ("case_01#000", "case_01#003", "case_02#000", "case_02#003")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from data.formats import DTYPES, RAMP, Made, dicom, mapped, numbers, read, refus
 from data.kinds import EXIF, png
 from data.test_formats import outcome
 from segradius.core.errors import InputError
+from segradius.data import arrays
 from segradius.data.readers import Place, places_of, read_pixels
 from segradius.data.reading import PLAIN, Reading, reading_of
 
@@ -78,7 +80,7 @@ def test_a_volume_of_more_axes_or_without_slices_is_refused(tmp_path):
 def test_a_header_that_promises_more_than_there_is_takes_no_memory(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "v.nii")
     content = bytearray((tmp_path / "v.nii").read_bytes())
-    for sides, message in (((30000, 30000, 9), "30000×30000 = 900000000"), ((3, 4, 30000), "ends before its array")):
+    for sides, message in (((30000, 30000, 9), "30000×30000 = 900000000"), ((3, 4, 30000), "the file cannot be read")):
         content[42:48] = struct.pack("<3h", *sides)
         for name, packed in (("w.nii", bytes(content)), ("w.nii.gz", gzip.compress(bytes(content)))):
             (tmp_path / name).write_bytes(packed)
@@ -281,3 +283,30 @@ def test_a_file_that_says_it_has_millions_of_slices_is_not_listed(tmp_path):
         archive.writestr("a.npy", b"\x93NUMPY\x01\x00v\x00" + head.encode() + b"\0" * 64)
     with pytest.raises(InputError, match="it has 1000000000000 slices; expected 1 to 100000"):
         places_of(tmp_path / "a.npz", reading_of({"slices": {}}))
+
+
+def test_a_volume_larger_than_what_is_kept_is_read_slice_by_slice(tmp_path, monkeypatch):
+    stack, path = numbers("int16", 1, 5)[..., 0], tmp_path / "a.npz"
+    np.savez_compressed(path, stack)
+    whole = {
+        (axis, number): read(path, Place(number, size), bands=1, range="dtype", slices={"axis": axis})
+        for axis, size in enumerate(stack.shape)
+        for number in range(size)
+    }
+    monkeypatch.setattr(arrays, "KEPT", 0)
+    monkeypatch.setattr(arrays, "_whole", None)
+    for lot in (1, 64, 1 << 22):
+        monkeypatch.setattr(arrays, "_LOT", lot)
+        for (axis, number), kept in whole.items():
+            said = {"bands": 1, "range": "dtype", "slices": {"axis": axis}}
+            np.testing.assert_array_equal(read(path, Place(number, stack.shape[axis]), **said), kept)
+            np.testing.assert_array_equal(kept[..., 0], mapped(stack.take(number, axis), -32768, 32767))
+
+
+def test_a_volume_that_is_kept_is_read_again_when_it_changes(tmp_path):
+    path, said = tmp_path / "a.npz", {"bands": 1, "range": "dtype", "slices": {}}
+    for seed in range(3):
+        stack = numbers("int16", 1, 2, seed)[..., 0]
+        np.savez(path, stack)
+        os.utime(path, ns=(seed, seed))
+        np.testing.assert_array_equal(read(path, Place(1, 2), **said)[..., 0], mapped(stack[1], -32768, 32767))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -18,35 +20,51 @@ from segradius.data.numbers import Numbers, refuse_kind, refuse_shape
 from segradius.data.pixels import Pixels
 from segradius.data.reading import Reading
 
+KEPT = 1 << 28
+"""The largest array, in bytes, of a compressed file that is kept in memory from one slice to the next."""
 _LOT = 1 << 22
 _BEHIND = 1 << 20
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """An array in a file that can only be read from its beginning to its end, as a compressed one.
+    """An array in a file that can only be read from its beginning to its end, as its checksum stands there.
 
     Args:
-        opened: Opens it; reading it to its end is how its checksum is compared.
+        file: A .gz file, or an archive.
+        member: The name of the array in an archive; "" of a .gz file.
         offset: Bytes before the array.
         shape: Of the array.
         dtype: Of its numbers.
         columns: Whether the first axis is the one whose numbers lie together.
     """
 
-    opened: Callable[[], Any]
+    file: Path
+    member: str
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     columns: bool = False
 
     def take(self, axis: int | None, number: int) -> Pixels:
-        """All of the array, or what has one number on an axis; in memory is little more than that."""
+        """All of the array, or what has one number on an axis.
+
+        Of an array that is not too large, the whole is kept for the next slice of it; otherwise little more than the
+        slice is in memory.
+        """
+        if axis is None or prod(self.shape) * self.dtype.itemsize > KEPT:
+            return self.stream(axis, number)
+        found = self.file.stat()
+        whole = _whole(self, (found.st_size, found.st_mtime_ns, found.st_ino))
+        return part_of(whole, axis, number)
+
+    def stream(self, axis: int | None, number: int) -> Pixels:
+        """As `take`, always from the file."""
         shape, at = (self.shape[::-1], len(self.shape) - 1) if self.columns else (self.shape, 0)
         at = at - axis if self.columns and axis is not None else axis or 0
         split = (*shape[:at], 1, *shape[at:]) if axis is None else shape
         outer, depth, inner = prod(split[:at]), split[at], prod(split[at + 1 :])
-        with self.opened() as stream:
+        with _opened(self.file, self.member) as stream:
             _pass(stream, self.offset)
             rows = list(self._rows(stream, outer, depth * inner, number * inner, inner))
             _pass_rest(stream)
@@ -134,11 +152,12 @@ def open_npy(path: Path, reading: Reading) -> Numbers:
     if not isinstance(array, np.ndarray):
         raise InputError("the file holds several arrays; expected one, or the ending .npz")
     refuse_kind(array.dtype)
+    return array_numbers(array.shape, partial(part_of, array), reading)
 
-    def take(axis: int | None, number: int) -> Pixels:
-        return np.array(array if axis is None else array[(slice(None),) * axis + (number,)])
 
-    return array_numbers(array.shape, take, reading)
+def part_of(array: Pixels, axis: int | None, number: int) -> Pixels:
+    """A copy of an array, or of what has one number on an axis."""
+    return np.array(array if axis is None else array[(slice(None),) * axis + (number,)])
 
 
 def open_npz(path: Path, reading: Reading) -> Numbers:
@@ -153,14 +172,24 @@ def open_npz(path: Path, reading: Reading) -> Numbers:
             shape, columns, dtype = _header(stream)
             offset = stream.tell()
     refuse_kind(dtype)
-    streamed = Streamed(lambda: _opened(path, name), offset, shape, dtype, columns)
+    streamed = Streamed(path, name, offset, shape, dtype, columns)
     return array_numbers(shape, streamed.take, reading)
 
 
+@lru_cache(maxsize=2)  # an image and its mask
+def _whole(array: Streamed, stamp: tuple[int, ...]) -> Pixels:
+    """An array as a file of this size and time holds it."""
+    return array.stream(None, 0)
+
+
 @contextmanager
-def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
-    with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
-        yield stream
+def _opened(path: Path, member: str) -> Iterator[Any]:
+    if member:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
+            yield stream
+    else:
+        with gzip.open(path) as stream:
+            yield stream
 
 
 def _member(names: Sequence[str], wanted: str | None) -> str:

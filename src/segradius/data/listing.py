@@ -239,8 +239,8 @@ def _alike(name: str, pattern: str, *, last: bool) -> bool:
 
 
 def _small_ending(name: str) -> str:
-    stem, dot, ending = name.rpartition(".")
-    return f"{stem}{dot}{ending.lower()}"
+    last = ending(PurePath(name)) if "." in name else ""
+    return f"{name[: len(name) - len(last)]}{last}"
 
 
 def _id(path: Path, pattern: str) -> str:

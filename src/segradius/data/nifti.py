@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segradius.core.errors import InputError, missing_extra
-from segradius.data.arrays import Streamed, slice_axis
+from segradius.data.arrays import Streamed, part_of, slice_axis
 from segradius.data.listing import ending
 from segradius.data.numbers import Numbers, refuse_kind, refuse_shape
 from segradius.data.pixels import Pixels
@@ -42,16 +41,18 @@ def open_nifti(path: Path, reading: Reading) -> Numbers:
         shape = shape[:-1]
     _refuse_axes(shape, reading)
     refuse_kind(stored.dtype)
-    streamed = Streamed(lambda: _opened(path), int(stored.offset), shape, np.dtype(stored.dtype), columns=True)
     axis = slice_axis(shape, reading, _ACROSS)
     height, width = (length for at, length in enumerate(shape) if at != axis)
     refuse_shape(height, width, 1)
+    dtype, offset = np.dtype(stored.dtype), int(stored.offset)
     scale = float(stored.slope), float(stored.inter)
     if not np.isfinite(scale).all():
         raise InputError(f"the file's slope and intercept are {scale}; expected finite numbers")
 
     def read(place: int) -> Pixels:
-        return streamed.take(axis, place)[..., None]
+        if ending(path) == ".nii.gz":
+            return Streamed(path, "", offset, shape, dtype, columns=True).take(axis, place)[..., None]
+        return part_of(np.memmap(path, dtype, "r", offset, shape, order="F"), axis, place)[..., None]
 
     return Numbers(read, None if axis is None else shape[axis], lambda _: scale, axes="" if unsaid else axes)
 
@@ -66,10 +67,6 @@ def _refuse_axes(shape: tuple[int, ...], reading: Reading) -> None:
             f"the file holds a volume of shape {shape}: write slices: {{axis: {_ACROSS}}} into segradius.yaml to use "
             "each slice along that axis as an image"
         )
-
-
-def _opened(path: Path) -> Any:
-    return gzip.open(path) if ending(path) == ".nii.gz" else path.open("rb")
 
 
 def _library() -> Any:

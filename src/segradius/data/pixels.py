@@ -296,7 +296,9 @@ def _further(file: Any, stream: BinaryIO) -> int:
     if file.mode == "1":
         size = -(-width // 8) * height
     else:
-        deep = file.mode == "I" or file.tile[0][3] == "I;16B" or "16" in file.mode
+        args = file.tile[0][3]
+        most = args[1] if isinstance(args, tuple) else 255
+        deep = file.mode == "I" or args == "I;16B" or "16" in file.mode or most > 255
         size = width * height * len(file.getbands()) * (2 if deep else 1)
     with _kept(stream):
         stream.seek(offset + size)

@@ -16,7 +16,7 @@ from segradius.data.listing import ending
 from segradius.data.nifti import open_nifti
 from segradius.data.numbers import Numbers, banded, scaled
 from segradius.data.pictures import deep_png, not_exact, picture_numbers
-from segradius.data.pixels import Picture, Pixels, Readable, open_picture, unreadable
+from segradius.data.pixels import Pixels, Readable, open_picture, unreadable
 from segradius.data.reading import MOST_SLICES, PLAIN, Reading
 from segradius.data.tiff import open_tiff
 
@@ -122,7 +122,7 @@ def open_numbers(path: Readable, reading: Reading) -> Numbers:
         if not tiff:
             raise
         return _by_tifffile(tiff, reading, error)
-    found = _of_picture(picture, reading)
+    found = picture_numbers(picture, reading)
     if found is None and tiff:
         return _by_tifffile(tiff, reading, not_exact(picture))
     if found is None and picture.kind == "PNG":
@@ -148,16 +148,6 @@ def axes_of(path: object, reading: Reading) -> str:
 def holds_numbers(path: Readable) -> bool:
     """Whether a file is an array, a volume or a TIFF, which may hold several slices."""
     return isinstance(path, Path) and (ending(path) in OPENERS or _is_tiff(path))
-
-
-def _of_picture(picture: Picture, reading: Reading) -> Numbers | None:
-    """What Pillow read, where that is exact; nothing of a TIFF that it may not be."""
-    try:
-        return picture_numbers(picture, reading)
-    except InputError:
-        if picture.kind != "TIFF" or picture.image.mode not in ("RGBA", "LA"):
-            raise
-        return None
 
 
 def _by_tifffile(path: Path, reading: Reading, why: InputError) -> Numbers:
