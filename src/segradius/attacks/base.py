@@ -18,6 +18,8 @@ from segradius.core.registry import Registry
 from segradius.objectives.goal import Goal, one_class
 from segradius.objectives.losses import losses_for
 from segradius.objectives.objective import Objective
+from segradius.threats.threat import Threat
+from segradius.threats.weighted import factors, finite
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -49,13 +51,15 @@ class Task(Generic[M]):
 
     Attributes:
         model: The attacked model: a `Model` for methods that follow gradients, a `ScoreModel` for those that ask.
-        images: (N, 3, H, W) in [0, 1].
+        images: (N, B, H, W) in [0, 1].
         goal: What each pixel should become.
         randomness: Keys of the N images.
         changeable: (N, 1, H, W) 0/1 in the images' dtype: where the perturbation may be non-zero; None for everywhere.
-        warm: (N, 3, H, W) perturbation to start from, or None for the attack's own start.
+        warm: (N, B, H, W) perturbation to start from, or None for the attack's own start.
         progress: Called with the number of steps just done.
         journal: Keeps the snapshots of a black-box attack; None for nowhere.
+        weights: (B, 1, 1) weights w of the bands in the threat, which `entered` sets: all δ of a method are then
+            coordinates u = w ⊙ δ, which it need not know. None: δ itself.
     """
 
     model: M
@@ -66,10 +70,32 @@ class Task(Generic[M]):
     warm: Tensor | None = None
     progress: Callable[[int], None] | None = None
     journal: Journal | None = None
+    weights: Tensor | None = None
+
+    def entered(self, threat: Threat) -> Task[M]:
+        """The same task in the coordinates of a threat; `InputError` where it has not a weight for each band."""
+        return replace(self, weights=factors(threat.weights, self.images)) if threat.weights else self
+
+    def change(self, delta: Tensor) -> Tensor:
+        """What coordinates change in the images, u / w; likewise a gradient with respect to u of one to the images."""
+        return delta if self.weights is None else delta / self.weights
+
+    def coordinates(self, change: Tensor) -> Tensor:
+        """Coordinates of a change of the images, w ⊙ δ; 0 in bands that are never changed."""
+        return change if self.weights is None else change * finite(self.weights)
+
+    def warmed(self, warm: Tensor) -> Tensor:
+        """Coordinates of a warm start, where it may be."""
+        return self.confine(self.coordinates(warm))
+
+    def seen(self, delta: Tensor) -> Tensor:
+        """The images after δ, as the model sees them, in [0, 1]."""
+        return (self.images + self.change(delta)).clamp_(0, 1)
 
     def confine(self, delta: Tensor) -> Tensor:
-        """Zero outside the changeable pixels."""
-        return delta if self.changeable is None else delta * self.changeable
+        """Zero outside the changeable pixels, and in bands that are never changed."""
+        delta = delta if self.changeable is None else delta * self.changeable
+        return delta if self.weights is None else delta * self.weights.isfinite()
 
     def done(self, steps: int) -> None:
         """Report steps."""
@@ -86,8 +112,8 @@ class Result:
     """Outcome of an attack on a batch of N images.
 
     Attributes:
-        adversarial: (N, 3, H, W) in [0, 1].
-        delta: (N, 3, H, W) perturbation inside the threat model; ``adversarial`` is images + delta, clamped to [0, 1]
+        adversarial: (N, B, H, W) in [0, 1].
+        delta: (N, B, H, W) perturbation inside the threat model; ``adversarial`` is images + delta, clamped to [0, 1]
             against rounding.
         prediction: (N, H, W) int64, the model's classes on ``adversarial``.
         fooled: (N,) int64, counted pixels where the attack has them.
@@ -205,7 +231,7 @@ class Attack:
 
         Args:
             model: From `segradius.wrap`; for a black-box attack also from `segradius.targets.open_target`.
-            images: (N, 3, H, W) float in [0, 1], not normalised; of half precision they are attacked in float32.
+            images: (N, B, H, W) float in [0, 1], not normalised; of half precision they are attacked in float32.
             labels: (N, H, W) int64 in [0, C), or ``ignore_index`` for void.
             ids: A name for each image, which keys its random numbers; default "0", "1", …
             seed: Seed of the run.

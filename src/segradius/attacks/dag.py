@@ -65,12 +65,13 @@ class DagAlgorithm3:
 
     def run(self, task: Task[Model]) -> Result:
         """T steps, then a forward pass that judges the last."""
+        task = task.entered(self.threat)
         ledger, incumbent, state = Ledger(len(task.images)), Incumbent.none(task), None
         room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
         eps, best, inside = room.eps.view(-1, 1, 1, 1), self.keep == "best", self.form == "inside"
         low, high = (0.0, 1.0) if inside else (-math.inf, math.inf)
-        delta = torch.zeros_like(task.images) if task.warm is None else room.project(task.confine(task.warm))
-        point, move = task.images + delta, torch.zeros_like(delta)
+        delta = torch.zeros_like(task.images) if task.warm is None else room.project(task.warmed(task.warm))
+        point, move = task.images + task.change(delta), torch.zeros_like(delta)
         if self.first == "uniform":
             move = task.confine(self.threat.start(task.images, task.randomness))
         still = torch.ones_like(incumbent.valid)
@@ -84,12 +85,12 @@ class DagAlgorithm3:
             weights, state = self.objective.weighting.weigh(here.view, state)
             gradient, _ = ascend(self.objective, room, here, weights, ledger)
             still = still & is_zero(gradient)
-            there = see(room, (point + move).clamp(low, high), t, ledger)
+            there = see(room, (point + task.change(move)).clamp(low, high), t, ledger)
             move = self._scaled(ascend(self.objective, room, there, weights, ledger)[0] - gradient)
             delta = (delta + move).clamp(-eps, eps)
             if inside:
                 delta = room.project(delta)
-            point = task.images + delta if inside else point + move
+            point = task.images + task.change(delta) if inside else point + task.change(move)
             task.done(1)
         found = judge(incumbent, task, room.project(delta), ledger, best=best).result(task, ledger)
         return replace(found, still=still)

@@ -83,7 +83,7 @@ class Listening:
         spacing, tile = self._layout(images)
         patterns = range(1) if turn.round == 0 else range(1, 3)
         found = [probe(images, keys, n, tile, spacing, self.size) for n in patterns]
-        points = [change for change, _ in found]
+        points = [room.task.coordinates(change) for change, _ in found]
         if turn.round == 0:
             points.insert(0, torch.zeros_like(images))
         return Question(torch.stack(points), [distance for _, distance in found])

@@ -104,8 +104,12 @@ class LocalSearch:
 
 
 def amplitude(room: Room) -> Tensor:
-    """The value that may stand everywhere in the ball: ε over the norm of an image of ones; (N, 1, 1, 1)."""
+    """The value that may stand everywhere in the ball: ε over the norm of an image of ones; (N, 1, 1, 1).
+
+    Of ones in the bands that may change.
+    """
     ones = torch.ones_like(room.task.images)
+    ones = ones if room.task.weights is None else ones * room.task.weights.isfinite()
     return (room.eps / room.threat.norm.length(ones)).view(-1, 1, 1, 1)
 
 

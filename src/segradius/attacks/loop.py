@@ -27,8 +27,8 @@ class Observation:
     """What one forward and backward pass shows at an iterate.
 
     Attributes:
-        delta: (N, 3, H, W) the iterate.
-        gradient: (N, 3, H, W) of the objective, zero outside the changeable pixels.
+        delta: (N, B, H, W) the iterate.
+        gradient: (N, B, H, W) of the objective, zero outside the changeable pixels.
         value: (N,) tracked loss, that of the objective where it tracks none.
         step: Index of the step.
     """
@@ -72,7 +72,7 @@ class Incumbent:
     """The iterate that an attack would return now.
 
     Attributes:
-        delta: (N, 3, H, W).
+        delta: (N, B, H, W).
         prediction: (N, H, W).
         fooled: (N,) counted pixels fooled, −1 before the first.
         valid: (N,) whether all logits so far were finite.
@@ -111,8 +111,8 @@ class Incumbent:
 
     def result(self, task: Task[Any], ledger: Ledger) -> Result:
         """As an attack's result."""
-        adversarial = (task.images + self.delta).clamp_(0, 1)
-        return Result(adversarial, self.delta, self.prediction, self.fooled.clamp_min(0), self.valid, ledger)
+        delta = task.change(self.delta)
+        return Result(task.seen(self.delta), delta, self.prediction, self.fooled.clamp_min(0), self.valid, ledger)
 
 
 @dataclass(frozen=True)
@@ -153,14 +153,15 @@ class Iterative:
 
     def run(self, task: Task[Model]) -> Result:
         """T forward–backward passes and a last forward pass that judges δ^(T)."""
-        ledger = Ledger(len(task.images))
+        ledger, task = Ledger(len(task.images)), task.entered(self.threat)
         incumbent, delta, still = self._iterate(task, ledger)
         found = judge(incumbent, task, delta, ledger, best=self.keep == "best").result(task, ledger)
         return replace(found, still=still)
 
     def last(self, task: Task[Model]) -> Tensor:
         """δ^(T) after T forward–backward passes, judged by none: what training needs."""
-        return self._iterate(task, Ledger(len(task.images)))[1]
+        task = task.entered(self.threat)
+        return task.change(self._iterate(task, Ledger(len(task.images)))[1])
 
     def _iterate(self, task: Task[Model], ledger: Ledger) -> tuple[Incumbent, Tensor, Tensor]:
         """The best iterate so far, δ^(T), and the images (N,) whose gradient was zero at every step."""
@@ -178,7 +179,7 @@ class Iterative:
 
     def _first(self, task: Task[Model]) -> Tensor:
         if task.warm is not None:
-            return self.threat.project(task.confine(task.warm), task.images)
+            return self.threat.project(task.warmed(task.warm), task.images)
         if self.start == "zero":
             return torch.zeros_like(task.images)
         drawn = self.threat.start(task.images, task.randomness)
@@ -190,7 +191,7 @@ class Sight:
     """One forward pass with its graph, from which gradients are taken.
 
     Attributes:
-        images: (N, 3, H, W) what the model saw.
+        images: (N, B, H, W) what the model saw.
         logits: (N, C, H, W).
         prediction: (N, H, W).
         finite: (N,) whether all logits of an image are finite.
@@ -205,7 +206,7 @@ class Sight:
 
 
 def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
-    """One forward pass over images (N, 3, H, W) as they are, entered in the ledger.
+    """One forward pass over images (N, B, H, W) as they are, entered in the ledger.
 
     Args:
         room: The batch, and the number of steps T.
@@ -226,7 +227,7 @@ def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
 
 
 def ascend(objective: Objective, room: Room, sight: Sight, weights: Tensor, ledger: Ledger) -> tuple[Tensor, Tensor]:
-    """One backward pass: the gradient of weights · loss, (N, 3, H, W), where pixels may change; and that product."""
+    """One backward pass: the gradient of weights · loss, (N, B, H, W), where pixels may change; and that product."""
     task = room.task
     loss = objective.loss(sight.logits, task.goal.reference, sight.view.progress)
     # The tail of the objective is linear: its derivative is written down, which spares half of its passes.
@@ -234,7 +235,7 @@ def ascend(objective: Objective, room: Room, sight: Sight, weights: Tensor, ledg
     with at_border(f"the backward pass of model {name!r}", sight.images.shape):
         (gradient,) = torch.autograd.grad(loss, sight.images, pull)
     ledger.enter("attack", backward=1)
-    return task.confine(gradient), loss.detach() * weights
+    return task.confine(task.change(gradient)), loss.detach() * weights
 
 
 def observe(
@@ -245,7 +246,7 @@ def observe(
     Args:
         objective: What is maximised.
         room: The batch, and the number of steps T.
-        delta: (N, 3, H, W).
+        delta: (N, B, H, W).
         step: The step's index t.
         state: The weighting's state.
         ledger: Where the passes are entered.
@@ -254,7 +255,7 @@ def observe(
         The observation, the prediction (N, H, W), which images had finite logits (N,), and the weighting's state.
     """
     goal = room.task.goal
-    sight = see(room, (room.task.images + delta).clamp_(0, 1), step, ledger)
+    sight = see(room, room.task.seen(delta), step, ledger)
     weights, state = objective.weighting.weigh(sight.view, state)
     gradient, tracked = ascend(objective, room, sight, weights, ledger)
     if objective.track is not None and objective.tracks_another:
@@ -267,7 +268,7 @@ def observe(
 @torch.no_grad()
 def judge(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
     """Offer the last iterate, which needs no gradient, at the price of one forward pass; see `judge_between` too."""
-    logits = task.model.logits((task.images + delta).clamp_(0, 1))
+    logits = task.model.logits(task.seen(delta))
     if are_probabilities(logits):  # asked once a run, as the answer must be waited for
         raise InputError(
             "the model gives probabilities (in [0, 1], sum one over the classes) where logits are expected: "
@@ -279,7 +280,7 @@ def judge(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger
 @torch.no_grad()
 def judge_between(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger) -> Incumbent:
     """Offer an iterate where the attack took no gradient, at the price of one forward pass; nothing is waited for."""
-    logits = task.model.logits((task.images + delta).clamp_(0, 1))
+    logits = task.model.logits(task.seen(delta))
     return _judged(incumbent, task, delta, logits, ledger, best=True)
 
 

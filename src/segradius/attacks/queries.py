@@ -126,6 +126,7 @@ class Queried:
 
     def run(self, task: Task[ScoreModel]) -> Result:
         """Go on from the journal, or begin; rounds until the budget is spent; judge the last iterate."""
+        task = task.entered(self.threat)
         run = _Run.of(self, task)
         now = Snapshot.new(task, self.strategy.begin(run.room))
         if task.journal and (kept := task.journal.load()):
@@ -270,7 +271,7 @@ class _Run:
         size = fitting(_IMAGES_PER_CALL)
         for first in range(0, len(points) * count, size):
             last = min(first + size, len(points) * count)
-            block = self.task.confine(points[first // count : -(-last // count)])
+            block = self.task.change(self.task.confine(points[first // count : -(-last // count)]))
             block = block if index is None else block[:, index]
             part = slice(first % count, first % count + last - first)
             images = (clean + block).clamp_(0, 1).flatten(0, 1)[part]
@@ -304,7 +305,7 @@ class _Run:
         view = ScoreView(
             mean,
             self.task.goal,
-            lambda: (self.task.images + now.state["delta"]).clamp_(0, 1),
+            lambda: self.task.seen(now.state["delta"]),
             turn.round,
             turn.progress,
             self.target.num_classes,

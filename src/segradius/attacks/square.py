@@ -214,7 +214,7 @@ class Square:
     def begin(self, room: Room) -> dict[str, Any]:
         """The first perturbation, whose loss is not known."""
         task = room.task
-        first = self.move.first(room) if task.warm is None else task.warm
+        first = self.move.first(room) if task.warm is None else task.coordinates(task.warm)
         return {"delta": room.project(task.confine(first)), "losses": None}
 
     def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:

@@ -56,10 +56,11 @@ def slices(images: Tensor) -> str:
 def _advice(found: int, wanted: int) -> str:
     wrong = f"if the network does take {told(found)}, say so with bands={found} (bands: {found} in its card)"
     if (found, wanted) == (3, 1):
-        return f"give bands: 1 in segradius.yaml, which reads them as grey (a tensor: .mean(1, keepdim=True)); {wrong}"
+        yaml = "bands: 1 in segradius.yaml, which reads grey files as one band"
+        return f"give {yaml} (a tensor: .mean(1, keepdim=True)); {wrong}"
     if (found, wanted) == (1, 3):
         return (
             "give bands: 3 in segradius.yaml, which repeats grey as red, green and blue (a tensor: "
             f".expand(-1, 3, -1, -1)); {wrong}"
         )
-    return f"say which are meant, bands: [0, …] in segradius.yaml (a tensor: images[:, [0, …]]); {wrong}"
+    return f"give images of {told(wanted)}; {wrong}"

@@ -1,7 +1,10 @@
 """Euclidean projections onto an lp ball around each image, cut with the pixel box [0, 1].
 
 Everywhere δ has shape (N, …), images the same shape and values in [0, 1], and ε shape (N,), above zero, inf for the
-box alone. Results lie inside the box to the bit, and inside the ball to rounding: ‖·‖ ≤ ε·(1 + 1e-6) in float32. A
+box alone. With ``scale``, a factor s for each band, δ are coordinates u = s ⊙ (change) instead, and the box is
+[−s ⊙ image, s ⊙ (1 − image)]; s = 0 where nothing may change.
+
+Results lie inside the box to the bit, and inside the ball to rounding: ‖·‖ ≤ ε·(1 + 1e-6) in float32. A
 second projection leaves a projected point as it is. Each image is treated by itself. Gradients do not flow.
 
 On the CPU the rounds end when every image is done. An accelerator is not asked, as the CPU would wait for the answer:
@@ -18,7 +21,7 @@ _ROUNDS_L2 = {"cpu": 40, "accelerator": 8}
 
 
 @torch.no_grad()
-def project_l1(delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+def project_l1(delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
     """Nearest point with ‖·‖₁ ≤ ε: sign(δ)·clip(|δ| − λ, 0, b), where b is the room that the box leaves.
 
     λ ≥ 0 is the root of a decreasing, piecewise linear function, found by Newton steps inside a shrinking bracket.
@@ -28,7 +31,7 @@ def project_l1(delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
         >>> project_l1(delta, images, torch.tensor([0.4])).flatten()
         tensor([ 0.3000, -0.1000,  0.0000])
     """
-    low, high = -images, 1 - images
+    low, high = box(images, scale)
     room = torch.full_like(delta, 2).copysign_(delta).clamp_(low, high).abs_()
     size = torch.abs(delta, out=low)
     over = _sums(torch.minimum(size, room, out=high)) > eps
@@ -38,7 +41,7 @@ def project_l1(delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def project_l2(delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+def project_l2(delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
     """Nearest point with ‖·‖₂ ≤ ε: clip(s·δ), with the largest s ≤ 1 that fits the ball.
 
     In t = s² the squared norm is concave, increasing and piecewise linear, so Newton steps from min(1, ε²/‖δ‖²) reach
@@ -49,7 +52,7 @@ def project_l2(delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
         >>> project_l2(delta, images, torch.tensor([0.1])).flatten()
         tensor([ 0.0600, -0.0800,  0.0000])
     """
-    low, high = -images, 1 - images
+    low, high = box(images, scale)
     clipped = delta.clamp(low, high)
     squares = clipped * clipped
     over = _sums(squares) > eps * eps
@@ -57,7 +60,7 @@ def project_l2(delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def project_linf(delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+def project_linf(delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
     """Nearest point with ‖·‖∞ ≤ ε: one clamp, exact to the bit.
 
     Example:
@@ -66,17 +69,27 @@ def project_linf(delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
         tensor([[ 0.2500, -0.1000,  0.0000]])
     """
     budget = column(eps, delta)
-    low, high = -images, 1 - images
+    low, high = box(images, scale)
     torch.maximum(low, -budget, out=low)
     torch.minimum(high, budget, out=high)
     return torch.clamp(delta, low, high, out=low)
 
 
 @torch.no_grad()
-def scale_then_clamp(delta: Tensor, images: Tensor, eps: Tensor, length: Tensor) -> Tensor:
+def scale_then_clamp(delta: Tensor, images: Tensor, eps: Tensor, length: Tensor, scale: Tensor | None = None) -> Tensor:
     """δ·min(1, ε/length), clamped into the box: feasible, not the nearest point; ``length`` is the norm of δ, (N,)."""
-    scale = torch.where(length > eps, eps / length, 1.0)
-    return (delta * column(scale, delta)).clamp_(-images, 1 - images)
+    factor = torch.where(length > eps, eps / length, 1.0)
+    return (delta * column(factor, delta)).clamp_(*box(images, scale))
+
+
+def box(images: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The least and the largest change that keeps images in [0, 1], times ``scale``; new tensors, (N, …).
+
+    Example:
+        >>> [bound.flatten().tolist() for bound in box(torch.tensor([[[0.25]]]), torch.tensor([[2.0]]))]
+        [[-0.5], [1.5]]
+    """
+    return (-images, 1 - images) if scale is None else (-images * scale, (1 - images) * scale)
 
 
 def column(numbers: Tensor, like: Tensor) -> Tensor:

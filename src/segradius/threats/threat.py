@@ -1,7 +1,10 @@
 """Threat models: an lp ball around each image, cut with the pixel box [0, 1].
 
-Perturbations δ have shape (N, 3, H, W) and the unit of the images; ε is one number for each image and bounds the norm
-over all 3·H·W values. Every function treats each image of a batch by itself and never makes an accelerator wait.
+Perturbations δ have shape (N, B, H, W) and the unit of the images; ε is one number for each image and bounds the norm
+over all B·H·W values. With a weight w for each band it is ‖w ⊙ δ‖ ≤ ε: everything is then said of u = w ⊙ δ, in which
+the ball is that of the norm itself (`segradius.threats.weighted`).
+
+Every function treats each image of a batch by itself and never makes an accelerator wait.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from segradius.core.declared import Eps, check_fields, expected, fits
 from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.randomness import Randomness
 from segradius.threats.projections import column, project_l1, project_l2, project_linf, scale_then_clamp
+from segradius.threats.weighted import check_number_of_weights, factors, finite, read_weights, weighted
 
 Projection = Literal["euclidean", "radial"]
 
@@ -31,10 +35,10 @@ class Norm(Protocol):
     def length(self, delta: Tensor) -> Tensor:
         """Norm of each δ over all its values; (N, …) → (N,)."""
 
-    def project(self, delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    def project(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
         """Nearest point, in the Euclidean sense, of {‖d‖ ≤ ε} ∩ {0 ≤ images + d ≤ 1}."""
 
-    def radial(self, delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    def radial(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
         """δ scaled into the ball, then clamped into the box: feasible, but not the nearest point."""
 
     def steepest(self, grad: Tensor) -> Tensor:
@@ -63,13 +67,13 @@ class L1:
         """‖δ‖₁ of each image; (N, …) → (N,)."""
         return delta.flatten(1).abs().sum(1)
 
-    def project(self, delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    def project(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
         """Nearest point of ball ∩ box; see `project_l1`."""
-        return project_l1(delta, images, eps)
+        return project_l1(delta, images, eps, scale)
 
-    def radial(self, delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    def radial(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
         """δ·min(1, ε/‖δ‖₁), clamped into the box."""
-        return scale_then_clamp(delta, images, eps, self.length(delta))
+        return scale_then_clamp(delta, images, eps, self.length(delta), scale)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """g/‖g‖₁, the dense direction of the paper's Eq. 22; `sparse_steepest` is the other choice."""
@@ -102,13 +106,13 @@ class L2:
         # sum adds pairwise; vector_norm does not, and loses a digit in float32.
         return (flat * flat).sum(1).sqrt_()
 
-    def project(self, delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    def project(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
         """Nearest point of ball ∩ box; see `project_l2`."""
-        return project_l2(delta, images, eps)
+        return project_l2(delta, images, eps, scale)
 
-    def radial(self, delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    def radial(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
         """δ·min(1, ε/‖δ‖₂), clamped into the box."""
-        return scale_then_clamp(delta, images, eps, self.length(delta))
+        return scale_then_clamp(delta, images, eps, self.length(delta), scale)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """g/‖g‖₂."""
@@ -140,13 +144,13 @@ class Linf:
         """‖δ‖∞ of each image; (N, …) → (N,)."""
         return delta.flatten(1).abs().amax(1)
 
-    def project(self, delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    def project(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
         """Nearest point of ball ∩ box; see `project_linf`."""
-        return project_linf(delta, images, eps)
+        return project_linf(delta, images, eps, scale)
 
-    def radial(self, delta: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    def radial(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
         """The same clamp as `project`: published code does not scale in this norm."""
-        return self.project(delta, images, eps)
+        return self.project(delta, images, eps, scale)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """sign(g)."""
@@ -171,12 +175,12 @@ def sparse_steepest(grad: Tensor, share: Tensor | float) -> Tensor:
     """Steepest ascent in l1 over few values: ±1/k on the k largest |g| of each image, zero elsewhere.
 
     Args:
-        grad: Gradients, (N, 3, H, W).
-        share: Part of the values to move, in (0, 1], one number or (N,); k = round(share·3HW), at least 1 and at most
+        grad: Gradients, (N, B, H, W).
+        share: Part of the values to move, in (0, 1], one number or (N,); k = round(share·BHW), at least 1 and at most
             as many as are not zero. With k = 1 this is the direction of steepest ascent proper.
 
     Returns:
-        The directions, (N, 3, H, W), of unit l1 norm, or zero where the gradient is.
+        The directions, (N, B, H, W), of unit l1 norm, or zero where the gradient is.
 
     Example:
         >>> sparse_steepest(torch.tensor([[[[3.0, -5.0, 1.0, 0.0]]]]), 0.5).flatten().tolist()
@@ -203,9 +207,10 @@ class Threat:
         norm: The norm.
         eps: The radius in the unit of images in [0, 1], > 0; one for all images or one for each. inf: only the box.
         projection: "euclidean", the exact one, or "radial" for parity with published code.
+        weights: w of each band, so that ‖w ⊙ δ‖ ≤ ε; inf for a band that is never changed. Empty: all are 1.
 
     Raises:
-        InputError: A radius is not above zero, or the projection is unknown.
+        InputError: A radius is not above zero, the projection is unknown, or the weights are not as above.
 
     Example:
         >>> threat = Threat(L2(), (0.1, 0.2))
@@ -217,9 +222,15 @@ class Threat:
     norm: Norm
     eps: Eps | tuple[Eps, ...]
     projection: Projection = "euclidean"
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "weights", read_weights(self.weights))
+
+    def __repr__(self) -> str:
+        weights = f", weights={self.weights!r}" if self.weights else ""
+        return f"Threat(norm={self.norm!r}, eps={self.eps!r}, projection={self.projection!r}{weights})"
 
     def check_bounded(self, what: str) -> None:
         """Raise `InputError` if an ε is infinite, for ``what`` is measured by ε."""
@@ -240,18 +251,28 @@ class Threat:
         return like.new_tensor(self.eps)
 
     def project(self, delta: Tensor, images: Tensor, eps: Tensor | None = None) -> Tensor:
-        """δ brought into ball and box, (N, 3, H, W); see `segradius.threats.projections`.
+        """δ brought into ball and box, (N, B, H, W); see `segradius.threats.projections`.
 
         Args:
-            delta: (N, 3, H, W).
-            images: (N, 3, H, W).
+            delta: (N, B, H, W); with weights u = w ⊙ δ, and so is what is returned.
+            images: (N, B, H, W).
             eps: (N,), what `budgets` gives, from who has it at hand already.
         """
         bring = self.norm.project if self.projection == "euclidean" else self.norm.radial
-        return bring(delta, images, self.budgets(len(images), images) if eps is None else eps)
+        scale = finite(factors(self.weights, images)) if self.weights else None
+        return bring(delta, images, self.budgets(len(images), images) if eps is None else eps, scale)
+
+    def length(self, delta: Tensor) -> Tensor:
+        """‖w ⊙ δ‖ of each δ, (N, B, H, W) → (N,); inf where a band changed that never may.
+
+        Example:
+            >>> Threat(L1(), 1.0, weights=(1.0, 10.0)).length(torch.tensor([0.5, 0.02]).view(1, 2, 1, 1))
+            tensor([0.7000])
+        """
+        return self.norm.length(delta if not self.weights else weighted(delta, factors(self.weights, delta)))
 
     def start(self, images: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
-        """A random start: uniform in the ball, then projected into the box; (N, 3, H, W)."""
+        """A random start: uniform in the ball, then projected into the box; (N, B, H, W), with weights as u = w ⊙ δ."""
         unit = self.norm.sample_ball(images, randomness, step)
         return self.project(unit * column(self.budgets(len(images), images), images), images)
 
@@ -303,6 +324,7 @@ def make_threat(
     eps: float | str | None = None,
     projection: Projection = "euclidean",
     shape: Sequence[int] | None = None,
+    band_weights: str | Sequence[float] | None = None,
 ) -> Threat:
     """A threat model from the name of its norm.
 
@@ -310,7 +332,9 @@ def make_threat(
         norm: "l1", "l2" or "linf"; or 1, 2 or ``math.inf``.
         eps: The radius in the unit of images in [0, 1]; None for the paper's (750, 1.5, 0.006).
         projection: "euclidean" or "radial".
-        shape: (3, H, W) of an image, if known; a finite ε longer than any perturbation in the box is then refused.
+        shape: (B, H, W) of an image, if known; a finite ε longer than any perturbation in the box is then refused.
+        band_weights: w of each band, as [1, 1, 1, inf] or "1,1,1,inf": ‖w ⊙ δ‖ ≤ ε, and inf for a band that is never
+            changed. None: all are 1.
 
     Raises:
         InputError: An unknown name, or an ε that is not above zero or looks as if it were in units of 0 to 255.
@@ -321,8 +345,12 @@ def make_threat(
         segradius.core.errors.InputError: eps 8 for linf is no part of [0, 1], the range of the images; did you ...
     """
     name = norm_name(norm)
-    threat = Threat(NORMS[name], NORMS[name].default_eps if eps is None else parse_eps(eps), projection)
-    _refuse_wide(name, threat.eps if isinstance(threat.eps, float) else math.inf, shape)
+    weights = read_weights(band_weights)
+    threat = Threat(NORMS[name], NORMS[name].default_eps if eps is None else parse_eps(eps), projection, weights)
+    if not weights:
+        _refuse_wide(name, threat.eps if isinstance(threat.eps, float) else math.inf, shape)
+    elif shape is not None:
+        check_number_of_weights(weights, shape[0])
     return threat
 
 
