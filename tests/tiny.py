@@ -15,12 +15,12 @@ CLASSES = 4
 VOID = 255
 
 
-def network(seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Sequential:
+def network(seed: int = 0, dtype: torch.dtype = torch.float64, bands: int = 3) -> nn.Sequential:
     """A convolutional network with batch norm and dropout, *in training mode*, as users leave theirs."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1),
+            nn.Conv2d(bands, 8, 3, padding=1),
             nn.BatchNorm2d(8),
             nn.Tanh(),
             nn.Dropout2d(0.5),
@@ -31,11 +31,13 @@ def network(seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Sequential:
     return net.to(dtype).train()
 
 
-def batch(count: int = 4, size: int = 8, dtype: torch.dtype = torch.float64, seed: int = 1) -> tuple[Tensor, Tensor]:
+def batch(
+    count: int = 4, size: int = 8, dtype: torch.dtype = torch.float64, seed: int = 1, bands: int = 3
+) -> tuple[Tensor, Tensor]:
     """Images with pixels on both borders of the box, and the network's own labels with some wrong and some void."""
     g = torch.Generator().manual_seed(seed)
-    images = (torch.rand(count, 3, size, size, generator=g, dtype=torch.float64) * 1.2 - 0.1).clamp(0, 1).to(dtype)
-    labels = sr.wrap(network(dtype=dtype), num_classes=CLASSES).logits(images).argmax(1).detach()
+    images = (torch.rand(count, bands, size, size, generator=g, dtype=torch.float64) * 1.2 - 0.1).clamp(0, 1).to(dtype)
+    labels = sr.wrap(network(dtype=dtype, bands=bands), num_classes=CLASSES).logits(images).argmax(1).detach()
     labels[:, 0, :3] = (labels[:, 0, :3] + 1) % CLASSES
     labels[:, -1, :4] = VOID
     return images, labels

@@ -23,7 +23,9 @@ SETTINGS: Mapping[str, Any] = {
     "steps": (7,), "alpha": (0.3,), "start": ("zero", "uniform"), "restarts": (2,), "keep": ("last",), "sparse": (0.5,),
     "queries": (400,), "judge_every": (3,), "memory": (0.5,), "marks": ((50,),),
 }  # fmt: skip
-OTHER: Mapping[str, Any] = {"eps": 0.2, "norm": "linf", "projection": "radial", "keep": "last", "queries": 400}
+OTHER: Mapping[str, Any] = {
+    "eps": 0.2, "norm": "linf", "projection": "radial", "band_weights": "1,2,inf", "keep": "last", "queries": 400,
+}  # fmt: skip
 
 
 def registered(name: str) -> Mapping[str, Any]:
@@ -48,7 +50,7 @@ def test_a_function_and_a_name_give_the_same_attack(name: str) -> None:
 def test_the_signature_says_what_the_attack_takes(name: str) -> None:
     make = getattr(sr.attacks, name)
     taken = inspect.signature(make).parameters
-    assert set(taken) == {"norm", "eps", "projection", *attack_options(name)}
+    assert set(taken) == {"norm", "eps", "projection", "band_weights", *attack_options(name)}
     assert all(p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty for p in taken.values())
     for option, parameter in attack_options(name).items():
         assert taken[option].default == parameter.default

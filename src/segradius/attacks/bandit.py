@@ -83,9 +83,7 @@ class Bandit:
 def first_iterate(room: Room) -> Tensor:
     """Where an attack begins, inside the threat: zero, or a warm start."""
     task = room.task
-    return (
-        torch.zeros_like(task.images) if task.warm is None else room.project(task.confine(task.coordinates(task.warm)))
-    )
+    return torch.zeros_like(task.images) if task.warm is None else room.project(task.warmed(task.warm))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from segradius.attacks.queries import Queried
 from segradius.attacks.restarts import Restarts
 from segradius.attacks.settings import PAPER_EPS, QuerySettings, Settings
 from segradius.core.contracts import LOGITS
-from segradius.core.declared import condition, expected, taken
+from segradius.core.declared import BandWeight, condition, expected, taken
 from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import refuse_unknown
@@ -57,6 +57,8 @@ class Family:
 WHITE = Family(ATTACKS, Settings, {name: norm.default_eps for name, norm in NORMS.items()}, 1)
 BLACK = Family(BLACK_BOX, QuerySettings, PAPER_EPS, 2)
 FAMILIES = (WHITE, BLACK)
+#: Options of every attack that are its threat's.
+THREAT = ("norm", "eps", "projection", "band_weights")
 
 
 def white_box(
@@ -108,6 +110,7 @@ def make_attack(
     norm: str | float = "l2",
     eps: float | str | None = None,
     projection: Literal["euclidean", "radial"] = "euclidean",
+    band_weights: str | Sequence[BandWeight] | None = None,
     **options: Any,
 ) -> Attack:
     """An attack by name, ready to be called on batches.
@@ -118,6 +121,8 @@ def make_attack(
         eps: Budget, images being in [0, 1]; None is the paper's 750, 1.5 or 0.006, and for black-box attacks 10000, 10
             or 0.05.
         projection: Exact onto ball and box, or ``radial`` scaling as in the paper's published code.
+        band_weights: w of each band, so that ‖w ⊙ δ‖ ≤ ε, as [1, 1, 1, inf] or "1,1,1,inf"; inf for a band that is
+            never changed. Lengths (alpha, gamma) are then those of w ⊙ δ. None: all are 1.
         **options: Fields of `Settings` or, for black-box attacks, `QuerySettings`, the recipe's own options and, for
             ``cr_…``, fields of `CertifiedRadius`.
 
@@ -131,7 +136,7 @@ def make_attack(
         197
     """
     base, family, _ = _parse(name)
-    threat = make_threat(norm, family.eps[norm_name(norm)] if eps is None else eps, projection)
+    threat = make_threat(norm, family.eps[norm_name(norm)] if eps is None else eps, projection, None, band_weights)
     for option in options:
         if option in family.recipes.facts(base)["fixed"]:
             raise InputError(f"{name} determines {option} by itself: it cannot be set")
@@ -317,7 +322,7 @@ def _registered(family: Family, name: str, facts: Mapping[str, Any], recipe: Rec
         return make_attack(name, **options)
 
     options = family.options(recipe, facts["fixed"])
-    threat = [p for p in _parameters(make_attack).values() if p.name in ("norm", "eps", "projection")]
+    threat = [p for p in _parameters(make_attack).values() if p.name in THREAT]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*threat, *options.values())]
     make.__name__, make.__qualname__, make.__module__ = name, name, recipe.__module__
     make.__doc__ = _documented(recipe, [make_attack, family.settings, objective, recipe], keyword)

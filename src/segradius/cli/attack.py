@@ -43,6 +43,8 @@ class AttackOptions:
         start: Where the first run starts. Default: the attack's own, mostly zero.
         keep: Iterate that counts: the best by fooled pixels, or the last as in the paper. Default: best.
         projection: Exact onto ball and pixel box, or radial scaling as in the published code. Default: euclidean.
+        band_weights: Weight w of each band, so that eps bounds the norm of w times the change, as 1,1,1,inf; inf for a
+            band that is never changed. Lengths such as alpha are then those of w times the change. Default: all 1.
         samples: Noisy samples M behind the radius; 0 takes the confidences of the attack's own pass. Default: 8; 0 for
             cr_local_pbgd and cr_local_search.
         sigma: Standard deviation of that noise. Default: 0.001.
@@ -69,6 +71,7 @@ class AttackOptions:
     start: Literal["zero", "uniform"] | None = None
     keep: Literal["best", "last"] | None = None
     projection: Literal["euclidean", "radial"] | None = None
+    band_weights: str | list[str | float] | None = None
     samples: Whole | None = None
     sigma: Sigma | None = None
     every: Count | None = None

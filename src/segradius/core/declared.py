@@ -147,6 +147,8 @@ Seed = Annotated[int, Range("[0, 9223372036854775807]")]
 Length = Annotated[float, Range("[1e-12, 1e9]")]
 #: A budget over all values of an image; inf is the pixel box alone.
 Eps = Annotated[float, Range("[1e-9, inf]")]
+#: What a change of a band counts in a threat; inf for a band that is never changed.
+BandWeight = Annotated[float, Range("[1e-6, inf]")]
 #: A standard deviation of noise on images in [0, 1].
 Sigma = Annotated[float, Range("[1e-9, 1e3]")]
 Noise = Annotated[float, Range("[0, 1e3]")]

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from segradius.attacks.base import Attack, Result
 from segradius.attacks.make import attack_options, make_attack, refuse_untaken, taken_by
+from segradius.core.bands import bands_of
 from segradius.core.contracts import LOGITS, Model, Seen
 from segradius.core.declared import Eps, read
 from segradius.core.errors import InputError, unknown_name
@@ -24,10 +25,11 @@ from segradius.evaluation.store import ImageResult, Kept, Rows
 from segradius.evaluation.trace import image_traces
 from segradius.metrics.counts import Pixels
 from segradius.objectives.weightings import balanced_weights
-from segradius.threats.threat import NORMS, norm_name
+from segradius.threats.threat import NORMS, make_threat, norm_name
+from segradius.threats.weighted import check_number_of_weights, read_weights, written
 
 #: Options that every attack takes, which are the threat's and no recipe's.
-SHARED = {"projection": "euclidean"}
+SHARED = {"projection": "euclidean", "band_weights": None}
 
 #: The record of an image whose gradient was exactly zero at every step though there were pixels left to turn.
 STILL = b'{"gradient": "zero"}'
@@ -40,8 +42,8 @@ class AttackPlan:
     Args:
         name: Registered name, with ``cr_`` in front to guide it by the certified radius.
         norm: ``"l1"``, ``"l2"`` or ``"linf"``.
-        eps: Budget ε > 0, in the unit of images in [0, 1], over all 3·H·W values.
-        options: Options of the attack, defaults included where they are known.
+        eps: Budget ε > 0, in the unit of images in [0, 1], over all B·H·W values.
+        options: Options of the attack, defaults included where they are known; ``band_weights``, as text, if given.
         label: What it is called in tables, apart from the same attack with other options; the name unless given. It
             changes no number.
     """
@@ -64,6 +66,15 @@ class AttackPlan:
     def threat(self) -> tuple[str, float]:
         """The norm and the budget."""
         return self.norm, self.eps
+
+    @property
+    def weights(self) -> str:
+        """Those of the bands, as they are written; empty where all are 1."""
+        return str(self.options.get("band_weights") or "")
+
+    def lengths(self, delta: Tensor) -> dict[str, Tensor]:
+        """‖δ‖ of each image in every norm, of w ⊙ δ where bands have weights; (N, B, H, W) → (N,)."""
+        return {name: make_threat(name, band_weights=self.weights or None).length(delta) for name in NORMS}
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,8 @@ class Attacking:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.plan.label} {self.plan.norm} ε={self.plan.eps:.4g}"
+        weights = f" w={self.plan.weights}" if self.plan.weights else ""
+        return f"{self.plan.label} {self.plan.norm} ε={self.plan.eps:.4g}{weights}"
 
     @property
     def attack(self) -> Attack:
@@ -111,8 +123,10 @@ class Attacking:
         return LOGITS not in self.attack.method.needs
 
     def check(self, model: Seen) -> None:
-        """Raise `InputError` unless the model offers what the attack needs."""
+        """Raise `InputError` unless the model offers what the attack needs, and has a band for each weight."""
         self.attack.check_model(model)
+        if self.plan.weights and (bands := bands_of(model)) is not None:
+            check_number_of_weights(read_weights(self.plan.weights), bands)
 
     def run(self, batch: Batch, bench: Bench) -> Rows:
         """Attack a batch. Of a model with a price all is kept, and nothing judged a second time."""
@@ -133,7 +147,7 @@ class Attacking:
         )
         seconds = (time.perf_counter() - started) / len(batch.ids)
         again = None if is_priced(model) else judge(model, result.adversarial)[0]
-        found = attack_results(result, batch, model.num_classes, target, again, seconds)
+        found = attack_results(result, batch, model.num_classes, target, again, seconds, self.plan)
         kept = replace(_kept(result, batch, bench), records={image: STILL for image in _still(result, found)})
         return Rows(bench.key, found, kept, journal=journal.name if journal else None)
 
@@ -189,16 +203,28 @@ def make_plans(
     for label, own in variants.items():
         refuse_untaken(label, [option for option in own if option != "attack"], takes[label], [own["attack"]])
     plans = tuple(
-        AttackPlan(own["attack"], norm, eps, takes[label] | _for_attack(label, given, takes[label], own), label)
+        AttackPlan(
+            own["attack"], norm, eps, _options(takes[label], _for_attack(label, given, takes[label], own)), label
+        )
         for norm, eps in dict.fromkeys((norm_name(norm), read("eps", Eps, eps)) for norm, eps in budgets)
         for label, own in variants.items()
     )
+    if len({plan.weights for plan in plans}) > 1:
+        told = " and ".join(dict.fromkeys(f"{plan.label} ({plan.weights or 'none'})" for plan in plans))
+        raise InputError(f"band_weights differ between attacks, {told}; expected one threat model: run them apart")
     for k, plan in enumerate(plans):
         make_attack(plan.name, norm=plan.norm, eps=plan.eps, **plan.options)
         for other in plans[:k]:
             if other.described == plan.described:
                 raise InputError(f"{other.label} and {plan.label} are the same attack with the same options")
     return plans
+
+
+def _options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options, without weights of bands where there are none; those in one form, as JSON has no inf."""
+    found = {**defaults, **given}
+    weights = read_weights(found.pop("band_weights", None))
+    return found | ({"band_weights": written(weights)} if weights else {})
 
 
 def with_class_weights(plans: Sequence[AttackPlan], data: SegmentationData, num_classes: int) -> tuple[AttackPlan, ...]:
@@ -250,7 +276,13 @@ def _defaults(name: str) -> dict[str, Any]:
 
 
 def attack_results(
-    result: Result, batch: Batch, num_classes: int, target: Tensor | None, again: Tensor | None, seconds: float
+    result: Result,
+    batch: Batch,
+    num_classes: int,
+    target: Tensor | None,
+    again: Tensor | None,
+    seconds: float,
+    plan: AttackPlan,
 ) -> list[ImageResult]:
     """What an attack did to each image of a batch.
 
@@ -261,6 +293,7 @@ def attack_results(
         target: Target labels (N, H, W) of a targeted attack.
         again: Prediction (N, H, W) for the adversarial images, judged once more by themselves; None: they were not.
         seconds: Wall time per image.
+        plan: Which attack, for the lengths of what was changed.
     """
     hit, eligible = goal_counts(batch, result.prediction, target)
     delta = (result.adversarial - batch.images).double()
@@ -272,7 +305,7 @@ def attack_results(
         "members": _members(result, batch, num_classes),
         "hit": hit.tolist(),
         "eligible": eligible.tolist(),
-        **{name: NORMS[name].length(delta).tolist() for name in ("l1", "l2", "linf")},
+        **{name: length.tolist() for name, length in plan.lengths(delta).items()},
         "outside": outside.tolist(),
         "disagreement": differing,
         "passes": _passes(result, len(batch.ids), checked=again is not None),

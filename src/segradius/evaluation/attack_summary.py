@@ -30,7 +30,7 @@ class Sanity:
     """What must hold of every adversarial image, at its worst over the images.
 
     Args:
-        length_over_eps: Largest ‖δ‖ / ε; at most 1 save for float32 rounding.
+        length_over_eps: Largest ‖δ‖ / ε, with weights of bands ‖w ⊙ δ‖ / ε; at most 1 save for float32 rounding.
         outside: Largest distance of a value from [0, 1]; 0.
         disagreement: Share of labelled pixels whose prediction differs when the adversarial image is judged again; NaN
             where that would have had its price.
@@ -66,6 +66,7 @@ class Row:
         sanity: What must hold.
         classes: What is left of each class.
         foreground: Of what is asked with yes or no; None where nothing is.
+        weights: Those of the bands, as they are written; empty where all are 1.
     """
 
     name: str
@@ -84,10 +85,12 @@ class Row:
     sanity: Sanity | None
     classes: tuple[ClassRow, ...] = ()
     foreground: Foreground | None = None
+    weights: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; what is asked with yes or no stands before all other figures."""
-        return foreground_first(asdict(self), "name", "norm", "eps", "images", "invalid")
+        """For JSON; what is asked with yes or no stands before all other figures, and weights only if there are any."""
+        found = foreground_first(asdict(self), "name", "norm", "eps", "images", "invalid")
+        return {name: value for name, value in found.items() if name != "weights" or value}
 
 
 @dataclass(frozen=True)
@@ -271,6 +274,7 @@ def _filled(
         sanity,
         tuple(class_rows(counts, named.classes)),
         foreground_of(counts, every, named) if named.asked else None,
+        plan.weights if plan else "",
     )
 
 

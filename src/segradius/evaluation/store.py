@@ -39,7 +39,7 @@ class ImageResult:
         members: For an ensemble, those of each member that stayed valid.
         hit: Eligible pixels that reached the goal.
         eligible: Pixels that could: right before the attack, or for a targeted attack all that have a target.
-        l1: ‖δ‖₁ over all 3·H·W values.
+        l1: ‖δ‖₁ over all B·H·W values; of w ⊙ δ where bands have weights, like the next two.
         l2: ‖δ‖₂.
         linf: ‖δ‖∞.
         outside: How far any adversarial value lies outside [0, 1]; 0 is right.
@@ -70,7 +70,7 @@ class Kept:
     """What is kept of a batch beside the numbers, each by image id.
 
     Args:
-        adversarial: Adversarial images (3, H, W), float32.
+        adversarial: Adversarial images (B, H, W), float32.
         predictions: What the model saw in them, (H, W) int64.
         traces: How a black-box attack went.
         records: What else there is to say of an image, packed by the job's task: certificates, verdicts on them.
@@ -224,7 +224,7 @@ class Store:
         return self._images("examples", attack)
 
     def example(self, attack: str, image: str) -> Tensor | None:
-        """The adversarial image (3, H, W) of ``attack``; None where it was not kept."""
+        """The adversarial image (B, H, W) of ``attack``; None where it was not kept."""
         rows = self._rows("examples", "shape, adversarial", "attack = ? AND image = ?", attack, image)
         return _unpacked(rows[0], "<f4") if rows else None
 

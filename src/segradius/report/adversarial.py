@@ -17,7 +17,6 @@ from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.panels import partly, visible_bands
-from segradius.threats.threat import NORMS
 
 FOLDER = "adversarial"
 COLUMNS = ("attack", "norm", "eps", "image", "npz", "png", "length", "length_png")
@@ -51,10 +50,8 @@ def adversarial_files(run: Run[Experiment], jobs: Sequence[Job], store: Store) -
             yield files[0], _npz(found)
             yield files[1], _png(rounded)
             clean = run.data[at].image.double()
-            lengths = [
-                f"{float(NORMS[plan.norm].length((each.double() - clean)[None])[0]):.9g}"
-                for each in (found, rounded / 255)
-            ]
+            changes = [(each.double() - clean)[None] for each in (found, rounded / 255)]
+            lengths = [f"{float(plan.lengths(change)[plan.norm][0]):.9g}" for change in changes]
             if partly(found):
                 lengths[1] = ""
             rows.append((plan.label, plan.norm, plan.eps, image, *files, *lengths))

@@ -98,6 +98,8 @@ def row_title(row: Row) -> str:
 def notes(summary: Summary) -> list[str]:
     """What a reader must know beside the tables: images set aside or invalid, and checks that failed."""
     found = set_aside_note(summary.set_aside)
+    for weights in dict.fromkeys(row.weights for row in summary.rows if row.weights):
+        found.append(f"Bands have weights w = {weights}: ε bounds ‖w ⊙ δ‖, and lengths in files are those of w ⊙ δ")
     for row in summary.rows:
         if row.invalid:
             named = summary.invalid.get((row.name, row.norm, row.eps), ())
@@ -123,7 +125,8 @@ def _broken(row: Row) -> list[str]:
 
 
 def _metrics(row: Row) -> list[str]:
-    threat = [row.norm or "", "" if row.eps is None else f"{row.eps:.4g}"]
+    norm = f"{row.norm} of {row.weights} ⊙ δ" if row.weights else row.norm or ""
+    threat = [norm, "" if row.eps is None else f"{row.eps:.4g}"]
     success = "" if math.isnan(row.success.value) else share(row.success)
     cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
     return [row.name, *threat, str(row.images), *shares(row), success, *cost]
@@ -290,7 +293,8 @@ def _files(
     for norm, eps in threats:
         mine = [job for job in experiment.jobs if (norm, eps) == _attack(job).plan.threat]
         name = "" if (norm, eps) == threats[0] else f"-{norm}-{eps:.4g}"
-        title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}"
+        weights = f", w = {experiment.attacks[0].weights}" if experiment.attacks[0].weights else ""
+        title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}{weights}"
         if shown := shown_images(run, mine, store, looks):
             yield f"figure{name}.png", draw(shown, run.data.classes, title)
         if drawn := curves(run, mine, store):

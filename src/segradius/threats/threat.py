@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
-from segradius.core.declared import Eps, check_fields, expected, fits
+from segradius.core.declared import BandWeight, Eps, check_fields, expected, fits
 from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.randomness import Randomness
 from segradius.threats.projections import column, project_l1, project_l2, project_linf, scale_then_clamp
@@ -222,7 +222,7 @@ class Threat:
     norm: Norm
     eps: Eps | tuple[Eps, ...]
     projection: Projection = "euclidean"
-    weights: tuple[float, ...] = ()
+    weights: tuple[BandWeight, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -324,7 +324,7 @@ def make_threat(
     eps: float | str | None = None,
     projection: Projection = "euclidean",
     shape: Sequence[int] | None = None,
-    band_weights: str | Sequence[float] | None = None,
+    band_weights: str | Sequence[BandWeight] | None = None,
 ) -> Threat:
     """A threat model from the name of its norm.
 
