@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,52 @@ def test_one_channel_is_background_and_foreground(tmp_path: Path, head: str, opt
     p = logits((x * 255).round() / 255 if kind == "int8" else x, 1).sigmoid()
     assert (target.num_classes, target.bands) == (2, 1)
     torch.testing.assert_close(target.scores(x), torch.cat([1 - p, p], 1), rtol=0, atol=step + 1e-5)
+
+
+#: Head by name: channels, the operator, the options that say so, and the structures that they are of.
+TOLD = {
+    "softmax": (4, "SOFTMAX", "", 0),
+    "logits": (4, "", "outputs=logits", 0),
+    "sigmoid": (1, "LOGISTIC", "outputs=sigmoid", 1),
+    "binary logit": (1, "", "outputs=binary_logit", 1),
+    "multilabel": (2, "LOGISTIC", "outputs=multilabel", 2),
+    "multilabel logits": (2, "", "outputs=multilabel_logits", 2),
+}
+
+
+def scored(z: Tensor, structures: int) -> Tensor:
+    """Probabilities of the classes, or of the sets of one or two structures."""
+    if not structures:
+        return z.softmax(1)
+    found = torch.ones_like(z[:, :1])
+    for p in z.sigmoid().split(1, 1):
+        found = torch.cat([found * (1 - p), found * p], 1)
+    return found
+
+
+def test_every_kind_of_file_is_right_where_it_is_told_of_and_refused_where_it_is_not(tmp_path: Path):
+    counts = Counter()
+    for (name, (channels, head, options, structures)), kind, free, bands in product(
+        TOLD.items(), ("float32", "int8", "uint8"), (False, True), (1, 3, 4)
+    ):
+        x = images(2, (18, 20), bands)
+        step = None if head or kind == "float32" else (0.1, 0 if kind == "int8" else 128)
+        path = build(
+            tmp_path / "net.tflite", weight(channels, bands), kind=kind, head=head, size=(18, 20), free=free, step=step
+        )
+        z = logits(x if kind == "float32" else (x * 255).round() / 255, channels)
+        if step is not None:
+            z = ((z / 0.1).round() + step[1]).clamp(*((-128, 127) if kind == "int8" else (0, 255))).sub(step[1]) * 0.1
+        found = open_target(f"tflite:{path}{options and ','}{options}").scores(x)
+        rounding = 0 if kind == "float32" else 1 / 256 if head else 0.03
+        right = (found - scored(z, structures)).abs().amax() < rounding * max(1, structures) + 1e-5
+        counts["right" if right else f"wrong {name} {kind}"] += 1
+        if options:
+            with pytest.raises((InputError, TargetError), match="give outputs="):
+                open_target(f"tflite:{path}").scores(x)
+            counts["refused"] += 1
+    print(f"\nTFLite: {dict(counts)}")
+    assert counts == {"right": 108, "refused": 90}
 
 
 def test_a_network_of_one_size_is_given_images_of_others(tmp_path: Path):

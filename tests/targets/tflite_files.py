@@ -63,11 +63,20 @@ class Written:
 
 
 def build(
-    path: Path, weight: torch.Tensor, *, kind="float32", head="SOFTMAX", batch=1, size=(8, 10), free=False, outputs=1
+    path: Path,
+    weight: torch.Tensor,
+    *,
+    kind="float32",
+    head="SOFTMAX",
+    batch=1,
+    size=(8, 10),
+    free=False,
+    outputs=1,
+    step=None,
 ) -> Path:
     """A 3 × 3 convolution with a torch weight (K, B, 3, 3), then a head; NHWC throughout.
 
-    ``free`` declares batch and sides as free; ``outputs`` gives the answer so many times.
+    ``free`` declares batch and sides as free; ``outputs`` gives the answer so many times, ``step`` its scale and zero.
     """
     made, channels, bands = Written(), *weight.shape[:2]
     taken, given = (batch, *size, bands), (batch, *size, channels)
@@ -96,7 +105,7 @@ def build(
                 options.beta = 1.0
             made.operator(head, [z], [end], options)
         if scales:
-            q = made.tensor(f"q{number}", given, kind, scale=scales[2:], signature=free_of(given))
+            q = made.tensor(f"q{number}", given, kind, scale=step or scales[2:], signature=free_of(given))
             made.operator("QUANTIZE", [end], [q], schema.QuantizeOptionsT())
             end = q
         ends.append(end)

@@ -166,8 +166,8 @@ class Head:
                 f"the model answered with {str(found.dtype).removeprefix('torch.')} in [{low.item():.4g}, "
                 f"{high.item():.4g}] that are not whole; expected integers (N, H, W), as outputs=labels promises"
             )
-        known = torch.arange(num_classes) if self.values is None else torch.tensor(self.values)
-        stray = numbers[~torch.isin(numbers.double(), known.double())]
+        known = torch.tensor(self.values or range(num_classes), dtype=torch.float64, device=numbers.device)
+        stray = numbers[~torch.isin(numbers.double(), known)]
         if len(stray):
             told = f"0 to {num_classes - 1}" if self.values is None else ", ".join(f"{v:g}" for v in self.values)
             raise AnswerError(
@@ -175,7 +175,7 @@ class Head:
                 f"expected {told}: give num_classes, or values=[0, 255] if 255 stands for class 1, say"
             )
         if self.values is not None:
-            numbers = (numbers.double().unsqueeze(-1) == known.double()).byte().argmax(-1)
+            numbers = (numbers.double().unsqueeze(-1) == known).byte().argmax(-1)
         one_hot = functional.one_hot(numbers.long(), num_classes).permute(0, 3, 1, 2).to(torch.float32)
         return nearest(one_hot, size, rule).contiguous()
 
