@@ -102,7 +102,7 @@ FAULTS = {
         relisted(lambda names: names.pop("1.bias")),
         "' holds '.*', which .* does not",
     ),
-    "a tensor is listed twice": (twice, "names '0.bias' twice"),
+    "a tensor is listed twice": (twice, "the key '0.bias' stands twice"),
     "a tensor is listed that is nowhere": (relisted(lambda names: names.update(more=SECOND)), f"{SECOND}' lacks more"),
     "a shard elsewhere": (
         relisted(lambda names: names.update(more="../a.safetensors")),

@@ -269,11 +269,14 @@ def load_model(
         origin = open_spec(_with_arguments(parse_spec(card.model), card))
         if not said:
             colours = origin.normalisation() if callable(origin.normalisation) else origin.normalisation
+        fitting = _first(size, card.size)
+        if fitting is None:
+            fitting = origin.size() if callable(origin.size) else origin.size
         model = wrap(
             _with_weights(origin.network, card, file, torch_device(device), torch_dtype(dtype)),
             num_classes=num_classes,
             normalisation=colours,
-            size=_first(size, card.size, origin.size),
+            size=fitting,
             outputs=_first(outputs, card.outputs),
             threshold=_first(threshold, card.threshold),
             channels=_first(channels, card.channels),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from segradius.core.errors import InputError
+from segradius.core.safe_json import read_json
 from segradius.core.sums import sum_of
 from segradius.models.file_kinds import INDEX, SAFETENSORS, kind_of
 from segradius.models.weight_files import check_kind, read_pytorch, read_safetensors, sha256_of
@@ -45,10 +44,10 @@ def shards_of(index: Path) -> dict[str, list[str]]:
         InputError: The list cannot be read, names a tensor twice, or a file that is not beside it.
     """
     try:
-        listed = json.loads(index.read_text("utf-8"), object_pairs_hook=_once)["weight_map"]
-    except InputError as error:
-        raise InputError(f"{str(index)!r}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        listed = read_json(index)["weight_map"]
+    except InputError:
+        raise
+    except (KeyError, TypeError) as error:
         raise InputError(f"{str(index)!r} is no list of weight files: {type(error).__name__}: {error}") from error
     if not isinstance(listed, Mapping) or not listed:
         raise InputError(f"{str(index)!r} lists no weights")
@@ -113,14 +112,6 @@ def _read(shard: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(each, Tensor) for each in content.values()):
         raise InputError(f"{str(shard)!r} holds more than names and tensors; expected a shard of weights")
     return dict(content)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise InputError(f"it names {next(name for name in names if names.count(name) > 1)!r} twice")
-    return found
 
 
 def _listed(names: list[str]) -> str:

@@ -1,9 +1,7 @@
-"""Where networks come from: built-in names, torchvision, segmentation-models-pytorch, Python objects."""
+"""Where networks come from: built-in names, torchvision, Python objects; sources with files of their own beside."""
 
 from __future__ import annotations
 
-import difflib
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,13 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from segradius.core.border import in_a_line
-from segradius.core.errors import InputError, missing_extra, unknown_name
+from segradius.core.errors import InputError, unknown_name
 from segradius.core.modules import construct, imported, object_in, working_folder
 from segradius.core.registry import Registry
 from segradius.core.text import Spec, refuse_unknown
-from segradius.models.bands import RGB
-from segradius.models.downloads import is_absent
 from segradius.models.file_kinds import EXPORTED, TORCHSCRIPT, FileKind, kind_of
 from segradius.models.preprocessing import Normalisation, SizeRule, measured
 from segradius.models.segmenter import INITIALISED, Segmenter, Weights
@@ -36,7 +31,7 @@ class Origin:
         network: An `nn.Module`, a function of a batch, or a ready `Segmenter`.
         normalisation: What its library's networks are trained with, or a function that finds it out, which is not
             called where the user says it; None for unknown.
-        size: What sizes it takes; None for unknown.
+        size: What sizes it takes, or a function that finds it out, as above; None for unknown.
         channels_last: Whether it takes that layout, which is faster on a CPU.
         weights: Where its parameters come from. None: unknown, or as a `Segmenter` says itself.
         assumed: What of the normalisation is assumed, for a warning where the user does not say it.
@@ -45,15 +40,12 @@ class Origin:
 
     network: Any
     normalisation: Normalisation | Callable[[], Normalisation] | None = None
-    size: SizeRule | None = None
+    size: SizeRule | Callable[[], SizeRule | None] | None = None
     channels_last: bool | None = None
     weights: Weights | None = None
     assumed: str = ""
     bands: int | None = None
 
-
-#: Encoders of smp with another normalisation than ImageNet's; what it is smp asks its hub for.
-OTHER_COLOURS = ("inception", "xception", "dpn")
 
 Source = Callable[[str, Mapping[str, Any]], Origin]
 SOURCES: Registry[Source] = Registry("model source", "segradius.models")
@@ -123,68 +115,6 @@ def torchvision(name: str, arguments: Mapping[str, Any]) -> Origin:
     return Origin(network, colours, channels_last=True, weights=Weights(f"torchvision {trained}", whole=True))
 
 
-@SOURCES.register(
-    "smp",
-    example="smp:PSPNet,encoder_name=resnet18,classes=11",
-    extra="smp",
-)
-def smp(name: str, arguments: Mapping[str, Any]) -> Origin:
-    """A network of segmentation-models-pytorch, with its encoder's normalisation and padded to its encoder's stride.
-
-    That of an encoder without weights is taken to be ImageNet's; with ``in_channels`` other than 3 there is none.
-
-    Args:
-        name: As ``PSPNet``, in any case of letters.
-        arguments: Of its class, and of the encoder; ``encoder_weights`` is None unless given.
-
-    Returns:
-        The network, its normalisation, and its sizes (PSPNet with ``encoder_depth=3``: multiples of 8).
-
-    Raises:
-        InputError: On an unknown name or argument.
-        MissingExtraError: If the library is not installed.
-    """
-    try:
-        import segmentation_models_pytorch as library
-    except ModuleNotFoundError as error:
-        raise missing_extra("segmentation-models-pytorch", "smp") from error
-    known = {key.lower(): value for key, value in library.MODEL_ARCHITECTURES_MAPPING.items()}
-    if name.lower() not in known:
-        raise unknown_name("smp network", name, (value.__name__ for value in known.values()))
-    architecture = known[name.lower()]
-    # What smp does not know it hands to the encoder; only what looks like a misspelling is refused.
-    parameters = [key for key in inspect.signature(architecture).parameters if key != "kwargs"]
-    misspelt = [key for key in arguments if difflib.get_close_matches(key, parameters, cutoff=0.75)]
-    refuse_unknown(f"argument of smp:{name}", misspelt, parameters)
-    network = construct(f"smp:{name}", architecture, {"encoder_weights": None} | dict(arguments))
-    encoder = str(arguments.get("encoder_name", inspect.signature(architecture).parameters["encoder_name"].default))
-    trained = arguments.get("encoder_weights")
-    weights = Weights(f"encoder_weights={trained}", whole=False) if trained else INITIALISED
-    usual: Normalisation | Callable[[], Normalisation] | None = Normalisation.imagenet()
-    assumed = ""
-    if arguments.get("in_channels", RGB) != RGB:
-        usual = None  # libraries know of no colours but RGB's
-    elif trained:
-        usual = functools.partial(_smp_colours, library, encoder, trained)
-    elif encoder.startswith(OTHER_COLOURS):
-        assumed = (
-            f"smp normalises for the encoder {encoder} otherwise than by ImageNet's mean and std, which are taken here"
-        )
-    size = _smp_size(network)
-    return Origin(network, usual, size, channels_last=True, weights=weights, assumed=assumed)
-
-
-def _smp_colours(library: Any, encoder: str, trained: Any) -> Normalisation:
-    what = f"the preprocessing of smp's encoder {encoder}"
-    try:
-        prepare = library.encoders.get_preprocessing_fn(encoder, trained)
-    except Exception as error:  # its file is missing or damaged, or it knows of none
-        if is_absent(error):
-            raise
-        raise InputError(f"{what} cannot be had ({in_a_line(error)}): give normalisation=") from error
-    return measured(lambda image: prepare(image.permute(1, 2, 0).numpy()).transpose(2, 0, 1), what)
-
-
 def _elsewhere(spec: Spec) -> str | None:
     """What to write in place of a text that is no network but a file, an address or a way to run one."""
     suffix = Path(spec.name).suffix.lower()
@@ -208,7 +138,7 @@ def _elsewhere(spec: Spec) -> str | None:
         name = spec.name if spec.source else "NAME"
         return f"names a file of Python where a module is expected: write {module}:{name}{where}"
     if not spec.source and Path(spec.name).is_dir():
-        return f"is a folder: of one that transformers has saved write hf:{spec.name}"
+        return f"is a folder: of one that transformers has saved write hf:{spec.name}, of one of smp smp:{spec.name}"
     return None
 
 
@@ -237,9 +167,3 @@ def _python_object(spec: Spec) -> Origin:
     if not callable(thing) and not isinstance(thing, Segmenter):
         raise InputError(f"{spec} gave a {type(thing).__name__}; expected an nn.Module, Segmenter or function")
     return Origin(thing)
-
-
-def _smp_size(network: Any) -> SizeRule | None:
-    if not getattr(network, "requires_divisible_input_shape", True):
-        return None
-    return SizeRule(multiple_of=int(getattr(network.encoder, "output_stride", 32)))
