@@ -275,6 +275,14 @@ def test_a_folder_without_the_name_of_its_layout_is_told_what_to_write(make):
     for spec in (str(folder), f"{folder}/"):
         with pytest.raises(InputError, match=f"which is a folder: write folder:{spec},"):
             open_data(spec)
+    for name, advice in (
+        ("a.csv", "list:"),
+        ("a.json", "coco:, or list: of a list of pairs,"),
+        ("a.parquet", "hfdata:"),
+    ):
+        (folder / name).touch()
+        with pytest.raises(InputError, match=f"which is a file: write {advice} before it"):
+            open_data(f"{folder / name},classes=[a, b]")
     for spec in ("", "nowhere", "x" * 5000, "a\0b"):
         with pytest.raises(InputError) as caught:
             open_data(spec)

@@ -37,7 +37,10 @@ REGISTRIES: dict[str, tuple[str, list[str]]] = {
         "segradius.targets:TARGETS",
         ["\nA target is asked for scores only, by black-box attacks, and every query counts:"],
     ),
-    "data": ("segradius.data.sample:DATA", ["\nGive the folder after a colon, as in voc:PATH."]),
+    "data": (
+        "segradius.data.sample:DATA",
+        ["\nGive the folder or file after a colon, as in voc:PATH, and options after commas."],
+    ),
     "protocols": ("segradius.data.opening:PROTOCOLS", []),
     "defences": (
         "segradius.training.adversaries:ADVERSARIES",

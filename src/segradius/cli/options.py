@@ -171,7 +171,7 @@ class DataOptions:
     """The images.
 
     Args:
-        data: Images: scenes, or NAME:PATH as voc:PATH; see segradius list data.
+        data: Images: scenes, or NAME:PATH as voc:PATH; see segradius list data. python:MODULE:OBJECT runs that code.
         split: Part of the data set; its evaluation part by default.
         limit: Only the first so many images.
         stride: Only every stride-th image, as neighbouring frames of a video look alike.

@@ -136,7 +136,10 @@ def _no_two(table: str, key: str, values: list[str]) -> None:
 
 
 def _told(annotation: Mapping[str, Any], place: int) -> str:
-    return f"annotation {shown(annotation['id'])}" if "id" in annotation else f"annotation number {place}"
+    key = annotation.get("id")
+    if key is None:
+        return f"annotation number {place}"
+    return f"annotation {key if isinstance(key, int) else shown(key)}"
 
 
 def _is_text(value: object) -> bool:

@@ -125,7 +125,8 @@ def open_data(
     """Open a data set by name; files are listed now and read one by one when asked for.
 
     Args:
-        spec: ``NAME:PATH``, as ``voc:PATH``, of a name in `DATA`; ``scenes`` or ``scenes:HEIGHTxWIDTH``.
+        spec: ``NAME:PATH``, as ``voc:PATH``, of a name in `DATA`; ``scenes`` or ``scenes:HEIGHTxWIDTH``. With ``python:``
+            it runs code: name what you trust.
         split: Which part, by the data set's own names; its evaluation part by default.
         size: (height, width) to which all images are resized; excludes ``protocol``.
         protocol: Name of an evaluation protocol in `PROTOCOLS`.
@@ -143,20 +144,35 @@ def open_data(
     preparation = _preparation(size, protocol)
     stride, limit = read("stride", Images, stride), read("limit", Images | None, limit)
     name, _, path = spec.partition(":")
-    if name not in DATA and spec and _is_folder(spec):
-        raise InputError(
-            f"unknown data set {shown(spec)}, which is a folder: write folder:{spec}, or the name of its layout in "
-            f"place of folder. Known: {', '.join(DATA)}"
-        )
+    if name not in DATA and (advice := _place(spec)):
+        raise InputError(f"unknown data set {shown(spec)}, which is {advice}. Known: {', '.join(DATA)}")
     source = DATA[name](path, split)
     return Prepared(source, range(0, len(source), stride)[:limit], preparation)
 
 
-def _is_folder(text: str) -> bool:
+#: What to write before a file, by its ending.
+_FILES = {
+    ".json": "coco:, or list: of a list of pairs,",
+    ".jsonl": "list:",
+    ".csv": "list:",
+    ".tsv": "list:",
+    ".parquet": "hfdata:",
+    ".arrow": "hfdata:",
+    ".yaml": "folder:",
+    ".yml": "folder:",
+}
+
+
+def _place(text: str) -> str:
+    """What a text names that is the place of data and no data set, and what to write; nothing of another text."""
+    path, _, _ = text.partition(",")
     try:
-        return Path(text).is_dir()
+        if text and Path(text).is_dir():
+            return f"a folder: write folder:{text}, or the name of its layout in place of folder"
+        before = _FILES.get(Path(path).suffix.lower())
+        return f"a file: write {before} before it" if before and Path(path).is_file() else ""
     except (OSError, ValueError):  # too long for a path, say
-        return False
+        return ""
 
 
 def _preparation(size: tuple[int, int] | None, protocol: str | None) -> Preparation:

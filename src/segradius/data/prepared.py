@@ -28,7 +28,8 @@ class Prepared:
 
     def __init__(self, source: SegmentationData, places: Sequence[int], preparation: Preparation | None = None) -> None:
         self.source, self.places, self.preparation = source, places, preparation
-        self.name, self.classes, self.ids = source.name, source.classes, tuple(source.ids[place] for place in places)
+        ids = source.ids  # once: a data set may make them anew each time
+        self.name, self.classes, self.ids = source.name, source.classes, tuple(ids[place] for place in places)
 
     def __len__(self) -> int:
         return len(self.places)
