@@ -57,6 +57,8 @@ def test_what_shapes_tell(taken, given_back, options, expected):
         (image(None, 3, 24, 32), answer(None, 24, 32), {}, "none for classes: give outputs=sigmoid"),
         (image(None, 3, None, None), answer(None, None, None, None), {}, "give num_classes"),
         (image(None, 3, 24, 32), answer(None, 1, 24, 32), {}, "has 1 channel"),
+        (image(None, 3, 24, 32), answer(None, 2), {}, "is no map of an image"),
+        (image(1, 3, 24, 32), answer(1, 5, 9, 24, 32), {}, "is no map of an image"),
         (image(None, 3, 24, 32), answer(None, 5, 24, 32), {"num_classes": 6}, "no dimension of num_classes=6"),
     ],
 )

@@ -320,6 +320,11 @@ def _form(
 ) -> tuple[str, int | None, bool]:
     """Layout of the output, how many channels it has, and whether that is certain."""
     shape = answer.shape
+    if shape and not (3 <= len(shape) <= 4 or (len(shape) == 2 and batch == 1)):
+        raise InputError(
+            f"the output {answer} is no map of an image; expected (N, K, h, w), or as output_layout has it: name "
+            "another with output=, if there is one"
+        )
     if not shape or (len(shape) != 4 and channels.count not in (None, 1)):
         return given or layout, channels.count, given is not None
     order = sorted(FORMS, key=lambda form: form != layout)
