@@ -28,6 +28,7 @@ from segradius.cli.compare import compare
 from segradius.cli.data import data
 from segradius.cli.demo import demo
 from segradius.cli.evaluate import evaluate
+from segradius.cli.init import init
 from segradius.cli.list import list_names
 from segradius.cli.models import export, models
 from segradius.cli.train import train
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo,
     "evaluate": evaluate,
     "export": export,
+    "init": init,
     "list": list_names,
     "models": models,
     "train": train,
@@ -86,6 +88,10 @@ EXAMPLES = {
   segradius evaluate --model demo --data scenes --limit 64 --out accuracy
   segradius evaluate --model hardened/best.yaml --data camvid:PATH --size 240x320 --split test""",
     "export": "example:\n  segradius export --model card.yaml --size 240x320 --out model.onnx",
+    "init": """examples:
+  segradius init cells --model unet.pt
+  segradius init cells --model my_code:network --classes background,cell --range 0,4095 --yes
+  segradius init roads --model smp:Unet,encoder_name=resnet18,classes=1 --weights unet.safetensors""",
     "list": "example:\n  segradius list attacks",
     "models": "example:\n  segradius models convert train_epoch_50.pth pspnet50_voc.safetensors",
     "verify": "examples:\n  segradius verify first\n  segradius verify first --mend",

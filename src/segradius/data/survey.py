@@ -1,0 +1,207 @@
+"""What lies in a folder that nobody described yet: where images and masks are, and what numbers they hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segradius.core.errors import InputError, SegradiusError
+from segradius.data.listing import ANY_SUFFIXES, Listing, list_files
+from segradius.data.masks import read_stored
+from segradius.data.stored import Held, held
+
+#: Usual names of sub-folders, in small letters, the likeliest first.
+IMAGES = ("images", "image", "imgs", "img", "jpegimages", "scans", "frames", "raw", "input", "inputs")
+MASKS = (
+    "masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth", "groundtruth",
+    "segmentationclass", "segmentations", "segmentation", "targets", "target",
+)  # fmt: skip
+#: What stands after the name of an image in that of its mask, where both lie in one folder.
+SUFFIXES = ("_mask", "_label", "_labels", "_seg", "_gt", "-mask", "-label", "-seg", "_masks")
+#: Files that are looked into, spread over those that are there.
+LOOKED = 48
+#: Different values above which a mask numbers objects, and no classes.
+MOST_VALUES = 64
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where images and masks are.
+
+    Attributes:
+        images: Pattern of the images below the folder, as a ``segradius.yaml`` has it.
+        masks: That of the masks; None where there are none.
+        pairs: Image and mask file of each pair; of structures the mask of the first.
+        lonely: Images without a mask.
+        splits: Names of parts, which stand for ``{split}`` in the patterns.
+        structures: Names of folders in that of the masks, each with a mask of every image.
+    """
+
+    images: str
+    masks: str | None
+    pairs: tuple[tuple[Path, Path | None], ...]
+    lonely: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    structures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the files hold that were looked into.
+
+    Attributes:
+        images: Of image files.
+        values: In how many masks each number is.
+        colours: In how many each colour (0xRRGGBB) is, of masks with colours only.
+        masks: How many were read.
+        unread: Why files could not be read, by name.
+    """
+
+    images: tuple[Held, ...]
+    values: Mapping[int, int] = field(default_factory=dict)
+    colours: Mapping[int, int] = field(default_factory=dict)
+    masks: int = 0
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
+def find(folder: Path, images: str | None = None, masks: str | None = None) -> Found:
+    """Images and masks below a folder, by the usual names of folders and files, or as told.
+
+    Args:
+        folder: The folder.
+        images: Folder or pattern of the images, where it is known.
+        masks: That of the masks.
+
+    Raises:
+        InputError: There is no such folder, or nothing in it is known to be images.
+    """
+    if not folder.is_dir():
+        raise InputError(f"init: there is no folder {folder}")
+    if images is not None:
+        return _found(folder, images, masks)
+    inner = {each.name.casefold(): each.name for each in sorted(folder.iterdir()) if each.is_dir()}
+    image, mask = (next((inner[name] for name in names if name in inner), None) for names in (IMAGES, MASKS))
+    if image is not None:
+        return _found(folder, image, masks or mask)
+    for name, split in inner.items():
+        below = {each.name.casefold(): each.name for each in sorted((folder / split).iterdir()) if each.is_dir()}
+        image, mask = (next((below[n] for n in names if n in below), None) for names in (IMAGES, MASKS))
+        if image is not None and name not in (*IMAGES, *MASKS):
+            return _found(folder, f"{{split}}/{image}", masks or (f"{{split}}/{mask}" if mask else None))
+    return _beside(folder)
+
+
+def _found(folder: Path, images: str, masks: str | None) -> Found:
+    """Images and masks in two folders, or in the sub-folders of both that have the same names."""
+    splits: tuple[str, ...] = ()
+    if "{split}" in images:
+        above, _, rest = images.partition("{split}")
+        splits = tuple(each for each in _folders(folder / above) if (folder / f"{above}{each}{rest}").is_dir())
+    elif masks and "*" not in images + masks:
+        inside = [set(_folders(folder / each)) for each in (images, masks)]
+        if inside[0] and inside[0] == inside[1]:
+            splits = tuple(sorted(inside[0]))
+            images, masks = f"{images}/{{split}}", f"{masks}/{{split}}"
+    one = splits[0] if splits else ""
+    listed = list_files(folder, images.replace("{split}", one), ANY_SUFFIXES)
+    if not listed.files:
+        raise InputError(f"init: no image in {folder / images.replace('{split}', one)}; give --images FOLDER")
+    if masks is None:
+        return Found(images, None, tuple((each.path, None) for each in listed.files.values()), (), splits)
+    at = masks.replace("{split}", one)
+    structures = tuple(name for name in _folders(folder / at) if _pairs(listed, _masks(folder, f"{at}/{name}")))
+    if 0 < len(structures) <= 8 and not any(path.is_file() for path in (folder / at).iterdir()):
+        pairs = _pairs(listed, _masks(folder, f"{at}/{structures[0]}"))
+        return Found(images, f"{masks}/{{structure}}", pairs, _lonely(listed, pairs), splits, structures)
+    pairs = _pairs(listed, _masks(folder, at))
+    if pairs:
+        return Found(images, masks, pairs, _lonely(listed, pairs), splits)
+    for suffix in () if "*" in at else SUFFIXES:
+        if pairs := _pairs(listed, _masks(folder, f"{at}/*{suffix}.*")):
+            return Found(images, f"{masks}/*{suffix}.*", pairs, _lonely(listed, pairs), splits)
+    raise InputError(
+        f"init: no mask in {folder / at} has the name of an image in {folder / images.replace('{split}', one)}; give "
+        "--masks PATTERN, as 'masks/*_gt.png' for masks that are called so, or list pairs in a CSV (list:FILE.csv)"
+    )
+
+
+def _beside(folder: Path) -> Found:
+    """Images with masks beside them in one folder, called ``NAME_mask`` or the like and of another kind of file."""
+    listed = list_files(folder, "*.*", ANY_SUFFIXES)
+    for suffix in SUFFIXES:
+        marked = {key: each for key, each in listed.files.items() if key.endswith(suffix)}
+        plain = {each.path.suffix for key, each in listed.files.items() if key + suffix in marked}
+        if not plain:
+            continue
+        ending = min(plain)
+        if ending in {each.path.suffix for each in marked.values()}:
+            raise InputError(
+                f"init: {folder} has images NAME{ending} and masks NAME{suffix}{ending} in one folder, which patterns "
+                "do not tell apart: move the masks to a folder of their own, or list pairs in a CSV (list:FILE.csv)"
+            )
+        return _found(folder, f"*{ending}", f"*{suffix}.*")
+    if listed.files:
+        return _found(folder, "*.*", None)
+    raise InputError(
+        f"init: {folder} has no sub-folder called {', '.join(IMAGES[:6])} or the like, and no images; give --images "
+        "and --masks, folders or patterns below it"
+    )
+
+
+def look(found: Found, most: int = LOOKED) -> Seen:
+    """What some of the files hold.
+
+    Args:
+        found: Where they are.
+        most: How many are looked into, spread over all.
+    """
+    count = len(found.pairs)
+    places = sorted({round(k * (count - 1) / max(1, min(most, count) - 1)) for k in range(min(most, count))})
+    images: list[Held] = []
+    values, colours, unread, masks = Counter[int](), Counter[int](), dict[str, str](), 0
+    for image, mask in (found.pairs[place] for place in places):
+        try:
+            images.append(held(image))
+            if mask is not None:
+                numbers, shown = _values(mask)
+                values.update(numbers)
+                colours.update(shown)
+                masks += 1
+        except SegradiusError as error:
+            unread[image.name] = str(error)
+    if not images:
+        name, why = next(iter(unread.items()))
+        raise InputError(f"init: none of the images looked into can be read; the first, {name}: {why}")
+    return Seen(tuple(images), dict(sorted(values.items())), dict(sorted(colours.items())), masks, unread)
+
+
+def _values(mask: Path) -> tuple[Sequence[int], Sequence[int]]:
+    """The different numbers of a mask, or its colours."""
+    stored = read_stored(mask)
+    if stored.numbers is not None:
+        return np.unique(stored.numbers).tolist(), ()
+    assert stored.colours is not None
+    colours = np.unique(stored.colours)
+    greys = colours & 0xFF
+    return (greys.tolist(), ()) if (colours == greys * 0x010101).all() else ((), colours.tolist())
+
+
+def _masks(folder: Path, pattern: str) -> Listing:
+    return list_files(folder, pattern, ANY_SUFFIXES, once=False)
+
+
+def _pairs(images: Listing, masks: Listing) -> tuple[tuple[Path, Path], ...]:
+    return tuple((each.path, masks.files[key].path) for key, each in images.files.items() if key in masks.files)
+
+
+def _lonely(images: Listing, pairs: Sequence[tuple[Path, Path]]) -> tuple[str, ...]:
+    known = {image for image, _ in pairs}
+    return tuple(each.id for each in images.files.values() if each.path not in known)
+
+
+def _folders(place: Path) -> list[str]:
+    return sorted(each.name for each in place.iterdir() if each.is_dir()) if place.is_dir() else []

@@ -1,0 +1,184 @@
+"""What a network's output and its normalisation probably are, by what it gives for some images with masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segradius.core.errors import InputError, SegradiusError
+from segradius.core.prediction import SIMPLEX_TOLERANCE, predict
+from segradius.data.sample import Classes, Sample
+from segradius.metrics.counts import Counts, count
+from segradius.metrics.statistics import miou
+from segradius.models.loading import load_model
+from segradius.models.picking import main_output
+from segradius.models.preprocessing import Normalisation
+from segradius.models.segmenter import Segmenter
+from segradius.targets.opening import open_target
+
+#: By how much another normalisation must be better, in MIoU, to be taken.
+CLEARLY = 0.02
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a network probably wants and gives.
+
+    Attributes:
+        outputs: What it returns, as `segradius.wrap` takes it.
+        why: By what that is guessed, in words.
+        bands: Its input channels; None where any number may be.
+        normalisation: What it wants done to the colours, as a card has it; None where its library says it.
+        tried: MIoU of the images under each normalisation that was tried, as text.
+        channels: Of its output.
+    """
+
+    outputs: str
+    why: str
+    bands: int | None
+    normalisation: Any = None
+    tried: str = ""
+    channels: int = 0
+
+
+def guess_model(spec: str, samples: Sequence[Sample], classes: Classes, weights: str | None = None) -> Guess:
+    """What a network probably returns and wants.
+
+    Args:
+        spec: As `segradius.load_model` takes it.
+        samples: Images of one data set, with labels.
+        classes: Of the data set.
+        weights: A checkpoint for it.
+
+    Raises:
+        InputError: It cannot be loaded, or does not take the images.
+    """
+    raw: list[Tensor] = []
+
+    def note(answer: Any) -> Tensor:
+        raw.append(main_output(answer))
+        return _twice(raw[-1])
+
+    told: dict[str, Any] = {} if weights is None else {"weights": weights}
+    model = load_model(spec, outputs=note, **told)
+    raw.clear()
+    with torch.no_grad(), model.frozen():
+        for sample in samples:
+            model.raw_logits(sample.image[None])
+    channels = raw[0].shape[1]
+    outputs, why = _outputs(raw, classes)
+    found = Guess(outputs, why, model.bands, channels=channels)
+    if model.normalisation is not None:
+        return found
+    known = load_model(spec, outputs=outputs, num_classes=_classes(outputs, channels), **told)
+    return _with_normalisation(found, known, samples, classes)
+
+
+def bands_of(spec: str, weights: str | None = None) -> int | None:
+    """Input channels of a network, whatever its output is; None where any number may be.
+
+    Raises:
+        InputError: It cannot be loaded.
+    """
+    told: dict[str, Any] = {} if weights is None else {"weights": weights}
+    return load_model(spec, outputs=_twice, **told).bands
+
+
+def _twice(answer: Any) -> Tensor:
+    return main_output(answer)[:, :1].expand(-1, 2, -1, -1)
+
+
+def _outputs(raw: Sequence[Tensor], classes: Classes) -> tuple[str, str]:
+    """What the channels are, and by what that is told."""
+    channels = raw[0].shape[1]
+    low, high = min(float(each.min()) for each in raw), max(float(each.max()) for each in raw)
+    unit = low >= 0 and high <= 1
+    ran = f"{channels} channel{'s' * (channels > 1)}, values from {low:.4g} to {high:.4g}"
+    if channels == 1:
+        return ("sigmoid" if unit else "binary_logit"), ran
+    if len(classes.structures) == channels:
+        return ("multilabel" if unit else "multilabel_logits"), f"{ran}; as many as structures"
+    sums = [float((each.sum(1) - 1).abs().max()) for each in raw]
+    if unit and max(sums) < SIMPLEX_TOLERANCE:
+        return "probabilities", f"{ran}, which sum to 1"
+    return ("sigmoids" if unit else "logits"), ran
+
+
+def _classes(outputs: str, channels: int) -> int:
+    if outputs in ("sigmoid", "binary_logit"):
+        return 2
+    return 2**channels if outputs.startswith("multilabel") else channels
+
+
+def _with_normalisation(found: Guess, model: Segmenter, samples: Sequence[Sample], classes: Classes) -> Guess:
+    """With the normalisation under which predictions agree best with the labels; none where that is not clear."""
+    if model.num_classes != len(classes) or not len(classes):
+        return replace(found, normalisation="none", tried="not tried: its classes are not the data's")
+    scores = {}
+    for name, (written, given) in _preparations(len(samples[0].image)).items():
+        try:
+            scores[name] = (_miou(replace(model, normalisation=given), samples, classes), written)
+        except SegradiusError:
+            continue
+    best = max(scores, key=lambda name: -1 if math.isnan(scores[name][0]) else scores[name][0])
+    chosen = best if scores[best][0] > scores["none"][0] + CLEARLY else "none"
+    tried = ", ".join(f"{value:.3f} {name}" for name, (value, _) in scores.items())
+    return replace(found, normalisation=scores[chosen][1], tried=f"MIoU {tried}")
+
+
+def _preparations(bands: int) -> dict[str, tuple[Any, Normalisation]]:
+    """By name, as a card has them and as they are."""
+    scales = {"mean 0.5, std 0.5": (0.5, 0.5), "0–255": (0.0, 1 / 255)}
+    found: dict[str, tuple[Any, Normalisation]] = {"none": ("none", Normalisation.none(bands))}
+    if bands == 3:
+        found["imagenet"] = ("imagenet", Normalisation.imagenet())
+    for name, (mean, std) in scales.items():
+        parts = {"mean": [mean] * bands, "std": [std] * bands}
+        found[name] = (parts, Normalisation((mean,) * bands, (std,) * bands))
+    return found
+
+
+@torch.no_grad()
+def _miou(model: Segmenter, samples: Sequence[Sample], classes: Classes) -> float:
+    """Of what is asked with yes or no where anything is, else of the classes."""
+    tables = []
+    for sample in samples:
+        prediction = predict(model.logits(sample.image[None]))[1]
+        void, structures = classes.ignore_index, len(classes.structures)
+        tables.append(count(prediction, sample.label[None], model.num_classes, void, structures))
+    found = Counts.joined(tables)
+    return miou(found.foreground or found)
+
+
+def guess_target(text: str, samples: Sequence[Sample], classes: Classes) -> tuple[str, str]:
+    """A served model as ``--target`` takes it, with what its answers probably are.
+
+    Args:
+        text: Without that, as ``onnx:FILE``.
+        samples: Images, which it is asked about, one query each.
+        classes: Of their data set.
+
+    Returns:
+        The text, and in words by what it is told.
+
+    Raises:
+        InputError: It takes none of the images, whatever its answers are said to be.
+    """
+    kinds = ("multilabel", "multilabel_logits") if classes.structures else ("", "sigmoid", "binary_logit", "logits")
+    refusals = []
+    for kind in kinds:
+        told = f"{text},outputs={kind}" if kind else text
+        try:
+            target = open_target(told)
+            for sample in samples:
+                target.scores(sample.image[None])
+        except SegradiusError as error:
+            refusals.append(str(error))
+            continue
+        return told, f"its answers are taken as {kind}" if kind else "its answers are taken as they are"
+    raise InputError(f"{text}: {refusals[0]}")

@@ -1,0 +1,259 @@
+"""``segradius init``: what it writes is read back as meant, its commands run as printed, no guess is silent."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from segradius.cli import main
+from segradius.data import open_data
+from segradius.data.folder import read_spec
+
+NETWORK = """
+import torch
+class Bright(torch.nn.Module):
+    def __init__(self, bands, channels, sigmoid):
+        super().__init__()
+        self.conv, self.sigmoid = torch.nn.Conv2d(bands, channels, 1), sigmoid
+        with torch.no_grad():
+            self.conv.weight.fill_(40.0 / bands)
+            self.conv.bias.fill_(-16.0)
+    def forward(self, x):
+        z = self.conv(x)
+        return torch.sigmoid(z) if self.sigmoid else z
+def one():
+    return Bright(1, 1, True)
+def logit():
+    return Bright(1, 1, False)
+def three():
+    return Bright(3, 2, True)
+"""
+
+Save = Callable[[Path, np.ndarray], None]
+
+
+def png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def cells(root: Path, images: str = "images/{}.png", masks: str = "masks/{}.png", top: int = 4000) -> Path:
+    """Six 16-bit grey images of bright squares on dark ground, and masks of 0 and 255."""
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        mask = np.zeros((24, 32), np.uint8)
+        mask[4 : 10 + n, 6 : 14 + n] = 255
+        image = 0.2 * top + 0.5 * top * (mask > 0) + rng.normal(0, 0.02 * top, mask.shape)
+        png(root / images.format(f"c{n}"), image.clip(0, top).astype(np.uint16))
+        png(root / masks.format(f"c{n}"), mask)
+    return root
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with networks in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "nets_here.py").write_text(NETWORK)
+    yield tmp_path
+    sys.modules.pop("nets_here", None)
+
+
+def written(folder: Path, name: str = "segradius.yaml") -> dict[str, object]:
+    return yaml.safe_load((folder / name).read_text())
+
+
+def test_from_a_folder_and_a_network_to_a_run(here: Path, capsys: pytest.CaptureFixture[str]):
+    cells(here / "cells")
+    assert main(["init", "cells", "--model", "nets_here:one", "--classes", "background,cell"]) == 0
+    found = written(here / "cells")
+    assert found == {"images": "images", "masks": "masks", "classes": ["background", "cell"], "values": [0, 255],
+                     "bands": 1, "range": [0, 4095]}  # fmt: skip
+    card = written(here / "cells", "model.yaml")
+    assert (card["bands"], card["outputs"], card["normalisation"]) == (1, "sigmoid", "none")
+    text = (here / "cells" / "segradius.yaml").read_text()
+    assert "range: [0, 4095]  # guess: 12 bits. uint16; 6 files hold" in text
+    assert "# guess" not in next(line for line in text.splitlines() if line.startswith("classes"))
+    said = capsys.readouterr().out
+    assert "Guesses, as nobody was asked: values, range, outputs, normalisation." in said
+    assert (here / "cells" / "segradius-data" / "sheet.png").is_file()
+    commands = [shlex.split(line) for line in said.splitlines() if line.startswith("  segradius ")]
+    assert [command[1] for command in commands] == ["data", "evaluate", "attack"]
+    for command in commands:  # as they are printed
+        assert main(command[1:]) == 0
+    assert "Dice and IoU: cell" in capsys.readouterr().out
+
+
+def test_nothing_that_is_there_is_replaced_unless_told(here: Path, capsys: pytest.CaptureFixture[str]):
+    cells(here / "cells")
+    (here / "cells" / "segradius.yaml").write_text("mine")
+    assert main(["init", "cells"]) == 2
+    assert "segradius.yaml is there already; add --overwrite" in capsys.readouterr().err
+    assert (here / "cells" / "segradius.yaml").read_text() == "mine"
+    assert main(["init", "cells", "--overwrite", "--yes"]) == 0
+    assert written(here / "cells")["values"] == [0, 255]
+    assert "--model MODEL" in capsys.readouterr().out
+
+
+def test_on_a_terminal_guesses_are_asked_for(here: Path, monkeypatch: pytest.MonkeyPatch):
+    cells(here / "cells")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("[ground, cell]\n\n[0, 5000]\nbinary_logit\n\n"))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert main(["init", "cells", "--model", "nets_here:logit"]) == 0
+    found, card = written(here / "cells"), written(here / "cells", "model.yaml")
+    assert (found["classes"], found["values"], found["range"]) == (["ground", "cell"], [0, 255], [0, 5000])
+    assert card["outputs"] == "binary_logit"
+    assert sys.stderr.getvalue().count(" [") >= 5
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_a_torchscript_file_is_known_by_its_content(here: Path):
+    cells(here / "cells")
+    sys.path.insert(0, str(here))
+    import nets_here
+
+    network = torch.jit.trace(nets_here.one().eval(), torch.rand(1, 1, 24, 32))
+    network.save("unet.pt")
+    assert main(["init", "cells", "--model", "unet.pt", "--yes"]) == 0
+    card = written(here / "cells", "model.yaml")
+    assert (card["name"], card["model"], card["outputs"]) == ("unet", "torchscript:unet.pt", "sigmoid")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_onnx_file_is_a_target_with_what_its_answers_are(here: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    cells(here / "cells")
+    import nets_here
+
+    for name, outputs in (("one", "sigmoid"), ("logit", "binary_logit")):
+        network = getattr(nets_here, name)().eval()
+        torch.onnx.export(network, (torch.rand(1, 1, 24, 32),), f"{name}.onnx", dynamo=False)
+        assert main(["init", "cells", "--model", f"{name}.onnx", "--yes", "--overwrite"]) == 0
+        said = capsys.readouterr().out
+        assert f"evaluate --target onnx:{name}.onnx,outputs={outputs} --data folder:cells" in said
+    assert not (here / "cells" / "model.yaml").exists()
+    command = next(line for line in said.splitlines() if line.startswith("  segradius evaluate"))
+    assert main(shlex.split(command)[1:]) == 0
+
+
+def test_weights_alone_are_refused_with_what_is_lacking(here: Path, capsys: pytest.CaptureFixture[str]):
+    cells(here / "cells")
+    torch.save({"weight": torch.zeros(3)}, "unet.pth")
+    assert main(["init", "cells", "--model", "unet.pth"]) == 2
+    assert "weights, without the network" in capsys.readouterr().err
+    assert not (here / "cells" / "segradius.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "patterns"),
+    [
+        ("Scans/{}.png", "GT/{}.png", ("Scans", "GT")),
+        ("images/{}.png", "masks/{}_gt.png", ("images", "masks/*_gt.*")),
+        ("{}.png", "{}_mask.tif", ("*.png", "*_mask.*")),
+    ],
+)
+def test_images_and_masks_are_found_by_their_usual_names(
+    here: Path, images: str, masks: str, patterns: tuple[str, str]
+):
+    cells(here / "d", images, masks)
+    assert main(["init", "d", "--yes"]) == 0
+    found = written(here / "d")
+    assert (found["images"], found["masks"]) == patterns
+    assert open_data("folder:d").ids == tuple(f"c{n}" for n in range(6))
+
+
+@pytest.mark.parametrize("order", ["images/{split}/{name}.png", "{split}/images/{name}.png"])
+def test_parts_become_splits(here: Path, order: str, capsys: pytest.CaptureFixture[str]):
+    for split in ("train", "val"):
+        at = order.replace("{split}", split).replace("{name}", "{}")
+        cells(here / "d", at, at.replace("images", "masks"))
+    assert main(["init", "d", "--yes"]) == 0
+    assert written(here / "d")["images"] == order.removesuffix("/{name}.png")
+    assert "--split val" in capsys.readouterr().out
+    assert len(open_data("folder:d", split="train")) == 6
+
+
+def test_folders_of_masks_become_structures(here: Path):
+    cells(here / "d", masks="masks/organ/{}.png")
+    cells(here / "d", masks="masks/vessel/{}.png")
+    assert main(["init", "d", "--yes"]) == 0
+    assert written(here / "d")["structures"] == ["organ", "vessel"]
+    data = open_data("folder:d")
+    assert data.classes.structures == ("organ", "vessel")
+    assert data[0].label.unique().tolist() == [0, 3]
+
+
+def labelled(root: Path, mask: np.ndarray, image: np.ndarray | None = None) -> Path:
+    png(root / "images" / "a.png", np.full((*mask.shape[:2], 3), 90, np.uint8) if image is None else image)
+    png(root / "masks" / "a.png", mask)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "entries"),
+    [
+        ((0, 1), ["background", "foreground"], {}),
+        ((0, 1, 2), ["background", "class 1", "class 2"], {}),
+        ((0, 1, 2, 255), ["background", "class 1", "class 2"], {"ignore_index": 255}),
+        ((0, 128, 255), ["background", "class 1", "class 2"], {"values": [0, 128, 255]}),
+        ((0,), ["background", "foreground"], {"values": [0, 255]}),
+    ],
+)
+def test_values_in_the_masks_become_classes(
+    here: Path, values: tuple[int, ...], classes: list[str], entries: dict[str, object]
+):
+    labelled(here / "d", np.resize(np.array(values, np.uint8), (8, 9)))
+    assert main(["init", "d", "--yes"]) == 0
+    assert written(here / "d") == {"images": "images", "masks": "masks", "classes": classes, **entries}
+    assert read_spec(here / "d" / "segradius.yaml").classes == tuple(classes)
+
+
+def test_colours_in_the_masks_become_a_palette(here: Path):
+    mask = np.zeros((8, 9, 3), np.uint8)
+    mask[2:, :, 0] = 128
+    labelled(here / "d", mask)
+    assert main(["init", "d", "--yes"]) == 0
+    assert written(here / "d")["palette"] == [[0, 0, 0], [128, 0, 0]]
+    assert open_data("folder:d")[0].label.unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("mask", "words", "told"),
+    [
+        (np.arange(200, dtype=np.uint8).reshape(10, 20), [], "200 different values"),
+        (np.resize(np.array([0, 1, 2], np.uint8), (8, 9)), ["--classes=a,b"], "2 classes were given (a, b)"),
+        (np.zeros((8, 9), np.uint8), ["--images=nowhere"], "no image in"),
+        (np.zeros((8, 9), np.uint8), ["--masks=masks/*_x.png"], "has the name of an image"),
+    ],
+)
+def test_what_cannot_be_guessed_is_refused_in_words(
+    here: Path, capsys: pytest.CaptureFixture[str], mask: np.ndarray, words: list[str], told: str
+):
+    labelled(here / "d", mask)
+    assert main(["init", "d", "--yes", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not (here / "d" / "segradius.yaml").exists()
+
+
+def test_a_folder_without_images_and_one_that_is_not_there_are_refused(here: Path, capsys: pytest.CaptureFixture[str]):
+    (here / "empty").mkdir()
+    assert main(["init", "empty"]) == 2
+    assert main(["init", "absent"]) == 2
+    said = capsys.readouterr().err
+    assert "give --images and --masks" in said
+    assert "there is no folder absent" in said
