@@ -51,27 +51,30 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def twelve(path: Path, size: int | str = 24) -> Path:
-    """A network for removing backgrounds: one channel at twelve depths, the first the answer."""
-    nodes = [convolution("x"), helper.make_node("Sigmoid", ["z"], ["d0"])]
-    nodes += [helper.make_node("Mul", ["d0", "half"], [f"d{i}"]) for i in range(1, 12)]
-    outputs = [Value(f"d{i}", FLOAT, [1, 1, size, size]) for i in range(12)]
-    return save(path, nodes, [Value("x", FLOAT, [1, 3, size, size])], outputs, w=weight().numpy(), half=np.float32(0.5))
+def twelve(path: Path) -> Path:
+    """A network for removing backgrounds: one channel at twelve depths, the first the answer, numbers for names."""
+    names = [str(1959 + i) for i in range(12)]
+    nodes = [convolution("input.1"), helper.make_node("Sigmoid", ["z"], names[:1])]
+    nodes += [helper.make_node("Mul", [names[0], "half"], [name]) for name in names[1:]]
+    outputs = [Value(name, FLOAT, [1, 1, 24, 24]) for name in names]
+    taken = [Value("input.1", FLOAT, [1, 3, 24, 24])]
+    return save(path, nodes, taken, outputs, w=weight().numpy(), half=np.float32(0.5))
 
 
 def test_which_of_many_outputs_is_asked_and_not_guessed(tmp_path: Path):
     path, x = twelve(tmp_path / "net.onnx"), images(3, (24, 24))
-    with pytest.raises(InputError, match=r"12 outputs \('d0' float32 \(1, 1, 24, 24\), .*output=NAME or its number"):
+    with pytest.raises(InputError, match=r"12 outputs \('1959' float32 \(1, 1, 24, 24\), .*output=NAME or its number"):
         open_target(f"onnx:{path},outputs=sigmoid")
     p = logits(x).sigmoid()
-    for which in ("output=0", "output=d0", "output_name=d0", "output=-12"):
+    for which in ("output=0", "output=1959", "output_name=1959", "output=-12", "output=0,input_name=input.1"):
         close(open_target(f"onnx:{path},outputs=sigmoid,{which}").scores(x), two(p))
     close(open_target(f"onnx:{path},outputs=sigmoid", output="3").scores(x), two(p / 2))
-    for wrong, said in (("output=12", "expected 0 to 11"), ("output=e0", "unknown output 'e0'")):
+    close(open_target(f"onnx:{path},outputs=sigmoid", output="1970").scores(x), two(p / 2))
+    for wrong, said in (("output=12", "expected 0 to 11"), ("output=d0", "unknown output 'd0'")):
         with pytest.raises(InputError, match=said):
             open_target(f"onnx:{path},outputs=sigmoid,{wrong}")
     with pytest.raises(InputError, match="same option"):
-        open_target(f"onnx:{path},outputs=sigmoid,output=0,output_name=d0")
+        open_target(f"onnx:{path},outputs=sigmoid,output=0,output_name=1959")
 
 
 def test_a_network_of_one_size_is_given_others_as_said(tmp_path: Path):
