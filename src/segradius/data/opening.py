@@ -125,8 +125,8 @@ def open_data(
     """Open a data set by name; files are listed now and read one by one when asked for.
 
     Args:
-        spec: ``NAME:PATH``, as ``voc:PATH``, of a name in `DATA`; ``scenes`` or ``scenes:HEIGHTxWIDTH``. With ``python:``
-            it runs code: name what you trust.
+        spec: ``NAME:PATH``, as ``voc:PATH``, of a name in `DATA`; ``scenes`` or ``scenes:HEIGHTxWIDTH``. What follows
+            ``python:`` is run: name what you trust.
         split: Which part, by the data set's own names; its evaluation part by default.
         size: (height, width) to which all images are resized; excludes ``protocol``.
         protocol: Name of an evaluation protocol in `PROTOCOLS`.
