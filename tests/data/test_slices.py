@@ -245,3 +245,24 @@ def test_volumes_as_nnunet_names_them_are_paired(folder):
     (folder.root / "images" / "case_02_0000.nii.gz").rename(folder.root / "images" / "case_02_0000.NII.GZ")
     data = folder(images="images/*_0000.nii.gz", slices={"every": 3})()
     assert data.ids == ("case_01#000", "case_01#003", "case_02#000", "case_02#003")
+
+
+def test_structures_that_overlap_are_cut_as_their_image(folder):
+    nifti(folder.root / "images" / "p.nii.gz", STACK)
+    yes = {"organ": LABELS > 0, "vessel": LABELS == 2}
+    for name, volume in yes.items():
+        (folder.root / "masks" / name).mkdir()
+        nifti(folder.root / "masks" / name / "p.nii.gz", volume.astype(np.uint8))
+    data = folder(classes=None, structures=list(yes), masks="masks/{structure}")()
+    assert data.ids == tuple(f"p#{number:03d}" for number in range(5))
+    for number in range(5):
+        np.testing.assert_array_equal(data[number].label, yes["organ"][number] + 2 * yes["vessel"][number])
+        assert list(data.parts(number)) == ["image", "mask organ", "mask vessel"]
+    nifti(folder.root / "masks" / "vessel" / "p.nii.gz", yes["vessel"][:4].astype(np.uint8))
+    with pytest.raises(BadSampleError, match=r"the file has 4 slices; expected 5 \(the mask of 'vessel'"):
+        data[0]
+    nifti(folder.root / "masks" / "vessel" / "p.nii.gz", yes["vessel"].astype(np.uint8), np.diag([-1, 1, 2, 1]))
+    with pytest.raises(BadSampleError, match="the axes of the mask lead to LAS and those of the image to RAS"):
+        data[0]
+    with pytest.raises(InputError, match=r"slices: expected masks of each structure, as masks/\{structure\}"):
+        folder(classes=None, structures=list(yes), masks="masks/organ")()

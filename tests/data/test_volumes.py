@@ -59,8 +59,8 @@ def test_numbers_that_are_none_are_refused_with_their_pixel(tmp_path, keys):
     else:
         told = refused(tmp_path / "a.npy", **said)
         assert told == (
-            "value inf at pixel (row 2, column 1), band 1, lies outside range: [0, 2]; write clip: true to cut such "
-            "values to it"
+            "value inf at pixel (row 2, column 1), band 1, lies outside range: [0, 2]; the image has 1.0 to inf: write "
+            "clip: true to cut such values to the range, or another range"
         )
 
 

@@ -130,7 +130,7 @@ class PairedFiles:
         return Sample(pair.id, as_image(pixels), torch.from_numpy(np.ascontiguousarray(labels)))
 
     def _labels(self, pair: Pair) -> tuple[NDArray[np.int64], int] | None:
-        if pair.place is not None and not isinstance(pair.mask, Path):
+        if pair.place is not None and not isinstance(pair.mask, Path) and not hasattr(pair.mask, "at"):
             raise InputError(f"the image is a slice of {pair.place.of}; expected a mask file of as many slices")
         if hasattr(pair.mask, "labels"):
             return pair.mask.labels(self.key)
@@ -157,7 +157,13 @@ def sliced(pairs: tuple[Pair, ...], reading: Reading) -> tuple[Pair, ...]:
     """
     cut = [(pair, each) for pair in pairs for each in places(pair.id, pair.image, reading)]
     refuse_twice((name for _, (name, _) in cut), (pair.image for pair, _ in cut))
-    return tuple(replace(pair, id=name, place=place) for pair, (name, place) in cut)
+    return tuple(replace(_at(pair, reading, place), id=name) for pair, (name, place) in cut)
+
+
+def _at(pair: Pair, reading: Reading, place: Place | None) -> Pair:
+    """A slice of both files, where a mask of several files is the same slice of each."""
+    mask = pair.mask.at(reading, place) if hasattr(pair.mask, "at") else pair.mask
+    return replace(pair, place=place, mask=mask)
 
 
 def places(name: str, image: Path | Held, reading: Reading) -> Iterator[tuple[str, Place | None]]:
@@ -185,11 +191,13 @@ def refuse_twice(ids: Iterable[str], files: Iterable[Path | Held]) -> None:
 
 def _refuse_turned(pair: Pair, reading: Reading) -> None:
     """Two volumes whose axes lead to other sides of the body have one shape, and do not fit."""
-    axes = [axes_of(file, reading) for file in (pair.image, pair.mask)]
-    if all(axes) and axes[0] != axes[1]:
-        raise InputError(
-            f"the axes of the mask lead to {axes[1]} and those of the image to {axes[0]}; expected the same"
-        )
+    image = axes_of(pair.image, reading)
+    for file in getattr(pair.mask, "files", (pair.mask,)) if image else ():
+        mask = axes_of(file, reading)
+        if mask and mask != image:
+            raise InputError(
+                f"the axes of the mask lead to {mask} and those of the image to {image}; expected the same"
+            )
 
 
 def _together(pixels: Pixels, labels: Pixels, turned: int, mask_turned: int, exif: str | None) -> tuple[Pixels, Pixels]:

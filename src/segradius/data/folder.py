@@ -98,6 +98,8 @@ def folder(path: str, split: str | None = None) -> PairedFiles:
     masks = list_files(base, _pattern("masks", spec.masks, split, base), ANY_SUFFIXES, once=False)
     pairs, left_out = paired(f"folder {name}", images, masks)
     if spec.structures:
+        if spec.slices is not None:
+            raise InputError(f"{file}: slices: expected masks of each structure, as masks/{{structure}}")
         pairs = tuple(replace(pair, mask=MaskBands(spec.structures, cast(Path, pair.mask))) for pair in pairs)
     return described(name, spec, pairs, file, left_out)
 
@@ -234,8 +236,6 @@ def _checked(given: Mapping[str, Any]) -> FolderSpec:
 
 def _image_keys(given: Mapping[str, Any]) -> dict[str, Any]:
     found = reading_of(given)
-    if found.slices is not None and given.get("structures") is not None:
-        raise InputError("slices: masks of structures are no stacks or volumes; expected each slice in a file")
     return {key: getattr(found, key) for key in KEYS} | {"array": (found.array, found.mask_array)}
 
 

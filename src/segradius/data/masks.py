@@ -112,6 +112,8 @@ def read_stored(path: Readable, reading: Reading | None = None, place: Place | N
         return Stored(read_sbd(path))
     if isinstance(path, Path) and (place is not None or ending(path) in OPENERS):
         return Stored(read_whole(path, reading or PLAIN, place))
+    if place is not None:
+        raise InputError(f"the mask is a picture; expected a file of {place.of} slices")
     picture = open_picture(path)
     with unreadable():
         return _stored(picture)

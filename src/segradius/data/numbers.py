@@ -50,7 +50,8 @@ class Numbers:
 def refuse_kind(dtype: np.dtype[Any]) -> None:
     """Raise `InputError` for a type whose numbers do not fit into a float64."""
     if dtype.kind not in "buif" or dtype.itemsize > 8:
-        raise InputError(f"the file holds {dtype} values; expected whole or floating-point numbers of up to 64 bits")
+        told = dtype.name if dtype.kind in "cf" else dtype
+        raise InputError(f"the file holds {told} values; expected whole or floating-point numbers of up to 64 bits")
 
 
 def refuse_shape(height: int, width: int, bands: int) -> None:
@@ -123,10 +124,11 @@ def _ends(numbers: Pixels, reading: Reading, source: Numbers) -> tuple[float, fl
     if reading.range is None:
         raise InputError(_undeclared(numbers, reading, source))
     if dtype.kind not in "ui":
-        raise InputError(f"range: dtype means nothing for {dtype} numbers; write range: [low, high]")
+        raise InputError(f"range: dtype means nothing for {dtype.name} numbers; write range: [low, high]")
     if full is not None:
         raise InputError(
-            f"range: dtype is not clear for {dtype} numbers that the file says reach {full}; write range: [0, {full}]"
+            f"range: dtype is not clear for {dtype.name} numbers that the file says reach {full}; write range: "
+            f"[0, {full}]"
         )
     return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
 
@@ -138,7 +140,7 @@ def _undeclared(numbers: Pixels, reading: Reading, source: Numbers) -> str:
     also = f" (range: dtype for {np.iinfo(numbers.dtype).min} to {np.iinfo(numbers.dtype).max})" if whole else ""
     bands = "" if reading.bands or numbers.shape[2] == 3 else f", and {_bands(numbers.shape[2])}"
     return (
-        f"the image has {numbers.dtype} numbers from {lowest} to {highest}; expected 8 bits a channel, or in "
+        f"the image has {numbers.dtype.name} numbers from {lowest} to {highest}; expected 8 bits a channel, or in "
         f"segradius.yaml range: [low, high], the numbers that become 0 and 1{also}{bands}"
     )
 
@@ -157,7 +159,8 @@ def _refuse_outside(numbers: Pixels, outside: Pixels, ends: tuple[float, float],
         raise InputError(f"value nan {_at(nan)} is no number, and clip: true does not make it one; expected {told}")
     if not clip:
         raise InputError(
-            f"value {numbers[outside][0]} {_at(outside)} lies outside {told}; write clip: true to cut such values to it"
+            f"value {numbers[outside][0]} {_at(outside)} lies outside {told}; the image has {numbers.min()} to "
+            f"{numbers.max()}: write clip: true to cut such values to the range, or another range"
         )
 
 

@@ -19,7 +19,8 @@ from segradius.data.files import Held, Pair, decodable
 from segradius.data.listing import LeftOut, Listing, told
 from segradius.data.masks import Ints, MaskKey, Stored, labels_of, numbers_of, read_stored
 from segradius.data.pixels import open_picture, refuse_size, unreadable
-from segradius.data.reading import Reading
+from segradius.data.readers import Place
+from segradius.data.reading import PLAIN, Reading
 from segradius.data.tiff import open_tiff
 
 #: Keys of a segradius.yaml that say what classes are, and mean nothing where structures may overlap.
@@ -34,10 +35,14 @@ class MaskFiles:
     Args:
         names: Of the structures.
         files: One each, or what is read as one; None for a structure that is nowhere in the image.
+        reading: Which slices of stacks and volumes are masks, and which array of an .npz.
+        place: The slice; None of files that have no others.
     """
 
     names: tuple[str, ...]
     files: tuple[Path | Held | None, ...]
+    reading: Reading = PLAIN
+    place: Place | None = None
 
     @property
     def path(self) -> Path:
@@ -50,6 +55,10 @@ class MaskFiles:
         there = [(name, file) for name, file in zip(self.names, self.files, strict=True) if file is not None]
         return {f"mask {name}": file if isinstance(file, Path) else file.part() for name, file in there}
 
+    def at(self, reading: Reading, place: Place | None) -> MaskFiles:
+        """The same slice of all files."""
+        return replace(self, reading=reading, place=place)
+
     def labels(self, key: MaskKey) -> tuple[Ints, int] | None:
         """As `segradius.data.files.Drawn`; None where no structure has a file.
 
@@ -59,7 +68,7 @@ class MaskFiles:
         there = [(name, file) for name, file in zip(self.names, self.files, strict=True) if file is not None]
         if not there:
             return None
-        stored = {name: _named(name, file) for name, file in there}
+        stored = {name: _named(name, file, self.reading, self.place) for name, file in there}
         if len({each.orientation for each in stored.values()}) > 1:
             raise InputError("the masks of its structures have different EXIF orientations")
         empty = Stored(np.zeros_like(numbers_of(next(iter(stored.values())))))
@@ -216,12 +225,12 @@ def files_by_structure(
     return tuple(pairs), (*left_out, *(LeftOut(mask.path, "without an image") for mask in rest))
 
 
-def _named(name: str, file: Path | Held) -> Stored:
+def _named(name: str, file: Path | Held, reading: Reading, place: Place | None) -> Stored:
     try:
-        return read_stored(file)
+        return read_stored(file, reading, place)
     except InputError as error:
-        place = file if isinstance(file, Path) else file.path
-        raise InputError(f"{error} (the mask of {name!r}, {place})") from error
+        where = file if isinstance(file, Path) else file.path
+        raise InputError(f"{error} (the mask of {name!r}, {where})") from error
 
 
 def _answers(name: str, stored: Stored, key: MaskKey) -> tuple[Ints, int | None]:
