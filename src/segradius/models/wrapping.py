@@ -146,7 +146,8 @@ def _with_bands(draft: Segmenter) -> Segmenter:
     if found is not None:
         draft = _of_bands(draft, known or found_bands(bands, likely))
         return draft if draft.num_classes else _with_classes(draft, _counted(draft, found))
-    if known is not None and likely not in (None, known) and _takes(replace(draft, normalisation=None), likely):
+    told_by_colours = draft.normalisation is not None and not draft.normalisation.is_identity
+    if told_by_colours and likely not in (None, known) and _takes(replace(draft, normalisation=None), likely):
         raise _other_colours(draft, likely)
     if draft.num_classes:
         return draft  # the first image tells

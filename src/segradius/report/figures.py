@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from segradius.evaluation.attack_summary import Row, Summary
-from segradius.evaluation.certify_summary import CertifiedRow, CertifiedSummary
 from segradius.evaluation.foreground import NONE, Foreground
 from segradius.metrics.intervals import Interval
 from segradius.report.cells import Cells, share
+
+if TYPE_CHECKING:  # an attack's report does without certification
+    from segradius.evaluation.certify_summary import CertifiedRow, CertifiedSummary
 
 CLASSES = ("PixAcc %", "MIoU %", "MIoU/image %")
 ASKED = ("Dice %", "IoU %", "Dice/image %")
