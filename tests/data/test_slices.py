@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import nibabel
@@ -12,7 +13,7 @@ import yaml
 
 import segradius.core.digests as digests
 from data.formats import dicom, mapped
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, MissingExtraError
 from segradius.data import BadSampleError, open_data
 from segradius.data.marks import changed_meaning, look, meaning_of
 from segradius.data.opening import counted
@@ -266,3 +267,13 @@ def test_structures_that_overlap_are_cut_as_their_image(folder):
         data[0]
     with pytest.raises(InputError, match=r"slices: expected masks of each structure, as masks/\{structure\}"):
         folder(classes=None, structures=list(yes), masks="masks/organ")()
+
+
+@pytest.mark.parametrize(("library", "name"), [("nibabel", "a.nii"), ("pydicom", "a.dcm"), ("tifffile", "a.tif")])
+def test_a_library_that_is_not_there_ends_the_opening_with_its_extra(folder, monkeypatch, library, name):
+    (folder.root / "masks" / "a.npy").write_bytes(b"")
+    {"nibabel": nifti, "pydicom": WRITERS["a.dcm"], "tifffile": tiff}[library](folder.root / "images" / name, STACK)
+    monkeypatch.setitem(sys.modules, library, None)
+    extra = "tiff" if library == "tifffile" else "medical"
+    with pytest.raises(MissingExtraError, match=rf"needs {library}, which is not installed: .*segradius\[{extra}\]"):
+        folder()()
