@@ -17,6 +17,7 @@ import segradius as sr
 from segradius.core.errors import InputError
 from segradius.models import fingerprint, load_model, load_state
 from segradius.models.code import files_of
+from segradius.models.holding import kept
 from segradius.training.learner import Learner
 
 MANY = ({0: ANY, 2: ANY, 3: ANY},)
@@ -176,6 +177,24 @@ def test_types_and_devices_are_set_where_they_can_be_and_refused_where_not(made)
         loaded(made, "frozen").network.to("meta")
     moved = loaded(made, "exported, any size").network.to("meta")  # its own grid goes there too
     assert moved(torch.rand(2, 3, *SIZE, device="meta"))["out"].shape == (2, 3, *SIZE)
+
+
+def test_a_script_that_changes_its_buffers_is_put_back_as_any_network(tmp_path):
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Conv2d(3, 3, 1)
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, x):
+            self.seen = self.seen + 1
+            return self.head(x)
+
+    model = load_model(f"torchscript:{script(Counts(), tmp_path / 'net.pt')}", normalisation="none")
+    with kept(model.network) as changed:
+        model.logits(torch.rand(1, 3, *SIZE))
+    assert changed == ["buffer 'program.seen'"]
+    assert model.network.state_dict()["seen"] == 0
 
 
 def test_bands_are_those_of_the_program(tmp_path):

@@ -32,7 +32,7 @@ REGISTRIES: dict[str, tuple[str, list[str]]] = {
         ["\nA product is written cr*still_correct, options clever(batches=10;samples=1)."],
     ),
     "models": ("segradius.models.sources:MODELS", ["\nOther networks, arguments after commas as key=value:"]),
-    "sources": ("segradius.models.sources:SOURCES", ["\nFor --model, as in torchvision:fcn_resnet50,num_classes=21."]),
+    "sources": ("segradius.models.sources:SOURCES", ["\nFor --model, arguments after commas as key=value:"]),
     "targets": (
         "segradius.targets:TARGETS",
         ["\nA target is asked for scores only, by black-box attacks, and every query counts:"],
@@ -79,7 +79,7 @@ def _section(kind: str) -> Section:
     """All of a registry, and what belongs below."""
     place, notes = REGISTRIES[kind]
     registry = _registry(place)
-    more: dict[str, Any] = {"models": _other_models, "targets": _other_targets}
+    more: dict[str, Any] = {"models": _other_models, "sources": _own_examples, "targets": _other_targets}
     return "", [(name, registry.summary(name)) for name in registry], notes + (more[kind]() if kind in more else [])
 
 
@@ -95,6 +95,10 @@ def _other_models() -> list[str]:
         _example("package.module:callable,key=value", "your own; its code is run"),
         _example("card.yaml", "all of it in a file"),
     ]
+
+
+def _own_examples() -> list[str]:
+    return _examples("segradius.models.sources:SOURCES")
 
 
 def _other_targets() -> list[str]:

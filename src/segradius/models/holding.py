@@ -117,7 +117,7 @@ def kept(network: Any) -> Iterator[list[str]]:
         yield changed
     finally:
         for module, name, key, buffer, value in before:
-            now = module._buffers.get(key)
+            now = dict(module._buffers.items()).get(key)  # of TorchScript it is no dict
             if now is None or now.shape != value.shape or (now is buffer and torch.equal(now, value)):
                 continue
             if not torch.equal(now, value):

@@ -15,6 +15,7 @@ from segradius.core.screen import warn
 from segradius.core.text import refuse_unknown
 from segradius.models.bands import RGB
 from segradius.models.file_kinds import TORCHSCRIPT
+from segradius.models.holding import kept
 from segradius.models.program import Program, batch_of, program_file, stays, weights_of
 from segradius.models.screening import check_script
 from segradius.models.sources import SOURCES, Origin
@@ -116,12 +117,12 @@ def _mixed(program: Program, bands: int) -> str:
     first = next(program.parameters(), torch.zeros(()))
     images = torch.rand(2, bands, *PROBE_SIZE, generator=torch.Generator().manual_seed(0)).to(first.dtype)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), kept(program):
             single = [_first(program(image[None])) for image in images]
     except Exception:  # it takes another size or other bands, and is told so when it is first asked
         return ""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), kept(program):
             both = _first(program(images))
     except Exception:
         return "fails on two images at once"
