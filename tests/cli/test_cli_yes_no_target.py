@@ -21,13 +21,15 @@ import torch
 from torch import nn
 
 def network(channels):
+    bands = 1 if channels == 1 else 3
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        net = nn.Conv2d(3, channels, 3, padding=1)
+        net = nn.Conv2d(bands, channels, 3, padding=1)
         nn.init.normal_(net.weight, std=0.8)
     return net.eval()
 """
 KINDS = {1: "binary_logit", 2: "multilabel_logits"}
+BANDS = {1: 1, 2: 3}  # one channel of grey images, two of colour images
 SIZE = (18, 20)
 
 
@@ -44,21 +46,21 @@ def furnish(place: Path, channels: int) -> None:
     masks = ("masks",) if channels == 1 else ("masks/left", "masks/right")
     for kind in ("images", *masks):
         (place / "data" / kind).mkdir(parents=True)
-    card = "classes: [background, foreground]\nvalues: [0, 255]\n"
+    card = "classes: [background, foreground]\nvalues: [0, 255]\nbands: 1\n"
     if channels == 2:
         card = "structures: [left, right]\nmasks: masks/{structure}/*.png\n"
     (place / "data" / "segradius.yaml").write_text(card)
     for name in "abc":
-        pixels = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (*SIZE, BANDS[channels]), dtype=np.uint8)
         with torch.no_grad():
             yes = layer(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)[0] > 0
         yes[:, 0, :3] ^= True
-        Image.fromarray(pixels).save(place / "data" / "images" / f"{name}.png")
+        Image.fromarray(pixels.squeeze()).save(place / "data" / "images" / f"{name}.png")
         for folder, mask in zip(masks, yes, strict=True):
             Image.fromarray((mask * 255).byte().numpy()).save(place / "data" / folder / f"{name}.png")
     nodes = [helper.make_node("Conv", ["image", "weight", "bias"], ["z"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])]
     weights = [numpy_helper.from_array(value.detach().numpy(), name) for name, value in layer.named_parameters()]
-    taken = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])
+    taken = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", BANDS[channels], "h", "w"])
     given = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", channels, "h", "w"])
     graph = helper.make_graph(nodes, "net", [taken], [given], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), place / "net.onnx")
@@ -79,7 +81,7 @@ def stub(channels: int) -> Stub:
         with torch.no_grad():
             return layer(torch.from_numpy(images.copy())).numpy()
 
-    return Stub(logits, output_shape=(-1, channels, -1, -1))
+    return Stub(logits, shape=(-1, BANDS[channels], -1, -1), output_shape=(-1, channels, -1, -1))
 
 
 def results(folder: str) -> dict:
