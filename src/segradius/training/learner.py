@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -16,7 +17,7 @@ from segradius.core.seal import labelled
 from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
-from segradius.models.decoding import Decoding
+from segradius.models.decoding import Decode, Decoding
 from segradius.models.holding import modes_kept
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
@@ -51,10 +52,13 @@ class Learner(nn.Module):
         if isinstance(model.network, TiledNetwork):
             raise InputError(f"model {model.name!r} looks through windows: train the plain network, without inference:")
         self.model, self.network, self.auxiliary = model, model.network, auxiliary
+        # What is learnt is the probability of a yes; from where on that counts as one is for who asks.
+        yes_no = isinstance(model.decode, Decoding) and model.decode.yes_no
+        self.decode: Decode = replace(cast(Decoding, model.decode), threshold=0.5) if yes_no else model.decode
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (N, C, H, W) of the main head under ``out``, and of others under their own names (``aux``)."""
-        raw, decode = self._answer(images), self.model.decode
+        raw, decode = self._answer(images), self.decode
         heads = {"out": decode(raw)}
         if torch.is_grad_enabled() and not heads["out"].requires_grad:
             raise InputError(
