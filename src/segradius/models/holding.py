@@ -109,21 +109,21 @@ def kept(network: Any) -> Iterator[list[str]]:
     before = [
         (module, f"{name}.{key}".lstrip("."), key, buffer, buffer.clone())
         for name, module in network.named_modules()
-        for key, buffer in module._buffers.items()
-        if buffer is not None
+        for key, buffer in module.named_buffers(recurse=False)
     ]
     modes = [(module, name, module.training) for name, module in network.named_modules()]
     try:
         yield changed
     finally:
         for module, name, key, buffer, value in before:
-            now = dict(module._buffers.items()).get(key)  # of TorchScript it is no dict
-            if now is None or now.shape != value.shape or (now is buffer and torch.equal(now, value)):
+            now = getattr(module, key, None)
+            if now is None or now.shape != value.shape or torch.equal(now, value):
                 continue
-            if not torch.equal(now, value):
-                changed.append(f"buffer {name!r}")
+            changed.append(f"buffer {name!r}")
             with torch.no_grad():
-                module._buffers[key] = buffer.copy_(value)
+                buffer.copy_(value)
+            if not torch.equal(getattr(module, key), value):  # another tensor was put in its place
+                setattr(module, key, buffer)
         for module, name, training in modes:
             if module.training is not training:
                 changed.append(f"training mode of {name or 'the whole network'!r}")
