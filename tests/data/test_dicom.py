@@ -13,6 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from data.formats import RAMP, dicom, mapped, read, refused
 from segradius.core.errors import InputError
+from segradius.data import open_data
 from segradius.data.readers import Place, places_of, read_numbers
 from segradius.data.reading import reading_of
 
@@ -125,3 +126,19 @@ def test_files_that_pydicom_brings_are_as_it_reads_them_or_refused_without_a_nam
     print(dict(ends))
     assert set(ends) == {"right", "refused"}
     assert ends["right"] > 20
+
+
+def test_dicom_files_without_an_ending_are_known_by_their_content(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate(("IM0001", "1.2.840.17", "1.2.840.9")):
+        (tmp_path / "images" / name).write_bytes(dicom(RAMP + number))
+        np.save(tmp_path / "masks" / f"{name}.npy", (RAMP[0, ..., 0] + number) % 2)
+    (tmp_path / "images" / "DICOMDIR.txt").write_bytes(b"no DICOM")
+    (tmp_path / "segradius.yaml").write_text("classes: [even, odd]\nbands: 1\nrange: [0, 16]\n")
+    data = open_data(f"folder:{tmp_path}")
+    assert data.ids == ("1.2.840.17", "1.2.840.9", "IM0001")
+    for sample, number in zip((data[0], data[1], data[2]), (1, 2, 0), strict=True):
+        np.testing.assert_array_equal(sample.image[0], mapped(RAMP[0, ..., 0] + number, 0, 16))
+        np.testing.assert_array_equal(sample.label, (RAMP[0, ..., 0] + number) % 2)
+    assert [left.path.name for left in data.left_out] == ["DICOMDIR.txt"]

@@ -92,7 +92,8 @@ def list_files(base: Path, pattern: str, suffixes: Collection[str] = IMAGE_SUFFI
         found, again = _once(found)
         left_out += again
     stem = _stem(PurePath(rest[-1]))
-    ids = ((_id(path.relative_to(root), stem), path) for path in sorted(path for path, _ in found))
+    named = ((path, ending(path) not in suffixes) for path in sorted(path for path, _ in found))
+    ids = ((_id(path.relative_to(root), stem, whole), path) for path, whole in named)
     return Listing(_keyed(ids), tuple(left_out))
 
 
@@ -115,6 +116,20 @@ def ending(path: PurePath) -> str:
     """
     found = "".join(path.suffixes[-2:]).lower()
     return found if found == ".nii.gz" else path.suffix.lower()
+
+
+def kind(path: Path) -> str:
+    """The ending that says how a file is read: that of its name, or .dcm where that is no known one and it is DICOM."""
+    found = ending(path)
+    return ".dcm" if found not in ANY_SUFFIXES and _is_dicom(path) else found
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _stem(path: PurePath) -> str:
@@ -217,7 +232,7 @@ def _once(found: list[tuple[Path, bool]]) -> tuple[list[tuple[Path, bool]], list
 
 def _unfit(path: Path, parts: Sequence[str], rest: Sequence[str], suffixes: Collection[str], pattern: str) -> str:
     """Why a file is not listed; nothing where it is."""
-    if ending(path) not in suffixes:
+    if ending(path) not in suffixes and not (".dcm" in suffixes and kind(path) == ".dcm"):
         return "of a kind that is not read"
     return "" if _matches(tuple(parts), tuple(rest)) else f"not named like {pattern}"
 
@@ -243,8 +258,8 @@ def _small_ending(name: str) -> str:
     return f"{name[: len(name) - len(last)]}{last}"
 
 
-def _id(path: Path, pattern: str) -> str:
-    return (path.parent / _core(_stem(path), pattern)).as_posix()
+def _id(path: Path, pattern: str, whole: bool) -> str:
+    return (path.parent / _core(path.name if whole else _stem(path), pattern)).as_posix()
 
 
 def _core(stem: str, pattern: str) -> str:

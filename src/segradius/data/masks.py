@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segradius.core.errors import InputError
-from segradius.data.listing import ending
+from segradius.data.listing import kind
 from segradius.data.mask_arrays import read_sbd, read_whole, whole
 from segradius.data.pixels import Picture, Readable, open_picture, refuse_transparent, unreadable
 from segradius.data.readers import OPENERS, Place
@@ -110,7 +110,7 @@ def read_stored(path: Readable, reading: Reading | None = None, place: Place | N
     """
     if isinstance(path, Path) and path.suffix.lower() == ".mat":
         return Stored(read_sbd(path))
-    if isinstance(path, Path) and (place is not None or ending(path) in OPENERS):
+    if isinstance(path, Path) and (place is not None or kind(path) in OPENERS):
         return Stored(read_whole(path, reading or PLAIN, place))
     if place is not None:
         raise InputError(f"the mask is a picture; expected a file of {place.of} slices")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segradius.core.errors import InputError, MissingExtraError
 from segradius.data.arrays import open_npy, open_npz
 from segradius.data.dicom import open_dicom
-from segradius.data.listing import ending
+from segradius.data.listing import ending, kind
 from segradius.data.nifti import open_nifti
 from segradius.data.numbers import Numbers, banded, scaled
 from segradius.data.pictures import deep_png, not_exact, picture_numbers
@@ -111,8 +111,8 @@ def open_numbers(path: Readable, reading: Reading) -> Numbers:
         InputError: As `read_pixels` has it, save for range and bands.
         MissingExtraError: The library that opens such files is not installed.
     """
-    if isinstance(path, Path) and ending(path) in OPENERS:
-        return OPENERS[ending(path)](path, reading)
+    if isinstance(path, Path) and kind(path) in OPENERS:
+        return OPENERS[kind(path)](path, reading)
     tiff = path if isinstance(path, Path) and _is_tiff(path) else None
     if tiff and reading.slices is not None:
         return open_tiff(tiff, reading)
@@ -147,7 +147,7 @@ def axes_of(path: object, reading: Reading) -> str:
 
 def holds_numbers(path: Readable) -> bool:
     """Whether a file is an array, a volume or a TIFF, which may hold several slices."""
-    return isinstance(path, Path) and (ending(path) in OPENERS or _is_tiff(path))
+    return isinstance(path, Path) and (kind(path) in OPENERS or _is_tiff(path))
 
 
 def _by_tifffile(path: Path, reading: Reading, why: InputError) -> Numbers:
