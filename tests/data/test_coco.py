@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import sys
 from collections import Counter
 
 import numpy as np
@@ -17,7 +18,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from torch.utils.data import DataLoader
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, MissingExtraError
 from segradius.data import BadSampleError, counted, open_data
 from segradius.data.annotations import Tables
 from segradius.data.shapes import pixels_of, runs_of, unpacked
@@ -374,6 +375,14 @@ def test_a_json_that_is_cut_off_anywhere_is_refused(make):
 def test_options_that_are_none_are_refused(make, options, message):
     with pytest.raises(InputError, match=message):
         make(content(annotation(1, 3, SQUARE)), options)
+
+
+def test_only_polygons_need_pycocotools(make, monkeypatch):
+    for name in ("pycocotools", "pycocotools.mask"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert make(content(annotation(1, 3, compressed(blob()))))[0].label.tolist() == blob().astype(int).tolist()
+    with pytest.raises(MissingExtraError, match=r"needs pycocotools, .*segradius\[coco\]"):
+        make(content(annotation(1, 3, SQUARE)))
 
 
 def test_more_structures_than_there_can_be_are_refused(make):

@@ -7,6 +7,7 @@ import json
 import pickle
 import shutil
 import socket
+import sys
 from collections import Counter
 
 import datasets
@@ -19,7 +20,7 @@ from datasets import Image as Picture
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, MissingExtraError
 from segradius.data import BadSampleError, counted, open_data
 
 CLASSES = ",classes=[background, cell, wall]"
@@ -350,6 +351,13 @@ def test_a_file_that_is_cut_off_or_damaged_is_right_or_told_in_a_line(tmp_path, 
             counts["right" if sample.label.tolist() == MASKS[row].tolist() else "wrong"] += 1
     print(kind, dict(counts))
     assert not {"wrong", "in several lines"} & set(counts)
+
+
+def test_without_pyarrow_its_extra_is_named(tmp_path, monkeypatch):
+    made(range(2)).to_parquet(tmp_path / "x.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"needs pyarrow, .*segradius\[datasets\]"):
+        open_data(f"hfdata:{tmp_path / 'x.parquet'}{CLASSES}")
 
 
 def test_folders_that_are_none_are_told_in_a_line(tmp_path):
