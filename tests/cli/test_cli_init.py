@@ -188,6 +188,52 @@ def test_parts_become_splits(here: Path, order: str, capsys: pytest.CaptureFixtu
     assert len(open_data("folder:d", split="train")) == 6
 
 
+def test_pairs_that_patterns_do_not_name_are_listed(here: Path, capsys: pytest.CaptureFixture[str]):
+    cells(here / "d", "{}.png", "{}_mask.png")
+    cells(here / "e")
+    png(here / "e" / "images" / "z.png", np.zeros((24, 32), np.uint16))
+    for folder in ("d", "e"):
+        assert main(["init", folder, "--yes"]) == 0
+        said = capsys.readouterr()
+        spec = f"list:{folder}/pairs.csv,about={folder}/segradius.yaml"
+        assert f"data check {spec}" in said.out
+        assert [Path(name).name for name in open_data(spec).ids] == [f"c{n}" for n in range(6)]
+    assert "1 image(s) without a mask are left out: z" in said.err
+
+
+@pytest.mark.parametrize(
+    ("shape", "entries"),
+    [
+        ((24, 32, 4), {"bands": 4, "layout": "hwc"}),
+        ((5, 24, 32), {"bands": 5, "layout": "chw"}),
+        ((24, 32), {"bands": 1}),
+    ],
+)
+def test_arrays_tell_their_bands(here: Path, shape: tuple[int, ...], entries: dict[str, object]):
+    png(here / "d" / "masks" / "a.png", np.resize(np.array([0, 1], np.uint8), (24, 32)))
+    (here / "d" / "images").mkdir()
+    np.save(here / "d" / "images" / "a.npy", np.random.default_rng(0).random(shape).astype(np.float32))
+    assert main(["init", "d", "--yes"]) == 0
+    found = written(here / "d")
+    assert {key: found.get(key) for key in ("bands", "layout")} == {"layout": None, **entries}
+    assert found["range"] == [0, 1]
+    assert tuple(open_data("folder:d")[0].image.shape) == (entries["bands"], 24, 32)
+
+
+def test_stacks_with_stacks_of_masks_become_slices(here: Path):
+    tifffile = pytest.importorskip("tifffile")
+    for kind in ("images", "masks"):
+        (here / "d" / kind).mkdir(parents=True)
+    tifffile.imwrite(here / "d" / "images" / "a.tif", np.random.default_rng(0).integers(0, 900, (5, 24, 32), np.uint16))
+    mask = np.zeros((5, 24, 32), np.uint8)
+    mask[4, 3:9] = 255
+    tifffile.imwrite(here / "d" / "masks" / "a.tif", mask)
+    assert main(["init", "d", "--yes"]) == 0
+    found = written(here / "d")
+    assert (found["slices"], found["bands"], found["range"], found["values"]) == ({"every": 1}, 1, [0, 1023], [0, 255])
+    assert len(open_data("folder:d")) == 5
+
+
 def test_folders_of_masks_become_structures(here: Path):
     cells(here / "d", masks="masks/organ/{}.png")
     cells(here / "d", masks="masks/vessel/{}.png")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ASKED = ("classes", "values", "ignore_index", "bands", "range", "outputs", "normalisation")
 #: Where the contact sheet goes, below the folder.
 LOOKED = "segradius-data"
+#: A list of pairs, where patterns do not name them.
+PAIRS = "pairs.csv"
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,17 @@ def init(
     Returns:
         The exit status.
     """
+    from segradius.core.escapes import listed
     from segradius.core.storage import write_atomically
     from segradius.data import counted, open_data
     from segradius.data.folder import YAML_NAME, spec_of
     from segradius.data.guessed import entries
-    from segradius.data.survey import find, look
+    from segradius.data.survey import find, look, pairs_csv
 
     place, ask = Path(folder), _asker(yes)
     text, target = _model(model, weights)
     card = place / "model.yaml" if model and not target and not text.endswith((".yaml", ".yml")) else None
-    for file in (place / YAML_NAME, card):
+    for file in (place / YAML_NAME, place / PAIRS, card):
         if file is not None and file.exists() and not overwrite:
             raise InputError(f"{file} is there already; add --overwrite to replace it")
     found = find(place, known.images, known.masks)
@@ -118,10 +121,14 @@ def init(
     spec_of({each.key: each.value for each in lines}, YAML_NAME)  # refuses what is wrong before it is written
     write_atomically(place / YAML_NAME, _written(lines, f"{len(found.pairs)} pairs of image and mask"))
     note(f"{place / YAML_NAME} written")
-    if found.lonely:
-        warn(f"{len(found.lonely)} image(s) have no mask, and no run begins with them there: {found.lonely[0]}, …")
-    split = _split(found.splits)
-    data = open_data(f"folder:{folder}", split=split)
+    spec, split = f"folder:{folder}", _split(found.splits)
+    if found.listing:
+        write_atomically(place / PAIRS, pairs_csv(found.pairs, place))
+        note(f"{place / PAIRS} written: {len(found.pairs)} pairs, as patterns do not name them alone")
+        spec = f"list:{place / PAIRS},about={place / YAML_NAME}"
+    if found.lonely and found.listing:
+        warn(f"{len(found.lonely)} image(s) without a mask are left out: {listed(found.lonely)}")
+    data = open_data(spec, split=split)
     note(counted(data))
     if card is not None:
         content = _card(text, weights, card, known, _samples(data), data, ask)
@@ -132,7 +139,7 @@ def init(
     sheet = _sheet(data, place / LOOKED)
     say(f"Look at {sheet}: are the masks where they should be?" if sheet else "No image can be used.")
     _tell_guesses([*lines, *(content if card is not None else ())], yes=yes)
-    _next(folder, split, text if target or card is None else str(card), target=target, model=model is not None)
+    _next(spec, split, text if target or card is None else str(card), target=target, model=model is not None)
     return 0 if sheet else 3
 
 
@@ -283,9 +290,8 @@ def _tell_guesses(lines: Sequence[Entry], *, yes: bool) -> None:
         say(f"Guesses, {how}: {', '.join(left)}. Each is marked '# guess' in its file: correct what is wrong there.")
 
 
-def _next(folder: str, split: str | None, text: str, *, target: bool, model: bool) -> None:
+def _next(data: str, split: str | None, text: str, *, target: bool, model: bool) -> None:
     """The commands that come next."""
-    data = f"folder:{folder}"
     part: Mapping[str, str] = {} if split is None else {"--split": split}
     words = [word for pair in part.items() for word in pair]
     asked = [f"--{'target' if target else 'model'}", text if model else "MODEL"]

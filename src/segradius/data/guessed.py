@@ -67,13 +67,16 @@ def entries(found: Found, seen: Seen, given: Mapping[str, Any], bands: int | Non
         InputError: The masks hold so many values that they cannot be classes, or names were given for another number.
     """
     looked = f"in {seen.masks} of {len(found.pairs)} masks"
-    lines = [Entry("images", found.images), Entry("masks", found.masks)]
+    lines = [] if found.listing else [Entry("images", found.images), Entry("masks", found.masks)]
     lines += _structures(found, seen, given, looked) if found.structures else _classes(seen, given, looked)
     kinds = Counter((each.dtype, each.bands) for each in seen.images)
     lines += _bands(kinds, bands)
     lines += _range(seen)
+    if seen.reading.layout:
+        told = f"{seen.images[0].bands} bands of {seen.images[0].height}×{seen.images[0].width}"
+        lines.append(Entry("layout", seen.reading.layout, told, guess=True))
     slices = max((each.slices or 0 for each in seen.images), default=0)
-    if slices:
+    if seen.reading.slices:
         lines.append(Entry("slices", {"every": 1}, f"stacks of up to {slices} slices", guess=True))
     known = [Entry(each.key, given[each.key]) if each.key in given else each for each in lines]
     return known + [Entry(key, value) for key, value in given.items() if key not in {each.key for each in known}]

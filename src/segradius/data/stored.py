@@ -17,6 +17,9 @@ from segradius.data.readers import Place, open_numbers
 from segradius.data.reading import PLAIN, Reading, Slices
 from segradius.data.sample import SegmentationData
 
+#: Numbers along an axis up to which they are bands rather than slices.
+FEW = 16
+
 
 @dataclass(frozen=True)
 class Held:
@@ -50,15 +53,36 @@ def held(path: Path, reading: Reading = PLAIN, place: Place | None = None) -> He
         place: The slice; None is the picture, or the first of a stack.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read so.
     """
     with unreadable():
         source = open_numbers(path, reading)
-        if source.slices is None and place is None and reading.slices is None:
-            return _of(source.at(0), None)
-        told = Reading(slices=reading.slices or Slices(), array=reading.array, layout=reading.layout)
-        stack = open_numbers(path, told)
-        return _of(stack.at(0 if place is None else place.number), stack.slices)
+        return _of(source.at(0 if place is None else place.number), source.slices)
+
+
+def held_somehow(path: Path) -> tuple[Held, Reading]:
+    """The numbers of a file of which nothing is said, and what has to be said to read them.
+
+    A few numbers along one axis are taken for bands, and many for slices.
+
+    Raises:
+        InputError: It can be read in no way.
+    """
+    try:
+        return held(path), PLAIN
+    except SegradiusError as error:
+        first = error
+    ways = [Reading(layout="hwc"), Reading(layout="chw"), Reading(slices=Slices())]
+    found = []
+    for way in ways:
+        try:
+            found.append((held(path, way), way))
+        except SegradiusError:
+            continue
+    if not found:
+        raise first
+    few = [each for each in found if each[1].layout and 1 < each[0].bands <= FEW]
+    return min(few, key=lambda each: each[0].bands) if few else found[-1]
 
 
 def _of(numbers: NDArray[Any], slices: int | None) -> Held:

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from segradius.core.errors import InputError, SegradiusError
+from segradius.core.storage import as_csv
 from segradius.data.listing import ANY_SUFFIXES, Listing, list_files
 from segradius.data.masks import read_stored
-from segradius.data.stored import Held, held
+from segradius.data.readers import Place, read_numbers
+from segradius.data.reading import PLAIN, Reading, Slices
+from segradius.data.stored import Held, held, held_somehow
 
 #: Usual names of sub-folders, in small letters, the likeliest first.
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "scans", "frames", "raw", "input", "inputs")
@@ -39,6 +42,7 @@ class Found:
         lonely: Images without a mask.
         splits: Names of parts, which stand for ``{split}`` in the patterns.
         structures: Names of folders in that of the masks, each with a mask of every image.
+        listing: Whether patterns do not say which the pairs are, so that they must be listed.
     """
 
     images: str
@@ -47,6 +51,7 @@ class Found:
     lonely: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     structures: tuple[str, ...] = ()
+    listing: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Seen:
 
     Attributes:
         images: Of image files.
+        reading: What has to be said to read them.
         values: In how many masks each number is.
         colours: In how many each colour (0xRRGGBB) is, of masks with colours only.
         masks: How many were read.
@@ -62,6 +68,7 @@ class Seen:
     """
 
     images: tuple[Held, ...]
+    reading: Reading = PLAIN
     values: Mapping[int, int] = field(default_factory=dict)
     colours: Mapping[int, int] = field(default_factory=dict)
     masks: int = 0
@@ -81,10 +88,10 @@ def find(folder: Path, images: str | None = None, masks: str | None = None) -> F
     """
     if not folder.is_dir():
         raise InputError(f"init: there is no folder {folder}")
-    if images is not None:
-        return _found(folder, images, masks)
     inner = {each.name.casefold(): each.name for each in sorted(folder.iterdir()) if each.is_dir()}
     image, mask = (next((inner[name] for name in names if name in inner), None) for names in (IMAGES, MASKS))
+    if images is not None:
+        return _found(folder, images, masks or mask)
     if image is not None:
         return _found(folder, image, masks or mask)
     for name, split in inner.items():
@@ -119,7 +126,8 @@ def _found(folder: Path, images: str, masks: str | None) -> Found:
         return Found(images, f"{masks}/{{structure}}", pairs, _lonely(listed, pairs), splits, structures)
     pairs = _pairs(listed, _masks(folder, at))
     if pairs:
-        return Found(images, masks, pairs, _lonely(listed, pairs), splits)
+        lonely = _lonely(listed, pairs)
+        return Found(images, masks, pairs, lonely, splits, listing=bool(lonely) and not splits)
     for suffix in () if "*" in at else SUFFIXES:
         if pairs := _pairs(listed, _masks(folder, f"{at}/*{suffix}.*")):
             return Found(images, f"{masks}/*{suffix}.*", pairs, _lonely(listed, pairs), splits)
@@ -139,10 +147,10 @@ def _beside(folder: Path) -> Found:
             continue
         ending = min(plain)
         if ending in {each.path.suffix for each in marked.values()}:
-            raise InputError(
-                f"init: {folder} has images NAME{ending} and masks NAME{suffix}{ending} in one folder, which patterns "
-                "do not tell apart: move the masks to a folder of their own, or list pairs in a CSV (list:FILE.csv)"
+            pairs = tuple(
+                (e.path, marked[key + suffix].path) for key, e in listed.files.items() if key + suffix in marked
             )
+            return Found(f"*{ending}", f"*{suffix}{ending}", pairs, listing=True)
         return _found(folder, f"*{ending}", f"*{suffix}.*")
     if listed.files:
         return _found(folder, "*.*", None)
@@ -163,11 +171,17 @@ def look(found: Found, most: int = LOOKED) -> Seen:
     places = sorted({round(k * (count - 1) / max(1, min(most, count) - 1)) for k in range(min(most, count))})
     images: list[Held] = []
     values, colours, unread, masks = Counter[int](), Counter[int](), dict[str, str](), 0
+    reading = PLAIN
     for image, mask in (found.pairs[place] for place in places):
         try:
-            images.append(held(image))
+            seen, way = held_somehow(image)
+            numbers, shown = ((), ()) if mask is None else _values(mask)
+            if mask is not None and way.layout and _is_stack(mask, seen):
+                way = Reading(slices=Slices())
+                seen = held(image, way)
+            images.append(seen)
+            reading = way if reading == PLAIN else reading
             if mask is not None:
-                numbers, shown = _values(mask)
                 values.update(numbers)
                 colours.update(shown)
                 masks += 1
@@ -176,18 +190,41 @@ def look(found: Found, most: int = LOOKED) -> Seen:
     if not images:
         name, why = next(iter(unread.items()))
         raise InputError(f"init: none of the images looked into can be read; the first, {name}: {why}")
-    return Seen(tuple(images), dict(sorted(values.items())), dict(sorted(colours.items())), masks, unread)
+    return Seen(tuple(images), reading, dict(sorted(values.items())), dict(sorted(colours.items())), masks, unread)
 
 
 def _values(mask: Path) -> tuple[Sequence[int], Sequence[int]]:
     """The different numbers of a mask, or its colours."""
-    stored = read_stored(mask)
+    try:
+        stored = read_stored(mask)
+    except InputError:
+        return _of_slices(mask), ()
     if stored.numbers is not None:
         return np.unique(stored.numbers).tolist(), ()
     assert stored.colours is not None
     colours = np.unique(stored.colours)
     greys = colours & 0xFF
     return (greys.tolist(), ()) if (colours == greys * 0x010101).all() else ((), colours.tolist())
+
+
+def _of_slices(mask: Path) -> Sequence[int]:
+    """The numbers in the slices of a mask that is a stack, in some that are spread over it."""
+    reading = Reading(slices=Slices())
+    count = held(mask, reading).slices or 1
+    found: set[int] = set()
+    for number in {0, count // 4, count // 2, 3 * count // 4, count - 1}:
+        found |= set(np.unique(read_numbers(mask, reading, Place(number, count))[0]).tolist())
+    if any(value != int(value) for value in found):
+        raise InputError(f"the mask {mask.name} holds fractions; expected whole numbers")
+    return sorted(map(int, found))
+
+
+def _is_stack(mask: Path, seen: Held) -> bool:
+    """Whether a mask has as many slices as an image has bands."""
+    try:
+        return held(mask, Reading(slices=Slices())).slices == seen.bands
+    except SegradiusError:
+        return False
 
 
 def _masks(folder: Path, pattern: str) -> Listing:
@@ -205,3 +242,11 @@ def _lonely(images: Listing, pairs: Sequence[tuple[Path, Path]]) -> tuple[str, .
 
 def _folders(place: Path) -> list[str]:
     return sorted(each.name for each in place.iterdir() if each.is_dir()) if place.is_dir() else []
+
+
+def pairs_csv(pairs: Sequence[tuple[Path, Path | None]], folder: Path) -> str:
+    """A list of pairs as ``list:FILE.csv`` takes it, with paths relative to the folder that it lies in."""
+    rows = (
+        [image.relative_to(folder).as_posix(), (mask or image).relative_to(folder).as_posix()] for image, mask in pairs
+    )
+    return as_csv(("image", "mask"), rows)
