@@ -28,6 +28,18 @@ def test_the_file_answers_as_the_network_does(tmp_path: Path, capsys: pytest.Cap
     torch.testing.assert_close(answered, sr.load_model("demo").scores(images), atol=1e-5, rtol=0)
 
 
+def test_the_file_of_yes_no_channels_says_that_its_classes_are_their_sets(tmp_path: Path):
+    pytest.importorskip("onnxscript")
+    model = sr.wrap(torch.nn.Conv2d(3, 3, 3, padding=1), outputs="multilabel_logits", threshold=0.4, channels=[2, 0])
+    sr.models.export_onnx(model, tmp_path / "net.onnx", 8, 8)
+    about = {each.key: each.value for each in pytest.importorskip("onnx").load(tmp_path / "net.onnx").metadata_props}
+    told = {"outputs": "probabilities", "classes": "4", "structures": "2"}
+    assert {name: about[f"segradius.{name}"] for name in told} == told
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    answered = open_target(f"onnx:{tmp_path / 'net.onnx'}").scores(images)
+    torch.testing.assert_close(answered, model.scores(images), atol=1e-5, rtol=0)
+
+
 def test_a_model_is_as_good_after_its_export(tmp_path: Path):
     """What the model caches at its first pass are tensors, not the tracer's."""
     pytest.importorskip("onnxscript")

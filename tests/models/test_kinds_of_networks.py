@@ -128,10 +128,11 @@ KINDS = [
     Kind("float16 output", lambda: Net(3, Tensor.half)),
     Kind("float64 output", lambda: Net(3, Tensor.double)),
     Kind("smaller output", lambda: Net(3, lambda z: functional.avg_pool2d(z, 2))),
-    Kind("output that is the input", lambda: Net(3, lambda z: z, lambda x: x)),
     # Refused, with the way out.
     Kind("one logit, unsaid", lambda: Net(1, lambda z: 9 * z + 5), refused="give outputs=binary_logit"),
     Kind("one sigmoid, unsaid", lambda: Net(1, torch.sigmoid), refused=r"give outputs=sigmoid"),
+    Kind("one logit without its channel", lambda: Net(1, lambda z: 9 * z[:, 0] + 5), refused="outputs=binary_logit"),
+    Kind("labels", lambda: Net(3, lambda z: z.argmax(1).float()), {"num_classes": 3}, refused="as labels are"),
     Kind("three channels as one", Net, {"outputs": "binary_logit"}, refused=r"has 3: channels=\[k\].*multilabel"),
     Kind("nine yes/no channels", lambda: Net(9), {"outputs": "multilabel_logits"}, refused="1 to 8 channels"),
     Kind("classes of another number", Net, {"outputs": "multilabel", "num_classes": 3}, refused="a power of two"),
@@ -355,3 +356,29 @@ def test_the_card_of_a_training_says_what_the_outputs_are(tmp_path):
         read_card(tmp_path / "b.yaml")
     (tmp_path / "c.yaml").write_text("model: demo\noutputs: multilabel_logits\nchannels: [0, 2]\nclasses: [a, b]\n")
     assert sr.load_model(str(tmp_path / "c.yaml")).structures == 2
+
+
+def test_logits_that_are_the_images_share_nothing_with_them():
+    model, images = sr.wrap(lambda x: x.mul_(2), num_classes=3), IMAGES.clone()
+    model.logits(images).zero_()
+    assert torch.equal(images, IMAGES)
+
+
+def test_a_training_learns_the_probability_and_not_where_a_yes_begins():
+    learners = [Learner(sr.wrap(Net(1), outputs="binary_logit", threshold=t)) for t in (0.2, 0.5)]
+    assert torch.equal(*(learner(IMAGES)["out"] for learner in learners))
+    assert not torch.equal(*(learner.model.logits(IMAGES) for learner in learners))
+
+
+def test_the_command_line_says_the_same_in_what_it_runs():
+    from segradius.cli.options import ModelOptions, NetworkOptions
+    from segradius.evaluation.job import DataChoice, described
+
+    said = NetworkOptions(outputs="multilabel_logits", threshold=0.3, channels="2,0,1", output=0, normalisation="none")
+    data = sr.open_data("scenes:24x32", limit=1)
+    network, choice = ModelOptions(model="demo", network=said).open(data, "cpu", 0)
+    assert network.decode == Decoding("multilabel_logits", 0.3, (2, 0, 1), "0")
+    told = described(choice, DataChoice("d"))["model"]
+    assert (told["threshold"], told["channels"], told["output"]) == (0.3, [2, 0, 1], "0")
+    _, plain = ModelOptions(model="demo").open(data, "cpu", 0)
+    assert not {"threshold", "channels", "output"} & described(plain, DataChoice("d"))["model"].keys()

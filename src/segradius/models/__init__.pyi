@@ -1,6 +1,7 @@
 from .checkpoints import Conversion as Conversion
 from .checkpoints import convert as convert
 from .checkpoints import load_state as load_state
+from .decoding import Decoding as Decoding
 from .demo import DemoNetwork as DemoNetwork
 from .doubts import Doubt as Doubt
 from .doubts import doubts as doubts

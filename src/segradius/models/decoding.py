@@ -315,11 +315,14 @@ def one_channel(values: Tensor) -> str:
         >>> one_channel(torch.full((1, 1, 2, 2), 3.0))
         'its one channel is a yes/no logit: give outputs=binary_logit (--outputs binary_logit)'
     """
+    low, high = values.aminmax()
+    if high - low > 1 and bool((values == values.round()).all()):
+        return "its one channel has whole numbers, as labels are: give the logits that they are made of"
     if bool(values.isnan().any()) or outside_unit(values):
         return "its one channel is a yes/no logit: give outputs=binary_logit (--outputs binary_logit)"
-    low, high = (f"{value.item():.4g}" for value in values.aminmax())
+    told = f"[{low.item():.4g}, {high.item():.4g}]"
     return (
-        f"its one channel, of values in [{low}, {high}], says yes or no: give outputs=sigmoid (--outputs sigmoid), or "
+        f"its one channel, of values in {told}, says yes or no: give outputs=sigmoid (--outputs sigmoid), or "
         "binary_logit if they are logits all the same"
     )
 

@@ -191,7 +191,10 @@ def _answer_to_grey(draft: Segmenter, bands: int) -> Tensor:
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 4 or len(logits) != 1:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise InputError(f"model {draft.name!r} gave {found} for one image; expected logits (1, num_classes, h, w)")
+        squeezed = isinstance(logits, Tensor) and logits.is_floating_point() and logits.ndim == 3
+        more = f". {one_channel(logits)}" if squeezed else ""
+        expected = "expected logits (1, num_classes, h, w)"
+        raise InputError(f"model {draft.name!r} gave {found} for one image; {expected}{more}")
     return logits
 
 
