@@ -90,9 +90,9 @@ def results(folder: str) -> dict:
 
 def test_network_file_and_server_give_the_same_perturbation(channels: int):
     outputs = f"outputs={KINDS[channels]}"
-    words = ["--attack", "square", "--eps", "linf=0.05", "--queries", "30"]
-    here = ["--model", f"net:network,channels={channels}", "--outputs", KINDS[channels]]
-    assert attack("here", *here, *words, "--figures", "3") == 0
+    words = ["--attack", "square", "--eps", "linf=0.05", "--queries", "30", "--figures", "0"]
+    here = ["--target", f"net:network,channels={channels}", "--outputs", KINDS[channels]]
+    assert attack("here", *here, *words) == 0
     assert attack("file", "--target", f"onnx:net.onnx,{outputs}", *words) == 0
     with serving(stub(channels)) as served:
         assert attack("served", "--target", f"oip:{served.url},backoff=0,{outputs}", *words) == 0
