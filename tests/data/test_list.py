@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pickle
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -135,6 +136,21 @@ def test_slashes_of_windows_and_blanks_around(make):
     data = make("image, mask\r\nshots\\a.png, truth\\a.png\r\n")
     assert data.ids == ("shots/a",)
     assert data[0].label.tolist() == mask_of("a").tolist()
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_in_whatever_unicode_form(make, tmp_path, write, photo, form):
+    name = unicodedata.normalize("NFD" if form == "NFC" else "NFC", "Münze é")
+    write(tmp_path / name / f"{name}.png", photo(2, 3))
+    write(tmp_path / "truth" / f"{name}.png", mask_of("a").astype(np.uint8))
+    told = unicodedata.normalize(form, name)
+    assert make(f"image,mask\n{told}/{told}.png,truth/{told}.png")[0].label.tolist() == mask_of("a").tolist()
+
+
+@pytest.mark.parametrize("name", ["x" * 3000, "shots/a.png/b.png", "~nobody-of-this-name/a.png", "shots", "ä" * 500])
+def test_a_name_of_no_file_is_missing(make, name):
+    with pytest.raises(InputError, match="1 of its files are missing"):
+        make(f"image,mask\n{name},truth/a.png")
 
 
 def test_paths_from_the_root_or_upwards_give_short_ids(make, tmp_path):

@@ -20,11 +20,11 @@ from segradius.core.text import refuse_unknown
 from segradius.data.annotations import Shape, Tables
 from segradius.data.files import Pair, PairedFiles
 from segradius.data.folder import described, spec_of
-from segradius.data.listing import LeftOut
+from segradius.data.listing import LeftOut, located
 from segradius.data.masks import Ints, MaskKey
 from segradius.data.sample import DATA
 from segradius.data.shapes import pixels_of, require
-from segradius.data.spelled import beside, ids_of, located, spelled, unlisted
+from segradius.data.spelled import beside, ids_of, spelled, unlisted
 
 Overlap = Literal["refuse", "last", "first", "structures"]
 BACKGROUND = "background"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segradius.core.digests import Parts
 from segradius.core.errors import InputError
-from segradius.data.listing import LeftOut, Listing, composed, told
+from segradius.data.listing import LeftOut, Listing, composed, expanded, told
 from segradius.data.masks import MaskKey, read_labels
 from segradius.data.pixels import Pixels, Readable, as_stored
 from segradius.data.readers import Place, axes_of, places_of, read_pixels
@@ -244,7 +244,7 @@ def existing_folder(kind: str, path: str, *below: str) -> Path:
     """
     if not path:
         raise InputError(f"the data set {kind!r} needs the folder it lies in: {kind}:PATH")
-    root = Path(path).expanduser()
+    root = expanded(path)
     for folder in (root, *(root / sub for sub in below)):
         if not folder.is_dir():
             raise InputError(f"{kind}: there is no folder {folder}")

@@ -12,7 +12,7 @@ from segradius.core.label_sets import set_names
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.text import refuse_unknown
 from segradius.data.files import Pair, PairedFiles, paired, sliced, sub_folders
-from segradius.data.listing import ANY_SUFFIXES, LeftOut, list_files
+from segradius.data.listing import ANY_SUFFIXES, LeftOut, expanded, list_files
 from segradius.data.masks import MaskKey
 from segradius.data.reading import KEYS, Reading, Slices, reading_of
 from segradius.data.sample import DATA, RGB, Classes, voc_palette
@@ -183,7 +183,7 @@ def meaning(spec: FolderSpec) -> tuple[Classes, MaskKey]:
 def _yaml_file(path: str) -> Path:
     if not path:
         raise InputError("the data set 'folder' needs the folder it lies in: folder:PATH")
-    place = Path(path).expanduser()
+    place = expanded(path)
     if place.is_file():
         return place
     if not place.is_dir():

@@ -12,7 +12,7 @@ from segradius.core.errors import InputError, is_whole, must, shown, unknown_nam
 from segradius.core.safe_json import read_json
 from segradius.data.files import Drawn, Held, Pair, PairedFiles, decodable
 from segradius.data.folder import described, spec_of
-from segradius.data.listing import LeftOut, composed
+from segradius.data.listing import LeftOut, composed, located
 from segradius.data.sample import DATA
 from segradius.data.spelled import spelled
 from segradius.data.structures import MaskFiles
@@ -181,7 +181,7 @@ def _saved(place: Path) -> list[Path]:
         raise InputError(f"{state}: its rows are chosen by a table of their own: save it anew by save_to_disk")
     files = [place / str(entry.get("filename")) for entry in entries]
     for file in files:
-        if file.parent != place or not file.is_file():
+        if file.parent != place or located(place, file.name) is None:
             raise InputError(f"{state}: it names {shown(file.name)}, which is missing in {place}")
     return files
 

@@ -11,7 +11,7 @@ import torch
 from segradius.core.errors import InputError
 from segradius.core.text import parse_options, refuse_unknown
 from segradius.data.files import as_image, blamed, places, refuse_twice
-from segradius.data.listing import ANY_SUFFIXES, IMAGE_SUFFIXES, LeftOut, list_files, told
+from segradius.data.listing import ANY_SUFFIXES, IMAGE_SUFFIXES, LeftOut, expanded, list_files, told
 from segradius.data.readers import Place, read_pixels
 from segradius.data.reading import KEYS, PLAIN, Reading, reading_of
 from segradius.data.sample import DATA, Classes, Sample
@@ -86,7 +86,7 @@ def images(path: str, split: str | None = None) -> ImageFiles:
     head, given = parse_options(path, f"images:{path}") if any(f",{key}=" in path for key in KEYS) else (path, {})
     refuse_unknown("option of images", given, KEYS)
     reading = reading_of(given)
-    place = Path(head).expanduser()
+    place = expanded(head)
     place = place / split if split else place
     base, pattern = (place, "**/*") if place.is_dir() else (Path(place.anchor), str(place.relative_to(place.anchor)))
     found = list_files(base, pattern, IMAGE_SUFFIXES if reading.plain else ANY_SUFFIXES)

@@ -13,9 +13,9 @@ from segradius.core.errors import InputError, is_whole, must, shown, unknown_nam
 from segradius.core.safe_json import from_json, read_text
 from segradius.data.files import Drawn, Pair, PairedFiles, decodable
 from segradius.data.folder import described, spec_of
-from segradius.data.listing import composed
+from segradius.data.listing import composed, located
 from segradius.data.sample import DATA
-from segradius.data.spelled import ids_of, located, spelled, unlisted
+from segradius.data.spelled import ids_of, spelled, unlisted
 from segradius.data.structures import MaskBands, MaskFiles
 
 SEPARATORS = (",", ";", "\t")

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 from segradius.core.errors import InputError
@@ -97,6 +98,36 @@ def list_files(base: Path, pattern: str, suffixes: Collection[str] = IMAGE_SUFFI
     return Listing(_keyed(ids), tuple(left_out))
 
 
+def expanded(text: str) -> Path:
+    """A path, of which ``~`` is the home folder; of a user who is none it stays.
+
+    Example:
+        >>> expanded("~nobody-of-this-name/a").name
+        'a'
+    """
+    return Path(os.path.expanduser(text))  # noqa: PTH111  (pathlib raises for such a user)
+
+
+def located(base: Path, name: str) -> Path | None:
+    """The file that a list names: as it is written, without blanks around, with the slashes of Windows.
+
+    Each in whatever Unicode form.
+
+    Example:
+        >>> located(Path("nowhere"), "a.png")
+    """
+    for written in dict.fromkeys((name, name.strip(), name.strip().replace(chr(92), "/"))):
+        if written and _is_file(base / written):
+            return base / written
+        if not written.isascii():
+            place = base
+            for part in PurePath(written).parts:
+                place = place / _names(place, _time(place)).get(composed(part), part)
+            if _is_file(place):
+                return place
+    return None
+
+
 def composed(text: str) -> str:
     """A text in Unicode's composed form, in which names are compared: é is one character or two in a file's name.
 
@@ -153,6 +184,26 @@ def told(left_out: Sequence[LeftOut], shown: int = 3) -> str:
         for reason, names in reasons.items()
     )
     return f"{len(left_out)} files or folders left out: {'; '.join(parts)}"
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  (pathlib raises for names that are too long or out of reach)
+
+
+def _time(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return 0
+
+
+@lru_cache(maxsize=64)
+def _names(folder: Path, changed: int) -> Mapping[str, str]:
+    """What lies in a folder, by its composed name."""
+    try:
+        return {composed(inner.name): inner.name for inner in folder.iterdir()}
+    except (OSError, ValueError):
+        return {}
 
 
 def _keyed(found: Iterable[tuple[str, Path]]) -> dict[str, Listed]:

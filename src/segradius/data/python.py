@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,16 @@ class Made:
     source: SegmentationData
     module: str
     name: str
-    classes: Classes = field(init=False)
-    ids: Sequence[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", self.source.classes)
-        object.__setattr__(self, "ids", tuple(self.source.ids))
+    @property
+    def classes(self) -> Classes:
+        """As of the data set."""
+        return self.source.classes
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """As of the data set."""
+        return self.source.ids
 
     def __len__(self) -> int:
         return len(self.source)

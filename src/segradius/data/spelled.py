@@ -11,7 +11,7 @@ from segradius.core.errors import InputError
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.text import parse_options, refuse_unknown
 from segradius.data.folder import YAML_NAME, FolderSpec
-from segradius.data.listing import IMAGE_SUFFIXES, LeftOut, composed
+from segradius.data.listing import IMAGE_SUFFIXES, LeftOut, composed, expanded
 
 SPLIT = "{split}"
 
@@ -50,7 +50,7 @@ def spelled(kind: str, text: str, split: str | None, own: Collection[str], witho
     """
     if not text:
         raise InputError(f"the data set {kind!r} needs the file or folder it lies in: {kind}:PATH")
-    whole = Path(text).expanduser()
+    whole = expanded(text)
     head, given = (text, {}) if _is_there(whole) else parse_options(text, f"{kind}:{text}")
     names = [field.name for field in fields(FolderSpec) if field.name not in without]
     refuse_unknown(f"option of {kind}", given, [*own, "about", *names])
@@ -59,7 +59,7 @@ def spelled(kind: str, text: str, split: str | None, own: Collection[str], witho
             raise InputError(f"{kind}:{text} needs a split, which {SPLIT} in it stands for")
         head = head.replace(SPLIT, split)
         given = {key: value.replace(SPLIT, split) if isinstance(value, str) else value for key, value in given.items()}
-    path = Path(head).expanduser()
+    path = expanded(head)
     if not _is_there(path):
         raise InputError(f"{kind}: there is no file or folder {path}")
     options = {key: given[key] for key in own if key in given}
@@ -76,25 +76,13 @@ def beside(base: Path, given: str) -> Path:
     Raises:
         InputError: It is in neither, or each has another.
     """
-    near, here = base / Path(given).expanduser(), Path(given).expanduser()
+    near, here = base / expanded(given), expanded(given)
     there = [place for place in (near, here) if _is_there(place)]
     if not there:
         raise InputError(f"there is no {given}, in {base} or in the working folder")
     if len(there) == 2 and near.resolve() != here.resolve():
         raise InputError(f"{given} is in {base} and in the working folder: write its whole path")
     return there[0]
-
-
-def located(base: Path, name: str) -> Path | None:
-    """The file that a list names: as it is written, without blanks around, or with the slashes of Windows.
-
-    Example:
-        >>> located(Path("nowhere"), "a.png")
-    """
-    for written in dict.fromkeys((name, name.strip(), name.strip().replace(chr(92), "/"))):
-        if written and (base / written).is_file():
-            return base / written
-    return None
 
 
 def ids_of(names: Sequence[str]) -> list[str]:
@@ -125,8 +113,15 @@ def unlisted(used: Iterable[Path], reason: str) -> tuple[LeftOut, ...]:
     """
     known = set(used)
     folders = sorted({path.parent for path in known})
-    there = (path for folder in folders for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES)
-    return tuple(LeftOut(path, reason) for path in there if path not in known)
+    found: list[LeftOut] = []
+    for folder in folders:
+        try:
+            there = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        except OSError as error:
+            found.append(LeftOut(folder, f"folder that cannot be listed: {error.strerror}"))
+            continue
+        found += [LeftOut(path, reason) for path in there if path not in known]
+    return tuple(found)
 
 
 def _is_there(path: Path) -> bool:
