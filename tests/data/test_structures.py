@@ -186,6 +186,29 @@ def test_masks_that_are_not_yes_and_no_are_refused(make, masks, message):
         make(masks=[np.asarray(mask, np.uint8) for mask in masks])[0]
 
 
+@pytest.mark.parametrize("maps", [MAPS, MAPS & False, MAPS | True])
+@pytest.mark.parametrize("palette", ["black, red", "black, white", "white, black", "by Pillow"])
+def test_a_palette_that_may_have_turned_no_into_yes_is_refused_and_no_other(make, tmp_path, maps, palette):
+    make()
+    for name, mask in zip(NAMES, maps, strict=True):
+        file = tmp_path / "masks" / name / "a.png"
+        if palette == "by Pillow":
+            Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB").quantize(2).save(file)
+            continue
+        image = Image.fromarray(mask.astype(np.uint8), "L").convert("P")
+        colours = {"black": (0, 0, 0), "red": (255, 0, 0), "white": (255, 255, 255)}
+        image.putpalette([value for each in palette.split(", ") for value in colours[each]])
+        image.save(file)
+    data = open_data(f"folder:{tmp_path}")
+    told = ""
+    try:
+        assert data[0].label.tolist() == looped(maps).tolist()
+    except BadSampleError as error:
+        told = str(error)
+    assert not told or palette in ("white, black", "by Pillow"), told
+    assert "number colours anew" in told or palette != "white, black"
+
+
 def test_a_mask_with_lossy_compression_is_refused(make):
     with pytest.raises(BadSampleError, match="lossy compression"):
         make(ending="jpg")[0]

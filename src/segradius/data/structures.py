@@ -247,10 +247,25 @@ def _answers(name: str, stored: Stored, key: MaskKey) -> tuple[Ints, int | None]
                     "which, ignore_index which are void)"
                 )
             found = others[0] if others else None
+            _refuse_renumbered(stored, found)
             key = replace(key, values=(*key.values, *((value, 1) for value in others)))
         return labels_of(stored, key), found
     except InputError as error:
         raise InputError(f"the mask of {name!r}: {error}") from error
+
+
+def _refuse_renumbered(stored: Stored, yes: int | None) -> None:
+    """Programs that put a grey mask into a palette may number white 0, which would turn no into yes."""
+    if not stored.indexed or stored.numbers is None:
+        return
+    used = {int(number) for number in np.unique(stored.numbers)}
+    colours = {number: stored.shown[number] for number in used if number < len(stored.shown)}
+    light = 0 in colours and colours[0] in range(0x010101, 0x1000000, 0x010101)
+    if light or (yes is not None and colours.get(yes) == 0):
+        raise InputError(
+            "it has a palette in which no is light or yes is black, and programs that write such files number colours "
+            "anew: store it as a grey PNG, or say values: [no, yes]"
+        )
 
 
 def _refuse_unlike(meant: Mapping[str, int]) -> None:
