@@ -169,3 +169,17 @@ def test_hooks_of_torch_itself_belong_to_the_network():
     prune.l1_unstructured(pruned, "weight", amount=0.5)
     for found in (normed, pruned):
         assert doubts(wrap(found, normalisation="none")) == []
+
+
+def test_a_batch_norm_by_which_images_mix_is_told():
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for tracked in (True, False):
+        torch.manual_seed(0)
+        mixed = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=tracked))
+        if tracked:
+            mixed[1].running_mean.add_(0.1)
+        model = wrap(mixed, normalisation="none")
+        alone = torch.cat([model.logits(image[None]) for image in images])
+        assert torch.allclose(model.logits(images), alone, atol=1e-5) == tracked
+        assert [doubt.name for doubt in doubts(model)] == ([] if tracked else ["batch"])
+        assert "'1', so images of a batch mix" in "".join(map(str, doubts(model))) or tracked

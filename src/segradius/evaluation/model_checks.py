@@ -27,7 +27,10 @@ def _outputs(it: Facts) -> Finding | None:
             return None
         what, advice = "as sigmoids do", f"if the network ends in one, give --outputs {OTHER[it.outputs]}"
     elif low >= 0 and high <= 1:
-        what, advice = "as sigmoids do", "if the network ends in one, remove it, or give --outputs sigmoids"
+        what, advice = (
+            "as sigmoids do",
+            "if the network ends in one, remove it, or give --outputs sigmoids (multilabel, if a pixel may be several)",
+        )
     elif -1 <= low < -0.9 and 0.9 < high <= 1:
         what, advice = "as a tanh or a cosine does", "attacks find too little without the scale that training had"
     elif low >= 0 and most - least <= 0.01 * most:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from segradius.core.bands import told
 from segradius.models.bands import RGB
-from segradius.models.parameters import hooks_of, never_trained
+from segradius.models.parameters import hooks_of, mixing, never_trained
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
 
@@ -17,7 +17,7 @@ class Doubt:
     """Something about a model that is probably a mistake.
 
     Attributes:
-        name: Of the kind: ``weights``, ``undeclared``, ``swapped``, ``assumed`` or ``hooks``.
+        name: Of the kind: ``weights``, ``undeclared``, ``swapped``, ``assumed``, ``hooks`` or ``batch``.
         text: What was seen.
         advice: What to do.
     """
@@ -46,7 +46,7 @@ def doubts(model: Segmenter) -> list[Doubt]:
     """
     while isinstance(model.network, TiledNetwork):
         model = model.network.model
-    return [*_of_weights(model), *_of_colours(model), *_of_hooks(model)]
+    return [*_of_weights(model), *_of_colours(model), *_of_hooks(model), *_of_batches(model)]
 
 
 def _of_weights(model: Segmenter) -> Iterator[Doubt]:
@@ -81,3 +81,10 @@ def _of_hooks(model: Segmenter) -> Iterator[Doubt]:
         more = f" and {len(hooks) - 1} more" if len(hooks) > 1 else ""
         text = f"{model.name} has a hook that runs in every pass, {hooks[0]}{more}"
         yield Doubt("hooks", text, "remove it, unless the network needs it")
+
+
+def _of_batches(model: Segmenter) -> Iterator[Doubt]:
+    if norms := mixing(model.network):
+        more = f" and {len(norms) - 1} more" if len(norms) > 1 else ""
+        text = f"{model.name} has a batch norm without running statistics, {norms[0]!r}{more}, so images of a batch mix"
+        yield Doubt("batch", text, "give --batch-size 1, or what is found of an image depends on those beside it")

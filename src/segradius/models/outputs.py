@@ -79,7 +79,7 @@ def refuse_sigmoids(logits: Tensor, name: str) -> None:
         raise InputError(
             f"model {name!r} gives one sigmoid a class (values from end to end of [0, 1] with sums that are not one) "
             'where logits are expected, so attacks find too little: remove the sigmoid, or give outputs="sigmoids" '
-            "(--outputs sigmoids), which undoes it"
+            "(--outputs sigmoids), which undoes it; or multilabel, if a pixel may be of several classes"
         )
 
 

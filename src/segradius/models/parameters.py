@@ -68,6 +68,19 @@ def never_trained(network: Any) -> bool:
     return bool(means) and not any(map(_any, means)) and all(bool((tensor == 1).all()) for tensor in variances)
 
 
+def mixing(network: Any) -> list[str]:
+    """Batch norms that use the statistics of the batch in evaluation mode too, so that its images mix, by name.
+
+    Example:
+        >>> mixing(nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)))
+        ['1']
+    """
+    found = _module(network)
+    norms = [] if found is None else list(found.named_modules())
+    kind = nn.modules.batchnorm._BatchNorm
+    return [name or "itself" for name, module in norms if isinstance(module, kind) and module.running_mean is None]
+
+
 def hooks_of(network: Any) -> list[str]:
     """Hooks that run in every pass and are not of a library that makes networks, each as ``function on 'module'``.
 
