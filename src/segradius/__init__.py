@@ -35,7 +35,7 @@ Where to find what:
     sr.certification  votes, tests and certifiers: what no change below a length can turn
     sr.models         wrap, load_model, normalisation, sliding windows, cards
     sr.targets        open_target: ONNX files and servers, which give scores only
-    sr.data           open_data: Cityscapes, ADE20K, VOC, CamVid, folders, drawn scenes
+    sr.data           open_data: Cityscapes, ADE20K, VOC, CamVid, folders, lists, COCO's JSON, Parquet, torch data sets
     sr.metrics        PixAcc, MIoU, intervals over images, paired differences
     sr.training       adversarial training and the paper's defences
     sr.evaluation     runs over data that go on from where they were stopped; sr.report tells them
