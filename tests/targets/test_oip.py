@@ -350,7 +350,7 @@ def test_another_version_is_noticed(serve: Serve):
         ("raet=3", "did you mean 'rate'"),
         ("wire=xml", "unknown wire 'xml'"),
         ("batch=0", "batch is 0"),
-        ("batch=two", "wrong type"),
+        ("batch=two", "expected a whole number"),
         ("read=-1", "read is -1"),
         ("retries=-1", "retries is -1"),
         ("datatype=float", "unknown datatype 'float'"),

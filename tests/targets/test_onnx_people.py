@@ -221,3 +221,35 @@ def test_every_refusal_names_the_option(tmp_path: Path, options: str, said: str)
     with pytest.raises(InputError, match=said) as caught:
         open_target(f"onnx:{path},{options}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"layout": 3},
+        {"bands": 0},
+        {"bands": "x"},
+        {"num_classes": 1.5},
+        {"size": 3},
+        {"size": [24, 28]},
+        {"values": 3},
+        {"inputs": [1]},
+        {"output": True},
+        {"output": 1.5},
+        {"structures": -1},
+        {"threshold": "x"},
+        {"scale": 0},
+        {"channels": [0.5]},
+        {"channels": [7]},
+        {"batch": "x"},
+        {"threads": -1},
+        {"outputs": 3},
+    ],
+)
+def test_rubbish_is_refused_in_a_line_that_names_the_option(tmp_path: Path, given: dict):
+    taken, answer = (Value(name, FLOAT, ["n", channels, 24, 28]) for name, channels in (("image", 3), ("z", 1)))
+    path = save(tmp_path / "net.onnx", [convolution()], [taken], [answer], w=weight().numpy())
+    options = {"outputs": "sigmoid", **given}
+    with pytest.raises(InputError, match=next(iter(given))) as caught:
+        open_target(f"onnx:{path}," + ",".join(f"{name}={value}" for name, value in options.items()))
+    assert "\n" not in str(caught.value)

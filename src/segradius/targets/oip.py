@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segradius.core.errors import AnswerError, InputError, TargetError, at_least, unknown_name
+from segradius.core.declared import Images
+from segradius.core.declared import read as read_option
+from segradius.core.errors import AnswerError, InputError, TargetError, unknown_name
 from segradius.core.escapes import visible
 from segradius.targets.answers import Raw
 from segradius.targets.exchange import Exchange
@@ -275,14 +277,15 @@ def open_oip(
         raise unknown_name("wire", str(wire), WIRES)
     if datatype is not None and datatype not in DTYPES:
         raise unknown_name("datatype", str(datatype), DTYPES)
-    at_least(1, batch=batch)
+    batch = read_option("batch", Images, batch)
     line = Line(address, Policy(connect, read, retries, backoff, rate, token_env, ca, total))
     metadata = read_metadata(line)
     try:
         wanted = Told(**told)
         output = wanted.answer if isinstance(wanted.answer, str) else ""
+        named = None if wanted.input_name is None else str(wanted.input_name)
         exchange = wanted.exchange(
-            declared(metadata, "inputs", wanted.input_name, datatype, (None,) * 4),
+            declared(metadata, "inputs", named, datatype, (None,) * 4),
             declared(metadata, "outputs", output, None, ()),
         )
     except InputError as error:

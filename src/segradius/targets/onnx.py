@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from segradius.core.border import at_border, in_a_line
-from segradius.core.errors import InputError, at_least, missing_extra, unknown_name
+from segradius.core.declared import Images, Whole, read
+from segradius.core.errors import InputError, missing_extra, unknown_name
 from segradius.models.file_kinds import ONNX, kind_of
 from segradius.models.weight_files import sha256_of
 from segradius.targets.answers import Raw
@@ -127,7 +128,7 @@ def open_onnx(
     path = Path(address)
     if not path.is_file():
         raise InputError(f"{address!r} is not a file; expected an ONNX model")
-    at_least(1, batch=batch)
+    batch, threads = read("batch", Images, batch), read("threads", Whole, threads)
     if provider not in (known := onnxruntime.get_available_providers()):
         raise unknown_name("provider", provider, known)
     session = _session(path, threads, provider)

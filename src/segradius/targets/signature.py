@@ -215,7 +215,7 @@ def find_signature(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     *,
-    input_name: str | None = None,
+    input_name: str | int | None = None,
     output_name: str | int | None = None,
     layout: str | None = None,
     output_layout: str | None = None,
@@ -363,5 +363,10 @@ def _misfit(answer: TensorSpec, channels: Channels, given: str | None) -> InputE
         return InputError(
             f"the output {answer} has no dimension of one channel, as {channels.said} promises: pick one with "
             "channels=[…], or give outputs=multilabel or multilabel_logits if each channel is a yes/no map"
+        )
+    if channels.count is None and channels.said:
+        return InputError(
+            f"the output {answer} has no dimension of at least {channels.least} channels, as {channels.said} needs: "
+            "they are numbered from 0"
         )
     return InputError(f"the output {answer} has no dimension of {channels.said or 'channels'}: is the number right?")

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from segradius.core.border import at_border, in_a_line
-from segradius.core.errors import InputError, at_least, missing_extra
+from segradius.core.declared import Count, Images, read
+from segradius.core.errors import InputError, missing_extra
 from segradius.models.file_kinds import kind_of
 from segradius.models.weight_files import sha256_of
 from segradius.targets.answers import Raw
@@ -94,7 +95,7 @@ def open_tflite(
     path = Path(address)
     if not path.is_file():
         raise InputError(f"{address!r} is not a file; expected a TFLite model")
-    at_least(1, batch=batch, threads=threads)
+    batch, threads = read("batch", Images, batch), read("threads", Count, threads)
     with path.open("rb") as file:
         if file.read(8)[4:] != SIGNATURE:
             kind = kind_of(path)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segradius.core.declared import Classes, Whole, check_fields
 from segradius.core.errors import InputError, shown, unknown_name
-from segradius.models.preprocessing import MODES, NormalisationLike, SizeRule, as_normalisation, as_size_rule
+from segradius.models.preprocessing import MODES, SizeRule, as_normalisation, as_size_rule
 from segradius.targets.exchange import Exchange
 from segradius.targets.heads import Head
 from segradius.targets.quantised import Quantised
@@ -23,7 +24,7 @@ class Told:
 
     Args:
         num_classes: C, where the output's shape does not tell.
-        normalisation: Done to the images before the network; None where that is inside.
+        normalisation: Done to the images before the network, as `as_normalisation` takes it; None where that is inside.
         outputs: What the values of an answer are, one of `segradius.targets.heads.KINDS`.
         threshold: Of yes/no channels: yes where the probability exceeds it.
         channels: Which channels of the answer are meant, in this order; None for all.
@@ -44,25 +45,28 @@ class Told:
         output_zero_point: Which of its numbers stands for 0.
     """
 
-    num_classes: int | None = None
-    normalisation: NormalisationLike = None
+    num_classes: Classes | None = None
+    normalisation: Any = None
     outputs: str = "probabilities"
     threshold: float = 0.5
-    channels: Sequence[int] | int | None = None
+    channels: Sequence[int] | int | str | None = None
     values: Sequence[float] | None = None
-    structures: int = 0
-    input_name: str | None = None
+    structures: Whole = 0
+    input_name: str | int | None = None
     output: str | int | None = None
-    output_name: str | None = None
+    output_name: str | int | None = None
     inputs: Mapping[str, Any] | None = None
     layout: str | None = None
     output_layout: str | None = None
-    bands: int | None = None
+    bands: Classes | None = None
     size: str | SizeRule | Mapping[str, Any] | None = None
     scale: float | None = None
     zero_point: int | None = None
     output_scale: float | None = None
     output_zero_point: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def answer(self) -> str | int | None:
@@ -129,6 +133,8 @@ class Told:
             return as_size_rule(self.size)
         if isinstance(self.size, str) and self.size not in MODES:
             raise unknown_name("size", self.size, MODES)
+        if not isinstance(self.size, str | Mapping):
+            raise InputError(f"size is {shown(self.size)}; expected resize, pad or a mapping as {{multiple_of: 32}}")
         given: dict[str, Any] = {"mode": self.size} if isinstance(self.size, str) else dict(self.size)
         if set(given) == {"mode"}:
             height, width = signature.size
