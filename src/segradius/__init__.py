@@ -1,7 +1,7 @@
 """segradius: measure, attack, certify and harden image-segmentation models, guided by the certified radius.
 
 An attack maximises an objective (a loss times a weighting of the pixels) inside a threat by steps; the radius says
-where to look; models or targets answer; an evaluation runs it over data; a report tells it. Images are (N, 3, H, W) in
+where to look; models or targets answer; an evaluation runs it over data; a report tells it. Images are (N, B, H, W) in
 [0, 1], not normalised, labels (N, H, W) int64 with 255 for void, and ε has the unit of the images.
 
 Attack your own network:

@@ -38,7 +38,7 @@ def checkpoints(steps: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _State:
-    previous: Tensor  # last iterate, (N, 3, H, W)
+    previous: Tensor  # last iterate, (N, B, H, W)
     best: Tensor
     best_gradient: Tensor
     best_value: Tensor  # (N,)

@@ -73,7 +73,7 @@ class Bandit:
     def move(
         self, state: Mapping[str, Any], room: Room, turn: Turn, gradient: Tensor, losses: Tensor
     ) -> dict[str, Any]:
-        """Step along a gradient, (N, 3, H, W), that was estimated from losses (K, N, H, W)."""
+        """Step along a gradient, (N, B, H, W), that was estimated from losses (K, N, H, W)."""
         value = losses.sum((0, 2, 3)) / len(losses)
         seen = Observation(state["delta"], room.task.confine(gradient), value, turn.round)
         moved, step = self.step.advance(seen, room, state["step"])

@@ -55,7 +55,7 @@ def footprint(
 
     Args:
         target: Whose scores.
-        images: (N, 3, H, W) in [0, 1].
+        images: (N, B, H, W) in [0, 1].
         labels: (N, H, W) int64.
         tile: Side of a tile in pixels.
         spacing: Distance of tiles that are changed together, at least twice the tile; effects beyond half of it are
@@ -89,7 +89,7 @@ def footprint(
 
 
 def check_spacing(spacing: int, tile: int, shape: Sequence[int]) -> None:
-    """Raise `InputError` unless tiles of this spacing can be told apart in images of ``shape`` (N, 3, H, W)."""
+    """Raise `InputError` unless tiles of this spacing can be told apart in images of ``shape`` (N, B, H, W)."""
     if not 2 * tile <= spacing <= 2 * min(shape[2:]):
         raise InputError(
             f"spacing is {spacing}; expected at least {2 * tile}, twice the tile, and at most {2 * min(shape[2:])}, "
@@ -98,7 +98,7 @@ def check_spacing(spacing: int, tile: int, shape: Sequence[int]) -> None:
 
 
 def probe(images: Tensor, keys: Randomness, sample: int, tile: int, spacing: int, size: float) -> tuple[Tensor, Tensor]:
-    """Tiles far apart, changed by ±size a channel; (N, 3, H, W), and the distance of each pixel to one, (N, H, W)."""
+    """Tiles far apart, changed by ±size a channel; (N, B, H, W), and the distance of each pixel to one, (N, H, W)."""
     offset = keys.uniform((2, 1), "footprint offset", sample).mul_(spacing).long().to(images.device)
     distance = torch.maximum(
         _distance(images.shape[2], offset[:, 0], spacing).unsqueeze(2),

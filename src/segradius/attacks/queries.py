@@ -234,7 +234,7 @@ class _Run:
         return replace(now, incumbent=replace(best, valid=best.valid & fine), active=active, rows=rows)
 
     def _ask(self, points: Stack, now: Snapshot, *, judge: Literal["no", "rise", "yes"]) -> _Answers:
-        """Answers to (K, N, 3, H, W) perturbations, 0 for images that are finished.
+        """Answers to (K, N, B, H, W) perturbations, 0 for images that are finished.
 
         With ``judge``, also the verdict on the points, the one that fooled most for each image; with ``"rise"`` unless
         no image can have more pixels fooled than before: predictions cost more than all else that is done to an answer.
@@ -264,7 +264,7 @@ class _Run:
         return _Answers(found, self._best(points[:], predictions, found.finite), rows)
 
     def _requests(self, points: Stack, rows: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images to be asked about, (n, 3, H, W), and their references, (n, H, W), in groups."""
+        """The images to be asked about, (n, B, H, W), and their references, (n, H, W), in groups."""
         index = self._index(rows)
         clean, reference = (_taken(t, index) for t in (self.task.images, self.task.goal.reference))
         count = len(clean)

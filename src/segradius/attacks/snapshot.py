@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
     """A point of each image inside the threat model, with what the target sees in it.
 
     Attributes:
-        delta: (N, 3, H, W).
+        delta: (N, B, H, W).
         prediction: (N, H, W).
         fooled: (N,) counted pixels fooled.
         finite: (N,) whether its scores were.

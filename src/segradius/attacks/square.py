@@ -27,7 +27,7 @@ class Move(Protocol):
         """Side of a square that holds a share of the pixels."""
 
     def first(self, room: Room) -> Tensor:
-        """Where the search begins, (N, 3, H, W), not projected."""
+        """Where the search begins, (N, B, H, W), not projected."""
 
     def propose(self, delta: Tensor, side: int, room: Room, step: int) -> Tensor:
         """The perturbation with a square changed at a random place of each image, not projected."""

@@ -20,7 +20,7 @@ class Turn(NamedTuple):
 
 
 class Question(NamedTuple):
-    """Perturbations to ask about, (K, N, 3, H, W), and what the strategy wants back with the answers.
+    """Perturbations to ask about, (K, N, B, H, W), and what the strategy wants back with the answers.
 
     What a point has outside the changeable pixels is dropped before it is asked about.
     """
@@ -32,7 +32,7 @@ class Question(NamedTuple):
 class Strategy(Protocol):
     """What to ask next and what to make of the answers; a frozen dataclass.
 
-    Its state is a dict of tensors and None, with the current iterate as ``delta``, (N, 3, H, W).
+    Its state is a dict of tensors and None, with the current iterate as ``delta``, (N, B, H, W).
     """
 
     @property

@@ -106,7 +106,7 @@ def crosscheck(
     Args:
         model: What was smoothed.
         noise: That of the smoothed model as it is used, whatever the certificate says of itself.
-        image: (3, H, W) in [0, 1].
+        image: (B, H, W) in [0, 1].
         certificate: Its own, made of votes. Pixels certified as a group of classes are left out.
         aims: From `aims`, or any.
         attack: Given ``eps=``, a white-box attack in l2. It must keep its last iterate: the best by flips is the image

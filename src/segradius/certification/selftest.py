@@ -15,7 +15,7 @@ from segradius.certification.votes import Noise, Votes
 from segradius.core.contracts import LOGITS, Model
 from segradius.core.randomness import Randomness
 
-#: From a model, an image (3, H, W) and the key of the image to its votes and the certificate made of them.
+#: From a model, an image (B, H, W) and the key of the image to its votes and the certificate made of them.
 Certifier = Callable[[Model, Tensor, Randomness], tuple[Votes, Certificate]]
 
 
@@ -77,7 +77,7 @@ class Brightness:
     offers = frozenset({LOGITS})
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
-        """Logits (N, 2, H, W) of images (N, 3, H, W)."""
+        """Logits (N, 2, H, W) of images (N, B, H, W)."""
         score = 8 * (images.sum(1) - 1.5)
         return torch.stack([-score, score], 1)
 

@@ -76,7 +76,7 @@ class Smoothed:
         return f"{getattr(self.model, 'name', 'model')}, smoothed with σ = {self.noise.sigma:g}"
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
-        """Log-probabilities (N, C, H, W) of images (N, 3, H, W), differentiable in them; M passes over each image."""
+        """Log-probabilities (N, C, H, W) of images (N, B, H, W), differentiable in them; M passes over each image."""
         kept = min(self.keep, self.samples)
         # The noise is keyed and the network frozen, so there is no random state to restore.
         again = partial(checkpoint, self._part, use_reentrant=False, preserve_rng_state=False)

@@ -71,8 +71,8 @@ class SoftRadii:
         """Draw noisy copies of an image and certify it.
 
         Args:
-            probabilities: The model: probabilities (k, C, H, W) of copies (k, 3, H, W).
-            image: (3, H, W) in [0, 1].
+            probabilities: The model: probabilities (k, C, H, W) of copies (k, B, H, W).
+            image: (B, H, W) in [0, 1].
             num_classes: C.
             sampling: How many copies, and of what noise; without early stopping.
             randomness: Key of the image, one id.

@@ -16,7 +16,7 @@ from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.radius.smoothing import passes
 
-#: From noisy copies (k, 3, H, W) to logits, scores or probabilities (k, C, H, W).
+#: From noisy copies (k, B, H, W) to logits, scores or probabilities (k, C, H, W).
 Answer = Callable[[Tensor], Tensor]
 
 
@@ -49,7 +49,7 @@ class Noise:
             raise InputError(f"where is {self.where.dtype} {tuple(self.where.shape)}; expected bool (H, W)")
 
     def copies(self, image: Tensor, randomness: Randomness, first: int, count: int) -> Tensor:
-        """Copies number ``first`` to ``first + count − 1`` of an image (3, H, W), each with a draw of its own.
+        """Copies number ``first`` to ``first + count − 1`` of an image (B, H, W), each with a draw of its own.
 
         Copy j is the same whatever is asked for with it, so that sampling can be cut anywhere and goes on exactly.
         """
@@ -77,7 +77,7 @@ def answers(
 
     Args:
         answer: The model.
-        image: (3, H, W) in [0, 1].
+        image: (B, H, W) in [0, 1].
         noise: What is added.
         randomness: Key of the image, one id.
         first: Number of the first copy.
@@ -150,8 +150,8 @@ def draw(
     """Stream the answers to the copies that ``tally`` has not seen into it.
 
     Args:
-        answer: The model: logits, scores or probabilities (k, C, H, W) of copies (k, 3, H, W).
-        image: (3, H, W) in [0, 1].
+        answer: The model: logits, scores or probabilities (k, C, H, W) of copies (k, B, H, W).
+        image: (B, H, W) in [0, 1].
         sampling: How many copies, and of what noise.
         randomness: Key of the image, one id.
         tally: Empty, or as a journal kept it.
@@ -233,8 +233,8 @@ def vote(
     """Draw noisy copies of an image and count what the model makes of each pixel; memory O(C·H·W), whatever n.
 
     Args:
-        answer: The model: logits, scores or probabilities (k, C, H, W) of copies (k, 3, H, W).
-        image: (3, H, W) in [0, 1].
+        answer: The model: logits, scores or probabilities (k, C, H, W) of copies (k, B, H, W).
+        image: (B, H, W) in [0, 1].
         num_classes: C.
         sampling: How many copies, and of what noise.
         randomness: Key of the image, one id.

@@ -42,7 +42,7 @@ class LogitModel(Protocol):
     """What the radius needs of a model: logits at the input's size."""
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
-        """Logits (N, C, H, W) of images (N, 3, H, W) in [0, 1], differentiable in the images."""
+        """Logits (N, C, H, W) of images (N, B, H, W) in [0, 1], differentiable in the images."""
 
 
 class Model(LogitModel, Offering, Protocol):
@@ -56,7 +56,7 @@ class ScoreModel(Offering, Protocol):
     """What a black-box attack needs of a model; see `segradius.targets`."""
 
     def scores(self, images: Tensor) -> Tensor:
-        """Class probabilities (N, C, H, W) of images (N, 3, H, W) in [0, 1], without gradient."""
+        """Class probabilities (N, C, H, W) of images (N, B, H, W) in [0, 1], without gradient."""
 
     def frozen(self) -> AbstractContextManager[object]:
         """Context in which the target answers as it always does."""

@@ -23,7 +23,7 @@ class Pairs:
     """Pairs of image and mask.
 
     Args:
-        items: Each (3, H, W) floating point in [0, 1], not normalised, and (H, W) of integers, in a pair or in a
+        items: Each (B, H, W) floating point in [0, 1], not normalised, and (H, W) of integers, in a pair or in a
             `Sample`, whose id counts nothing; anything with a length and items, such as a list or a
             `torch.utils.data.Dataset`. Where the classes are the sets of K structures, the mask may be (K, H, W) of 0
             and 1 too, and void where any of the K is ``ignore_index``.
@@ -72,7 +72,7 @@ class Pairs:
             item = item.image, item.label
         pair = isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, Tensor) for part in item)
         if not pair:
-            told = "a pair of tensors, the image (3, H, W) in [0, 1] and the mask (H, W)"
+            told = "a pair of tensors, the image (B, H, W) in [0, 1] and the mask (H, W)"
             raise self._bad(place, f"it is a {type(item).__name__}; expected {told}")
         image, label = item
         if self.classes.structures and label.dim() == 3:
@@ -107,7 +107,7 @@ def as_data(
     """A data set from what people have: one of this library, pairs, a torch data set, or a pair of batched tensors.
 
     Args:
-        data: See `Pairs`; or images (N, 3, H, W) and masks (N, H, W), or (N, K, H, W) of K structures, in a pair.
+        data: See `Pairs`; or images (N, B, H, W) and masks (N, H, W), or (N, K, H, W) of K structures, in a pair.
         num_classes: Of the model, for a data set that does not name its classes.
         names: Names of the classes, for such a data set.
         structures: Names of K yes/no maps that may overlap, for such a data set, whose classes are the sets of them.

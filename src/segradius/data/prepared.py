@@ -14,7 +14,7 @@ from segradius.data.marks import meaning_of, parts_of
 from segradius.data.sample import Sample, SegmentationData
 
 Preparation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""A function of image (3, H, W) in [0, 1] and label (H, W) that gives both at another size."""
+"""A function of image (B, H, W) in [0, 1] and label (H, W) that gives both at another size."""
 
 
 class Prepared:

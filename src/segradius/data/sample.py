@@ -44,7 +44,7 @@ class Sample:
 
     Attributes:
         id: Name of the image, unique in its data set.
-        image: Shape (3, H, W), float32 in [0, 1].
+        image: Shape (B, H, W), float32 in [0, 1].
         label: Shape (H, W), int64: a class index or the data set's ``ignore_index``.
     """
 
@@ -152,7 +152,7 @@ class Samples(NamedTuple):
     """Samples of one size in a batch.
 
     Args:
-        images: Shape (N, 3, H, W).
+        images: Shape (N, B, H, W).
         labels: Shape (N, H, W).
         ids: The N ids.
     """
@@ -166,7 +166,7 @@ def collate(samples: Sequence[Sample]) -> Samples:
     """Stack samples of one size into a batch; what ``torch.utils.data.DataLoader`` does of itself with samples.
 
     Returns:
-        Images (N, 3, H, W), labels (N, H, W) and the N ids.
+        Images (N, B, H, W), labels (N, H, W) and the N ids.
 
     Raises:
         InputError: There is no sample, or two differ in size.

@@ -1,6 +1,6 @@
 """Where random directions live: every value of the image, tiles of equal values, or low frequencies.
 
-A set of directions is a linear map from coordinates, (…, N, c, h, w), to images, (…, N, 3, H, W). Its columns are
+A set of directions is a linear map from coordinates, (…, N, c, h, w), to images, (…, N, B, H, W). Its columns are
 orthogonal, and orthonormal for exponent ½, so that an unbiased estimate in coordinates, lifted, is an unbiased estimate
 of P∇L, the orthogonal projection of the gradient on the subspace. Fewer coordinates n' mean less variance (n' times
 ‖P∇L‖² for `TPGE`) and the loss of what lies outside the subspace.
@@ -33,7 +33,7 @@ class Directions(Protocol):
     """A subspace of images with orthogonal coordinates: a frozen dataclass with this base."""
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """Shape (c, h, w) of the coordinates of an image of ``shape`` (3, H, W)."""
+        """Shape (c, h, w) of the coordinates of an image of ``shape`` (B, H, W)."""
 
     def lift(
         self, values: Tensor, shape: Sequence[int], exponent: float, randomness: Randomness, step: int = 0
@@ -42,13 +42,13 @@ class Directions(Protocol):
 
         Args:
             values: Coordinates, (…, N, c, h, w).
-            shape: (3, H, W) of an image.
+            shape: (B, H, W) of an image.
             exponent: In [0, 1]; see the module. Matters to tiles alone.
             randomness: Keys of the N images, for directions that change from round to round.
             step: The round.
 
         Returns:
-            (…, N, 3, H, W).
+            (…, N, B, H, W).
         """
 
     def unit(self, places: Tensor, like: Tensor, randomness: Randomness, step: int = 0) -> Tensor:
@@ -60,7 +60,7 @@ DIRECTIONS: Registry[type[Directions]] = Registry("set of directions")
 
 
 def dimension(directions: Directions, shape: Sequence[int]) -> int:
-    """Dimension n' of the subspace for images of ``shape`` (3, H, W).
+    """Dimension n' of the subspace for images of ``shape`` (B, H, W).
 
     Example:
         >>> dimension(Tiles(8), (3, 20, 24)), dimension(Pixel(), (3, 20, 24))
@@ -72,7 +72,7 @@ def dimension(directions: Directions, shape: Sequence[int]) -> int:
 @DIRECTIONS.register("pixel")
 @dataclass(frozen=True)
 class Pixel(Directions):
-    """Every value of the image is a coordinate, n' = 3HW; the paper's choice.
+    """Every value of the image is a coordinate, n' = BHW; the paper's choice.
 
     Example:
         >>> Pixel().grid((3, 4, 5))
@@ -94,7 +94,7 @@ class Pixel(Directions):
 @DIRECTIONS.register("tiles")
 @dataclass(frozen=True)
 class Tiles(Directions):
-    """Equal values on squares of side × side pixels, for each channel; n' = 3·⌈H/side⌉·⌈W/side⌉.
+    """Equal values on squares of side × side pixels, for each channel; n' = B·⌈H/side⌉·⌈W/side⌉.
 
     Tiles at the right and lower border are cut where the side does not divide the image's.
 
@@ -169,7 +169,7 @@ class ShiftedTiles(Directions):
 @DIRECTIONS.register("dct")
 @dataclass(frozen=True)
 class Dct(Directions):
-    """The lowest frequencies of the cosine transform (DCT-II, orthonormal); n' = 3·⌈fH⌉·⌈fW⌉.
+    """The lowest frequencies of the cosine transform (DCT-II, orthonormal); n' = B·⌈fH⌉·⌈fW⌉.
 
     For p ≠ 2 the lp sphere is that of the coefficients, and ‖u‖_p of the image is not 1.
 
@@ -255,7 +255,7 @@ class Units:
     Attributes:
         directions: Whose coordinates.
         places: (k, N) places in their flat grid.
-        like: (N, 3, H, W) images of the shape, type and device that are wanted.
+        like: (N, B, H, W) images of the shape, type and device that are wanted.
         randomness: Keys of the N images.
         step: The round.
 
@@ -280,7 +280,7 @@ class Units:
         return len(self.places)
 
     def __getitem__(self, place: slice, /) -> Tensor:
-        """Those at places in a row, (k, N, 3, H, W)."""
+        """Those at places in a row, (k, N, B, H, W)."""
         each = [self.directions.unit(where, self.like, self.randomness, self.step) for where in self.places[place]]
         return each[0].unsqueeze(0) if len(each) == 1 else torch.stack(each)
 

@@ -22,7 +22,7 @@ from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
 
 Probe = Callable[[Tensor], Tensor]
-"""The black box: perturbations (K, N, 3, H, W) → losses of the pixels (K, N, H, W), weighted and divided so that their
+"""The black box: perturbations (K, N, B, H, W) → losses of the pixels (K, N, H, W), weighted and divided so that their
 sum over the pixels is the loss L of the image (0 at void pixels). Images never mix."""
 
 
@@ -31,8 +31,8 @@ class Draw:
     """Random directions and their duals: the mean of ⟨∇L, along⟩ · dual is the gradient.
 
     Attributes:
-        along: (D, N, 3, H, W) directions u that the loss is probed along.
-        dual: (D, N, 3, H, W) vectors v with E[u vᵀ] = P, the projection on the subspace of the directions; a multiple
+        along: (D, N, B, H, W) directions u that the loss is probed along.
+        dual: (D, N, B, H, W) vectors v with E[u vᵀ] = P, the projection on the subspace of the directions; a multiple
             of u, or of the normal of the sphere at u. It is the same tensor as ``along`` where they are equal.
     """
 
@@ -41,13 +41,13 @@ class Draw:
 
 
 class Stack(Protocol):
-    """Images (K, N, 3, H, W) that need not all be there at once: a tensor, or what makes those that are looked at."""
+    """Images (K, N, B, H, W) that need not all be there at once: a tensor, or what makes those that are looked at."""
 
     def __len__(self) -> int:
         """K."""
 
     def __getitem__(self, place: slice, /) -> Tensor:
-        """Those at places in a row, (k, N, 3, H, W)."""
+        """Those at places in a row, (k, N, B, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Around:
     """Perturbations around δ: δ + γu for all directions u, then δ − γu if on both ``sides``; a `Stack`.
 
     Attributes:
-        delta: (N, 3, H, W) δ.
-        along: (D, N, 3, H, W) the directions.
+        delta: (N, B, H, W) δ.
+        along: (D, N, B, H, W) the directions.
         gamma: γ.
         sides: 1 or 2.
 
@@ -94,13 +94,13 @@ class Estimator(Protocol):
         """K: queries in a round, for each image."""
 
     def draw(self, delta: Tensor, randomness: Randomness, step: int = 0) -> Any:
-        """The directions of round ``step`` for perturbations ``delta``, (N, 3, H, W): a `Draw`, or its own form."""
+        """The directions of round ``step`` for perturbations ``delta``, (N, B, H, W): a `Draw`, or its own form."""
 
     def points(self, delta: Tensor, draw: Any) -> Stack:
-        """The perturbations to be queried, (K, N, 3, H, W). They may leave the threat model and the pixel box."""
+        """The perturbations to be queried, (K, N, B, H, W). They may leave the threat model and the pixel box."""
 
     def gradient(self, losses: Tensor, draw: Any) -> Tensor:
-        """The estimate, (N, 3, H, W), from the pixels' losses at the points, (K, N, H, W)."""
+        """The estimate, (N, B, H, W), from the pixels' losses at the points, (K, N, H, W)."""
 
 
 ESTIMATORS: Registry[type[Estimator]] = Registry("gradient estimator", "segradius.gradients")
@@ -112,12 +112,12 @@ def estimate(estimator: Estimator, probe: Probe, delta: Tensor, randomness: Rand
     Args:
         estimator: How.
         probe: The black box.
-        delta: (N, 3, H, W) where the gradient is wanted.
+        delta: (N, B, H, W) where the gradient is wanted.
         randomness: Keys of the N images.
         step: The round.
 
     Returns:
-        The estimate, (N, 3, H, W).
+        The estimate, (N, B, H, W).
 
     Example:
         >>> from segradius.gradients.estimators import ZOO
@@ -145,7 +145,7 @@ def per_image(losses: Tensor) -> Tensor:
 
 
 def combine(weights: Tensor, vectors: Stack) -> Tensor:
-    """Σ_d weights[d] · vectors[d] of each image, (D, N) and (D, N, 3, H, W) → (N, 3, H, W).
+    """Σ_d weights[d] · vectors[d] of each image, (D, N) and (D, N, B, H, W) → (N, B, H, W).
 
     Term after term, so that it needs no copy of the vectors, and that the sum of an image does not depend on its batch.
     """

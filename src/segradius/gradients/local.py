@@ -78,7 +78,7 @@ def listen(losses: Tensor, draw: Draw, gamma: float, reach: int | Tensor) -> Ten
         reach: One number, or one for each image, (N,) int64.
 
     Returns:
-        (N, 3, H, W).
+        (N, B, H, W).
     """
     near = window_sum(central_differences(losses, gamma), reach)
     total = draw.dual[0] * near[0].unsqueeze(1)

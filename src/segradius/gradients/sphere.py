@@ -65,7 +65,7 @@ class Sphere:
         check_fields(self)
 
     def draw(self, delta: Tensor, randomness: Randomness, step: int, samples: int) -> Draw:
-        """``samples`` independent directions for each image; (samples, N, 3, H, W), ‖u‖_p = 1.
+        """``samples`` independent directions for each image; (samples, N, B, H, W), ‖u‖_p = 1.
 
         The norm is that of the image, but for `Dct` with p ≠ 2, where it is that of the coefficients.
         """

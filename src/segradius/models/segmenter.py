@@ -51,7 +51,7 @@ class Segmenter:
     """A network with everything that lies between an image in [0, 1] and its logits. `wrap` makes one.
 
     Args:
-        network: An `nn.Module`, or any function of a batch (N, 3, H', W'), which sees to its evaluation mode itself.
+        network: An `nn.Module`, or any function of a batch (N, B, H', W'), which sees to its evaluation mode itself.
         num_classes: C, at least 2.
         name: What reports call it.
         normalisation: What the network wants done to the colours.
@@ -84,7 +84,7 @@ class Segmenter:
         """Logits at the size of the images, differentiable in them, by a frozen network in evaluation mode.
 
         Args:
-            images: (N, 3, H, W) in [0, 1]. They are not checked here: `check` does that once.
+            images: (N, B, H, W) in [0, 1]. They are not checked here: `check` does that once.
             precision: Run the network under autocast in this dtype (``torch.bfloat16``); None or float32 for none.
 
         Returns:
@@ -109,7 +109,7 @@ class Segmenter:
             return logits.to(images.device, torch.promote_types(images.dtype, torch.float32))
 
     def prepare(self, images: Tensor) -> Tensor:
-        """What the network is given for images (N, 3, H, W): normalised, resized or padded, in its dtype and layout."""
+        """What the network is given for images (N, B, H, W): normalised, resized or padded, in its dtype and layout."""
         check_bands(images.shape[1], self.bands, self.name)
         x = images if self.normalisation is None else self.normalisation.apply(images)
         x = self.size.fit(x)
@@ -123,7 +123,7 @@ class Segmenter:
         """Class probabilities (N, C, H, W), the softmax of the logits; no gradient.
 
         Args:
-            images: (N, 3, H, W) in [0, 1].
+            images: (N, B, H, W) in [0, 1].
             precision: As in `logits`.
         """
         return self.logits(images, precision).softmax(1)
@@ -221,5 +221,5 @@ class AsModule(nn.Module):
         self.model, self.network = model, model.network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, C, H, W) of images (N, 3, H, W) in [0, 1]."""
+        """Logits (N, C, H, W) of images (N, B, H, W) in [0, 1]."""
         return self.model.logits(images)

@@ -47,7 +47,7 @@ def wrap(
     """A `Segmenter` around a network, which is left as found.
 
     Args:
-        model: An `nn.Module` or any function of a batch (N, 3, H, W) that returns logits in a form that `main_output`
+        model: An `nn.Module` or any function of a batch (N, B, H, W) that returns logits in a form that `main_output`
             knows. A `Segmenter` passes through, changed only in what is given.
         num_classes: C; found by a forward pass over a grey 128 × 128 image when None.
         normalisation: ``"imagenet"``, ``"none"``, (mean, std), a mapping or a `Normalisation`. None: none.

@@ -155,7 +155,7 @@ class LogitView:
         logits: (N, C, H, W) of the attack's own forward pass.
         prediction: (N, H, W) their argmax.
         goal: What the attack wants.
-        images: (N, 3, H, W) current adversarial images.
+        images: (N, B, H, W) current adversarial images.
         step: Index of the step, from 0.
         steps: Steps of the run, T.
         model: The attacked model, for noisy passes.
@@ -232,7 +232,7 @@ class ScoreView:
     Attributes:
         feedback: Scores of the reference and of its strongest rival.
         goal: What the attack wants.
-        images: Makes the (N, 3, H, W) current adversarial images, for noisy queries.
+        images: Makes the (N, B, H, W) current adversarial images, for noisy queries.
         step: Index of the round, from 0.
         progress: Queries spent over the budget, in [0, 1).
         num_classes: C.

@@ -51,7 +51,7 @@ class Ball:
         check_fields(self)
 
     def point(self, images: Tensor, randomness: Randomness, place: str, step: int) -> Tensor:
-        """One point of each image's ball, uniform, not clamped; (N, 3, H, W)."""
+        """One point of each image's ball, uniform, not clamped; (N, B, H, W)."""
         return images + self.radius * L2().sample_ball(images, randomness.spawn(f"clever/{place}"), step)
 
 
@@ -104,7 +104,7 @@ def clever_radius(
 
     Args:
         model: Anything with ``.logits(images)``; differentiable if ``probes`` is 0.
-        images: (N, 3, H, W) in [0, 1].
+        images: (N, B, H, W) in [0, 1].
         randomness: Keys of the N images.
         ball: R, N_b, N_s and K; `Ball()` if None.
         step: Attack step, part of the samples' key.

@@ -58,8 +58,8 @@ def derivative(model: LogitModel, images: Tensor, direction: Tensor) -> Tensor:
 
     Args:
         model: Anything with ``.logits(images)``.
-        images: (N, 3, H, W).
-        direction: v, (N, 3, H, W).
+        images: (N, B, H, W).
+        direction: v, (N, B, H, W).
 
     Returns:
         (N, C, H, W), without a gradient.
@@ -83,7 +83,7 @@ def gradient_norms(
 
     Args:
         model: Anything with ``.logits(images)``, differentiable in the images.
-        images: (N, 3, H, W).
+        images: (N, B, H, W).
         classes: c of every pixel, (N, H, W) int64.
         pixels: Which pixels, (P,) places in the flattened image; None for all.
         at_once: Backward passes that are made together, which bounds memory.
@@ -149,7 +149,7 @@ def exact_radius(model: LogitModel, images: Tensor) -> Tensor:
 
     Args:
         model: Anything with differentiable ``.logits(images)``, affine in the images.
-        images: (N, 3, H, W) in [0, 1].
+        images: (N, B, H, W) in [0, 1].
 
     Returns:
         (N, H, W), 0 at a tie; ∞ where no perturbation can change the prediction.

@@ -65,7 +65,7 @@ def pixel_radius(
 
     Args:
         model: Anything with ``.logits(images, precision)``.
-        images: (N, 3, H, W) in [0, 1].
+        images: (N, B, H, W) in [0, 1].
         randomness: Keys of the N images.
         sigma: Standard deviation of the noise, in pixel units.
         samples: Noisy copies M.
@@ -124,7 +124,7 @@ def smoothed_probabilities(
 
     Args:
         model: Anything with ``.logits(images, precision)``.
-        images: (N, 3, H, W) in [0, 1].
+        images: (N, B, H, W) in [0, 1].
         randomness: Keys of the N images.
         sigma: Standard deviation of the noise, in pixel units, > 0.
         samples: Noisy copies M, ≥ 1.
@@ -164,8 +164,8 @@ def mean_over_noise(
     """Mean of any function of images over noisy copies of them; what `smoothed_probabilities` takes of a model.
 
     Args:
-        probabilities: From (n, 3, H, W) to (n, C, H, W), each image for itself.
-        images: (N, 3, H, W) in [0, 1].
+        probabilities: From (n, B, H, W) to (n, C, H, W), each image for itself.
+        images: (N, B, H, W) in [0, 1].
         randomness: Keys of the N images.
         sigma: Standard deviation of the noise, in pixel units, > 0.
         samples: Noisy copies M, ≥ 1.

@@ -141,7 +141,7 @@ def _difference(comparison: Comparison) -> list[str]:
 
 @dataclass(frozen=True)
 class Attacked:
-    """One attack's work on an image: its title, the adversarial image (3, H, W) and the prediction (H, W) for it."""
+    """One attack's work on an image: its title, the adversarial image (B, H, W) and the prediction (H, W) for it."""
 
     title: str
     adversarial: Tensor
@@ -150,7 +150,7 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Shown:
-    """One image (3, H, W) with label, prediction and radius map or None, each (H, W), and what attacks did to it."""
+    """One image (B, H, W) with label, prediction and radius map or None, each (H, W), and what attacks did to it."""
 
     name: str
     image: Tensor
@@ -357,7 +357,7 @@ def _curve(run: Run[Experiment], job: Job, store: Store) -> Curve | None:
 
 def _shown(run: Run[Experiment], jobs: Sequence[Job], store: Store, sample: Sample, looks: Ledger) -> Shown:
     def seen(key: str, pixels: Tensor) -> Tensor:
-        """What the model sees in an image (3, H, W): what was kept of that, or else by looking."""
+        """What the model sees in an image (B, H, W): what was kept of that, or else by looking."""
         kept = store.prediction(key, sample.id)
         if kept is None:
             looks.enter("picture", forward=1)

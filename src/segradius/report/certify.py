@@ -252,7 +252,7 @@ class Certified:
 
     Attributes:
         name: Its id.
-        image: (3, H, W).
+        image: (B, H, W).
         label: (H, W).
         base: (H, W) the model's prediction.
         classes: (H, W) certified classes, `ABSTAIN` elsewhere.

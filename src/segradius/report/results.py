@@ -125,7 +125,7 @@ def evaluate(
     Args:
         model: From `segradius.wrap` or `segradius.load_model`; a target from `segradius.targets.open_target` too.
         data: Text as `segradius.open_data` takes it, a data set of this library, a torch data set or list of pairs of
-            image (3, H, W) in [0, 1] and mask (H, W), or a pair of tensors (N, 3, H, W) and (N, H, W).
+            image (B, H, W) in [0, 1] and mask (H, W), or a pair of tensors (N, B, H, W) and (N, H, W).
         attacks: Names, or variants by label, as in ``{"long": {"attack": "pgd", "steps": 100}}``; none of them judges
             the images as they are.
         norm: One or several; by default those that ``eps`` names, or else l2.

@@ -33,7 +33,7 @@ class Lesson:
     """A batch that is about to be learnt.
 
     Attributes:
-        images: (N, 3, H, W) in [0, 1].
+        images: (N, B, H, W) in [0, 1].
         labels: (N, H, W) int64, ``ignore_index`` for void.
         ids: A name for each image in this epoch; it keys its random numbers.
         seed: Seed of the run.
@@ -62,7 +62,7 @@ class Adversary(Protocol):
     """What becomes of the images of a lesson; a frozen dataclass."""
 
     def __call__(self, model: Model, lesson: Lesson) -> Tensor:
-        """Images (N, 3, H, W) to learn from; row i depends on image i only."""
+        """Images (N, B, H, W) to learn from; row i depends on image i only."""
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,17 @@ class Augmentation:
         if not self.fill or not all(0 <= value <= 1 for value in self.fill):
             raise InputError(f"fill={self.fill}; expected a number in [0, 1] for each band, as (red, green, blue)")
 
+    def left_out(self, bands: int | None) -> str:
+        """What is not done to images of so many bands, in words; nothing where all is, or the bands are not known.
+
+        Example:
+            >>> Augmentation(colour=0.4).left_out(4)
+            'colour changes brightness and contrast alone: images of 4 bands have no saturation'
+        """
+        if not self.colour or bands in (None, 3):
+            return ""
+        return f"colour changes brightness and contrast alone: images of {told(bands or 0)} have no saturation"
+
     @classmethod
     def none(cls) -> Augmentation:
         """No change: images and labels come back as they are.

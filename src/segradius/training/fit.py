@@ -72,6 +72,8 @@ def fit(job: Job) -> Evaluation:
         job = _usable(job)
         for what, data in (("training", job.train), ("held-out", job.held_out)):
             refuse_unlabelled(what, data)
+        if said := job.recipe.augmentation.left_out(job.model.bands):
+            warn(said)
         return _fitted(job)
 
 
