@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchmetrics.functional.classification import binary_f1_score
 
 import segradius as sr
@@ -178,6 +179,19 @@ def test_a_model_and_data_that_do_not_agree_on_structures_are_refused_in_words()
     assert (
         sr.evaluate(two, (images, masks[:, :2]), (), structures=STRUCTURES[:2], quiet=True).summary.rows[0].images == 2
     )
+
+
+def test_predictions_that_stand_for_masks_are_of_the_structures_of_the_model(tmp_path: Path):
+    images, _ = overlapping(3)
+    for n, image in enumerate(images):
+        Image.fromarray((255 * image).round().byte().permute(1, 2, 0).numpy()).save(tmp_path / f"{n}.png")
+    found = sr.evaluate(sets(), f"images:{tmp_path}", "pgd", eps=0.5, steps=2, labels="predicted", quiet=True)
+    clean, attacked = found.summary.rows
+    assert [row.name for row in clean.foreground.structures] == ["structure 0", "structure 1", "structure 2"]
+    assert clean.foreground.dice.value == 1
+    assert attacked.foreground.dice.value < 1
+    two = sr.evaluate(bright(), f"images:{tmp_path}", (), labels="predicted", quiet=True)
+    assert two.summary.rows[0].foreground.dice.value == 1
 
 
 def test_masks_of_structures_that_are_no_yes_or_no_are_set_aside_by_pixel():

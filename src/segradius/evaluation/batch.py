@@ -134,6 +134,11 @@ class Bench:
     certificates: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
+    def structures(self) -> int:
+        """How many structures the classes are the sets of: those of the data, or of the model where they have none."""
+        return len(structure_names(self.classes, self.model))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the model's classes."""
         return class_names(self.classes, self.model.num_classes)
@@ -155,13 +160,21 @@ def check_classes(model: Seen, classes: Classes) -> None:
             f"the data set has {len(asked)} structures that may overlap ({', '.join(asked)}), and the model {has}; "
             f"expected a model of {len(asked)} yes/no channels: outputs=multilabel, or channels=[…] to pick them"
         )
-    if said > 1 and not asked:
+    if said > 1 and not asked and len(classes):
         raise InputError(
             f"the model says yes or no to {said} structures that may overlap, and the data set has {len(classes)} "
             "classes of which each pixel has one; expected masks of structures, or a model of one class a pixel"
         )
     if model.num_classes < len(classes):
         raise InputError(f"the model predicts {model.num_classes} classes and the data set has {len(classes)}")
+
+
+def structure_names(classes: Classes, model: Seen) -> tuple[str, ...]:
+    """Names of the structures whose sets the classes are; of images without masks those of the model, by numbers."""
+    said = getattr(model, "structures", 0)
+    if len(classes) or said < 2:
+        return classes.structures
+    return tuple(f"structure {k}" for k in range(said))
 
 
 def class_names(classes: Classes, num_classes: int) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from segradius.core.contracts import SCORES, Seen
 from segradius.core.registry import Registry
 from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
-from segradius.evaluation.batch import class_names, is_priced
+from segradius.evaluation.batch import class_names, is_priced, structure_names
 from segradius.evaluation.job import DataChoice, ModelChoice, Study
 from segradius.evaluation.probe import PREPARATIONS, Measured, chosen, measure, of_samples
 from segradius.evaluation.store import CLEAN, Store
@@ -143,7 +143,7 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
         () if network is None else tuple(doubts(network)),
         tuple(dict.fromkeys((plan.label, plan.options["loss"]) for plan in plans if "loss" in plan.options)),
         data.classes.ignore_index,
-        data.classes.structures,
+        structure_names(data.classes, model),
         _outputs_of(network),
     )
 

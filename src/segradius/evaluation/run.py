@@ -21,7 +21,7 @@ from segradius.data.opening import open_data
 from segradius.data.sample import SegmentationData
 from segradius.data.usable import refuse_other_bands
 from segradius.evaluation.attempts import Room
-from segradius.evaluation.batch import check_classes, check_model, class_names, is_priced
+from segradius.evaluation.batch import check_classes, check_model, class_names, is_priced, structure_names
 from segradius.evaluation.foreground import Named
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, Study
 from segradius.evaluation.journal import LOST, Checkpoints
@@ -85,7 +85,7 @@ class Run(Generic[S]):
     @property
     def named(self) -> Named:
         """Names of those and of the structures whose sets they are."""
-        return Named(self.names, self.data.classes.structures)
+        return Named(self.names, structure_names(self.data.classes, self.model))
 
     def facts(self, store: Store) -> Facts:
         """What the checks of `segradius.evaluation.preflight` look at, by the results so far."""

@@ -219,7 +219,7 @@ def _judged(
     seconds = (time.perf_counter() - started) / len(ids)
     if unit.clean.data.predicted:
         labels = prediction
-    void, structures = bench.classes.ignore_index, len(bench.classes.structures)
+    void, structures = bench.classes.ignore_index, bench.structures
     batch = Batch(ids, images, labels, prediction, void, seconds, structures)
     values = "scores" if is_priced(bench.model) else "logits"
     told = f"the model's {values} are NaN or infinite on the clean image"

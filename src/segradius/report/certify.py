@@ -288,6 +288,7 @@ def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hie
     for row, each in zip(axes, shown, strict=True):
         if painter.asked and hierarchy is None:
             painted = painter.paint(each.image, each.classes)
+            painted[(each.classes == ABSTAIN).numpy()] = VOID
         else:
             painted = certified_colours(each.classes, painter.palette, each.level, hierarchy)
         stripes(painted, each.classes == ABSTAIN)
