@@ -310,3 +310,21 @@ def test_a_volume_that_is_kept_is_read_again_when_it_changes(tmp_path):
         np.savez(path, stack)
         os.utime(path, ns=(seed, seed))
         np.testing.assert_array_equal(read(path, Place(1, 2), **said)[..., 0], mapped(stack[1], -32768, 32767))
+
+
+def test_a_nan_that_signals_is_refused_like_any_other(tmp_path):
+    values = np.ones((2, 3), np.float32)
+    values.view(np.uint32)[1, 2] = 0x7F800001
+    np.save(tmp_path / "a.npy", values)
+    assert refused(tmp_path / "a.npy", bands=1, range=[0, 1]).startswith("value nan at pixel (row 1, column 2)")
+    assert "from 1.0 to 1.0" in refused(tmp_path / "a.npy", bands=1)
+
+
+def test_a_header_that_a_library_would_mend_is_refused_and_nothing_is_printed(tmp_path, capfd):
+    path = tmp_path / "v.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    content[0] = 0
+    path.write_bytes(bytes(content))
+    assert "the header is damaged: sizeof_hdr should be 348" in refused(path, Place(0, 5), slices={}, range=[0, 1])
+    assert capfd.readouterr() == ("", "")

@@ -10,6 +10,7 @@ import numpy as np
 
 from segradius.core.errors import InputError, missing_extra
 from segradius.data.arrays import Streamed, part_of, slice_axis
+from segradius.data.complaints import complaints
 from segradius.data.listing import ending
 from segradius.data.numbers import Numbers, refuse_kind, refuse_shape
 from segradius.data.pixels import Pixels
@@ -28,7 +29,7 @@ def open_nifti(path: Path, reading: Reading) -> Numbers:
         MissingExtraError: nibabel is not installed.
     """
     nibabel = _library()
-    with warnings.catch_warnings(), nibabel.imageglobals.LoggingOutputSuppressor():
+    with warnings.catch_warnings(), complaints("nibabel.global") as told:
         warnings.simplefilter("ignore")
         file: Any = nibabel.load(path)
         if not isinstance(file, nibabel.Nifti1Image | nibabel.Nifti2Image):
@@ -36,6 +37,11 @@ def open_nifti(path: Path, reading: Reading) -> Numbers:
         stored, axes = file.dataobj, "".join(nibabel.aff2axcodes(file.affine))
         codes = int(file.header["qform_code"]), int(file.header["sform_code"])
         unsaid = codes == (0, 0) or np.array_equal(file.affine, np.eye(4))
+    for each in told:
+        if (
+            "sizeof_hdr" in each or "bitpix" in each
+        ):  # others are of where a volume lies, and of tools that are stricter
+            raise InputError(f"the header is damaged: {each}")
     shape = tuple(map(int, stored.shape))
     while len(shape) > 2 and shape[-1] == 1 and (len(shape) > 3 or reading.slices is None):
         shape = shape[:-1]

@@ -44,7 +44,10 @@ class Numbers:
         stored = self.read(place)
         refuse_kind(stored.dtype)
         slope, intercept = self.scale(place) if self.scale else (1.0, 0.0)
-        return stored if (slope, intercept) == (1.0, 0.0) else stored.astype(np.float64) * slope + intercept
+        if (slope, intercept) == (1.0, 0.0):
+            return stored
+        with np.errstate(all="ignore"):  # what is no number afterwards is refused
+            return stored.astype(np.float64) * slope + intercept
 
 
 def refuse_kind(dtype: np.dtype[Any]) -> None:
@@ -106,7 +109,8 @@ def scaled(numbers: Pixels, reading: Reading, source: Numbers) -> NDArray[np.flo
     if numbers.dtype == np.uint8 and (low, high, source.white_low) == (0, 255, False):
         return numbers.astype(np.float32) / np.float32(255)  # which is the same, and much quicker
     _refuse_inexact(numbers)
-    values = numbers.astype(np.float64)
+    with np.errstate(all="ignore"):
+        values = numbers.astype(np.float64)  # which a NaN that signals warns of
     outside = ~((values >= low) & (values <= high))  # NaN is
     if outside.any():
         _refuse_outside(numbers, outside, (low, high), reading.clip)

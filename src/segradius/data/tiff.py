@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from segradius.core.errors import InputError, missing_extra
+from segradius.data.complaints import complaints
 from segradius.data.numbers import Numbers, refuse_kind, refuse_shape
 from segradius.data.pixels import Pixels, as_shown
 from segradius.data.reading import Reading
@@ -159,28 +158,8 @@ def _opened(path: Path) -> Iterator[Any]:
         import tifffile
     except ImportError:
         raise missing_extra("tifffile", "tiff") from None
-    with _complaints() as told, tifffile.TiffFile(path, _multifile=False) as file:
+    with complaints("tifffile") as told, tifffile.TiffFile(path, _multifile=False) as file:
         yield file
-        if told:
-            raise InputError(f"the file cannot be read: {told[0]}")
-
-
-@contextmanager
-def _complaints() -> Iterator[Sequence[str]]:
-    """What tifffile logs as a warning or worse in this thread, which it then does not print."""
-    told: list[str] = []
-    thread, log = threading.get_ident(), logging.getLogger("tifffile")
-
-    def keep(record: logging.LogRecord) -> bool:
-        if record.thread != thread:
-            return True
-        said = " ".join(record.getMessage().split())
-        if "TiffTag" not in said:  # a tag that is not as it should be, of which none that counts is among them
-            told.append(said[:200])
-        return False
-
-    log.addFilter(keep)
-    try:
-        yield told
-    finally:
-        log.removeFilter(keep)
+        for each in told:
+            if "TiffTag" not in each:  # of tags that are not as they should be, none that counts is among them
+                raise InputError(f"the file cannot be read: {each}")
