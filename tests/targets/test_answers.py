@@ -412,3 +412,59 @@ def test_an_answer_in_the_folder_that_cannot_be_used_is_told_and_asked_again(tmp
         assert len(told) == 1
         assert str(one) in told[0]
         assert "asked again" in told[0]
+
+
+def flat(value: float, channels: int = 1) -> torch.Tensor:
+    return torch.full((1, channels, 4, 5), value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("sigmoid", 0.0), ("sigmoid", 1.0), ("multilabel", 0.0), ("binary_logit", -9.0)]
+)
+def test_a_mask_that_is_empty_or_full_is_an_answer(kind: str, value: float):
+    check_values(flat(value, 2 if kind == "multilabel" else 1), kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        ("sigmoid", flat(0.5), "every channel has the value 0.5 at every pixel"),
+        ("binary_logit", flat(-0.5), "every channel has the value -0.5 at every pixel"),
+        ("binary_logit", flat(0.0), "all in \\[0, 1\\], where logits were promised: give outputs=sigmoid"),
+        ("multilabel_logits", torch.rand(1, 3, 4, 5), "give outputs=multilabel$"),
+        ("sigmoid", torch.linspace(-3, 3, 20).view(1, 1, 4, 5), "expected \\[0, 1\\]: give outputs=binary_logit"),
+        ("multilabel", torch.randn(1, 3, 4, 5).mul(9), "give outputs=multilabel_logits if the model has no sigmoid"),
+        ("multilabel", torch.randn(1, 3, 4, 5).softmax(1), "as those of a softmax: give outputs=probabilities"),
+        ("binary_logit", torch.eye(4, 5).mul(255).view(1, 1, 4, 5), "give outputs=labels,values=\\[0, 255\\]"),
+        ("sigmoid", torch.full((1, 1, 4, 5), torch.nan), "NaN"),
+        ("binary_logit", torch.full((1, 1, 4, 5), -torch.inf), "infinite"),
+    ],
+)
+def test_yes_no_channels_that_are_not_what_was_promised_are_refused(kind: str, values: torch.Tensor, said: str):
+    with pytest.raises(AnswerError, match=said):
+        check_values(values, kind)
+
+
+def test_masks_that_part_the_image_are_yes_no_channels():
+    one = torch.eye(4, 5).view(1, 1, 4, 5)
+    check_values(torch.cat([one, 1 - one], 1), "multilabel")
+    check_values(torch.randn(1, 3, 4, 5).softmax(1), "multilabel", first=False)
+
+
+def test_logits_of_an_attacked_image_may_lie_in_the_unit_interval_once_others_did_not():
+    later = torch.rand(1, 1, 4, 5).mul(0.4).add(0.3)
+    with pytest.raises(AnswerError, match="where logits were promised"):
+        check_values(later, "binary_logit")
+    check_values(later, "binary_logit", first=False)
+    check_values(torch.cat([later, later - 5]), "binary_logit")  # one of a batch that shows what they are
+
+
+@pytest.mark.parametrize("step", [1 / 256, 1 / 128])
+def test_rounding_to_steps_is_no_sum_that_is_off(step: float):
+    p = torch.randn(2, 40, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(1).div(step).floor().mul(step)
+    with pytest.raises(AnswerError, match="sum to one only within"):
+        check_values(p, "probabilities")
+    nearest = (
+        torch.randn(2, 40, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(1).div(step).round().mul(step)
+    )
+    check_values(nearest, "probabilities", step=step)

@@ -180,8 +180,9 @@ def _check_yes_no(values: Tensor, kind: str, low: Tensor, high: Tensor, *, first
         undecided = (low == high) & (low.abs() < 1)
     else:
         one = (values.sum(1) - 1).abs().flatten(1).amax(1) < SIMPLEX_TOLERANCE
+        soft = ((values > SIMPLEX_TOLERANCE) & (values < 1 - SIMPLEX_TOLERANCE)).any()
         _refuse(
-            one & (values.shape[1] > 1),
+            one & (one.all() & soft & first & (values.shape[1] > 1)),
             lambda row: "its channels sum to one at every pixel, as those of a softmax: give outputs=probabilities",
         )
         undecided = (low == high) & (low > 0) & (low < 1)  # of an empty image all may well be 0
