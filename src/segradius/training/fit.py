@@ -22,7 +22,7 @@ from segradius.core.screen import progress, warn
 from segradius.data.usable import refuse_other_bands, usable_part
 from segradius.metrics.agreement import one_class
 from segradius.metrics.counts import Counts
-from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
+from segradius.metrics.statistics import dice, miou, miou_image, pooled_accuracy
 from segradius.models.loading import entries_of, write_card
 from segradius.training.adversaries import Lesson
 from segradius.training.content import Content, content_of
@@ -417,4 +417,6 @@ def _judged(process: _Process, epoch: int) -> Evaluation:
             counts = Counts.joined(part for part in parts if part is not None)
         robustness = None if job.watch is None else job.watch(job.model, job.held_out, process.device)
     figures = (pooled_accuracy(counts), miou(counts), miou_image(counts))
-    return Evaluation(epoch, process.position.step, *figures, robustness, one_class(counts))
+    asked = counts.foreground
+    own = math.nan if asked is None else dice(asked)
+    return Evaluation(epoch, process.position.step, *figures, robustness, one_class(counts), own)

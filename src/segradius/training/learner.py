@@ -114,11 +114,11 @@ def judge(
         share: Which part of the data set.
     """
     mine = share.of(range(len(data)))
-    found = []
+    found, void, structures = [], data.classes.ignore_index, len(data.classes.structures)
     for at in range(0, len(mine), batch_size):
         for images, labels, _ in even(data[i] for i in mine[at : at + batch_size]):
             prediction = predict(model.logits(images.to(device)))[1]
-            found.append(count(prediction.cpu(), labels, model.num_classes, data.classes.ignore_index))
+            found.append(count(prediction.cpu(), labels, model.num_classes, void, structures))
     return Counts.joined(found)
 
 

@@ -143,6 +143,8 @@ class Evaluation:
         miou_image: Mean of the images' IoUs, as the paper has it.
         robustness: PixAcc under FGSM and PGD, where it is watched.
         one_class: The class that nearly every pixel is predicted as though others are labelled; None for none.
+        dice: Dice of the foreground of two classes, or the mean over structures; NaN for other classes. On the screen
+            and the board.
     """
 
     epoch: int
@@ -152,6 +154,7 @@ class Evaluation:
     miou_image: float
     robustness: Robustness | None = None
     one_class: int | None = None
+    dice: float = math.nan
 
     @property
     def score(self) -> float:
@@ -172,7 +175,8 @@ class Evaluation:
 
     def figures(self) -> dict[str, float]:
         """The measured numbers by name."""
-        found = {"pixacc": self.pixacc, "miou": self.miou, "miou_image": self.miou_image}
+        found = {} if math.isnan(self.dice) else {"dice": self.dice}
+        found |= {"pixacc": self.pixacc, "miou": self.miou, "miou_image": self.miou_image}
         if self.robustness is not None:
             found |= {"pixacc_fgsm": self.robustness.fgsm, "pixacc_pgd": self.robustness.pgd}
             found |= {} if math.isnan(self.robustness.pgd_miou) else {"miou_pgd": self.robustness.pgd_miou}
