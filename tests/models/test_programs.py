@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import segradius as sr
 from segradius.core.errors import InputError
-from segradius.models import fingerprint, load_model, load_state
+from segradius.models import fingerprint, load_model, load_state, screening
 from segradius.models.code import files_of
 from segradius.models.holding import kept
 from segradius.training.learner import Learner
@@ -350,6 +350,24 @@ def test_nothing_in_an_exported_archive_runs_but_operators_of_pytorch(made, tmp_
     with pytest.raises(InputError, match=r"trap\.pt2.*(refused.*nothing of it was run|compiled code)"):
         load_model(f"pt2:{path}")
     assert not marker.exists()
+
+
+def test_guards_and_sizes_of_networks_that_people_export_are_arithmetic(made, tmp_path):
+    half = "(1 + (((-7) + (((-1) + L['x'].size()[3]) // 4)) // 8))"  # of smp's Segformer, any size
+    told = [f"torch.sym_max(1, {half}) < 99999", f"math.ceil({half}) % 99999 != 1", "L['x'].size()[0] >= 1"]
+    sizes = "Mul(Integer(4), Max(Integer(1), FloorDiv(Add(Integer(-7), Symbol('s3', positive=True)), Integer(8))))"
+
+    def change(program):
+        program["guards_code"] = told
+
+    path = rewritten(made["exported, any size"], tmp_path / "guarded.pt2", with_program(change))
+    assert load_model(f"pt2:{path}", normalisation="none").num_classes == 3
+    assert screening._is_size(sizes)
+    assert not screening._is_size("Add(\"__import__('os').mkdir('x')\")")
+    assert not screening._is_size("Symbol('s3; import os')")
+    told += ["torch.load('x') is None"]
+    with pytest.raises(InputError, match="a guard that is no comparison of sizes"):
+        load_model(f"pt2:{rewritten(path, tmp_path / 'trap.pt2', with_program(change))}")
 
 
 def test_an_archive_that_is_only_written_anew_still_loads(made, tmp_path):

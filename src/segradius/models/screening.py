@@ -33,7 +33,10 @@ SYMPY = re.compile(
 )
 SYMBOL = re.compile(r"[a-z]{1,3}\d+")
 #: What guards, which compare sizes of inputs, are made of beside those.
-GUARDS = re.compile(r"L|torch|math|size|stride|storage_offset|dtype|device|shape|floor|ceil|isnan|inf")
+GUARDS = re.compile(
+    r"L|torch|math|size|stride|storage_offset|dtype|device|shape|_?sym_\w+|floor|ceil|trunc|sqrt|pow|log2?|isnan|inf"
+    r"|min|max|abs|int|float|bool|round"
+)
 SPECS = (None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
 PARTS = (ast.Expression, ast.Call, ast.keyword, ast.Load, ast.Constant)
 SIGNS = (ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
@@ -204,6 +207,8 @@ def _is_guard(text: str) -> bool:
 
     Example:
         >>> _is_guard("L['x'].size()[2] % 8 == 0"), _is_guard("L.__class__")
+        (True, False)
+        >>> _is_guard("torch.sym_max(1, L['x'].size()[3] // 4) > 1"), _is_guard("torch.load('x') is None")
         (True, False)
     """
     tree = _tree(text)
