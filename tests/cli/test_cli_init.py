@@ -151,6 +151,17 @@ def test_an_onnx_file_is_a_target_with_what_its_answers_are(here: Path, capsys: 
     assert main(shlex.split(command)[1:]) == 0
 
 
+def test_a_card_is_used_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]):
+    cells(here / "cells")
+    card = "model: nets_here:one\nbands: 1\noutputs: sigmoid\nthreshold: 0.4\nnormalisation: none\n"
+    (here / "card.yaml").write_text(card)
+    assert main(["init", "cells", "--model", "card.yaml", "--yes"]) == 0
+    assert "evaluate --model card.yaml --data folder:cells" in capsys.readouterr().out
+    assert written(here / "cells")["bands"] == 1
+    assert (here / "card.yaml").read_text() == card
+    assert not (here / "cells" / "model.yaml").exists()
+
+
 def test_weights_alone_are_refused_with_what_is_lacking(here: Path, capsys: pytest.CaptureFixture[str]):
     cells(here / "cells")
     torch.save({"weight": torch.zeros(3)}, "unet.pth")

@@ -15,7 +15,7 @@ from segradius.core.prediction import SIMPLEX_TOLERANCE, predict
 from segradius.data.sample import Classes, Sample
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
-from segradius.models.loading import load_model
+from segradius.models.loading import is_card, load_model
 from segradius.models.picking import main_output
 from segradius.models.preprocessing import Normalisation
 from segradius.models.segmenter import Segmenter
@@ -86,7 +86,7 @@ def bands_of(spec: str, weights: str | None = None) -> int | None:
         InputError: It cannot be loaded.
     """
     told: dict[str, Any] = {} if weights is None else {"weights": weights}
-    return load_model(spec, outputs=_twice, **told).bands
+    return load_model(spec, **told, **({} if is_card(spec) else {"outputs": _twice})).bands
 
 
 def _twice(answer: Any) -> Tensor:
