@@ -306,6 +306,8 @@ BAD = {
     "no height": (lambda t: t["images"][0].pop("height"), "its height in the JSON is None"),
     "width is text": (lambda t: t["images"][0].update(width="17"), "its width in the JSON is '17'"),
     "width is huge": (lambda t: t["images"][0].update(width=10**9), "pixels; at most"),
+    "height is immense": (lambda t: t["images"][0].update(height=10**30), "pixels; at most"),
+    "half a character": (shape({**RUNS, "counts": chr(0xD800)}), "none of COCO's characters"),
     "another size": (lambda t: t["images"][0].update(height=13), "the mask is 13×17 and the image 12×17"),
     "no segmentation": (lambda t: first(t).pop("segmentation"), r"annotation 1 \('cat'\): its segmentation is None"),
     "empty": (shape([]), "its segmentation is empty"),

@@ -287,6 +287,7 @@ def test_what_is_no_list_is_told_in_a_line(make, text, name, message):
     [
         ("", "needs the names of the classes: write ,classes=\\[…\\] or ,about=FILE.yaml"),
         (",classes=[a, no]", "quote it"),
+        (",classes=[a,\nb]", "expected no control characters"),
         (",clases=[a, b]", "unknown option of list 'clases'; did you mean 'classes'"),
         (",images=x", "unknown option of list 'images'"),
         (",classes", "'classes' is not key=value"),

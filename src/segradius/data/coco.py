@@ -22,6 +22,7 @@ from segradius.data.files import Pair, PairedFiles
 from segradius.data.folder import described, spec_of
 from segradius.data.listing import LeftOut, located
 from segradius.data.masks import Ints, MaskKey
+from segradius.data.pixels import refuse_size
 from segradius.data.sample import DATA
 from segradius.data.shapes import pixels_of, require
 from segradius.data.spelled import beside, ids_of, spelled, unlisted
@@ -67,6 +68,7 @@ class Drawing:
         height, width = self.size
         for name, value in (("height", height), ("width", width)):
             must(is_whole(value, 1), f"its {name} in the JSON", value, "a whole number of pixels above 0")
+        refuse_size(height, width)
         void = np.zeros((height, width), dtype=bool)
         drawn = []
         for shape in self.shapes:

@@ -12,7 +12,7 @@ from segradius.core.errors import InputError, is_whole, must, shown, unknown_nam
 from segradius.core.safe_json import read_json
 from segradius.data.files import Drawn, Held, Pair, PairedFiles, decodable
 from segradius.data.folder import described, spec_of
-from segradius.data.listing import LeftOut, composed, located
+from segradius.data.listing import LeftOut, below, composed, located
 from segradius.data.sample import DATA
 from segradius.data.spelled import spelled
 from segradius.data.structures import MaskFiles
@@ -169,7 +169,7 @@ def _files(place: Path, split: str | None) -> tuple[list[Path], str | None, tupl
         if split is not None:
             raise InputError(f"hfdata: {place} is one data set without splits, so the split {split!r} means nothing")
         return _saved(place), None, ()
-    return _below(place, split)
+    return _by_split(place, split)
 
 
 def _saved(place: Path) -> list[Path]:
@@ -194,15 +194,13 @@ def _entry(file: Path, key: str, kind: type) -> list[Any]:
     return found
 
 
-def _below(place: Path, split: str | None) -> tuple[list[Path], str | None, tuple[LeftOut, ...]]:
+def _by_split(place: Path, split: str | None) -> tuple[list[Path], str | None, tuple[LeftOut, ...]]:
     """Tables below a folder by their splits, which their names or folders tell."""
-    seen = sorted(path for path in place.rglob("*") if path.is_file())
-    hidden = {path for path in seen if any(part.startswith(".") for part in path.relative_to(place).parts)}
     found: dict[str, list[Path]] = {}
     left_out = []
-    for path in seen:
-        if path in hidden or path.suffix.lower() not in SUFFIXES:
-            left_out.append(LeftOut(path, "hidden" if path in hidden else "no table"))
+    for path, reason, _ in sorted(below(place)):
+        if reason or path.suffix.lower() not in SUFFIXES:
+            left_out.append(LeftOut(path, reason or "no table"))
         else:
             found.setdefault(split_of(path.relative_to(place)), []).append(path)
     if not found:

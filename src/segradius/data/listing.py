@@ -83,7 +83,7 @@ def list_files(base: Path, pattern: str, suffixes: Collection[str] = IMAGE_SUFFI
     root, rest = _split(base, pattern)
     left_out: list[LeftOut] = []
     found: list[tuple[Path, bool]] = []
-    for path, reason, linked in _below(root):
+    for path, reason, linked in below(root):
         told = reason or _unfit(path, path.relative_to(root).parts, rest, suffixes, pattern)
         if told:
             left_out.append(LeftOut(path, told))
@@ -105,7 +105,10 @@ def expanded(text: str) -> Path:
         >>> expanded("~nobody-of-this-name/a").name
         'a'
     """
-    return Path(os.path.expanduser(text))  # noqa: PTH111  (pathlib raises for such a user)
+    try:
+        return Path(os.path.expanduser(text))  # noqa: PTH111  (pathlib raises for such a user)
+    except ValueError:  # a NUL in the name
+        return Path(text)
 
 
 def located(base: Path, name: str) -> Path | None:
@@ -235,7 +238,7 @@ def _child(folder: Path, name: str) -> Path:
     return next(alike, folder / name)
 
 
-def _below(root: Path) -> Iterator[tuple[Path, str, bool]]:
+def below(root: Path) -> Iterator[tuple[Path, str, bool]]:
     """Every file below a folder, with the reason if it is none to use, and whether a linked folder led to it."""
     if not root.is_dir():
         return

@@ -18,6 +18,7 @@ from segradius.data.listing import LeftOut
 from segradius.data.marks import meaning_of, parts_of
 from segradius.data.pairs import as_data
 from segradius.data.sample import DATA, Classes, Sample, SegmentationData
+from segradius.data.spelled import refuse_controls
 
 #: Options that are not handed to the code.
 OWN = ("classes", "structures", "ignore_index")
@@ -89,6 +90,7 @@ def python(path: str, split: str | None = None) -> Made:
     Raises:
         InputError: There is no such object, it cannot be made, is no data set, or does not name its classes.
     """
+    refuse_controls("python", path)
     head, given = parse_options(path, f"python:{path}")
     module, _, name = head.partition(":")
     if not module or not name:

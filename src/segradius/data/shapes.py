@@ -85,7 +85,7 @@ def unpacked(text: str) -> NDArray[np.int64]:
         >>> unpacked("13:0").tolist()
         [1, 3, 10, 3]
     """
-    bits = np.frombuffer(text.encode("utf-32-le"), dtype="<u4").astype(np.int64) - 48
+    bits = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64) - 48
     odd = (bits < 0) | (bits > 63)
     if odd.any():
         place = int(odd.argmax())

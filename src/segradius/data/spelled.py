@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, shown
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.text import parse_options, refuse_unknown
 from segradius.data.folder import YAML_NAME, FolderSpec
@@ -50,6 +51,7 @@ def spelled(kind: str, text: str, split: str | None, own: Collection[str], witho
     """
     if not text:
         raise InputError(f"the data set {kind!r} needs the file or folder it lies in: {kind}:PATH")
+    refuse_controls(kind, text)
     whole = expanded(text)
     head, given = (text, {}) if _is_there(whole) else parse_options(text, f"{kind}:{text}")
     names = [field.name for field in fields(FolderSpec) if field.name not in without]
@@ -68,6 +70,12 @@ def spelled(kind: str, text: str, split: str | None, own: Collection[str], witho
     if told_by is not None:
         keys = _joined(keys, told_by, names, kind)
     return Spelled(path, options, keys, told_by, None if SPLIT in text else split)
+
+
+def refuse_controls(kind: str, text: str) -> None:
+    """Raise `InputError` where a text holds an end of a line or another character that is no part of a line."""
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise InputError(f"{kind}:… is {shown(text)}; expected no control characters")
 
 
 def beside(base: Path, given: str) -> Path:
