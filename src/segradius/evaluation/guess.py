@@ -86,7 +86,7 @@ def bands_of(spec: str, weights: str | None = None) -> int | None:
         InputError: It cannot be loaded.
     """
     told: dict[str, Any] = {} if weights is None else {"weights": weights}
-    return load_model(spec, **told, **({} if is_card(spec) else {"outputs": _twice})).bands
+    return load_model(spec, outputs=None if is_card(spec) else _twice, **told).bands
 
 
 def _twice(answer: Any) -> Tensor:
