@@ -79,8 +79,8 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, optimiser: Optimiser) -> Non
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     fit(small.job(whole, **changes))
     # In step 6, two after a snapshot; in the first step after that; and in the step right after another snapshot. Every
-    # image is read once before, and the first one more to look for a label.
-    for reads, step in ((35, 4), (16, 4), (29, 8)):
+    # image is read once before, and the first twice more, for its bands and to look for a label.
+    for reads, step in ((36, 4), (17, 4), (30, 8)):
         with pytest.raises(KeyboardInterrupt):
             fit(small.job(parts, train=Stopping(small.TRAIN, reads), **changes))
         assert torch.load(parts / "last.pt", weights_only=True)["position"]["step"] == step
