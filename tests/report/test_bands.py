@@ -66,7 +66,16 @@ def data(bands: int, count: int = 2) -> Pairs:
 def test_attacks_on_any_bands_are_measured_drawn_and_kept(bands: int, attack: str, options, tmp_path) -> None:
     model, images = threshold(bands), data(bands)
     found = sr.evaluate(
-        model, images, attack, norm="linf", eps=0.15, keep="last", figures=1, save_images=True, quiet=True, **options
+        model,
+        images,
+        attack,
+        norm="linf",
+        eps=0.15,
+        keep="last",
+        figures=int(attack == "pgd"),
+        save_images=True,
+        quiet=True,
+        **options,
     )
     clean, attacked = found.summary.rows
     assert (clean.pixacc.value, clean.images) == (1.0, 2)
@@ -78,17 +87,20 @@ def test_attacks_on_any_bands_are_measured_drawn_and_kept(bands: int, attack: st
     else:
         assert attacked.pixacc.value < 1
     folder = found.save(tmp_path / "out")
-    assert Image.open(folder / "figure.png").size[0] > 100
-    lines = list(csv.DictReader((folder / "adversarial" / "manifest.csv").open(encoding="utf-8")))
+    if attack == "pgd":
+        with Image.open(folder / "figure.png") as figure:
+            assert figure.size[0] > 100
+    lines = list(csv.DictReader((folder / "adversarial" / "manifest.csv").read_text("utf-8").splitlines()))
     assert len(lines) == 2
     for line, (image, _) in zip(lines, images.items, strict=True):
-        exact = np.load(folder / line["npz"])["adversarial"]
+        with np.load(folder / line["npz"]) as file:
+            exact = file["adversarial"]
         assert exact.shape == (bands, *SIZE)
         assert float(line["length"]) == pytest.approx(np.abs(exact - image.numpy()).max(), rel=1e-6)
-        png = Image.open(folder / line["png"])
+        with Image.open(folder / line["png"]) as png:
+            mode, pixels = png.mode, np.asarray(png).reshape(*SIZE, -1).transpose(2, 0, 1)
         shown = exact[: 3 if bands > 2 else 1]
-        assert png.mode == ("RGB" if bands > 2 else "L")
-        pixels = np.asarray(png).reshape(*SIZE, -1).transpose(2, 0, 1)
+        assert mode == ("RGB" if bands > 2 else "L")
         assert np.abs(pixels / 255 - shown).max() <= 0.5 / 255 + 1e-6
         assert (line["length_png"] == "") == (bands != 1)  # of more than what it shows the file knows nothing
 
@@ -99,7 +111,7 @@ def test_certified_radii_of_any_bands_are_below_the_true_ones(bands: int, tmp_pa
     smoothing = Smoothing(0.05, n0=10, n=150)
     study = Certification(ModelChoice("threshold"), DataChoice("images"), smoothing)
     run = Run(study, model, images, checkpoints=Checkpoints(tmp_path / "parts"))
-    store = Store(tmp_path / "results.sqlite")
+    store = Store(":memory:")
     execute(run, store, InProcess(model, images, run.checkpoints))
     for (image, label), name in zip(images.items, images.ids, strict=True):
         record = unpack(store.record(study.jobs[0].key, name))
@@ -111,6 +123,7 @@ def test_certified_radii_of_any_bands_are_below_the_true_ones(bands: int, tmp_pa
         assert (found.radius[right] <= true[right]).all()
     files = dict(report_certificates(run, store, {}).files)
     assert any(name.endswith(".png") for name in files)
+    store.close()
 
 
 @BANDS
@@ -122,7 +135,7 @@ def test_networks_of_any_bands_learn_and_are_hardened(bands: int, tmp_path) -> N
     augmentation = Augmentation((16, 16), (0.8, 1.2), rotate=5.0, colour=0.1)
     adversary = sr.training.ADVERSARIES["pgd_at"](norm="linf", eps=0.02)
     recipe = Recipe(
-        epochs=12, batch_size=4, optimiser=Optimiser("adamw", lr=0.03), augmentation=augmentation, adversary=adversary
+        epochs=8, batch_size=4, optimiser=Optimiser("adamw", lr=0.03), augmentation=augmentation, adversary=adversary
     )
     judged = fit(Job(model, data(bands, 8), data(bands, 2), recipe, tmp_path, engine=Engine("cpu"), quiet=True))
     assert judged.pixacc > 0.9
@@ -164,7 +177,8 @@ def test_weights_of_bands_are_in_tables_and_files_and_identities_are_without_whe
     assert (row.weights, row.norm) == ("1,1,2,inf", "linf")
     assert row.sanity is not None
     assert 0.99 < row.sanity.length_over_eps <= 1 + 1e-6
-    assert "linf of 1,1,2,inf ⊙ δ" in str(weighted)
+    assert "linf of w ⊙ δ" in str(weighted)
+    assert "Bands have weights w = 1,1,2,inf: ε bounds ‖w ⊙ δ‖" in str(weighted)
     assert "⊙" not in str(plain)
     assert '"weights": "1,1,2,inf"' in (weighted.save(tmp_path / "out") / "results.json").read_text(encoding="utf-8")
     # The mean moves by 0.15·(1 + 1 + 1/2)/4 < 0.1: none of the pixels turns, where all did.

@@ -125,7 +125,7 @@ def _broken(row: Row) -> list[str]:
 
 
 def _metrics(row: Row) -> list[str]:
-    norm = f"{row.norm} of {row.weights} ⊙ δ" if row.weights else row.norm or ""
+    norm = f"{row.norm} of w ⊙ δ" if row.weights else row.norm or ""
     threat = [norm, "" if row.eps is None else f"{row.eps:.4g}"]
     success = "" if math.isnan(row.success.value) else share(row.success)
     cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
