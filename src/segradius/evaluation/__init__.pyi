@@ -23,6 +23,9 @@ from .class_summary import ClassRow as ClassRow
 from .class_summary import class_rows as class_rows
 from .crosscheck import CrossChecking as CrossChecking
 from .crosscheck import check_rows as check_rows
+from .findings import CHECKS as CHECKS
+from .findings import Facts as Facts
+from .findings import Finding as Finding
 from .foreground import Foreground as Foreground
 from .foreground import Named as Named
 from .job import DataChoice as DataChoice
@@ -35,9 +38,6 @@ from .journal import Checkpoints as Checkpoints
 from .journal import FileJournal as FileJournal
 from .journal import digest as digest
 from .journal import resumable as resumable
-from .preflight import CHECKS as CHECKS
-from .preflight import Facts as Facts
-from .preflight import Finding as Finding
 from .preflight import findings as findings
 from .preflight import look_at as look_at
 from .preflight import of_data as of_data

@@ -12,10 +12,10 @@ import torch
 from segradius.attacks.make import references
 from segradius.evaluation.attack import STILL, AttackPlan
 from segradius.evaluation.class_summary import ClassRow, class_rows
+from segradius.evaluation.findings import Finding
 from segradius.evaluation.foreground import NOTHING_NAMED, Foreground, Named, foreground_first, foreground_of, least
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.outcome import Digest, digest_of
-from segradius.evaluation.preflight import Finding
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
 from segradius.metrics.counts import Counts
 from segradius.metrics.intervals import Difference, Interval, interval, jackknife, paired_difference

@@ -16,7 +16,8 @@ from segradius.core.label_sets import members
 from segradius.data.sample import Classes, Sample, SegmentationData
 from segradius.data.stored import Held, held_by
 from segradius.data.usable import usable
-from segradius.evaluation.preflight import Finding, of_data
+from segradius.evaluation.findings import Finding
+from segradius.evaluation.preflight import of_data
 
 
 @dataclass(frozen=True)

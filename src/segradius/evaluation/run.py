@@ -22,10 +22,11 @@ from segradius.data.sample import SegmentationData
 from segradius.data.usable import refuse_other_bands
 from segradius.evaluation.attempts import Room
 from segradius.evaluation.batch import check_classes, check_model, class_names, is_priced, structure_names
+from segradius.evaluation.findings import Facts, Finding
 from segradius.evaluation.foreground import Named
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, Study
 from segradius.evaluation.journal import LOST, Checkpoints
-from segradius.evaluation.preflight import Facts, Finding, findings, look_at
+from segradius.evaluation.preflight import findings, look_at
 from segradius.evaluation.sources import Watch
 from segradius.evaluation.store import CLEAN, Rows, Store
 from segradius.evaluation.unit import Part, Progress, Unit, perform

@@ -24,8 +24,9 @@ from segradius.data.pairs import as_data
 from segradius.evaluation.attack import make_plans, with_class_weights
 from segradius.evaluation.attack_files import per_image_csv
 from segradius.evaluation.attack_summary import Summary, summarise
+from segradius.evaluation.findings import Finding
 from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
-from segradius.evaluation.preflight import Finding, warnings
+from segradius.evaluation.preflight import warnings
 from segradius.evaluation.run import InProcess, Run, execute, work
 from segradius.evaluation.store import CLEAN, Store
 from segradius.models.tiling import fingerprint
