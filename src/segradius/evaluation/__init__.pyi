@@ -23,9 +23,9 @@ from .class_summary import ClassRow as ClassRow
 from .class_summary import class_rows as class_rows
 from .crosscheck import CrossChecking as CrossChecking
 from .crosscheck import check_rows as check_rows
-from .findings import CHECKS as CHECKS
-from .findings import Facts as Facts
-from .findings import Finding as Finding
+from .facts import CHECKS as CHECKS
+from .facts import Facts as Facts
+from .facts import Finding as Finding
 from .foreground import Foreground as Foreground
 from .foreground import Named as Named
 from .job import DataChoice as DataChoice

@@ -12,7 +12,7 @@ import torch
 from segradius.attacks.make import references
 from segradius.evaluation.attack import STILL, AttackPlan
 from segradius.evaluation.class_summary import ClassRow, class_rows
-from segradius.evaluation.findings import Finding
+from segradius.evaluation.facts import Finding
 from segradius.evaluation.foreground import NOTHING_NAMED, Foreground, Named, foreground_first, foreground_of, least
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.outcome import Digest, digest_of

@@ -16,7 +16,7 @@ from segradius.core.label_sets import members
 from segradius.data.sample import Classes, Sample, SegmentationData
 from segradius.data.stored import Held, held_by
 from segradius.data.usable import usable
-from segradius.evaluation.findings import Finding
+from segradius.evaluation.facts import Finding
 from segradius.evaluation.preflight import of_data
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from segradius.evaluation.findings import CHECKS, Facts, Finding, better_prepared
+from segradius.evaluation.facts import CHECKS, Facts, Finding, better_prepared
 from segradius.evaluation.probe import PREPARATIONS, written
 from segradius.models.decoding import IN_UNIT, OTHER, YES_NO
 

@@ -17,7 +17,7 @@ from segradius.core.contracts import SCORES, Seen
 from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import class_names, is_priced, structure_names
-from segradius.evaluation.findings import CHECKS, Facts, Finding
+from segradius.evaluation.facts import CHECKS, Facts, Finding
 from segradius.evaluation.job import DataChoice, ModelChoice, Study
 from segradius.evaluation.probe import Measured, chosen, measure, of_samples
 from segradius.evaluation.store import CLEAN, Store

@@ -22,7 +22,7 @@ from segradius.data.sample import SegmentationData
 from segradius.data.usable import refuse_other_bands
 from segradius.evaluation.attempts import Room
 from segradius.evaluation.batch import check_classes, check_model, class_names, is_priced, structure_names
-from segradius.evaluation.findings import Facts, Finding
+from segradius.evaluation.facts import Facts, Finding
 from segradius.evaluation.foreground import Named
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, Study
 from segradius.evaluation.journal import LOST, Checkpoints

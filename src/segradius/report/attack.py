@@ -29,7 +29,7 @@ from segradius.evaluation.attack_files import (
 from segradius.evaluation.attack_summary import Comparison, Row, Summary, share_left, summarise, without_gradient
 from segradius.evaluation.batch import is_priced, judge
 from segradius.evaluation.class_summary import ClassRow
-from segradius.evaluation.findings import Facts, Finding
+from segradius.evaluation.facts import Facts, Finding
 from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run

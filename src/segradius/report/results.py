@@ -24,7 +24,7 @@ from segradius.data.pairs import as_data
 from segradius.evaluation.attack import make_plans, with_class_weights
 from segradius.evaluation.attack_files import per_image_csv
 from segradius.evaluation.attack_summary import Summary, summarise
-from segradius.evaluation.findings import Finding
+from segradius.evaluation.facts import Finding
 from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
 from segradius.evaluation.preflight import warnings
 from segradius.evaluation.run import InProcess, Run, execute, work
