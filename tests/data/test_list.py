@@ -189,8 +189,10 @@ def test_a_yaml_says_what_masks_are(make, tmp_path):
     (tmp_path / "segradius.yaml").write_text("classes: [x, y]")
     assert make(as_csv(rows("a")), options="").classes.names == ("x", "y")
     (tmp_path / "segradius.yaml").write_text("classes: [x, y]\nimages: shots")
+    assert make(as_csv(rows("a")), options="").classes.names == ("x", "y")  # a folder's own, which a list says itself
+    (tmp_path / "about.yaml").write_text("classes: [x, y]\nimages: shots")
     with pytest.raises(InputError, match="the key 'images' means nothing for list: give another YAML"):
-        make(as_csv(rows("a")), options="")
+        make(as_csv(rows("a")), options=",about=about.yaml")
 
 
 def test_structures_are_columns_or_bands(make, tmp_path, write):

@@ -191,6 +191,11 @@ MADE = [
     Made("gradient", Nearest(100.0).half(), also=frozenset({"saturated"})),
     Made("gradient", Nearest(3000.0), also=frozenset({"saturated"})),
     Made("gradient", Before(lambda x: x + 0 * (x - x).sqrt(), Nearest())),
+    Made(
+        "dark",
+        Nearest(colours=COLOURS / 16),
+        data=Memory([replace(scene(k), image=scene(k).image / 16) for k in range(3)], "dark", THREE),
+    ),
     Made("images", data=Memory([replace(scene(0), id=f"image {k}") for k in range(3)], "same", THREE)),
     Made(
         "images", data=Memory([replace(scene(k), image=torch.full((3, 16, 24), 0.1 * k)) for k in range(3)], "b", THREE)

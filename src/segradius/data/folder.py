@@ -201,7 +201,10 @@ def _pattern(kind: str, given: str | None, split: str | None, base: Path) -> str
         found = ", ".join(sub_folders(above)) if above.is_dir() else "none"
         raise InputError(f"{kind}: {given} needs a split; sub-folders found: {found}")
     if "{split}" not in given and split is not None:
-        raise InputError(f"{kind}: {given} has no {{split}}, so the split {split!r} means nothing")
+        raise InputError(
+            f"{kind}: {given} has no {{split}}, so the split {split!r} means nothing: write {{split}} into it, where "
+            "the parts are folders, or list the pairs in a CSV with a column split (list:FILE.csv)"
+        )
     return given.replace("{split}", split or "")
 
 

@@ -36,6 +36,10 @@ class Spelled:
     split: str | None = None
 
 
+#: Keys of a folder's YAML that say where its files lie.
+PLACES = ("images", "masks")
+
+
 def spelled(kind: str, text: str, split: str | None, own: Collection[str], without: Collection[str]) -> Spelled:
     """The parts of ``PATH,key=value…``; ``{split}`` in a path stands for the split.
 
@@ -68,7 +72,9 @@ def spelled(kind: str, text: str, split: str | None, own: Collection[str], witho
     keys = {key: given[key] for key in names if key in given}
     told_by = _told_by(path if path.is_dir() else path.parent, given.get("about"))
     if told_by is not None:
-        keys = _joined(keys, told_by, names, kind)
+        # A folder's own YAML may say where its files lie, which a list says itself; in one that is named it is a slip.
+        apart = () if "about" in given else [key for key in PLACES if key in without]
+        keys = _joined(keys, told_by, names, kind, apart)
     return Spelled(path, options, keys, told_by, None if SPLIT in text else split)
 
 
@@ -147,10 +153,13 @@ def _told_by(base: Path, about: Any) -> Path | None:
     return base / YAML_NAME if (base / YAML_NAME).is_file() else None
 
 
-def _joined(keys: dict[str, Any], file: Path, names: Collection[str], kind: str) -> dict[str, Any]:
+def _joined(
+    keys: dict[str, Any], file: Path, names: Collection[str], kind: str, apart: Collection[str]
+) -> dict[str, Any]:
     told = read_yaml(file)
     if not isinstance(told, dict):
         raise InputError(f"{file}: expected a mapping of {', '.join(names)}")
+    told = {key: value for key, value in told.items() if key not in apart}
     other = next((key for key in map(str, told) if key in {f.name for f in fields(FolderSpec)} - set(names)), None)
     if other is not None:
         raise InputError(f"{file}: the key {other!r} means nothing for {kind}: give another YAML with about=FILE")

@@ -107,6 +107,20 @@ def _images(it: Facts) -> Finding | None:
     return Finding("images", text, "are the files read as they should be?", blank)
 
 
+#: Below it the largest value of several images is hardly that of images in [0, 1].
+DARK = 0.25
+
+
+@CHECKS.register("dark")
+def _dark(it: Facts) -> Finding | None:
+    top = it.seen.brightest
+    if not top < DARK or len(it.seen.images) < 2 or len(it.seen.blank) == len(it.seen.images):
+        return None
+    text = f"no value of the {len(it.seen.images)} images looked at is above {top:.3g}, of 1 at most"
+    advice = "is the range right? Files of 16 bits from a camera of 12 have range: [0, 4095], not that of their type"
+    return Finding("dark", text, advice, top)
+
+
 @CHECKS.register("empty")
 def _empty(it: Facts) -> Finding | None:
     if it.structures:

@@ -77,6 +77,7 @@ class Measured:
         labelled: Classes of the others.
         blank: Those of them that are of one colour.
         same: Whether all of them are one image.
+        brightest: Largest value of them all.
         forward: Passes for all this.
         backward: Likewise.
         low: Least logit.
@@ -109,6 +110,7 @@ class Measured:
     labelled: tuple[int, ...] = ()
     blank: tuple[str, ...] = ()
     same: bool = False
+    brightest: float = NAN
     forward: int = 0
     backward: int = 0
     low: float = NAN
@@ -175,7 +177,8 @@ def of_samples(samples: Sequence[Sample], ignore_index: int) -> Measured:
     same = len(samples) > 1 and all(torch.equal(sample.image, samples[0].image) for sample in samples)
     classes = {label for sample in samples for label in torch.unique(sample.label).tolist()} - {ignore_index}
     share = math.fsum(void) / len(void) if void else NAN
-    return Measured(tuple(sample.id for sample in samples), share, tuple(sorted(classes)), blank, same)
+    top = max((sample.image.max().item() for sample in samples), default=NAN)
+    return Measured(tuple(sample.id for sample in samples), share, tuple(sorted(classes)), blank, same, top)
 
 
 def measure(
