@@ -181,11 +181,11 @@ def test_an_abstained_pixel_is_wrong_but_no_class():
     guess, labels = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 0, 1, 255]])
     certified = torch.tensor([[True, False, True, True]])
     certificate = Certificate(guess, certified, torch.where(certified, 0.2, 0.0), 0.25, 0.001, "image")
-    counts = certified_counts(certificate, labels, 2)
-    assert counts.intersection.tolist() == [[1, 1]]
+    counts = certified_counts(certificate, labels, 3)
+    assert counts.intersection.tolist() == [[1, 1, 0]]
     assert pooled_accuracy(counts) == pytest.approx(2 / 3)
     assert miou(counts) == pytest.approx((1 / 2 + 1) / 2)
-    assert certified_counts(certificate, labels, 2, eps=0.2).intersection.sum() == 0
+    assert certified_counts(certificate, labels, 3, eps=0.2).intersection.sum() == 0
 
 
 @pytest.mark.parametrize("width", [1, 3])

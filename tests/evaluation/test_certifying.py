@@ -115,8 +115,8 @@ def test_the_score_of_a_certificate_that_certifies_all_is_that_of_the_answer(see
 
 def test_abstention_is_wrong_and_no_class_of_its_own():
     guess, certified = torch.zeros(2, 4, dtype=torch.long), torch.tensor([[1, 0, 1, 0], [1, 1, 0, 1]]).bool()
-    score = score_certificate(certificate(guess, certified), LABELS, 2, 255, [0, 0.3])
-    assert score.pixels.plain == [[3, 0], [4, 0], [4, 3]]
+    score = score_certificate(certificate(guess, certified), LABELS, 3, 255, [0, 0.3])
+    assert score.pixels.plain == [[3, 0, 0], [4, 0, 0], [4, 3, 0]]
     assert score.abstained == 3
     assert score.radius == pytest.approx(4 * 0.2)  # the void pixel is certified too, and counts nowhere
 

@@ -203,13 +203,13 @@ def test_masks_of_structures_that_are_no_yes_or_no_are_set_aside_by_pixel():
     assert found.summary.rows[0].images == 1
 
 
-def test_a_certificate_counts_an_abstained_pixel_as_part_of_no_structure():
+def test_a_certificate_counts_an_abstained_pixel_as_wrong_in_every_structure():
     labels, guess = torch.tensor([[3, 3, 1, 0, VOID]]), torch.tensor([[3, 1, 1, 2, 3]])
     certified = torch.tensor([[True, True, False, True, True]])
     radius = torch.where(certified, 0.5, 0.0)
     one = Certificate(guess, certified, radius, 0.25, 0.001, "image", None)
     found = certified_counts(one, labels, 4, VOID, -1.0, structures=2)
-    assert found.foreground.images[0].plain == [[2, 1], [2, 2], [3, 2]]
+    assert found.foreground.images[0].plain == [[2, 1], [2, 3], [3, 2]]
 
 
 def test_a_painter_lays_structures_over_the_image_and_mixes_where_they_overlap():

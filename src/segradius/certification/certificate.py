@@ -78,19 +78,32 @@ def certified_counts(
 ) -> Counts:
     """Counts of one image in which an abstained pixel is wrong, but abstention is no class.
 
+    What is asked with yes or no is counted at its guaranteed worst: an abstained pixel has the wrong answer, of two
+    classes the other one, of structures that of each of them. No answer that agrees with the certificate has less Dice.
+
     Args:
         certificate: Of the image.
         labels: (H, W) int64.
         num_classes: C.
         ignore_index: Label that does not count.
         eps: Count only certificates of a radius above this.
-        structures: K where the classes are the sets of K structures; an abstained pixel is part of none.
+        structures: K where the classes are the sets of K structures.
 
     Returns:
         Of one image and C classes. `pooled_accuracy` of it is the certified pixel accuracy, and `miou` is its MIoU
-        (`segradius.metrics.statistics`), in which an abstained pixel is in the union of its label's class.
+        (`segradius.metrics.statistics`), in which an abstained pixel is in the union of its label's class, and of two
+        classes in that of the other too.
+
+    Example:
+        >>> guess, sure = torch.tensor([[0, 1, 1]]), torch.tensor([[False, True, False]])
+        >>> found = Certificate(guess, sure, 0.2 * sure, 0.25, 0.001, "image")
+        >>> certified_counts(found, torch.tensor([[0, 1, 1]]), num_classes=2).predicted.tolist()
+        [[1, 2]]
     """
-    prediction = torch.where(certificate.at(eps), certificate.guess, num_classes)
+    sets = 2**structures if structures else num_classes
+    wrong = (sets - 1 - labels.masked_fill(labels == ignore_index, 0)).clamp_min(0)
+    otherwise = wrong if structures or num_classes == 2 else torch.full_like(labels, num_classes)
+    prediction = torch.where(certificate.at(eps), certificate.guess, otherwise)
     found = count(prediction.unsqueeze(0), labels.unsqueeze(0), num_classes + 1, ignore_index, structures)
     right, predicted, labelled = (part[:, :-1] for part in (found.intersection, found.predicted, found.labelled))
     return Counts(right, predicted, labelled, found.structures)

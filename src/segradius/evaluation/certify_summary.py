@@ -72,8 +72,8 @@ class CertifiedRow:
         promise: In words; None without certificate.
         classes: By class.
         curve: By radius; None without certificate.
-        foreground: Of what is asked with yes or no, an abstained pixel being part of nothing; None where nothing is, or
-            groups of classes count.
+        foreground: Of what is asked with yes or no, an abstained pixel having the wrong answer; None where nothing is,
+            or groups of classes count.
     """
 
     name: str

@@ -279,8 +279,16 @@ def _kind(name: str, arrays: Mapping[str, NDArray[Any]], promise: str, score: Ma
 def _score(found: Mapping[str, Any]) -> Score:
     """From what JSON made of a `Score`: lists for tuples."""
     parts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-    parts["pixels"] = Pixels(*found["pixels"])
+    parts["pixels"] = _worst(Pixels(*found["pixels"]))
     return Score(**parts)
+
+
+def _worst(pixels: Pixels) -> Pixels:
+    """Of two classes, what is not right is the other one; earlier versions left abstained pixels out of it."""
+    if len(pixels.labelled) != 2:
+        return pixels
+    (none, one), (unlike, like) = pixels.intersection, pixels.labelled
+    return pixels._replace(predicted=[none + like - one, one + unlike - none])
 
 
 def _small(classes: Tensor) -> NDArray[np.int16]:

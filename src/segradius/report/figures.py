@@ -60,14 +60,14 @@ def certified_shares(row: CertifiedRow, summary: CertifiedSummary) -> list[str]:
 
 
 def structures_table(summary: CertifiedSummary, names: Mapping[str, str]) -> Cells:
-    """Dice and IoU of each structure, for the model and each certificate; an abstained pixel is part of none."""
+    """Dice and IoU of each structure, for the model and each certificate; an abstained pixel is wrong in each."""
     rows = [(names[row.name], row.foreground) for row in summary.rows if row.name != "smoothed" and row.foreground]
     header = ["structure", "pixels", *(f"{name}: {what} %" for name, _ in rows for what in ("Dice", "IoU"))]
     lines = [
         [name, str(rows[0][1].structures[k].pixels), *(share(x) for _, each in rows for x in _both(each, k))]
         for k, name in enumerate(summary.structures)
     ]
-    return Cells("By structure, over all images; an abstained pixel is part of none", header, lines)
+    return Cells("By structure, over all images; an abstained pixel is wrong in each", header, lines)
 
 
 def _both(found: Foreground, k: int) -> tuple[Interval, Interval]:
