@@ -65,6 +65,21 @@ def test_parts_are_the_same_whether_the_room_is_known_or_found_out(count: int, f
     assert parts(quiet(most=found.most)) == first or found.most is None
 
 
+@pytest.mark.parametrize(("bad", "told"), [({3}, 1), ({0, 3, 5}, 1), (set(range(8)), 0), (set(), 0)])
+def test_halves_are_told_once_and_not_at_all_where_everything_fails(bad: set[int], told: int):
+    def work(items: Sequence[int]) -> int:
+        if bad & set(items):
+            raise ModelError("no")
+        return len(items)
+
+    said: list[str] = []
+    room = Room(warn=said.append)
+    done = list(attempts(range(8), work, room, names))
+    assert {each.items[0] for each in done if each.failure} == bad
+    assert len(said) == told
+    assert all(line.startswith("no. The images 0, 1, ") for line in said)
+
+
 def test_one_item_that_does_not_fit_gets_fewer_copies_and_is_told_at_last():
     seen = []
 

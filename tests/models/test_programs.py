@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 import segradius as sr
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, ModelError
 from segradius.models import fingerprint, load_model, load_state, screening
 from segradius.models.code import files_of
 from segradius.models.holding import kept
@@ -207,6 +207,54 @@ def test_bands_are_those_of_the_program(tmp_path):
         model = load_model(f"{source}:{path}", normalisation="none")
         assert model.bands == 4
         torch.testing.assert_close(model.logits(images), network(images))
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+def test_a_script_tells_its_bands_by_its_first_convolution_where_its_classes_are_known(tmp_path, bands):
+    network = nn.Sequential(nn.Conv2d(bands, 2, 3), nn.ReLU()).eval()
+    grouped = nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.Conv2d(3, 2, 1)).eval()  # whose weights have 1 channel
+    for number, make in enumerate((script, freeze, lambda it, path: trace(it, path, torch.rand(1, bands, *SIZE)))):
+        spec = f"torchscript:{make(network, tmp_path / f'{number}.pt')}"
+        model = load_model(spec, num_classes=2, normalisation="none")
+        assert model.bands == bands
+        with pytest.raises(
+            InputError, match=f"takes {bands} bands? and the images have 2: give images of {bands} band"
+        ):
+            model.check(torch.rand(1, 2, *SIZE))
+        if bands == 1:
+            with pytest.raises(InputError, match="takes 1 band and its normalisation is imagenet, which is for 3"):
+                load_model(spec, num_classes=2, normalisation="imagenet")
+    assert load_model(f"torchscript:{script(grouped, tmp_path / 'g.pt')}", num_classes=2).bands is None
+
+
+class Sized(nn.Module):
+    """Takes sides that are multiples of 4, and says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[2] % 4 == 0, "expected multiples of 4"
+        return self.head(x)
+
+
+def test_what_a_script_says_itself_is_told_and_the_size_that_it_takes_is_given_with_its_file(tmp_path):
+    spec, images = f"torchscript:{script(Sized().eval(), tmp_path / 'sized.pt')}", torch.rand(1, 3, 18, 22)
+    with pytest.raises(ModelError, match=r"AssertionError: expected multiples of 4\. If .* give size=.*bands=") as told:
+        load_model(spec, normalisation="none").check(images)
+    assert "interpreter" not in str(told.value)
+    model = load_model(f"{spec},size={{multiple_of: 4}},bands=3", normalisation="none")
+    model.check(images)
+    assert (model.size.multiple_of, model.bands) == (4, 3)
+    with pytest.raises(InputError, match="unknown size key 'multiple'"):
+        load_model(f"{spec},size={{multiple: 4}}")
+
+
+def test_the_size_of_an_export_is_given_with_its_file(made):
+    spec, image = f"pt2:{made['exported, one size']}", torch.rand(1, 3, 20, 30)
+    model = load_model(f"{spec},size={{exact: [16, 24], mode: resize}}", normalisation="none")
+    assert model.logits(image).shape == (1, 3, 20, 30)
 
 
 def test_the_identity_is_that_of_the_file(tmp_path):

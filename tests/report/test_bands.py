@@ -156,7 +156,7 @@ def test_one_image_of_other_bands_among_many_is_set_aside_and_a_whole_set_refuse
     images.items[1] = (images.items[1][0].expand(3, -1, -1), images.items[1][1])
     found = sr.evaluate(model, images, "fgsm", eps=0.1, norm="linf", quiet=True)
     assert found.summary.set_aside == {"00001": "the image has 3 bands and the model takes 1"}
-    with pytest.raises(InputError, match=r"takes 1 band and the images have 3: give bands: 1 in segradius\.yaml"):
+    with pytest.raises(InputError, match=r"takes 1 band and the images have 3: colours must be made grey first"):
         sr.evaluate(model, data(3), "fgsm", quiet=True)
     network, still = sr.wrap(nn.Conv2d(1, 2, 1)), Recipe(epochs=1, batch_size=2, augmentation=Augmentation.none())
     job = Job(network, data(3, 4), data(3, 2), still, tmp_path, engine=Engine("cpu"), quiet=True)

@@ -28,22 +28,25 @@ def told(bands: int) -> str:
     return f"{bands} band" if bands == 1 else f"{bands} bands"
 
 
-def check_bands(found: int, wanted: int | None, name: str) -> None:
+def check_bands(found: int, wanted: int | None, name: str, *, coloured: bool = False) -> None:
     """Raise `InputError` where images have another number of bands than the model of this name takes.
 
     Args:
         found: Of the images.
         wanted: Of the model; None: not known, and nothing is refused.
         name: Of the model.
+        coloured: Whether the images are known to be of three bands that are not all the same.
 
     Example:
         >>> check_bands(3, 1, "net")
         Traceback (most recent call last):
-        segradius.core.errors.InputError: model 'net' takes 1 band and the images have 3: give bands: 1 in ...
+        segradius.core.errors.InputError: model 'net' takes 1 band and the images have 3: where the files are grey, ...
     """
     if wanted is None or found == wanted:
         return
-    raise InputError(f"model {name!r} takes {told(wanted)} and the images have {found}: {_advice(found, wanted)}")
+    raise InputError(
+        f"model {name!r} takes {told(wanted)} and the images have {found}: {_advice(found, wanted, coloured)}"
+    )
 
 
 def slices(images: Tensor) -> str:
@@ -53,11 +56,14 @@ def slices(images: Tensor) -> str:
     return ": a volume (N, B, D, H, W) is taken slice by slice, as images[:, :, d], with neighbours as bands at most"
 
 
-def _advice(found: int, wanted: int) -> str:
+def _advice(found: int, wanted: int, coloured: bool) -> str:
     wrong = f"if the network does take {told(found)}, say so with bands={found} (bands: {found} in its card)"
     if (found, wanted) == (3, 1):
-        yaml = "bands: 1 in segradius.yaml, which reads grey files as one band"
-        return f"give {yaml} (a tensor: .mean(1, keepdim=True)); {wrong}"
+        grey = "" if coloured else "where the files are grey, give bands=1 with the data (bands: 1 in segradius.yaml); "
+        return (
+            f"{grey}colours must be made grey first (a tensor: .mean(1, keepdim=True); files: written anew as grey), "
+            f"or another model be taken; {wrong}"
+        )
     if (found, wanted) == (1, 3):
         return (
             "give bands: 3 in segradius.yaml, which repeats grey as red, green and blue (a tensor: "

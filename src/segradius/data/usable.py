@@ -59,7 +59,8 @@ def refuse_other_bands(data: SegmentationData, bands: int | None, name: str) -> 
         except BadSampleError:
             continue
         if image.ndim == 3:
-            check_bands(image.shape[0], bands, name)
+            coloured = len(image) == 3 and not bool((image == image[:1]).all())
+            check_bands(len(image), bands, name, coloured=coloured)
         return
 
 

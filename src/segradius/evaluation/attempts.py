@@ -88,8 +88,27 @@ def attempts(
     Yields:
         What came of each part, in order.
     """
+    again: list[str] = []
+    told = False
+    for done in _attempts(items, work, room, names, again, answers=answers):
+        if again and not done.failure and not told:
+            room.warn(again[0])  # where all fail, there is nothing to tell but that
+            told = True
+        yield done
+
+
+def _attempts(
+    items: Sequence[T],
+    work: Callable[[Sequence[T]], R],
+    room: Room,
+    names: Callable[[Sequence[T]], Sequence[str]],
+    again: list[str],
+    *,
+    answers: bool,
+) -> Iterator[Done[T, R]]:
+    """As `attempts`, with what is to be told of tries in halves put into ``again``."""
     if room.most is not None and len(items) > room.most:
-        yield from _halves(items, work, room, names, answers=answers)
+        yield from _halves(items, work, room, names, again, answers=answers)
         return
     failure, memory = "", False
     try:
@@ -110,10 +129,10 @@ def attempts(
         if memory:
             room.fewer(len(items))
         else:
-            room.warn(f"{failure}. The images {listed(names(items))} are tried again in halves")
-        yield from _halves(items, work, room, names, answers=answers)
+            again.append(f"{failure}. The images {listed(names(items))} are tried again in halves")
+        yield from _halves(items, work, room, names, again, answers=answers)
     elif memory and room.smaller():
-        yield from attempts(items, work, room, names, answers=answers)
+        yield from _attempts(items, work, room, names, again, answers=answers)
     else:
         yield Done(items, None, failure)
 
@@ -123,10 +142,11 @@ def _halves(
     work: Callable[[Sequence[T]], R],
     room: Room,
     names: Callable[[Sequence[T]], Sequence[str]],
+    again: list[str],
     *,
     answers: bool,
 ) -> Iterator[Done[T, R]]:
     # Always the same halves, so that a run that goes on finds the journals of its parts.
     middle = -(-len(items) // 2)
     for half in (items[:middle], items[middle:]):
-        yield from attempts(half, work, room, names, answers=answers)
+        yield from _attempts(half, work, room, names, again, answers=answers)

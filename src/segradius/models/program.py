@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from segradius.core.digests import file_digest
 from segradius.core.errors import InputError, is_whole
 from segradius.models.file_kinds import FileKind, kind_of
+from segradius.models.preprocessing import SizeRule, as_size_rule
 from segradius.models.segmenter import Weights
+
+#: Arguments of every program: how many images it takes at once, what sizes, how many bands.
+ARGUMENTS = ("batch", "size", "bands")
 
 
 class Program(nn.Module):
@@ -64,7 +68,7 @@ class Program(nn.Module):
     def _run(self, images: Tensor) -> Any:
         try:
             return self._call[0](images)
-        except RuntimeError as error:
+        except Exception as error:  # an assertion of a script is no RuntimeError
             lines = str(error).strip().splitlines()
             if lines and "TorchScript interpreter" in lines[0]:  # a trace of its code, with the reason at the end
                 raise RuntimeError(lines[-1].removeprefix("RuntimeError: ")) from error
@@ -141,6 +145,15 @@ def batch_of(arguments: Mapping[str, Any], usual: tuple[int, int | None]) -> tup
     if not is_whole(given, 1):
         raise InputError(f"batch={given!r}: expected how many images the program takes at once, a whole number above 0")
     return given, given
+
+
+def size_of(arguments: Mapping[str, Any]) -> SizeRule | None:
+    """The rule of sizes that an argument ``size`` gives, as ``size={multiple_of: 32}``; None where there is none.
+
+    Raises:
+        InputError: It is no such mapping.
+    """
+    return as_size_rule(arguments["size"]) if arguments.get("size") is not None else None
 
 
 def _filled(images: Tensor, least: int) -> Tensor:

@@ -19,7 +19,7 @@ from segradius.core.errors import InputError
 from segradius.core.text import refuse_unknown
 from segradius.models.file_kinds import EXPORTED
 from segradius.models.preprocessing import SizeRule
-from segradius.models.program import Program, batch_of, program_file, weights_of
+from segradius.models.program import ARGUMENTS, Program, batch_of, program_file, size_of, weights_of
 from segradius.models.screening import check_exported
 from segradius.models.sources import SOURCES, Origin
 
@@ -45,7 +45,8 @@ def pt2(name: str, arguments: Mapping[str, Any]) -> Origin:
 
     Args:
         name: The file, whatever its suffix.
-        arguments: ``batch``, how many images it takes at once; as it was exported if absent.
+        arguments: ``batch``, how many images it takes at once, ``size``, what sizes, and ``bands``; each as it was
+            exported if absent.
 
     Returns:
         The program, called in the batches that it takes, and the sizes that it was exported for: one size alone is
@@ -55,7 +56,7 @@ def pt2(name: str, arguments: Mapping[str, Any]) -> Origin:
         InputError: There is no such file, it is of another kind or holds what could run code, was exported in training
             mode, or takes something other than one batch of images.
     """
-    refuse_unknown("argument of pt2", arguments, ("batch",))
+    refuse_unknown("argument of pt2", arguments, ARGUMENTS)
     path = program_file("pt2", name, EXPORTED)
     check_exported(path)
     try:
@@ -79,8 +80,8 @@ def pt2(name: str, arguments: Mapping[str, Any]) -> Origin:
         cast=False,
         moved=_moved,
     )
-    bands = shape[1] if isinstance(shape[1], int) else None
-    return Origin(made, size=_sizes(shape), weights=weights_of(path), bands=bands)
+    bands = arguments.get("bands", shape[1] if isinstance(shape[1], int) else None)
+    return Origin(made, size=size_of(arguments) or _sizes(shape), weights=weights_of(path), bands=bands)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from segradius.core.bands import check_bands
+from segradius.core.bands import check_bands, told
 from segradius.core.border import at_border
 from segradius.core.contracts import ALL
 from segradius.core.errors import InputError, ModelError
@@ -172,7 +172,9 @@ class Segmenter:
             if isinstance(error.__cause__, InputError):
                 raise
             raise ModelError(
-                f"{error}. If it cannot take this size, give size={{'multiple_of': …}} or {{'exact': [height, width]}}",
+                f"{error}. If it cannot take this size, give size={{'multiple_of': …}} or {{'exact': [height, width]}};"
+                f" if it takes other than {told(images.shape[1])}, give bands=… (size: and bands: in a card; of a file "
+                "torchscript:FILE,size={multiple_of: …},bands=…)",
                 by_image=error.by_image,
             ) from error
 

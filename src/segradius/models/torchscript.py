@@ -13,10 +13,10 @@ from segradius.core.border import in_a_line
 from segradius.core.errors import InputError
 from segradius.core.screen import warn
 from segradius.core.text import refuse_unknown
-from segradius.models.bands import RGB
+from segradius.models.bands import RGB, candidates, found_bands
 from segradius.models.file_kinds import TORCHSCRIPT
 from segradius.models.holding import kept
-from segradius.models.program import Program, batch_of, program_file, stays, weights_of
+from segradius.models.program import ARGUMENTS, Program, batch_of, program_file, size_of, stays, weights_of
 from segradius.models.screening import check_script
 from segradius.models.sources import SOURCES, Origin
 from segradius.models.wrapping import PROBE_SIZE
@@ -48,7 +48,8 @@ def torchscript(name: str, arguments: Mapping[str, Any]) -> Origin:
 
     Args:
         name: The file, whatever its suffix.
-        arguments: ``batch``, how many images it takes at once; found by trying two if absent.
+        arguments: ``batch``, how many images it takes at once, found by trying two if absent; ``size``, what sizes,
+            as ``{multiple_of: 32}``; ``bands``, found by its first convolution if absent.
 
     Returns:
         The program. Nothing is known of its normalisation.
@@ -57,7 +58,7 @@ def torchscript(name: str, arguments: Mapping[str, Any]) -> Origin:
         InputError: There is no such file, it is of another kind, names operators that reach files, takes more than one
             batch of images, or was made with dropout or batch norms in training mode.
     """
-    refuse_unknown("argument of torchscript", arguments, ("batch",))
+    refuse_unknown("argument of torchscript", arguments, ARGUMENTS)
     path = program_file("torchscript", name, TORCHSCRIPT)
     check_script(path)
     try:
@@ -82,20 +83,42 @@ def torchscript(name: str, arguments: Mapping[str, Any]) -> Origin:
         why = f"{path.name} was frozen: its weights are constants"
     made = Program(program, name, untrainable=why, cast=not frozen, moved=None if frozen else stays)
     made.batch = batch_of(arguments, (1, None))
-    bands = _bands(program)
-    if "batch" not in arguments and (told := _mixed(made.eval(), bands or RGB)):
+    size, bands = size_of(arguments), arguments.get("bands")
+    sides = (size and size.exact) or PROBE_SIZE
+    if bands is None:
+        bands = _bands(made.eval(), _likely(program), sides)
+    if "batch" not in arguments and (told := _mixed(made.eval(), bands or RGB, sides)):
         warn(f"torchscript:{name} {told}; it is called image by image (batch=1)")
         made.batch = (1, 1)
-    return Origin(made, weights=weights_of(path), bands=bands)
+    return Origin(made, size=size, weights=weights_of(path), bands=bands)
 
 
-def _bands(program: Any) -> int | None:
-    """Input channels of the first convolution, where they are others than those that are tried anyway."""
+def _likely(program: Any) -> int | None:
+    """Input channels of the first convolution, by its weights, which a frozen program has as constants."""
     for module in program.modules():
         weight = dict(module.named_parameters(recurse=False)).get("weight")
         if weight is not None and weight.ndim == 4:
-            return int(weight.shape[1]) if weight.shape[1] not in (1, RGB) else None
+            return int(weight.shape[1])
+    graph = program.inlined_graph  # held: its nodes are gone with it
+    for kind in ("aten::conv2d", "aten::_convolution"):
+        for node in graph.findAllNodes(kind, True):
+            weight = list(node.inputs())[1].toIValue()
+            if isinstance(weight, torch.Tensor) and weight.ndim == 4:
+                return int(weight.shape[1])
     return None
+
+
+def _bands(program: Program, likely: int | None, sides: tuple[int, int]) -> int | None:
+    """The bands that it takes; where it takes nothing of this size, those that are likely."""
+    first = next(program.parameters(), torch.zeros(()))
+    for bands in candidates(None, likely):
+        try:
+            with torch.no_grad(), kept(program):
+                program(torch.full((1, bands, *sides), 0.5, dtype=first.dtype))
+        except Exception:  # whatever a program of other bands, or of another size, raises
+            continue
+        return found_bands(bands, likely)
+    return likely
 
 
 def _fixed(program: Any) -> Iterator[tuple[str, bool]]:
@@ -112,10 +135,10 @@ def _fixed(program: Any) -> Iterator[tuple[str, bool]]:
     return iter(sorted(found, key=lambda each: each[1]))
 
 
-def _mixed(program: Program, bands: int) -> str:
+def _mixed(program: Program, bands: int, sides: tuple[int, int]) -> str:
     """What is wrong with two images at once, where one works; empty where nothing is, or one does not work either."""
     first = next(program.parameters(), torch.zeros(()))
-    images = torch.rand(2, bands, *PROBE_SIZE, generator=torch.Generator().manual_seed(0)).to(first.dtype)
+    images = torch.rand(2, bands, *sides, generator=torch.Generator().manual_seed(0)).to(first.dtype)
     try:
         with torch.no_grad(), kept(program):
             single = [_first(program(image[None])) for image in images]
