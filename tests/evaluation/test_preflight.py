@@ -34,7 +34,7 @@ from segradius.evaluation import (
     summarise,
 )
 from segradius.evaluation.attack_summary import without_gradient
-from segradius.evaluation.probe import PREPARATIONS, written
+from segradius.evaluation.preparations import PREPARATIONS, preparations, written
 from segradius.metrics.counts import Counts, Pixels
 from segradius.models.preprocessing import as_normalisation
 from segradius.report import report_attacks
@@ -319,9 +319,33 @@ def test_preparations_that_are_as_good_are_all_named_and_the_commonest_is_first(
     assert CHECKS["normalisation"](prepared(0.9, prepared=tried)) is None
 
 
+@pytest.mark.parametrize("bands", [1, 2, 4])
+def test_a_network_of_any_number_of_bands_that_was_trained_on_plus_and_minus_one_is_told_so(bands: int):
+    def fits(x: Tensor) -> Tensor:
+        return torch.stack([-x.mean(1), x.mean(1)], 1) * 20  # foreground where (image − 0.5) / 0.5 is above 0
+
+    def sample(place: int) -> Sample:
+        g = torch.Generator().manual_seed(place)
+        label = torch.randint(2, (4, 6), generator=g).repeat_interleave(4, 0).repeat_interleave(4, 1)
+        image = 0.3 + 0.4 * label + 0.1 * torch.rand(bands, *label.shape, generator=g) - 0.05
+        return Sample(f"image {place}", image, label)
+
+    data = Memory([sample(k) for k in range(8)], "grey", Classes(("ground", "cell"), ((0, 0, 0), (200, 0, 0))))
+    experiment = Experiment(ModelChoice("grey"), DataChoice("grey"), make_plans(["fgsm"], [("linf", 0.006)]))
+    told = {}
+    for given in ("none", ((0.5,) * bands, (0.5,) * bands)):
+        model = sr.wrap(Before(fits, nn.Identity()), num_classes=2, bands=bands, normalisation=given)
+        told[str(given)] = told_of(Run(experiment, model, data, batch_size=2))[0]
+    numbers = ", ".join(["0.5"] * bands)
+    assert f"--normalisation '{{mean: [{numbers}], std: [{numbers}]}}'" in told["none"]["normalisation"].advice
+    assert "imagenet" not in told["none"]["normalisation"].line
+    assert "order" not in told["none"]
+    assert all("normalisation" not in found for given, found in told.items() if given != "none")
+
+
 @pytest.mark.parametrize("what", PREPARATIONS)
 def test_a_preparation_is_written_as_it_is_read(what: str):
-    read, meant = as_normalisation(yaml.safe_load(written(PREPARATIONS[what]).strip("'"))), PREPARATIONS[what]
+    read, meant = as_normalisation(yaml.safe_load(written(preparations(3)[what]).strip("'"))), preparations(3)[what]
     assert read is not None
     assert (read.order, read.mean) == (meant.order, meant.mean)
     assert read.std == pytest.approx(meant.std, rel=1e-5)

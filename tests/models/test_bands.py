@@ -76,12 +76,12 @@ def test_bands_that_are_said_go_before_what_a_convolution_shows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given", "way"), [(1, 3, "bands: 1 in"), (3, 1, "bands: 3 in"), (4, 2, "of 4 bands")]
+    ("wanted", "given", "way"), [(1, 3, "colours must be made grey first"), (3, 1, "bands: 3 in"), (4, 2, "of 4 bands")]
 )
 def test_other_images_are_refused_with_both_numbers_and_the_way_out(wanted: int, given: int, way: str) -> None:
     model, images = sr.wrap(convolution(wanted), num_classes=4), torch.rand(1, given, 8, 8)
     labels = torch.zeros(1, 8, 8, dtype=torch.int64)
-    message = rf"takes {wanted} bands? and the images have {given}: give .*{way}.* bands={given} \(bands: {given} in"
+    message = rf"takes {wanted} bands? and the images have {given}: .*{way}.* bands={given} \(bands: {given} in"
     for act in (model.check, model.logits, lambda x: sr.make_attack("fgsm")(model, x, labels)):
         with pytest.raises(InputError, match=message) as told:
             act(images)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from segradius.core.registry import Registry
 from segradius.evaluation.job import DataChoice, ModelChoice
-from segradius.evaluation.probe import PREPARATIONS, Measured
+from segradius.evaluation.preparations import PREPARATIONS
+from segradius.evaluation.probe import Measured
 from segradius.metrics.counts import Counts
 from segradius.models.doubts import Doubt
 

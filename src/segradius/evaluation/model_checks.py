@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from segradius.evaluation.facts import CHECKS, Facts, Finding, better_prepared
-from segradius.evaluation.probe import PREPARATIONS, written
+from segradius.evaluation.preparations import preparations, written
 from segradius.models.decoding import IN_UNIT, OTHER, YES_NO
 
 
@@ -148,6 +148,7 @@ def _normalisation(it: Facts) -> Finding | None:
         return None
     told = " or ".join(f"{miou:.3f} with {what}" for what, miou in better.items())
     text = f"MIoU of the images looked at is {it.seen.miou:.3f}, and under another normalisation {told}"
-    ways = ", or ".join(f"--normalisation {written(PREPARATIONS[what])}" for what in better)
+    known = preparations(it.seen.bands or 3)
+    ways = ", or ".join(f"--normalisation {written(known[what])}" for what in better)
     which = "which the network may have been" if len(better) == 1 else "whichever the network was"
     return Finding("normalisation", text, f"give {ways}, {which} trained with", max(better.values()))

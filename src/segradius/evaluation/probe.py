@@ -20,6 +20,7 @@ from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.data.sample import Sample, SegmentationData
 from segradius.evaluation.batch import is_priced, usable
+from segradius.evaluation.preparations import preparations
 from segradius.metrics.agreement import kappa
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
@@ -38,33 +39,6 @@ SAMPLE = (2, 4)
 STEP = 2 / 255
 #: Share of the largest logit by which two passes may differ, as kernels round differently with gradients and without.
 STEADY = 1e-3
-
-#: What else a network might want done to the colours, by what people call it; the commonest first.
-PREPARATIONS = {
-    "imagenet": Normalisation.imagenet(),
-    "none": Normalisation.none(),
-    "mean 0.5, std 0.5": Normalisation((0.5,) * 3, (0.5,) * 3),
-    "mean 0, std 1/255 (images in 0–255)": Normalisation((0.0,) * 3, (1 / 255,) * 3),
-    "mean 0, std 1, order [2, 1, 0] (BGR)": Normalisation((0.0,) * 3, (1.0,) * 3, (2, 1, 0)),
-    "imagenet, order [2, 1, 0] (BGR)": Normalisation((0.406, 0.456, 0.485), (0.225, 0.224, 0.229), (2, 1, 0)),
-}
-
-
-def written(colours: Normalisation) -> str:
-    """What `--normalisation` takes for it.
-
-    Example:
-        >>> written(Normalisation.imagenet()), written(PREPARATIONS["mean 0.5, std 0.5"])
-        ('imagenet', "'{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}'")
-    """
-    for name in ("none", "imagenet"):
-        if colours == PREPARATIONS[name]:
-            return name
-    parts: dict[str, tuple[float, ...]] = {"mean": colours.mean, "std": colours.std}
-    if colours.order != tuple(range(colours.bands)):
-        parts["order"] = colours.order
-    told = (f"{name}: [{', '.join(f'{value:.6g}' for value in values)}]" for name, values in parts.items())
-    return f"'{{{', '.join(told)}}}'"
 
 
 @dataclass(frozen=True)
@@ -103,6 +77,7 @@ class Measured:
         order: Of each class, the class that the model calls so in that order.
         reordered_miou: MIoU in that order.
         prepared: Kappa and MIoU under other preparations of the colours, by name.
+        bands: Of the images; 0 where there are none.
     """
 
     images: tuple[str, ...] = ()
@@ -136,6 +111,7 @@ class Measured:
     order: tuple[int, ...] = ()
     reordered_miou: float = NAN
     prepared: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    bands: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """As plain lists and numbers."""
@@ -178,7 +154,10 @@ def of_samples(samples: Sequence[Sample], ignore_index: int) -> Measured:
     classes = {label for sample in samples for label in torch.unique(sample.label).tolist()} - {ignore_index}
     share = math.fsum(void) / len(void) if void else NAN
     top = max((sample.image.max().item() for sample in samples), default=NAN)
-    return Measured(tuple(sample.id for sample in samples), share, tuple(sorted(classes)), blank, same, top)
+    bands = samples[0].image.shape[0] if samples else 0
+    return Measured(
+        tuple(sample.id for sample in samples), share, tuple(sorted(classes)), blank, same, top, bands=bands
+    )
 
 
 def measure(
@@ -323,8 +302,8 @@ class _Look:
     def prepared(self) -> dict[str, Tensor]:
         """What is predicted under each other preparation of the colours."""
         mine = self.model.normalisation or Normalisation.none()
-        guesses = PREPARATIONS if self.image.shape[1] == 3 else {}  # of other bands there is no custom
-        others = {what: colours for what, colours in guesses.items() if colours != mine}
+        guesses = preparations(self.image.shape[1]).items()
+        others = {w: c for w, c in guesses if c != mine and not (c.is_identity and mine.is_identity)}
         return {w: predict(self.logits(self.image, replace(self.model, normalisation=c)))[1] for w, c in others.items()}
 
     def counts(self, prediction: Tensor) -> Counts:
