@@ -189,6 +189,8 @@ def test_predictions_that_stand_for_masks_are_of_the_structures_of_the_model(tmp
     clean, attacked = found.summary.rows
     assert [row.name for row in clean.foreground.structures] == ["structure 0", "structure 1", "structure 2"]
     assert clean.foreground.dice.value == 1
+    assert tables(found.summary)[0].header[4:8] == ("Dice %", "IoU %", "Dice/image %", "all structures kept %")
+    assert tables(found.summary)[0].rows[0][4:8] == ["100.0"] * 4
     assert attacked.foreground.dice.value < 1
     two = sr.evaluate(bright(), f"images:{tmp_path}", (), labels="predicted", quiet=True)
     assert two.summary.rows[0].foreground.dice.value == 1

@@ -18,7 +18,7 @@ from segradius.evaluation.job import Experiment
 from segradius.evaluation.outcome import Digest, digest_of
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
 from segradius.metrics.counts import Counts
-from segradius.metrics.intervals import Difference, Interval, interval, jackknife, paired_difference
+from segradius.metrics.intervals import Difference, Interval, interval, jackknife, paired_difference, without_ends
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
 
 #: Passes of the evaluation and not of the attack; in the ledger, and in no cost of an attack.
@@ -110,7 +110,7 @@ class Summary:
     """All that a run found out; ``targeted`` attacks are compared by what they aim at.
 
     ``structures`` are those whose sets the classes are. ``invalid`` has the images that gave NaN or infinite logits, by
-    label, norm and ε of the attack.
+    label, norm and ε of the attack. ``predicted``: the model's own predictions are the labels.
     """
 
     rows: tuple[Row, ...]
@@ -120,6 +120,7 @@ class Summary:
     digest: Digest | None = None
     structures: tuple[str, ...] = ()
     invalid: Mapping[tuple[str, str | None, float | None], tuple[str, ...]] = field(default_factory=dict)
+    predicted: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def summarise(
     usable = list(clean.results)
     outcomes = [_outcome(plan, experiment.key(plan), store, usable, targeted=targeted) for plan in experiment.attacks]
     rows = [_row(outcome, named) for outcome in (clean, *outcomes)]
+    if own := experiment.data.predicted:  # unattacked, all is right by definition, with other images too
+        rows[0] = without_ends(rows[0])
     for threat in dict.fromkeys(plan.threat for plan in experiment.attacks):
         rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat], named)
     digest = digest_of(experiment, store, ids)
@@ -192,7 +195,8 @@ def summarise(
         )
         for plan in experiment.attacks
     }
-    return Summary(tuple(rows), tuple(_comparisons(outcomes)), aside, targeted, digest, tuple(named.structures), spoilt)
+    pairs, structures = tuple(_comparisons(outcomes)), tuple(named.structures)
+    return Summary(tuple(rows), pairs, aside, targeted, digest, structures, spoilt, own)
 
 
 def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, targeted: bool) -> Outcome:

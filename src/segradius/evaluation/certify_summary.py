@@ -20,7 +20,7 @@ from segradius.evaluation.outcome import Digest
 from segradius.evaluation.record import Record, Score, edges, pack, unpack
 from segradius.evaluation.store import Store, ledger
 from segradius.metrics.counts import Counts
-from segradius.metrics.intervals import Interval, interval
+from segradius.metrics.intervals import Interval, interval, without_ends
 from segradius.metrics.statistics import class_iou, miou, pooled_accuracy
 
 CERTIFIED_COLUMNS = (
@@ -109,6 +109,7 @@ class CertifiedSummary:
         checked: What attacks on the certificates found, over the images.
         digest: Of the results.
         structures: Names of those whose sets the classes are.
+        predicted: Whether the model's own predictions are the labels.
     """
 
     rows: tuple[CertifiedRow, ...]
@@ -121,6 +122,7 @@ class CertifiedSummary:
     checked: tuple[Checked, ...] = ()
     digest: Digest | None = None
     structures: tuple[str, ...] = ()
+    predicted: bool = False
 
 
 def certificates(experiment: Certification, store: Store, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -152,7 +154,8 @@ def summarise_certified(
     """
     valid = [record for record in found if record.finite]
     checks = {record.image: record.studies["crosscheck"] for record in valid if "crosscheck" in record.studies}
-    rows = [_row("base", [record.base_score for record in valid], named)]
+    base, predicted = _row("base", [record.base_score for record in valid], named), experiment.data.predicted
+    rows = [without_ends(base) if predicted else base]  # it is all right by definition, with other images too
     rows.append(_row("smoothed", [record.majority_score for record in valid], named))
     for kind in valid[0].kinds if valid else ():
         rows.append(_certified(experiment, kind, valid, named))
@@ -166,6 +169,7 @@ def summarise_certified(
         {record.image: dict(record.studies) for record in valid if record.studies},
         summarise_checks(checks, experiment.smoothing.alpha, experiment.smoothing.radii) if checks else (),
         structures=tuple(named.structures),
+        predicted=predicted,
     )
 
 
@@ -254,6 +258,7 @@ def certified_json(
     described = {"identity": experiment.identity, "experiment": experiment.as_dict()}
     told = "The certificates speak of all pixels, void ones too; metrics count labelled pixels only."
     found = asdict(summary) | {"rows": [row.as_dict() for row in summary.rows]}
+    del found["predicted"]  # the experiment says it
     if not summary.structures:
         del found["structures"]
     return as_json(described | found | dict(doubts or {}) | {"about": told, "runtime": dict(runtime)})

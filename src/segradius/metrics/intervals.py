@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from scipy import stats
@@ -16,6 +17,8 @@ from torch import Tensor
 from segradius.core.errors import InputError
 from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import Statistic, pooled_accuracy  # noqa: F401  # the example counts
+
+T = TypeVar("T")
 
 LEAST = 5
 """Of fewer images there is no interval: what they tell of the spread is next to nothing."""
@@ -31,6 +34,24 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+def without_ends(found: T) -> T:
+    """The same figures, however deep in dataclasses and tuples, without ends: of what other images cannot change.
+
+    Example:
+        >>> without_ends((Interval(1.0, 0.5, 1.0), "clean"))
+        (Interval(value=1.0, low=nan, high=nan), 'clean')
+    """
+    parts: Any = found
+    if isinstance(parts, Interval):
+        parts = Interval(parts.value, math.nan, math.nan)
+    elif isinstance(parts, tuple):
+        parts = tuple(map(without_ends, parts))
+    elif is_dataclass(parts) and not isinstance(parts, type):
+        parts = replace(parts, **{each.name: without_ends(getattr(parts, each.name)) for each in fields(parts)})
+    same: T = parts
+    return same
 
 
 def interval(

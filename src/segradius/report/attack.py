@@ -38,7 +38,7 @@ from segradius.radius.smoothing import at_most, pixel_radius
 from segradius.report.adversarial import adversarial_files
 from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
-from segradius.report.figures import about, figures, shares
+from segradius.report.figures import GIVEN, Words, about, figures, shares, words
 from segradius.report.overlay import Painter
 from segradius.report.panels import colour_bar, grid, height, panel, partly, photo, png, rgb
 from segradius.report.provenance import heading, made
@@ -62,8 +62,9 @@ def metrics_table(summary: Summary) -> Cells:
 
 def differences_table(summary: Summary) -> Cells:
     """One line for each pair: the difference in what is left of each image."""
-    short = "all right" if summary.structures else "PixAcc"
-    left = "pixels with all structures right" if summary.structures else "pixel accuracy"
+    said = words(summary.predicted)
+    short = f"all {said.right}" if summary.structures else said.pixacc
+    left = f"pixels with {said.structures}" if summary.structures else said.whole
     left, short = ("pixels not where aimed", "not aimed") if summary.targeted else (left, short)
     header = ("attack against other", "norm", "ε", "images", f"{short} difference, points", "p")
     title = f"Paired over images: {left} after one attack minus after the other; below 0 the first is stronger"
@@ -161,7 +162,7 @@ class Shown:
     attacks: tuple[Attacked, ...]
 
 
-def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
+def draw(shown: Sequence[Shown], classes: Classes, title: str, said: Words = GIVEN) -> bytes:
     """A PNG with four rows of panels for each image: images, where it is weak and what was added, predictions, changes.
 
     The left column is before any attack, then one column for each attack, and the label at the right.
@@ -170,6 +171,7 @@ def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
         shown: The images, all with the same attacks.
         classes: Names and palette; more predicted classes than names get colours of their own.
         title: Heading.
+        said: What labels, and pixels that agree with them, are called.
     """
     columns = len(shown[0].attacks) + 2
     figure, axes = grid([height(image.image) for image in shown for _ in range(4)], columns, title)
@@ -177,11 +179,12 @@ def draw(shown: Sequence[Shown], classes: Classes, title: str) -> bytes:
     painter = Painter.of(classes, predicted)
     ceiling = max((image.radius.max().item() for image in shown if image.radius is not None), default=0.0)
     for place, image in enumerate(shown):
-        _draw_image(axes[4 * place : 4 * place + 4], image, painter, ceiling or 1.0)
+        _draw_image(axes[4 * place : 4 * place + 4], image, painter, ceiling or 1.0, said)
     painter.legend(axes[0, -1], [*predicted, *(s.label for s in shown)])
-    patches = [Patch(facecolor=rgb(colour), edgecolor="0.7", label=name) for name, colour in CHANGES.items()]
-    said = axes[3, 0].legend(handles=patches, title="changed pixels", loc="center", fontsize=7, frameon=False)
-    said.get_title().set_fontsize(8)
+    kinds = zip(said.changed, CHANGES.values(), strict=False)
+    patches = [Patch(facecolor=rgb(colour), edgecolor="0.7", label=name) for name, colour in kinds]
+    legend = axes[3, 0].legend(handles=patches, title="changed pixels", loc="center", fontsize=7, frameon=False)
+    legend.get_title().set_fontsize(8)
     if ceiling:
         colour_bar(figure, axes[1, -1], ceiling, "radius / σ: small (dark) is easily turned")
     return png(figure)
@@ -203,27 +206,27 @@ def magnification(delta: Tensor) -> int:
     return max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
 
 
-def _draw_image(axes: NDArray[np.object_], shown: Shown, painter: Painter, top: float) -> None:
+def _draw_image(axes: NDArray[np.object_], shown: Shown, painter: Painter, top: float, said: Words) -> None:
     ignore = painter.classes.ignore_index
     panel(axes[0, 0], photo(shown.image), f"image {shown.name}{partly(shown.image)}")
     if shown.radius is not None:
         panel(axes[1, 0], shown.radius.cpu().numpy(), "radius map (score)", top)
     seen = painter.paint(shown.image, shown.prediction)
-    panel(axes[2, 0], seen, f"prediction: {_right(shown, shown.prediction, painter)}")
-    panel(axes[2, -1], painter.paint(shown.image, shown.label), "label")
+    panel(axes[2, 0], seen, f"prediction: {_right(shown, shown.prediction, painter, said)}")
+    panel(axes[2, -1], painter.paint(shown.image, shown.label), said.label)
     for column, attacked in enumerate(shown.attacks, start=1):
         delta = attacked.adversarial - shown.image
         factor = magnification(delta)
         panel(axes[0, column], photo(attacked.adversarial), f"after {attacked.title}")
         panel(axes[1, column], photo(0.5 + factor * delta), f"perturbation ×{factor}")
         painted = painter.paint(attacked.adversarial, attacked.prediction)
-        panel(axes[2, column], painted, f"prediction: {_right(shown, attacked.prediction, painter)}")
+        panel(axes[2, column], painted, f"prediction: {_right(shown, attacked.prediction, painter, said)}")
         turned = changes(shown, attacked.prediction, ignore)
         panel(axes[3, column], turned, f"changed: {_changed(shown, attacked.prediction, ignore)}")
 
 
 #: What became of a pixel, and in which colour that is shown.
-CHANGES = {"right, now wrong": (213, 94, 0), "wrong, otherwise": (204, 121, 167), "wrong, now right": (0, 114, 178)}
+CHANGES = dict(zip(GIVEN.changed, ((213, 94, 0), (204, 121, 167), (0, 114, 178)), strict=True))
 
 
 def changes(shown: Shown, prediction: Tensor, ignore_index: int) -> NDArray[np.uint8]:
@@ -245,14 +248,14 @@ def _changed(shown: Shown, prediction: Tensor, ignore_index: int) -> str:
     return f"{100 * (prediction != shown.prediction)[labelled].double().mean().item():.1f} %"
 
 
-def _right(shown: Shown, prediction: Tensor, painter: Painter) -> str:
+def _right(shown: Shown, prediction: Tensor, painter: Painter, said: Words) -> str:
     labelled = shown.label != painter.classes.ignore_index
     if painter.asked:
-        said, asked = (painter.masks(each.where(labelled, 0)) for each in (prediction, shown.label))
-        each = 2 * (said & asked).sum((1, 2)).double() / (said.sum((1, 2)) + asked.sum((1, 2)))
+        found, asked = (painter.masks(each.where(labelled, 0)) for each in (prediction, shown.label))
+        each = 2 * (found & asked).sum((1, 2)).double() / (found.sum((1, 2)) + asked.sum((1, 2)))
         return "nothing there" if each.isnan().all() else f"Dice {100 * each.nanmean().item():.1f} %"
     right = (prediction == shown.label)[labelled].double().mean().item()
-    return f"{100 * right:.1f} % right"
+    return f"{100 * right:.1f} % {said.right}"
 
 
 def doubted(seen: Facts, summary: Summary) -> list[Finding]:
@@ -290,17 +293,17 @@ def _files(
     doubts: Mapping[str, Any],
 ) -> Iterator[tuple[str, str | bytes]]:
     experiment, ids, looks = run.experiment, run.data.ids, Ledger(1)
-    threats = list(dict.fromkeys(plan.threat for plan in experiment.attacks))
+    threats, wording = list(dict.fromkeys(plan.threat for plan in experiment.attacks)), words(summary.predicted)
     for norm, eps in threats:
         mine = [job for job in experiment.jobs if (norm, eps) == _attack(job).plan.threat]
         name = "" if (norm, eps) == threats[0] else f"-{norm}-{eps:.4g}"
         weights = f", w = {experiment.attacks[0].weights}" if experiment.attacks[0].weights else ""
         title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}{weights}"
         if shown := shown_images(run, mine, store, looks):
-            yield f"figure{name}.png", draw(shown, run.data.classes, title)
+            yield f"figure{name}.png", draw(shown, run.data.classes, title, wording)
         if drawn := curves(run, mine, store):
             above = f"{title}, {len(drawn[0].traces)} images"
-            yield f"curve{name}.png", draw_curves(drawn, above, targeted=experiment.aim is not None)
+            yield f"curve{name}.png", draw_curves(drawn, above, targeted=experiment.aim is not None, said=wording)
     yield "per_image.csv", per_image_csv(experiment, store, ids, run.named)
     if (traces := traces_csv(experiment, store, ids)) is not None:
         yield "trace.csv", traces

@@ -38,7 +38,7 @@ from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
-from segradius.report.figures import about, certified_figures, certified_shares, structures_table
+from segradius.report.figures import GIVEN, Words, about, certified_figures, certified_shares, structures_table, words
 from segradius.report.overlay import Painter
 from segradius.report.panels import (
     LINES,
@@ -115,7 +115,7 @@ def _files(
     yield "table.md", page(certified_tables(summary), [*notes, *made(facts)], heading)
     yield "radius.png", draw_radii(summary, title)
     if shown := _shown(run, [record for record in found if record.finite][:figures]):
-        yield "figure.png", draw_certified(shown, classes, title, groups)
+        yield "figure.png", draw_certified(shown, classes, title, groups, words(summary.predicted))
     names = safe_names(run.data.ids)
     palette = full_palette(classes, [torch.tensor([run.model.num_classes - 1])])
     for record in found:
@@ -173,7 +173,8 @@ def answers_table(summary: CertifiedSummary) -> Cells:
     groups = any(row.name == "adaptive" for row in summary.rows)
     rest = ("abstained %", "radius l2", "boundary %", "interior %")
     header = ["answer", "images", *certified_figures(summary), *rest]
-    title = "Per cent of labelled pixels [95 % interval over images]; an abstained pixel is wrong"
+    wrong = words(summary.predicted).wrong
+    title = f"Per cent of labelled pixels [95 % interval over images]; an abstained pixel is {wrong}"
     title += about(summary.rows[0].foreground)
     rows = [_answer(row, summary) + ([_number(100 * row.gain, ".1f")] if groups else []) for row in summary.rows]
     return Cells(title, [*header, "gain %"] if groups else header, rows)
@@ -182,15 +183,16 @@ def answers_table(summary: CertifiedSummary) -> Cells:
 def classes_table(summary: CertifiedSummary) -> Cells:
     """Accuracy and IoU of each class, for the model and each certificate."""
     rows = [row for row in summary.rows if row.name != "smoothed"]
-    header = ["class", "pixels", *(f"{NAMES[row.name]}: {what} %" for row in rows for what in ("accuracy", "IoU"))]
+    shares = (words(summary.predicted).accuracy, "IoU")
+    header = ["class", "pixels", *(f"{NAMES[row.name]}: {what} %" for row in rows for what in shares)]
     known = {row.name: {each.name: each for each in row.classes} for row in rows}
     names = list(dict.fromkeys(each.name for row in rows for each in row.classes))
     lines = []
     for name in names:
         each = [known[row.name].get(name) for row in rows]
         pixels = next(found.pixels for found in each if found is not None)
-        shares = [share for found in each for share in ((found.accuracy, found.iou) if found else (math.nan, math.nan))]
-        lines.append([name, str(pixels), *(_number(100 * share, ".1f") for share in shares)])
+        known_of = [(found.accuracy, found.iou) if found else (math.nan, math.nan) for found in each]
+        lines.append([name, str(pixels), *(_number(100 * part, ".1f") for both in known_of for part in both)])
     return Cells("By class, over all images", header, lines)
 
 
@@ -273,7 +275,9 @@ class Certified:
     own: bool = False
 
 
-def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hierarchy: Hierarchy | None) -> bytes:
+def draw_certified(
+    shown: Sequence[Certified], classes: Classes, title: str, hierarchy: Hierarchy | None, said: Words = GIVEN
+) -> bytes:
     """A PNG with a row for each image: image, label, the model's prediction, certified classes, radius map.
 
     Args:
@@ -281,6 +285,7 @@ def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hie
         classes: Names and palette.
         title: Heading.
         hierarchy: Groups of classes; None for single classes.
+        said: What labels, and pixels that agree with them, are called.
     """
     figure, axes = grid([height(each.image) for each in shown], 6, title)
     painter = Painter.of(classes, [m for each in shown for m in (each.base, each.classes)])
@@ -292,9 +297,9 @@ def draw_certified(shown: Sequence[Certified], classes: Classes, title: str, hie
         else:
             painted = certified_colours(each.classes, painter.palette, each.level, hierarchy)
         stripes(painted, each.classes == ABSTAIN)
-        base, certified = (f"{100 * share:.1f} % right" for share in each.share)
+        base, certified = (f"{100 * share:.1f} % {said.right}" for share in each.share)
         panel(row[0], photo(each.image), f"image {each.name}{partly(each.image)}")
-        panel(row[1], painter.paint(each.image, each.label), "label")
+        panel(row[1], painter.paint(each.image, each.label), said.label)
         panel(row[2], painter.paint(each.image, each.base), f"model: {base}")
         panel(row[3], painted, f"certified: {certified}")
         panel(row[4], each.radius.numpy(), "own radii" if each.own else "radius", ceiling or 1.0)
@@ -351,7 +356,7 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     """A PNG of certified pixel accuracy against radius, and below how many pixels have which radius of their own."""
     rows = [row for row in summary.rows if row.curve is not None]
     own = [row for row in rows if row.name == "radii"]
-    figure = empty(6.4, 3.6 if not own else 5.6)
+    figure, said = empty(6.4, 3.6 if not own else 5.6), words(summary.predicted)
     axes = figure.subplots(1 + len(own), 1, squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + len(own)])[:, 0]
     axes[0].set_title(escapes.figure(title), fontsize=10, loc="left")
     for place, name in enumerate(("base", "smoothed")):
@@ -360,11 +365,11 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     for colour, row in zip(LINES, rows, strict=False):
         shares, edges = steps(row)
         axes[0].stairs(100 * np.array(shares), edges, color=colour, linewidth=1.6, label=NAMES[row.name])
-    axes[0].set_ylabel("certified PixAcc, %", fontsize=9)
+    axes[0].set_ylabel(f"certified {said.pixacc}, %", fontsize=9)
     axes[0].set_ylim(0, 100)
     axes[0].legend(fontsize=8, frameon=False)
     for axis, row in zip(axes[1:], own, strict=True):
-        _bars(axis, row, LINES[rows.index(row)])
+        _bars(axis, row, LINES[rows.index(row)], said)
     for axis in axes:
         bare(axis)
     axes[-1].set_xlabel("l2 radius, images in [0, 1]", fontsize=9)
@@ -381,12 +386,12 @@ def steps(row: CertifiedRow) -> tuple[Sequence[float], Sequence[float]]:
     return row.curve.accuracy[1 : 1 + reached], row.curve.edges[: 1 + reached]
 
 
-def _bars(axis: Axes, row: CertifiedRow, colour: str) -> None:
+def _bars(axis: Axes, row: CertifiedRow, colour: str, said: Words) -> None:
     """Share of the labelled pixels in each interval of radii: right ones dark, wrong ones on top."""
     assert row.curve is not None
     pixels = sum(each.pixels for each in row.classes)
     certified, right = (100 * np.array(part) / pixels for part in (row.curve.certified, row.curve.right))
-    axis.stairs(certified, row.curve.edges, fill=True, color=colour, alpha=0.35, label="certified, wrong")
-    axis.stairs(right, row.curve.edges, fill=True, color=colour, label="certified, right")
+    axis.stairs(certified, row.curve.edges, fill=True, color=colour, alpha=0.35, label=f"certified, {said.wrong}")
+    axis.stairs(right, row.curve.edges, fill=True, color=colour, label=f"certified, {said.right}")
     axis.set_ylabel("labelled pixels, %", fontsize=9)
     axis.legend(fontsize=8, frameon=False)

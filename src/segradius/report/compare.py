@@ -25,6 +25,7 @@ from segradius.core.storage import as_csv
 from segradius.core.sums import checked
 from segradius.metrics.intervals import Interval, paired_difference
 from segradius.report.cells import Cells, percent
+from segradius.report.figures import OWN, Words, words
 from segradius.report.panels import empty, png
 
 Plan = tuple[str, str, float]
@@ -66,7 +67,12 @@ class Network:
         """What that is, for people."""
         if self.measure == "success":
             return "pixels where aimed"
-        return "all structures right" if "structures" in self.rows[CLEAN] else "PixAcc"
+        return self.words.structures if "structures" in self.rows[CLEAN] else self.words.pixacc
+
+    @property
+    def words(self) -> Words:
+        """What pixels that agree with their labels are called."""
+        return words(self.setting["data.labels"] == "predicted")
 
     @property
     def asked(self) -> str | None:
@@ -147,7 +153,8 @@ def network_tables(networks: Sequence[Network]) -> list[Cells]:
     if len(set(labels)) < len(labels):
         raise InputError(f"labels are {', '.join(labels)}; expected no two alike")
     must_be_alike(networks)
-    measures = {networks[0].measure: networks[0].measured}
+    own = f": {OWN.whole}" if networks[0].words is OWN and networks[0].measure == "pixacc" else ""
+    measures = {networks[0].measure: networks[0].measured + own}
     asked = networks[0].asked
     if asked and all(network.asked == asked for network in networks):
         measures = {"dice": f"Dice: {asked}", "iou": f"IoU: {asked}"} | measures
@@ -194,7 +201,9 @@ def differences_table(networks: Sequence[Network]) -> Cells:
         points = percent(found.mean, found, sign="+")
         lines.append([f"{network.label} − {other.label}", *threat, points, f"{found.p_value:.2g}"])
     usual = networks[0].measure == "pixacc"
-    left, short = ("pixel accuracy", "PixAcc") if usual else ("pixels not where aimed", "not aimed")
+    left, short = (
+        (networks[0].words.whole, networks[0].words.pixacc) if usual else ("pixels not where aimed", "not aimed")
+    )
     title = f"Paired over images: {left} of one network minus that of the other; above 0 the first is better"
     return Cells(title, ("network against other", "attack", "norm", "ε", f"{short} difference, points", "p"), lines)
 
@@ -208,7 +217,9 @@ def certified_runs_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Cells
         about = (label, f"{it['sigma']:g}", drawn, images)
         names = (*ASKED, *CERTIFIED) if asked else CERTIFIED
         lines += [(*about, row["name"], *(share(row.get(name), "") for name in names)) for row in report["rows"]]
-    header = (*CERTIFIED_HEADER[:5], *(ASKED.values() if asked else ()), *CERTIFIED_HEADER[5:])
+    said = {words(_labels(report["experiment"]) == "predicted").pixacc for _, report in runs}
+    pixacc = f"{' or '.join(sorted(said))} %"
+    header = (*CERTIFIED_HEADER[:5], *(ASKED.values() if asked else ()), pixacc, *CERTIFIED_HEADER[6:])
     return Cells("Per cent of labelled pixels [95 % over images]", header, lines)
 
 
@@ -254,9 +265,16 @@ def share(found: Mapping[str, float | None] | float | None, absent: str = "–")
     return percent(ends.value, ends)
 
 
+def _labels(ran: Mapping[str, Any]) -> str:
+    """``given`` or ``predicted``; a run says it only where they were predicted."""
+    found: str = ran["data"].get("labels") or "given"
+    return found
+
+
 def _setting(ran: Mapping[str, Any]) -> dict[str, Any]:
     setting = {name: ran[name] for name in ("seed", "target")}
     setting |= {f"data.{name}": ran["data"][name] for name in ("size", "protocol")}
+    setting["data.labels"] = _labels(ran)
     for each in ran["attacks"]:
         name = f"{each.get('label') or each['name']} ({each['norm']}, ε = {each['eps']:g})"
         setting |= {f"{option} of {name}": value for option, value in each["options"].items()}
@@ -342,11 +360,18 @@ def _curves(axis: Axes, networks: Sequence[Network], norm: str, budgets: Sequenc
 def _trade_off(axis: Axes, networks: Sequence[Network], norm: str, eps: float) -> None:
     for network, (colour, marker) in _styled(networks):
         clean, worst = network.rows[CLEAN]["pixacc"], network.rows["worst", norm, eps][network.measure]
-        ends = [[[100 * abs(f[end] - f["value"])] for end in ("low", "high")] for f in (clean, worst)]
+        ends = [
+            [[0.0 if f[end] is None else 100 * abs(f[end] - f["value"])] for end in ("low", "high")]
+            for f in (clean, worst)
+        ]
         x, y = 100 * clean["value"], 100 * worst["value"]
         axis.errorbar(x, y, ends[1], ends[0], color=colour, fmt=marker, markersize=8, elinewidth=0.8, alpha=0.9)
     title = f"Trade-off, {SIGNS[norm]} ε = {eps:g}"
-    axis.set(xlabel="clean PixAcc (%)", ylabel=f"{networks[0].measured} (%) under the worst attack", title=title)
+    axis.set(
+        xlabel=f"clean {networks[0].words.pixacc} (%)",
+        ylabel=f"{networks[0].measured} (%) under the worst attack",
+        title=title,
+    )
     axis.grid(alpha=0.3)
     axis.margins(0.12)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from segradius.core import escapes
 from segradius.evaluation.trace import ImageTrace
 from segradius.metrics.intervals import LEAST, student
+from segradius.report.figures import GIVEN, Words
 from segradius.report.panels import LINES, bare, empty, png
 
 _POINTS = 200
@@ -57,7 +58,9 @@ class Curve:
         ]
 
 
-def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, log: bool | None = None) -> bytes:
+def draw_curves(
+    curves: Sequence[Curve], title: str, *, targeted: bool = False, log: bool | None = None, said: Words = GIVEN
+) -> bytes:
     """A PNG with one line for each attack: mean over its images, in its 95 % interval.
 
     A line is dashed where no point inside the threat model was judged on the way; it shows the points asked about, and
@@ -68,6 +71,7 @@ def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, 
         title: Heading.
         targeted: Whether the attacks had a target.
         log: Logarithmic axis of queries; None where budgets differ ten times or exceed 5,000.
+        said: What pixels that agree with their labels are called.
     """
     budgets = [curve.queries for curve in curves]
     log = max(budgets) >= min(5000, 10 * min(budgets)) if log is None else log
@@ -79,7 +83,7 @@ def draw_curves(curves: Sequence[Curve], title: str, *, targeted: bool = False, 
     ends = [_line(axis, curve, LINES[place % len(LINES)], log=log) for place, curve in enumerate(curves)]
     axis.set_title(escapes.figure(title), fontsize=10, loc="left")
     axis.set_xlabel("queries per image, those for the radius and for judging included", fontsize=9)
-    axis.set_ylabel("pixels not where aimed, %" if targeted else "PixAcc, %, mean over images", fontsize=9)
+    axis.set_ylabel("pixels not where aimed, %" if targeted else f"{said.pixacc}, %, mean over images", fontsize=9)
     bare(axis)
     axis.set_ylim(0, 100)
     _names(axis, curves, ends)

@@ -13,7 +13,7 @@ from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
-from segradius.report.figures import about, figures, shares
+from segradius.report.figures import GIVEN, Words, about, figures, shares, words
 from segradius.report.provenance import heading, made
 
 
@@ -33,7 +33,12 @@ def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
     rows, asked = summary.rows[0].classes, summary.rows[0].foreground
-    by = classes_table(asked.structures, "structure") if asked and asked.structures else classes_table(rows)
+    said = words(summary.predicted)
+    by = (
+        classes_table(asked.structures, "structure", said)
+        if asked and asked.structures
+        else classes_table(rows, said=said)
+    )
     tables, seen = [accuracy_table(summary), by], run.facts(store)
     doubts = findings(seen)
     notes = set_aside_note(summary.set_aside) + warnings(doubts)
@@ -53,11 +58,11 @@ def accuracy_table(summary: Summary) -> Cells:
     """One line: accuracy over all images."""
     row = summary.rows[0]
     header = ("images", *figures(summary), "s/image")
-    title = f"Accuracy, per cent [95 % interval over images]{about(row.foreground)}"
+    title = f"{words(summary.predicted).report}, per cent [95 % interval over images]{about(row.foreground)}"
     return Cells(title, header, [[str(row.images), *shares(row), f"{row.seconds:.3f}"]])
 
 
-def classes_table(rows: Sequence[ClassRow], what: str = "class") -> Cells:
+def classes_table(rows: Sequence[ClassRow], what: str = "class", said: Words = GIVEN) -> Cells:
     """One line for each class, or structure."""
     lines = [(row.name, str(row.pixels), *map(share, (row.accuracy, row.iou, row.dice))) for row in rows]
-    return Cells(f"By {what}, over all images", (what, "pixels", "accuracy %", "IoU %", "Dice %"), lines)
+    return Cells(f"By {what}, over all images", (what, "pixels", f"{said.accuracy} %", "IoU %", "Dice %"), lines)

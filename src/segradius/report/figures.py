@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segradius.evaluation.attack_summary import Row, Summary
@@ -13,11 +14,59 @@ from segradius.report.cells import Cells, share
 if TYPE_CHECKING:  # an attack's report does without certification
     from segradius.evaluation.certify_summary import CertifiedRow, CertifiedSummary
 
-CLASSES = ("PixAcc %", "MIoU %", "MIoU/image %")
+CLASSES = ("MIoU %", "MIoU/image %")
 ASKED = ("Dice %", "IoU %", "Dice/image %")
 
-#: What the accuracy of pixels is where the classes are sets: of pixels at which no structure is wrong.
-ALL_RIGHT = "all structures right %"
+
+@dataclass(frozen=True)
+class Words:
+    """What labels, and pixels that agree with them, are called.
+
+    Attributes:
+        label: A map of labels.
+        right: Pixels that agree with it, after a share.
+        wrong: Those that do not.
+        pixacc: Their share, over a column or at an axis.
+        whole: The same, in a title.
+        accuracy: The same of a class.
+        report: Title of a table of one model.
+        changed: What may become of a pixel that an attack changes, in the order of the picture's colours.
+    """
+
+    label: str
+    right: str
+    wrong: str
+    pixacc: str
+    whole: str
+    accuracy: str
+    report: str
+    changed: tuple[str, ...]
+
+    @property
+    def structures(self) -> str:
+        """The share of pixels at which no structure is wrong, where the classes are sets."""
+        return f"all structures {self.right}"
+
+
+GIVEN = Words(
+    "label", "right", "wrong", "PixAcc", "pixel accuracy", "accuracy", "Accuracy",
+    ("right, now wrong", "wrong, otherwise", "wrong, now right"),
+)  # fmt: skip
+#: Where the model's own predictions are the labels.
+OWN = Words(
+    "own prediction", "kept", "changed", "kept", "pixels that keep the model's own prediction", "kept", "Stability",
+    ("kept no longer",),
+)  # fmt: skip
+
+
+def words(predicted: bool) -> Words:
+    """Those of a run whose labels are ``predicted`` by the model itself, or given.
+
+    Example:
+        >>> words(False).pixacc, words(True).pixacc
+        ('PixAcc', 'kept')
+    """
+    return OWN if predicted else GIVEN
 
 
 def figures(summary: Summary) -> tuple[str, ...]:
@@ -26,9 +75,11 @@ def figures(summary: Summary) -> tuple[str, ...]:
     The MIoU of sets of structures is not among them: most sets are rare, and a pixel with one structure of three wrong
     counts there as one that has all three wrong.
     """
+    said = words(summary.predicted)
     if summary.structures:
-        return (*ASKED, ALL_RIGHT)
-    return CLASSES if summary.rows[0].foreground is None else (*ASKED, *CLASSES[:2])
+        return (*ASKED, f"{said.structures} %")
+    usual = (f"{said.pixacc} %", *CLASSES)
+    return usual if summary.rows[0].foreground is None else (*ASKED, *usual[:2])
 
 
 def about(asked: Foreground | None) -> str:
@@ -47,9 +98,11 @@ def shares(row: Row) -> list[str]:
 
 def certified_figures(summary: CertifiedSummary) -> tuple[str, ...]:
     """Headings of `certified_shares`."""
+    said = words(summary.predicted)
     if summary.structures:
-        return (*ASKED[:2], ALL_RIGHT)
-    return CLASSES[:2] if summary.rows[0].foreground is None else (*ASKED[:2], *CLASSES[:2])
+        return (*ASKED[:2], f"{said.structures} %")
+    usual = (f"{said.pixacc} %", CLASSES[0])
+    return usual if summary.rows[0].foreground is None else (*ASKED[:2], *usual)
 
 
 def certified_shares(row: CertifiedRow, summary: CertifiedSummary) -> list[str]:
