@@ -176,6 +176,9 @@ def test_weights_alone_are_refused_with_what_is_lacking(here: Path, capsys: pyte
         ("Scans/{}.png", "GT/{}.png", ("Scans", "GT")),
         ("images/{}.png", "masks/{}_gt.png", ("images", "masks/*_gt.*")),
         ("{}.png", "{}_mask.tif", ("*.png", "*_mask.*")),
+        ("raw/{}.png", "annot/{}.png", ("raw", "annot")),
+        ("raw/{}_img.tif", "annot/{}_seg.png", ("raw/*_img.*", "annot/*_seg.*")),
+        ("scans/{}_raw.tif", "Seg_final/{}.png", ("scans/*_raw.*", "Seg_final")),
     ],
 )
 def test_images_and_masks_are_found_by_their_usual_names(
@@ -314,3 +317,34 @@ def test_a_folder_without_images_and_one_that_is_not_there_are_refused(here: Pat
     said = capsys.readouterr().err
     assert "give --images and --masks" in said
     assert "there is no folder absent" in said
+
+
+def test_masks_alone_ask_for_the_images(here: Path, capsys: pytest.CaptureFixture[str]):
+    cells(here / "d", "photos/{}.png", "gt/{}.png")
+    assert main(["init", "d", "--masks", "gt", "--yes"]) == 2
+    assert "--masks gt is given, and no sub-folder of d is called images" in (said := capsys.readouterr().err)
+    assert "give --images too" in said
+    assert main(["init", "d", "--masks", "gt", "--images", "photos", "--yes"]) == 0
+    cells(here / "e", "{}.png", "thing/{}.png")  # the images lie in the folder itself
+    assert main(["init", "e", "--masks", "thing", "--yes"]) == 0
+    assert written(here / "e")["masks"] == "thing"
+
+
+@pytest.mark.parametrize("top", [200, 255, 256, 1000, 1023, 3000, 4095, 4096, 16383, 16384, 65535])
+def test_a_range_is_guessed_by_the_least_number_of_bits_that_holds_the_largest_value(here: Path, top: int):
+    cells(here / "d", top=top // 2)
+    png(here / "d" / "images" / "c0.png", np.full((24, 32), top, np.uint16))
+    assert main(["init", "d", "--yes"]) == 0
+    least = min(2**bits - 1 for bits in (8, 10, 12, 14, 16) if 2**bits > top)
+    assert f"range: [0, {least}]  # guess" in (here / "d" / "segradius.yaml").read_text()
+
+
+def test_the_figure_of_a_guess_is_named_with_the_images_and_its_doubt(here: Path):
+    for name, top, good in (("d", 4000, True), ("e", 20, False)):
+        cells(here / name, top=top)
+        more = [] if good else ["--range", "0,65535"]
+        assert main(["init", name, "--model", "nets_here:one", "--classes", "background,cell", "--yes", *more]) == 0
+        line = next(it for it in (here / name / "model.yaml").read_text().splitlines() if it.startswith("normal"))
+        assert "guess: IoU of cell over 4 images: " in line
+        assert "MIoU" not in line
+        assert ("none is good: look at the range" in line) is not good

@@ -13,7 +13,7 @@ from segradius.core.errors import InputError
 from segradius.data.survey import MOST_VALUES, Found, Seen
 
 #: Ranges that instruments have, by their bits.
-BITS = (10, 12, 14, 16)
+BITS = (8, 10, 12, 14, 16)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _range(seen: Seen) -> list[Entry]:
         return []
     low, high = min(each.low for each in deep), max(each.high for each in deep)
     told = f"{', '.join(sorted({each.dtype for each in deep}))}; {len(deep)} files hold {low:.6g} to {high:.6g}"
-    if all(each.dtype.startswith("uint") for each in deep):
+    if low >= 0 and all(each.dtype.startswith(("uint", "int")) for each in deep):
         bits = next((bits for bits in BITS if high < 2**bits), None)
         if bits is not None:
             return [Entry("range", [0, 2**bits - 1], f"{bits} bits. {told}", guess=True)]

@@ -23,8 +23,12 @@ MASKS = (
     "masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth", "groundtruth",
     "segmentationclass", "segmentations", "segmentation", "targets", "target",
 )  # fmt: skip
-#: What stands after the name of an image in that of its mask, where both lie in one folder.
+#: How names of folders begin that are none of these and hold masks all the same; not the one that `init` makes.
+MASKED, OURS = ("mask", "label", "annot", "seg"), "segradius"
+#: What stands after the name of an image in that of its mask.
 SUFFIXES = ("_mask", "_label", "_labels", "_seg", "_gt", "-mask", "-label", "-seg", "_masks")
+#: What stands after the name in that of the image itself, where that of its mask ends otherwise.
+SHOWN = ("_img", "_image", "_raw", "-img", "-image", "-raw")
 #: Files that are looked into, spread over those that are there.
 LOOKED = 48
 #: Different values above which a mask numbers objects, and no classes.
@@ -89,17 +93,37 @@ def find(folder: Path, images: str | None = None, masks: str | None = None) -> F
     if not folder.is_dir():
         raise InputError(f"init: there is no folder {folder}")
     inner = {each.name.casefold(): each.name for each in sorted(folder.iterdir()) if each.is_dir()}
-    image, mask = (next((inner[name] for name in names if name in inner), None) for names in (IMAGES, MASKS))
+    image, mask = _named(inner)
     if images is not None:
         return _found(folder, images, masks or mask)
     if image is not None:
         return _found(folder, image, masks or mask)
     for name, split in inner.items():
         below = {each.name.casefold(): each.name for each in sorted((folder / split).iterdir()) if each.is_dir()}
-        image, mask = (next((below[n] for n in names if n in below), None) for names in (IMAGES, MASKS))
+        image, mask = _named(below)
         if image is not None and name not in (*IMAGES, *MASKS):
             return _found(folder, f"{{split}}/{image}", masks or (f"{{split}}/{mask}" if mask else None))
-    return _beside(folder)
+    found = _beside(folder) if masks is None or list_files(folder, "*.*", ANY_SUFFIXES).files else None
+    if masks is None and found is not None:
+        return found
+    if found is None or (found.masks is None and "*" in str(masks)):
+        raise InputError(
+            f"init: --masks {masks} is given, and no sub-folder of {folder} is called {', '.join(IMAGES[:6])} or the "
+            "like: give --images too, a folder or pattern below it, as --images scans or --images 'scans/*.tif'"
+        )
+    return _found(folder, found.images, masks)
+
+
+def _named(inner: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Names of the folders of images and of masks, of folders by their names in small letters.
+
+    Example:
+        >>> _named({"annot_v2": "Annot_v2", "raw": "raw"}), _named({"segradius-data": "segradius-data"})
+        (('raw', 'Annot_v2'), (None, None))
+    """
+    image, mask = (next((inner[name] for name in names if name in inner), None) for names in (IMAGES, MASKS))
+    like = (full for name, full in inner.items() if name.startswith(MASKED) and not name.startswith(OURS))
+    return image, mask or next((full for full in like if full != image), None)
 
 
 def _found(folder: Path, images: str, masks: str | None) -> Found:
@@ -128,13 +152,31 @@ def _found(folder: Path, images: str, masks: str | None) -> Found:
     if pairs:
         lonely = _lonely(listed, pairs)
         return Found(images, masks, pairs, lonely, splits, listing=bool(lonely) and not splits)
-    for suffix in () if "*" in at else SUFFIXES:
-        if pairs := _pairs(listed, _masks(folder, f"{at}/*{suffix}.*")):
-            return Found(images, f"{masks}/*{suffix}.*", pairs, _lonely(listed, pairs), splits)
+    if "*" not in at and (found := _marked(folder, (images, masks), one, listed, splits)):
+        return found
     raise InputError(
         f"init: no mask in {folder / at} has the name of an image in {folder / images.replace('{split}', one)}; give "
         "--masks PATTERN, as 'masks/*_gt.png' for masks that are called so, or list pairs in a CSV (list:FILE.csv)"
     )
+
+
+def _marked(
+    folder: Path, patterns: tuple[str, str], one: str, listed: Listing, splits: tuple[str, ...]
+) -> Found | None:
+    """Images and masks in two folders whose names end in a mark, as ``_img`` and ``_seg``, before which they agree."""
+    images, masks = patterns
+    shown, at = images.replace("{split}", one), masks.replace("{split}", one)
+    for suffix in SUFFIXES:
+        if pairs := _pairs(listed, _masks(folder, f"{at}/*{suffix}.*")):
+            return Found(images, f"{masks}/*{suffix}.*", pairs, _lonely(listed, pairs), splits)
+    for mark in () if "*" in images else SHOWN:
+        some = list_files(folder, f"{shown}/*{mark}.*", ANY_SUFFIXES)
+        for ending in (*(f"/*{suffix}.*" for suffix in SUFFIXES), ""):
+            if pairs := _pairs(some, _masks(folder, at + ending)):
+                lonely = _lonely(listed, pairs)
+                listing = bool(lonely) and not splits
+                return Found(f"{images}/*{mark}.*", masks + ending, pairs, lonely, splits, listing=listing)
+    return None
 
 
 def _beside(folder: Path) -> Found:

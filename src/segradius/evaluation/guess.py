@@ -23,6 +23,8 @@ from segradius.targets.opening import open_target
 
 #: By how much another normalisation must be better, in MIoU, to be taken.
 CLEARLY = 0.02
+#: IoU below which no normalisation explains the masks.
+GOOD = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Guess:
         why: By what that is guessed, in words.
         bands: Its input channels; None where any number may be.
         normalisation: What it wants done to the colours, as a card has it; None where its library says it.
-        tried: MIoU of the images under each normalisation that was tried, as text.
+        tried: IoU over the images under each normalisation that was tried, as text.
         channels: Of its output.
     """
 
@@ -128,7 +130,21 @@ def _with_normalisation(found: Guess, model: Segmenter, samples: Sequence[Sample
     best = max(scores, key=lambda name: -1 if math.isnan(scores[name][0]) else scores[name][0])
     chosen = best if scores[best][0] > scores["none"][0] + CLEARLY else "none"
     tried = ", ".join(f"{value:.3f} {name}" for name, (value, _) in scores.items())
-    return replace(found, normalisation=scores[chosen][1], tried=f"MIoU {tried}")
+    what = f"{_figure(classes)} over {len(samples)} image{'s' * (len(samples) != 1)}"
+    doubt = "" if scores[best][0] >= GOOD else "; none is good: look at the range, the classes and their values first"
+    return replace(found, normalisation=scores[chosen][1], tried=f"{what}: {tried}{doubt}")
+
+
+def _figure(classes: Classes) -> str:
+    """What `_miou` is the mean of.
+
+    Example:
+        >>> pair = ((0, 0, 0), (255, 255, 255))
+        >>> _figure(Classes(("background", "cell"), pair)), _figure(Classes(("a", "b", "c"), (*pair, (1, 1, 1))))
+        ('IoU of cell', 'MIoU')
+    """
+    asked = classes.foreground
+    return f"{'mean ' * (len(asked) > 1)}IoU of {', '.join(asked)}" if asked else "MIoU"
 
 
 def _preparations(bands: int) -> dict[str, tuple[Any, Normalisation]]:
