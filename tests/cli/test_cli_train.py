@@ -67,7 +67,8 @@ def command(*more: str) -> list[str]:
 def test_a_model_comes_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command("--average", "0.5")) == 0
     printed = capsys.readouterr().out
-    assert "best (epoch 1): pixacc" in printed
+    assert "best (epoch 1, by PixAcc under PGD): pixacc" in printed
+    assert "last (epoch 1): pixacc" in printed
     assert "out/best.yaml" in printed
     assert "pixacc_pgd" in printed
     image = open_data("scenes:32x48", split="test")[0].image[None]
@@ -84,6 +85,13 @@ def test_a_model_comes_out(place: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_processes_find_a_network_of_the_working_folder() -> None:
     assert main(command("--model", "nets_to_train:Own", "--devices", "2", "--adversary", "none")) == 0
     assert load_file("out/last.safetensors")["weight"].shape == (8, 3, 1, 1)
+
+
+def test_what_the_best_is_best_by_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = ["--model", "nets_to_train:tiny", "--epochs", "1", "--batch-size", "4", "--crop", "24x32"]
+    for options, told in (([], "PixAcc"), (["--best", "miou"], "MIoU")):
+        assert main(["train", *plain, *SCENES, "--out", told, *options]) == 0
+        assert f"best (epoch 1, by {told}): pixacc" in capsys.readouterr().out
 
 
 def test_a_finished_run_changes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -317,7 +317,7 @@ def train(
         raise KeyboardInterrupt(
             f"stopped. What was learnt is kept in {folder / CHECKPOINT}; run the same command again to go on"
         ) from None
-    _print(folder)
+    _print(folder, {"accuracy": "PixAcc", "miou": "MIoU"}[run.best])
     say(f"Digest of the results: {_digest(folder)}")
     return 0
 
@@ -356,8 +356,8 @@ def _digest(folder: Path) -> str:
     return seal(*each, log.read_bytes() if log.exists() else None)
 
 
-def _print(folder: Path) -> None:
-    """The figures of the best and the last weights."""
+def _print(folder: Path, by: str) -> None:
+    """The figures of the best weights, with what they are best ``by``, and of the last ones."""
     from segradius.training.records import outcome
 
     known = outcome(folder)
@@ -366,7 +366,8 @@ def _print(folder: Path) -> None:
     for name, row in known.items():
         measured = {key: value for key, value in row.items() if value and key not in ("step", "epoch", "best")}
         figures = ", ".join(f"{key} {float(value):.4f}" for key, value in measured.items())
-        say(f"{name} (epoch {row['epoch']}): {figures}  {folder / name}.yaml")
+        why = f", by {by}{' under PGD' * ('pixacc_pgd' in measured)}" if name == "best" else ""
+        say(f"{name} (epoch {row['epoch']}{why}): {figures}  {folder / name}.yaml")
 
 
 def _range(given: Scale | None) -> tuple[float, float] | None:
