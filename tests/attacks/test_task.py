@@ -29,7 +29,7 @@ IMAGES, LABELS = batch()
         ({"images": IMAGES * 255}, r"must lie in \[0, 1\], got \[0, 255\]: .*divide 8-bit images by 255"),
         ({"images": (IMAGES - 0.45) / 0.22}, "before normalisation"),
         ({"images": IMAGES.where(IMAGES < 0.9, torch.nan)}, "image 0 holds NaN"),
-        ({"images": IMAGES[:, :1]}, "takes 3 bands and the images have 1: give bands: 3"),
+        ({"images": IMAGES[:, :1]}, "takes 3 bands and the images have 1: give bands=3 with the data"),
         ({"images": IMAGES[0]}, r"must be \(N, B, H, W\), N ≥ 1 and none of them 0, got \(3, 8, 8\)"),
         ({"images": IMAGES.unsqueeze(2)}, r"got \(4, 3, 1, 8, 8\): a volume \(N, B, D, H, W\) is taken slice by slice"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "N ≥ 1"),

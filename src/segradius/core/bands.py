@@ -66,7 +66,7 @@ def _advice(found: int, wanted: int, coloured: bool) -> str:
         )
     if (found, wanted) == (1, 3):
         return (
-            "give bands: 3 in segradius.yaml, which repeats grey as red, green and blue (a tensor: "
-            f".expand(-1, 3, -1, -1)); {wrong}"
+            "give bands=3 with the data (bands: 3 in segradius.yaml), which repeats grey as red, green and blue (a "
+            f"tensor: .expand(-1, 3, -1, -1)); {wrong}"
         )
     return f"give images of {told(wanted)}; {wrong}"
