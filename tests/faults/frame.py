@@ -332,6 +332,8 @@ def prepare(name: str) -> Prepared:
 def at(folder: Path) -> Iterator[None]:
     """In a folder, whose modules can be imported."""
     with contextlib.chdir(folder):
+        for file in folder.glob("*.py"):  # another test's module of the same name would be taken for it
+            sys.modules.pop(file.stem, None)
         sys.path.insert(0, str(folder))
         try:
             yield

@@ -91,6 +91,7 @@ def overlay(image: Tensor, masks: Tensor, void: Tensor | None = None) -> NDArray
     Where masks overlap the colours are mixed, and each has its outline in its own colour.
 
     Example:
+        >>> import torch
         >>> masks = torch.zeros(1, 3, 3, dtype=torch.bool)
         >>> masks[0, 1, 1] = True
         >>> overlay(torch.ones(3, 3, 3), masks)[1].tolist()
@@ -113,6 +114,7 @@ def outlines(masks: Tensor) -> Tensor:
     """Pixels of masks (K, H, W) with one beside them that is outside, (K, H, W) bool, as wide as the picture asks.
 
     Example:
+        >>> import torch
         >>> outlines(torch.ones(1, 3, 3, dtype=torch.bool)).any().item()  # the edge of the image is no outline
         False
     """
