@@ -15,6 +15,7 @@ import segradius.core.digests as digests
 from data.formats import dicom, mapped
 from segradius.core.errors import InputError, MissingExtraError
 from segradius.data import BadSampleError, open_data
+from segradius.data.arrays import Streamed
 from segradius.data.marks import changed_meaning, look, meaning_of
 from segradius.data.opening import counted
 from segradius.data.structures import MaskBands
@@ -267,6 +268,25 @@ def test_structures_that_overlap_are_cut_as_their_image(folder):
         data[0]
     with pytest.raises(InputError, match=r"slices: expected masks of each structure, as masks/\{structure\}"):
         folder(classes=None, structures=list(yes), masks="masks/organ")()
+
+
+def test_each_compressed_volume_of_an_image_and_its_structures_is_read_once(folder, monkeypatch):
+    names = [f"s{number}" for number in range(8)]
+    nifti(folder.root / "images" / "p.nii.gz", STACK)
+    for number, name in enumerate(names):
+        (folder.root / "masks" / name).mkdir()
+        nifti(folder.root / "masks" / name / "p.nii.gz", np.greater(LABELS, number % 2).astype(np.uint8))
+    data, read, stream = folder(classes=None, structures=names, masks="masks/{structure}")(), [], Streamed.stream
+
+    def counted_stream(array, axis, number):
+        read.append(array.file)
+        return stream(array, axis, number)
+
+    monkeypatch.setattr(Streamed, "stream", counted_stream)
+    for number in range(5):
+        np.testing.assert_array_equal(data[number].label & 1, LABELS[number] > 0)
+    assert len(data) == 5
+    assert len(read) == len(set(read)) == 9
 
 
 @pytest.mark.parametrize(("library", "name"), [("nibabel", "a.nii"), ("pydicom", "a.dcm"), ("tifffile", "a.tif")])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,8 @@ from segradius.data.reading import Reading
 
 KEPT = 1 << 28
 """The largest array, in bytes, of a compressed file that is kept in memory from one slice to the next."""
+_MOST = 9
+"""Arrays that are kept, an image and the masks of its structures, of no more bytes together than two of the largest."""
 _LOT = 1 << 22
 _BEHIND = 1 << 20
 
@@ -176,10 +179,20 @@ def open_npz(path: Path, reading: Reading) -> Numbers:
     return array_numbers(shape, streamed.take, reading)
 
 
-@lru_cache(maxsize=2)  # an image and its mask
+_Key = tuple[Streamed, tuple[int, ...]]
+_wholes: OrderedDict[_Key, Pixels] = OrderedDict()
+
+
 def _whole(array: Streamed, stamp: tuple[int, ...]) -> Pixels:
-    """An array as a file of this size and time holds it."""
-    return array.stream(None, 0)
+    """An array as a file of this size and time holds it; the last ones stay in memory, as many as there is room for."""
+    key = array, stamp
+    found = _wholes.pop(key, None)
+    if found is None:
+        found = array.stream(None, 0)
+    _wholes[key] = found
+    while len(_wholes) > _MOST or sum(each.nbytes for each in list(_wholes.values())) > 2 * KEPT:
+        _wholes.popitem(last=False)
+    return found
 
 
 @contextmanager
