@@ -265,7 +265,7 @@ def _refuse_lossy(stored: Stored, remedy: str) -> None:
 def _refuse_disagreement(stored: Stored, numbers: Ints, key: MaskKey) -> None:
     """Compare what the numbers of a mask mean with what the colours as which they are shown do."""
     values, colours = dict(key.values), {_pack(colour): label for colour, label in key.colours}
-    used = [(number, stored.shown[number] if number < len(stored.shown) else None) for number in _unique(numbers)]
+    used = [(number, stored.shown[number] if number < len(stored.shown) else None) for number in values_in(numbers)]
     for number, colour in used:
         by_number, by_colour = values.get(number), None if colour is None else colours.get(colour)
         harmless = by_colour is None and (
@@ -301,7 +301,7 @@ def _refuse_renumbered(used: list[tuple[int, int | None]], stored: Stored, key: 
 def _refuse_assumption(numbers: Ints, void: int, key: MaskKey) -> None:
     """Refuse a mask of one class and 255, in which 255 is as likely the other class."""
     classes = sorted((label, value) for value, label in key.values if label != key.ignore_index)
-    first, seen = classes[0][1], set(_unique(numbers))
+    first, seen = classes[0][1], set(values_in(numbers))
     if void not in seen or not seen <= {void, first}:
         return
     remedy = f"ignore_index: {void}"
@@ -341,7 +341,13 @@ def _rgb(packed: int | None) -> tuple[int, ...] | str:
     return "no colour" if packed is None else tuple(packed >> shift & 255 for shift in (16, 8, 0))
 
 
-def _unique(numbers: Ints) -> list[int]:
+def values_in(numbers: Ints) -> list[int]:
+    """The different numbers of a mask, in order.
+
+    Example:
+        >>> values_in(np.array([[7, 0], [7, 255]]))
+        [0, 7, 255]
+    """
     small = numbers.size and numbers.min() >= 0 and numbers.max() < 1 << 16
     found = np.flatnonzero(np.bincount(numbers.ravel())) if small else np.unique(numbers)  # the first is much quicker
     return [int(number) for number in found]

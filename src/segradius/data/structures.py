@@ -17,7 +17,7 @@ from segradius.core.label_sets import members, set_names, to_sets
 from segradius.core.text import refuse_unknown
 from segradius.data.files import Held, Pair, decodable
 from segradius.data.listing import LeftOut, Listing, told
-from segradius.data.masks import Ints, MaskKey, Stored, labels_of, numbers_of, read_stored
+from segradius.data.masks import Ints, MaskKey, Stored, labels_of, numbers_of, read_stored, values_in
 from segradius.data.pixels import open_picture, refuse_size, unreadable
 from segradius.data.readers import Place
 from segradius.data.reading import PLAIN, Reading
@@ -239,7 +239,7 @@ def _answers(name: str, stored: Stored, key: MaskKey) -> tuple[Ints, int | None]
         numbers = numbers_of(stored)
         found = None
         if 1 not in dict(key.values).values():
-            others = [int(v) for v in np.unique(numbers) if int(v) not in dict(key.values)]
+            others = [v for v in values_in(numbers) if v not in dict(key.values)]
             if len(others) > 1:
                 listed = ", ".join(map(str, others[:6])) + (", …" if len(others) > 6 else "")
                 raise InputError(
@@ -258,7 +258,7 @@ def _refuse_renumbered(stored: Stored, yes: int | None) -> None:
     """Programs that put a grey mask into a palette may number white 0, which would turn no into yes."""
     if not stored.indexed or stored.numbers is None:
         return
-    used = {int(number) for number in np.unique(stored.numbers)}
+    used = values_in(stored.numbers)
     colours = {number: stored.shown[number] for number in used if number < len(stored.shown)}
     light = 0 in colours and colours[0] in range(0x010101, 0x1000000, 0x010101)
     if light or (yes is not None and colours.get(yes) == 0):

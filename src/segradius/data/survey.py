@@ -12,7 +12,7 @@ import numpy as np
 from segradius.core.errors import InputError, SegradiusError
 from segradius.core.storage import as_csv
 from segradius.data.listing import ANY_SUFFIXES, Listing, list_files
-from segradius.data.masks import read_stored
+from segradius.data.masks import read_stored, values_in
 from segradius.data.readers import Place, read_numbers
 from segradius.data.reading import PLAIN, Reading, Slices
 from segradius.data.stored import Held, held, held_somehow
@@ -242,7 +242,7 @@ def _values(mask: Path) -> tuple[Sequence[int], Sequence[int]]:
     except InputError:
         return _of_slices(mask), ()
     if stored.numbers is not None:
-        return np.unique(stored.numbers).tolist(), ()
+        return values_in(stored.numbers), ()
     assert stored.colours is not None
     colours = np.unique(stored.colours)
     greys = colours & 0xFF
