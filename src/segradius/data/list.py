@@ -19,7 +19,11 @@ from segradius.data.spelled import ids_of, spelled, unlisted
 from segradius.data.structures import MaskBands, MaskFiles
 
 SEPARATORS = (",", ";", "\t")
-KINDS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+Kind = Literal["csv", "json", "jsonl"]
+KINDS: Mapping[str, Kind] = {
+    **{".csv": "csv", ".tsv": "csv", ".txt": "csv"},
+    **{".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"},
+}
 COLUMNS = ("image", "mask", "id", "split")
 SHOWN = 10
 
@@ -40,7 +44,7 @@ class Row:
         return self.cells.get(column, "")
 
 
-def parse(text: str, kind: Literal["csv", "json", "jsonl"]) -> list[Row]:
+def parse(text: str, kind: Kind) -> list[Row]:
     """The entries of a list.
 
     Args:
@@ -83,12 +87,13 @@ def listed(path: str, split: str | None = None) -> PairedFiles:
     file = asked.path
     kind = KINDS.get(file.suffix.lower())
     must(kind is not None, "list", file.name, f"a file that ends on {', '.join(KINDS)}")
+    assert kind is not None
     if not {"classes", "structures"} & set(asked.keys):
         raise InputError(f"list:{path} needs the names of the classes: write ,classes=[…] or ,about=FILE.yaml")
     spec = spec_of(asked.keys, str(asked.told_by or f"list:{path}"))
     text = read_text(file)
     try:
-        rows = parse(text, kind)  # type: ignore[arg-type]
+        rows = parse(text, kind)
         columns = {column for row in rows for column in row.cells}
         if not rows:
             raise InputError("it has no entry")

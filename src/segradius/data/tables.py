@@ -94,8 +94,8 @@ def read_cell(path: Path, column: str, row: int) -> Any:
 
 
 @dataclass(frozen=True)
-class PictureCell:
-    """A picture in a cell, read as a file of its own.
+class Cell:
+    """A cell of a table.
 
     Args:
         file: The table.
@@ -110,7 +110,20 @@ class PictureCell:
     @property
     def path(self) -> Path:
         """The table, with the cell, for messages."""
-        return _place(self.file, self.column, self.row)
+        return self.file.with_name(f"{self.file.name}, row {self.row}, column {self.column}")
+
+    @property
+    def value(self) -> Any:
+        """What it holds.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        return read_cell(self.file, self.column, self.row)
+
+
+class PictureCell(Cell):
+    """A picture in a cell, read as a file of its own."""
 
     @property
     def suffix(self) -> str:
@@ -133,7 +146,7 @@ class PictureCell:
             return _as_tensor(b"")
 
     def _content(self) -> bytes:
-        value = read_cell(self.file, self.column, self.row)
+        value = self.value
         content, name = value, None
         if isinstance(value, dict):
             content, name = value.get("bytes"), value.get("path")
@@ -151,24 +164,8 @@ class PictureCell:
             return place.read_bytes()
 
 
-@dataclass(frozen=True)
-class NumberCell:
-    """A mask in a cell, as rows of numbers.
-
-    Args:
-        file: The table.
-        column: Of it.
-        row: Of it, from 0.
-    """
-
-    file: Path
-    column: str
-    row: int
-
-    @property
-    def path(self) -> Path:
-        """The table, with the cell, for messages."""
-        return _place(self.file, self.column, self.row)
+class NumberCell(Cell):
+    """A mask in a cell, as rows of numbers."""
 
     def parts(self) -> Parts:
         """The numbers; none where they cannot be had."""
@@ -186,7 +183,7 @@ class NumberCell:
         return labels_of(Stored(self._numbers()), key), 1
 
     def _numbers(self) -> Ints:
-        value = read_cell(self.file, self.column, self.row)
+        value = self.value
         with unreadable():
             try:
                 found = np.array(value)
@@ -286,10 +283,6 @@ def _features(metadata: Mapping[bytes, bytes]) -> Mapping[str, Any]:
     except (KeyError, ValueError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _place(file: Path, column: str, row: int) -> Path:
-    return file.with_name(f"{file.name}, row {row}, column {column}")
 
 
 def _as_tensor(content: bytes) -> Tensor:
