@@ -11,7 +11,7 @@ from PIL import Image
 from data.kinds import CLASSES, FLAT, Kind, bmp, indexed, large_png, masks, png, saved, tiff
 from segradius.core.errors import InputError
 from segradius.data.masks import MaskKey, read_labels
-from segradius.data.pixels import read_image
+from segradius.data.readers import read_pixels
 
 RNG = np.random.default_rng(0)
 MASKS = {
@@ -235,15 +235,15 @@ def test_every_kind_of_image_is_right_or_refused(tmp_path, content, expected):
     (tmp_path / "i.png").write_bytes(content)
     if expected is None:
         with pytest.raises(InputError):
-            read_image(tmp_path / "i.png")
+            read_pixels(tmp_path / "i.png")
     else:
-        np.testing.assert_array_equal(read_image(tmp_path / "i.png")[0], expected)
+        np.testing.assert_array_equal(np.rint(read_pixels(tmp_path / "i.png")[0] * 255), expected)
 
 
 def test_a_photograph_with_further_pictures_is_its_first(tmp_path):
     first, second = (Image.fromarray(np.full((16, 16, 3), grey, np.uint8)) for grey in (40, 200))
     (tmp_path / "p.jpg").write_bytes(saved(first, "MPO", save_all=True, append_images=[second]))
-    assert (read_image(tmp_path / "p.jpg")[0] == 40).all()
+    assert (read_pixels(tmp_path / "p.jpg")[0] == np.float32(40 / 255)).all()
     with pytest.raises(InputError, match="lossy compression"):
         read_labels(tmp_path / "p.jpg", KEY)
 
@@ -272,10 +272,10 @@ def test_the_limit_can_be_raised(tmp_path, monkeypatch):
     Image.fromarray(np.zeros((3, 7), np.uint8)).save(path)
     monkeypatch.setenv("SEGRADIUS_MAX_PIXELS", "20")
     with pytest.raises(InputError, match="3×7 = 21 pixels; at most 20"):
-        read_image(path)
+        read_pixels(path)
     monkeypatch.setenv("SEGRADIUS_MAX_PIXELS", "21")
-    assert read_image(path)[0].shape == (3, 7, 3)
+    assert read_pixels(path)[0].shape == (3, 7, 3)
     for bad in ("0", "-1", "many", ""):
         monkeypatch.setenv("SEGRADIUS_MAX_PIXELS", bad)
         with pytest.raises(InputError, match=r"SEGRADIUS_MAX_PIXELS is .*expected a whole number of pixels above 0"):
-            read_image(path)
+            read_pixels(path)

@@ -12,8 +12,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from segradius.core.errors import InputError
-from segradius.data import masks, pixels
+from segradius.data import masks
 from segradius.data.masks import MaskKey, translate
+from segradius.data.readers import read_pixels
 
 TEN = MaskKey(tuple((i, i) for i in range(10)))
 RED, BLUE = (200, 10, 10), (10, 10, 200)
@@ -22,7 +23,7 @@ NEAREST = replace(COLOURED, nearest=True)
 
 
 def read_image(path):
-    return pixels.read_image(path)[0]
+    return np.rint(read_pixels(path)[0] * 255).astype(np.uint8)
 
 
 def read_labels(path, key):

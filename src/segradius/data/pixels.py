@@ -144,21 +144,6 @@ def open_picture(path: Readable) -> Picture:
         return Picture(image, kind, raw, levels, turned, lossy)
 
 
-def read_image(path: Readable) -> tuple[NDArray[np.uint8], int]:
-    """An image file as RGB, turned upright by its EXIF orientation.
-
-    Returns:
-        Shape (H, W, 3), and the orientation.
-
-    Raises:
-        InputError: It has not 8 bits or fewer a channel in black and white, grey, a palette or RGB; it is not opaque;
-            or see `open_picture`.
-    """
-    picture = open_picture(path)
-    with unreadable():
-        return as_rgb(picture), picture.orientation
-
-
 def as_rgb(picture: Picture) -> NDArray[np.uint8]:
     """A picture as RGB, shape (H, W, 3).
 
