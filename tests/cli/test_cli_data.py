@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 
 from segradius.cli import main
+from segradius.data import open_data, readers
 from segradius.data.sample import Classes, Sample, voc_palette
-from segradius.evaluation.check import check_data
+from segradius.data.stored import Held
+from segradius.evaluation.check import check_data, looked
 from segradius.report.check import check_files, small
 
 
@@ -38,6 +40,28 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cut.write_bytes(cut.read_bytes()[:-100])
     (root / "segradius.yaml").write_text("classes: [background, cell]\nvalues: [0, 255]\nbands: 1\nrange: [0, 1000]\n")
     return root
+
+
+def test_an_image_file_is_decoded_once_whatever_the_data_set_is(cells: Path, monkeypatch: pytest.MonkeyPatch):
+    read, opened = readers.open_picture, list[Path]()
+    monkeypatch.setattr(readers, "open_picture", lambda path: opened.append(path) or read(path))
+    keys = "bands=1,range=[0, 1000]"
+    for spec, split in ((f"folder:{cells}", "test"), (f"images:{cells}/images/test,{keys}", None)):
+        data = open_data(spec, split=split, size=(8, 10))
+        opened.clear()
+        found = [looked(data, place) for place in range(len(data))]
+        assert sorted(opened) == sorted((cells / "images" / "test").iterdir())
+        assert [each.file is None for each in found] == [each.fault is not None for each in found]
+        numbers = np.asarray(Image.open(cells / "images" / "test" / "c0.png"))
+        assert found[0].file == Held("uint16", numbers.min(), numbers.max(), 16, 20, 1)
+
+
+def test_the_numbers_of_a_file_are_told_where_they_are_why_it_cannot_be_used(cells: Path):
+    found = looked(open_data(f"images:{cells}/images/test,bands=1,range=[0, 50]"), 0)
+    assert found.fault is not None
+    assert "lies outside range" in found.fault
+    assert found.file is not None
+    assert found.file.high > 50
 
 
 def test_it_tells_what_lies_there(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

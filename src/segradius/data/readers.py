@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,25 @@ OPENERS: Mapping[str, Callable[[Path, Reading], Numbers]] = {
 }
 """What opens files that are no pictures, by their endings."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+_Seen = list[tuple[Pixels, Numbers]]
+_WATCHING: ContextVar[_Seen | None] = ContextVar("watching", default=None)
+
+
+@contextmanager
+def watched() -> Iterator[_Seen]:
+    """What `read_pixels` finds in image files meanwhile, so that one who wants both need not decode them again.
+
+    Yields:
+        The numbers of each, as they are stored, and what its file says of them.
+    """
+    seen: _Seen = []
+    token = _WATCHING.set(seen)
+    try:
+        yield seen
+    finally:
+        _WATCHING.reset(token)
 
 
 @dataclass(frozen=True)
@@ -83,6 +104,8 @@ def read_pixels(
     """
     told = reading or PLAIN
     numbers, source = read_numbers(path, told, place)
+    if (seen := _WATCHING.get()) is not None:
+        seen.append((numbers, source))
     eight = numbers.dtype == np.uint8
     return banded(scaled(numbers, told, source), told.bands, eight=eight), source.orientation
 

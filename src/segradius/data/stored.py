@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segradius.core.errors import SegradiusError
-from segradius.data.files import PairedFiles
 from segradius.data.pixels import unreadable
-from segradius.data.prepared import Prepared
-from segradius.data.readers import Place, open_numbers
+from segradius.data.readers import Place, open_numbers, watched
 from segradius.data.reading import PLAIN, Reading, Slices
-from segradius.data.sample import SegmentationData
+from segradius.data.sample import Sample, SegmentationData
+from segradius.data.usable import usable
 
 #: Numbers along an axis up to which they are bands rather than slices.
 FEW = 16
@@ -90,15 +89,16 @@ def _of(numbers: NDArray[Any], slices: int | None) -> Held:
     return Held(str(numbers.dtype), float(np.min(numbers)), float(np.max(numbers)), height, width, bands, slices)
 
 
-def held_by(data: SegmentationData, place: int) -> Held | None:
-    """The numbers of the image file of a sample; None where its data set has no files, or it cannot be read."""
-    source: Any = data
-    while isinstance(source, Prepared):
-        source, place = source.source, source.places[place]
-    if not isinstance(source, PairedFiles) or not isinstance(source.pairs[place].image, Path):
-        return None
-    pair = source.pairs[place]
-    try:
-        return held(cast(Path, pair.image), source.reading, pair.place)
-    except SegradiusError:
-        return None
+def sample_and_file(data: SegmentationData, place: int, num_classes: int) -> tuple[Sample | str, Held | None]:
+    """A sample, or why it cannot be used, as `usable` has it, and what its image file holds, which is decoded once.
+
+    None for that where the data set has no files, or it cannot be read.
+
+    Args:
+        data: The data set.
+        place: Of the sample.
+        num_classes: Of the model; 0 where labels do not count.
+    """
+    with watched() as seen:
+        sample = usable(data, place, num_classes, labels=num_classes > 0)
+    return sample, _of(seen[0][0], seen[0][1].slices) if len(seen) == 1 else None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segradius.core.label_sets import members
 from segradius.data.sample import Classes, Sample, SegmentationData
-from segradius.data.stored import Held, held_by
+from segradius.data.stored import Held, sample_and_file
 from segradius.data.usable import usable
 from segradius.evaluation.facts import Finding
 from segradius.evaluation.preflight import of_data
@@ -187,8 +187,7 @@ def check_data(
 def looked(data: SegmentationData, place: int) -> Looked:
     """The account of one sample."""
     classes = data.classes
-    sample = usable(data, place, len(classes), labels=len(classes) > 0)
-    file = held_by(data, place)
+    sample, file = sample_and_file(data, place, len(classes))
     if isinstance(sample, str):
         return Looked(data.ids[place], sample.removeprefix(f"sample {data.ids[place]!r}: "), file=file)
     image, label, (bands, height, width) = sample.image, sample.label, sample.image.shape
