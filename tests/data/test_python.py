@@ -133,6 +133,11 @@ def test_it_goes_to_worker_processes(module):
     assert pickle.loads(pickle.dumps(data))[1].label.equal(data[1].label)
     batches = list(DataLoader(data, batch_size=3, num_workers=1))
     assert batches[0].labels[1].equal(data[1].label)
+    sent, label = pickle.dumps(data), data[1].label
+    del sys.modules[module], data  # as in a process that is not a copy of this one
+    arrived = pickle.loads(sent)
+    assert (arrived.name, arrived.source.module) == (f"{module}:Stripes", module)
+    assert arrived[1].label.equal(label)
 
 
 def test_a_change_of_the_code_or_of_what_it_imports_is_seen(module, tmp_path):

@@ -77,6 +77,27 @@ class Made:
     def _files(self) -> dict[str, Path]:
         return module_files(self.module)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The module comes first: a process that begins anew does not look into the working folder for its classes.
+        return _again, (_Module(self.module), self.source, self.name)
+
+
+class _Module(str):
+    """A module's name, which is imported where it arrives."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (str(self),)
+
+
+def _arrived(module: str) -> str:
+    with working_folder():
+        imported(module, "data module", ())
+    return module
+
+
+def _again(module: str, source: SegmentationData, name: str) -> Made:
+    return Made(source, module, name)
+
 
 @DATA.register("python")
 def python(path: str, split: str | None = None) -> Made:
