@@ -235,6 +235,23 @@ def test_structures_are_columns(tmp_path):
     assert sorted(data.parts(3)) == ["image", "mask organ", "mask vessel"]
 
 
+def test_each_column_of_a_group_of_rows_is_read_once_however_many_structures_there_are(tmp_path, monkeypatch):
+    names = [f"s{number}" for number in range(8)]
+    yes = pa.array([png((mask > 0).astype(np.uint8) * 255) for mask in MASKS])
+    pq.write_table(table(image=STRUCT, **dict.fromkeys(names, yes)), tmp_path / "x.parquet", row_group_size=3)
+    data, read, groups = open_data(f"hfdata:{tmp_path / 'x.parquet'},structures=[{', '.join(names)}]"), [], 2
+    read_group = pq.ParquetFile.read_row_group
+
+    def counted_read(file, group, columns):
+        read.append((group, *columns))
+        return read_group(file, group, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted_read)
+    for row, sample in enumerate(data[place] for place in range(5)):
+        assert (sample.label == 255).tolist() == (MASKS[row] > 0).tolist()
+    assert len(read) == len(set(read)) == groups * 9
+
+
 def test_what_masks_mean_and_all_refusals_are_those_of_files(tmp_path):
     path = tmp_path / "x.parquet"
     binary = [png((mask > 0).astype(np.uint8) * 255) for mask in MASKS]

@@ -89,7 +89,7 @@ def read_cell(path: Path, column: str, row: int) -> Any:
             return _stream(path, _stamp(path))[column][row].as_py()
         for group, (start, end) in enumerate(_groups(path, _stamp(path))):
             if start <= row < end:
-                return _group(path, _stamp(path), group, column)[row - start].as_py()
+                return _column(path, group, column)[row - start].as_py()
     raise InputError(f"the table has no row {row} any more")
 
 
@@ -254,11 +254,19 @@ def _groups(path: Path, stamp: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     return tuple(itertools.pairwise(ends))
 
 
-@lru_cache(maxsize=4)
-def _group(path: Path, stamp: tuple[int, int], group: int, column: str) -> Any:
+@lru_cache(maxsize=2)
+def _columns(path: Path, stamp: tuple[int, int], group: int) -> dict[str, Any]:
+    """Those columns of a group of rows that were read."""
+    return {}
+
+
+def _column(path: Path, group: int, column: str) -> Any:
     """A column of a group of rows, which is the least that can be read of a Parquet file."""
-    with _parquet(path) as file:
-        return file.read_row_group(group, columns=[column])[column]
+    columns = _columns(path, _stamp(path), group)
+    if column not in columns:
+        with _parquet(path) as file:
+            columns[column] = file.read_row_group(group, columns=[column])[column]
+    return columns[column]
 
 
 def _kind(arrow: Any, given: Any) -> Kind:
