@@ -446,6 +446,35 @@ def test_a_script_that_reaches_files_is_refused_before_it_is_loaded(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ('getattr(torch, "sa" "ve")(x, "RAN")', "getattr"),
+        ('getattr(torch, "s\\141ve")(x, "RAN")', "getattr"),
+        ('getattr(getattr(ops, "aten"), "sa" "ve")(x, "RAN")', "getattr"),
+        ('ops.image.write_file("RAN", x)', "write_file"),
+    ],
+)
+def test_a_name_in_pieces_does_not_get_a_script_past_the_reader(tmp_path, call, said):
+    class Relu(nn.Module):
+        def forward(self, x):
+            return functional.relu(x)
+
+    ran, first = tmp_path / "ran", "Tensor) -> Tensor:\n"
+
+    def change(records):
+        codes = {name: code.decode() for name, code in records.items() if name.endswith(".py")}
+        line = f"{first}    {call.replace('RAN', str(ran))}\n"
+        changed = {name: code.replace(first, line).encode() for name, code in codes.items()}
+        assert any(str(ran).encode() in code for code in changed.values())
+        return records | changed
+
+    trap = rewritten(script(Relu(), tmp_path / "s.pt"), tmp_path / "t.pt", change)
+    with pytest.raises(InputError, match=f"its code names '{said}', by which a program reaches files"):
+        load_model(f"torchscript:{trap}")
+    assert not ran.exists()
+
+
 @pytest.mark.parametrize("suffix", ["pt", "pt2"])
 def test_a_file_that_ends_too_early_is_told(tmp_path, suffix):
     source, make = ("torchscript", script) if suffix == "pt" else ("pt2", export)
