@@ -194,6 +194,8 @@ OTHER = {
     ),
     "two divisors": ([PAD | {"pad_width_divisor": 8}], {}, "multiples of .16, 8.: give size"),
     "resize, then pad": ([RESIZE | {"height": 30}, PAD], {}, "several sizes: give size"),
+    "two resizes": ([RESIZE, RESIZE | {"height": 64}], {}, "several sizes: give size"),
+    "pad, then resize": ([PAD, RESIZE], {}, "several sizes: give size"),
     "by chance": ([NORMALIZE | {"p": 0.5}], {}, "Normalize with probability 0.5"),
     "all by chance": ([NORMALIZE], {"p": 0.5}, "Compose with probability 0.5"),
     "not bytes": ([{"__class_fullname__": "ToFloat", "max_value": 65535}], {}, "ToFloat with max_value 65535"),

@@ -55,7 +55,7 @@ def read_transform(path: Path) -> Transform:
     sizes = [each for each in found if isinstance(each, SizeRule)]
     if len(colours) > 1:
         raise _unknown(path, "two normalisations", "normalisation")
-    if len(sizes) > 1 and any(each.exact is None and _off(sizes[0], each) for each in sizes[1:]):
+    if any(_off(sizes[0], each) for each in sizes[1:]):
         raise _unknown(path, "several sizes", "size")
     return Transform(colours[0] if colours else _raw(), sizes[0] if sizes else None)
 
@@ -116,8 +116,10 @@ def _padding(options: Mapping[str, Any], path: Path) -> SizeRule:
 
 
 def _off(first: SizeRule, then: SizeRule) -> bool:
-    """Whether padding after a resize would add anything."""
-    return first.exact is None or any(side % then.multiple_of for side in first.exact)
+    """Whether a size after another would change it."""
+    if first.exact is None or then.exact is not None:
+        return first != then
+    return any(side % then.multiple_of for side in first.exact)
 
 
 def _raw() -> Normalisation:
