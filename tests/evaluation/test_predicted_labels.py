@@ -80,3 +80,18 @@ def test_predicted_labels_make_another_experiment_and_given_ones_the_same_as_bef
     )
     assert "labels" not in given.as_dict()["data"]
     assert predicted.extends(given.as_dict()) == 'data.labels is "predicted", and null in the earlier run'
+
+
+def test_a_class_of_the_number_of_void_counts_where_it_is_predicted(shots: Path) -> None:
+    levels = torch.arange(8).view(1, 8, 1, 1) / 16
+
+    def bright(images: torch.Tensor) -> torch.Tensor:
+        return 40 * (images.mean(1, keepdim=True) - levels - 0.03)
+
+    model, data = sr.wrap(bright, num_classes=256, outputs="multilabel_logits"), open_data(f"images:{shots}")
+    yes = torch.cat([bright(data[place].image[None]) > 0 for place in range(3)])
+    assert yes.all(1).any()  # pixels with all eight structures, the set number 255
+    found = sr.evaluate(model, data, "pgd", eps=1e-3, steps=2, labels="predicted", quiet=True)
+    assert {row["pixels"] for row in found.per_image()} == {24 * 32}
+    structures = found.summary.rows[0].foreground.structures
+    assert [each.pixels for each in structures] == yes.sum((0, 2, 3)).tolist()

@@ -111,7 +111,7 @@ class Bench:
 
     Attributes:
         model: What is evaluated.
-        classes: Of the data.
+        classes: From `judged_classes`.
         key: Of the job.
         seed: Of all random numbers.
         checkpoints: Where unfinished work is kept; None for nowhere.
@@ -149,6 +149,17 @@ class Bench:
             return None
         randomness = Randomness(self.seed, batch.ids)
         return make_target(aim, batch.labels, self.classes, self.model.num_classes, randomness)
+
+
+def judged_classes(classes: Classes, num_classes: int, *, predicted: bool) -> Classes:
+    """Classes of the data; a model's own predictions as labels are never void, whatever number stands for that.
+
+    Example:
+        >>> [judged_classes(Classes((), ()), number, predicted=True).ignore_index for number in (255, 256)]
+        [255, 256]
+    """
+    clash = predicted and 0 <= classes.ignore_index < num_classes
+    return replace(classes, ignore_index=num_classes) if clash else classes
 
 
 def check_classes(model: Seen, classes: Classes) -> None:

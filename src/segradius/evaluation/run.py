@@ -18,10 +18,17 @@ from segradius.core.contracts import Seen
 from segradius.core.errors import InputError, ModelError
 from segradius.core.escapes import listed
 from segradius.data.opening import open_data
-from segradius.data.sample import SegmentationData
+from segradius.data.sample import Classes, SegmentationData
 from segradius.data.usable import refuse_other_bands
 from segradius.evaluation.attempts import Room
-from segradius.evaluation.batch import check_classes, check_model, class_names, is_priced, structure_names
+from segradius.evaluation.batch import (
+    check_classes,
+    check_model,
+    class_names,
+    is_priced,
+    judged_classes,
+    structure_names,
+)
 from segradius.evaluation.facts import Facts, Finding
 from segradius.evaluation.foreground import Named
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, Study
@@ -77,6 +84,11 @@ class Run(Generic[S]):
     region: Tensor | None = None
     together: int | None = None
     warn: Callable[[Finding], None] = lambda found: None
+
+    @property
+    def classes(self) -> Classes:
+        """Those that labels are of."""
+        return judged_classes(self.data.classes, self.model.num_classes, predicted=self.experiment.data.predicted)
 
     @property
     def names(self) -> tuple[str, ...]:

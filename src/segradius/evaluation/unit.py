@@ -16,7 +16,7 @@ from segradius.core.border import in_a_line, is_out_of_memory
 from segradius.core.contracts import Seen
 from segradius.data.sample import Sample, SegmentationData, collate
 from segradius.evaluation.attempts import Room, attempts
-from segradius.evaluation.batch import Batch, Bench, answer, check_model, is_priced, usable
+from segradius.evaluation.batch import Batch, Bench, answer, check_model, is_priced, judged_classes, usable
 from segradius.evaluation.job import Job
 from segradius.evaluation.journal import Checkpoints, digest
 from segradius.evaluation.store import CLEAN, Rows
@@ -85,7 +85,8 @@ def perform(
         Rows of what is clean, of those that had to be set aside, and of every part.
     """
     room = room or Room(model.device.type, together=unit.together)
-    bench = Bench(model, data.classes, CLEAN, unit.clean.seed, checkpoints, shown=unit.shown, region=unit.region,
+    classes = judged_classes(data.classes, model.num_classes, predicted=unit.clean.data.predicted)
+    bench = Bench(model, classes, CLEAN, unit.clean.seed, checkpoints, shown=unit.shown, region=unit.region,
                   certificates=dict(unit.certificates))  # fmt: skip
     ids = {place: data.ids[place] for place in unit.places}
     # One stage for all halves, so that what was answered before one of them failed is not asked again.

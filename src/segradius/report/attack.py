@@ -300,7 +300,7 @@ def _files(
         weights = f", w = {experiment.attacks[0].weights}" if experiment.attacks[0].weights else ""
         title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}{weights}"
         if shown := shown_images(run, mine, store, looks):
-            yield f"figure{name}.png", draw(shown, run.data.classes, title, wording)
+            yield f"figure{name}.png", draw(shown, run.classes, title, wording)
         if drawn := curves(run, mine, store):
             above = f"{title}, {len(drawn[0].traces)} images"
             yield f"curve{name}.png", draw_curves(drawn, above, targeted=experiment.aim is not None, said=wording)

@@ -107,7 +107,7 @@ def _files(
     notes: Sequence[str],
     doubts: Mapping[str, Any],
 ) -> Iterator[tuple[str, str | bytes]]:
-    it, classes = run.experiment.smoothing, run.data.classes
+    it, classes = run.experiment.smoothing, run.classes
     groups, title = it.groups(run.names), f"σ = {it.sigma:g}, n = {it.n}, α = {it.alpha:g}"
     title = f"{run.model.name} on {run.data.name}, {title}"
     yield "per_image.csv", certified_csv(found)
