@@ -95,3 +95,11 @@ def test_a_class_of_the_number_of_void_counts_where_it_is_predicted(shots: Path)
     assert {row["pixels"] for row in found.per_image()} == {24 * 32}
     structures = found.summary.rows[0].foreground.structures
     assert [each.pixels for each in structures] == yes.sum((0, 2, 3)).tolist()
+
+
+def test_an_attack_that_balances_classes_counts_no_masks_that_are_not_looked_at(shots: Path) -> None:
+    model, options = sr.load_model("demo"), {"attacks": "sea", "eps": 1.5, "steps": 4, "labels": "predicted"}
+    found = sr.evaluate(model, f"images:{shots}", **options, quiet=True)
+    assert found.summary.rows[1].pixacc.value < 1
+    masked = sr.evaluate(model, "scenes:24x32,2", **options, quiet=True)
+    assert [plan.options["class_weights"] for plan in masked.run.experiment.attacks] == [None]

@@ -227,16 +227,20 @@ def _options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     return found | ({"band_weights": written(weights)} if weights else {})
 
 
-def with_class_weights(plans: Sequence[AttackPlan], data: SegmentationData, num_classes: int) -> tuple[AttackPlan, ...]:
+def with_class_weights(
+    plans: Sequence[AttackPlan], data: SegmentationData, num_classes: int, *, predicted: bool = False
+) -> tuple[AttackPlan, ...]:
     """The plans with class-balancing weights counted in ``data``, where an attack takes them and has none yet.
 
     Args:
         plans: Attacks.
         data: The images; those that cannot be read count nowhere.
         num_classes: Classes of the model.
+        predicted: Whether its own predictions are the labels: nobody has counted those, and an attack without weights
+            balances each image by itself.
     """
     lacking = [plan for plan in plans if plan.options.get("class_weights", ()) is None]
-    if not lacking:
+    if predicted or not lacking:
         return tuple(plans)
     counts = class_counts(data, readable_only=True)
     weights = balanced_weights(functional.pad(counts, (0, num_classes - len(counts))))

@@ -165,7 +165,7 @@ def evaluate(
     variants = [attacks] if isinstance(attacks, str) else attacks
     used = [own["attack"] for own in variants.values()] if isinstance(variants, Mapping) else list(variants)
     plans = make_plans(variants, budgets(norm, eps, default_eps(used)), {**(options or {}), **more}) if used else ()
-    plans = with_class_weights(plans, opened, model.num_classes)
+    plans = with_class_weights(plans, opened, model.num_classes, predicted=labels == "predicted")
     spec = data if isinstance(data, str) else opened.name
     colours = getattr(model, "normalisation", None)
     choice = ModelChoice(
