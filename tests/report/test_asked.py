@@ -19,6 +19,7 @@ from segradius.core.label_sets import set_names
 from segradius.data.sample import Classes, voc_palette
 from segradius.evaluation.foreground import Named
 from segradius.report import tables
+from segradius.report.compare import certified_runs_table
 from segradius.report.overlay import FILL, Painter
 from segradius.report.overlay import STRUCTURES as STRUCTURE_COLOURS
 
@@ -164,6 +165,22 @@ def test_structures_are_as_a_plain_loop_over_the_channels_counts_them(tmp_path: 
     report = json.loads((tmp_path / "results.json").read_text())
     assert [each["name"] for each in report["rows"][0]["structures"]] == list(STRUCTURES)
     assert (tmp_path / "table.md").read_text().count("| lesion |") == 2
+
+
+def test_tables_and_pictures_of_structures_say_all_of_them_and_never_pixel_accuracy(tmp_path: Path, drawn: list[str]):
+    images, masks = overlapping()
+    options = {"eps": 0.5, "queries": 6, "steps": 2, "structures": STRUCTURES, "quiet": True}
+    found = sr.evaluate(sets(), (images, masks), ("pgd", "fgsm", "square"), **options)
+    found.save(tmp_path)
+    assert "all structures right, %, mean over images" in drawn
+    assert tables(found.summary)[1].header[4] == "all structures right difference, points"
+    report = json.loads((tmp_path / "results.json").read_text())
+    setting = {"smoothing": {"sigma": 0.1, "n": 9, "early_stop": None}, "data": {}}
+    certified = certified_runs_table([("a", {**report, "images": 4, "experiment": setting, "structures": ["organ"]})])
+    assert certified.header[5:9] == ("Dice %", "IoU %", "all structures right %", "abstained %")
+    for text in (*drawn, *certified.header, (tmp_path / "table.md").read_text()):
+        assert "PixAcc" not in text
+        assert "pixel accuracy" not in text
 
 
 def test_a_model_and_data_that_do_not_agree_on_structures_are_refused_in_words():

@@ -6,12 +6,9 @@ import csv
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from segradius.cli import main
@@ -29,20 +26,6 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene = open_data("scenes:24x32")[n].image
         Image.fromarray((scene.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).save(folder / f"{n}.png")
     return folder
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """All words in pictures that are made."""
-    found: list[str] = []
-    save = Figure.savefig
-
-    def noted(figure: Figure, *args: Any, **options: Any) -> None:
-        found.extend(text.get_text() for text in figure.findobj(Text))
-        save(figure, *args, **options)
-
-    monkeypatch.setattr(Figure, "savefig", noted)
-    return found
 
 
 COMMANDS = {

@@ -32,10 +32,8 @@ Plan = tuple[str, str, float]
 """Attack, norm and ε; ("clean", "", 0) for the unattacked images."""
 
 CLEAN: Plan = ("clean", "", 0.0)
-CERTIFIED = ("pixacc", "miou", "abstained", "boundary", "interior")
-CERTIFIED_HEADER = (
-    "network", "σ", "n", "images", "answer", "PixAcc %", "MIoU %", "abstained %", "boundary %", "interior %",
-)  # fmt: skip
+CERTIFIED = {"miou": "MIoU %", "abstained": "abstained %", "boundary": "boundary %", "interior": "interior %"}
+CERTIFIED_HEADER = ("network", "σ", "n", "images", "answer")
 
 #: What is asked with yes or no, where all runs have it.
 ASKED = {"dice": "Dice %", "iou": "IoU %"}
@@ -65,14 +63,17 @@ class Network:
     @property
     def measured(self) -> str:
         """What that is, for people."""
-        if self.measure == "success":
-            return "pixels where aimed"
-        return self.words.structures if "structures" in self.rows[CLEAN] else self.words.pixacc
+        return "pixels where aimed" if self.measure == "success" else self.words.pixacc
 
     @property
     def words(self) -> Words:
         """What pixels that agree with their labels are called."""
-        return words(self.setting["data.labels"] == "predicted")
+        return words(predicted=self.predicted, structures="structures" in self.rows[CLEAN])
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the labels are the network's own predictions."""
+        return bool(self.setting["data.labels"] == "predicted")
 
     @property
     def asked(self) -> str | None:
@@ -153,7 +154,7 @@ def network_tables(networks: Sequence[Network]) -> list[Cells]:
     if len(set(labels)) < len(labels):
         raise InputError(f"labels are {', '.join(labels)}; expected no two alike")
     must_be_alike(networks)
-    own = f": {OWN.whole}" if networks[0].words is OWN and networks[0].measure == "pixacc" else ""
+    own = f": {OWN.whole}" if networks[0].predicted and networks[0].measure == "pixacc" else ""
     measures = {networks[0].measure: networks[0].measured + own}
     asked = networks[0].asked
     if asked and all(network.asked == asked for network in networks):
@@ -211,16 +212,20 @@ def differences_table(networks: Sequence[Network]) -> Cells:
 def certified_runs_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Cells:
     """A row for each answer of each certification, from labels and reports."""
     lines, asked = [], all("dice" in report["rows"][0] for _, report in runs)
+    sets = ["structures" in report for _, report in runs]
+    said = {
+        words(predicted=_labels(report["experiment"]) == "predicted", structures=of_sets).pixacc
+        for (_, report), of_sets in zip(runs, sets, strict=True)
+    }
+    columns = (ASKED if asked else {}) | {"pixacc": f"{' or '.join(sorted(said))} %"} | CERTIFIED
+    if any(sets):  # most sets are rare, and their MIoU says little
+        del columns["miou"]
     for label, report in runs:
         it, images = report["experiment"]["smoothing"], str(report["images"])
         drawn = f"{it['n']}" if it["early_stop"] is None else f"{report['copies'] - it['n0']:.0f} of {it['n']}"
         about = (label, f"{it['sigma']:g}", drawn, images)
-        names = (*ASKED, *CERTIFIED) if asked else CERTIFIED
-        lines += [(*about, row["name"], *(share(row.get(name), "") for name in names)) for row in report["rows"]]
-    said = {words(_labels(report["experiment"]) == "predicted").pixacc for _, report in runs}
-    pixacc = f"{' or '.join(sorted(said))} %"
-    header = (*CERTIFIED_HEADER[:5], *(ASKED.values() if asked else ()), pixacc, *CERTIFIED_HEADER[6:])
-    return Cells("Per cent of labelled pixels [95 % over images]", header, lines)
+        lines += [(*about, row["name"], *(share(row.get(name), "") for name in columns)) for row in report["rows"]]
+    return Cells("Per cent of labelled pixels [95 % over images]", (*CERTIFIED_HEADER, *columns.values()), lines)
 
 
 def facts(label: str, report: Mapping[str, Any]) -> dict[str, Any]:

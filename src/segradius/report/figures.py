@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from segradius.evaluation.attack_summary import Row, Summary
@@ -42,11 +42,6 @@ class Words:
     report: str
     changed: tuple[str, ...]
 
-    @property
-    def structures(self) -> str:
-        """The share of pixels at which no structure is wrong, where the classes are sets."""
-        return f"all structures {self.right}"
-
 
 GIVEN = Words(
     "label", "right", "wrong", "PixAcc", "pixel accuracy", "accuracy", "Accuracy",
@@ -59,14 +54,25 @@ OWN = Words(
 )  # fmt: skip
 
 
-def words(predicted: bool) -> Words:
-    """Those of a run whose labels are ``predicted`` by the model itself, or given.
+def words(*, predicted: bool, structures: bool) -> Words:
+    """Those of a run.
+
+    Args:
+        predicted: Whether its labels are the model's own predictions.
+        structures: Whether the classes are sets of structures, none of which is wrong in a pixel that agrees.
 
     Example:
-        >>> words(False).pixacc, words(True).pixacc
-        ('PixAcc', 'kept')
+        >>> [words(predicted=own, structures=sets).pixacc for sets in (False, True) for own in (False, True)]
+        ['PixAcc', 'kept', 'all structures right', 'all structures kept']
     """
-    return OWN if predicted else GIVEN
+    found = OWN if predicted else GIVEN
+    every = f"all structures {found.right}"
+    return replace(found, pixacc=every, whole=f"pixels with {every}") if structures else found
+
+
+def words_of(summary: Summary | CertifiedSummary) -> Words:
+    """Those of its run."""
+    return words(predicted=summary.predicted, structures=bool(summary.structures))
 
 
 def figures(summary: Summary) -> tuple[str, ...]:
@@ -75,10 +81,10 @@ def figures(summary: Summary) -> tuple[str, ...]:
     The MIoU of sets of structures is not among them: most sets are rare, and a pixel with one structure of three wrong
     counts there as one that has all three wrong.
     """
-    said = words(summary.predicted)
+    right = f"{words_of(summary).pixacc} %"
     if summary.structures:
-        return (*ASKED, f"{said.structures} %")
-    usual = (f"{said.pixacc} %", *CLASSES)
+        return (*ASKED, right)
+    usual = (right, *CLASSES)
     return usual if summary.rows[0].foreground is None else (*ASKED, *usual[:2])
 
 
@@ -98,10 +104,10 @@ def shares(row: Row) -> list[str]:
 
 def certified_figures(summary: CertifiedSummary) -> tuple[str, ...]:
     """Headings of `certified_shares`."""
-    said = words(summary.predicted)
+    right = f"{words_of(summary).pixacc} %"
     if summary.structures:
-        return (*ASKED[:2], f"{said.structures} %")
-    usual = (f"{said.pixacc} %", CLASSES[0])
+        return (*ASKED[:2], right)
+    usual = (right, CLASSES[0])
     return usual if summary.rows[0].foreground is None else (*ASKED[:2], *usual)
 
 
