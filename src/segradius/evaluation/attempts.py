@@ -88,65 +88,57 @@ def attempts(
     Yields:
         What came of each part, in order.
     """
-    again: list[str] = []
-    told = False
-    for done in _attempts(items, work, room, names, again, answers=answers):
-        if again and not done.failure and not told:
-            room.warn(again[0])  # where all fail, there is nothing to tell but that
+    trial, told = _Trial(work, room, names, answers), False
+    for done in trial.of(items):
+        if trial.again and not done.failure and not told:
+            room.warn(trial.again[0])  # where all fail, there is nothing to tell but that
             told = True
         yield done
 
 
-def _attempts(
-    items: Sequence[T],
-    work: Callable[[Sequence[T]], R],
-    room: Room,
-    names: Callable[[Sequence[T]], Sequence[str]],
-    again: list[str],
-    *,
-    answers: bool,
-) -> Iterator[Done[T, R]]:
+@dataclass(frozen=True)
+class _Trial(Generic[T, R]):
     """As `attempts`, with what is to be told of tries in halves put into ``again``."""
-    if room.most is not None and len(items) > room.most:
-        yield from _halves(items, work, room, names, again, answers=answers)
-        return
-    failure, memory = "", False
-    try:
-        result = work(items)
-    except Exception as error:
-        memory = is_out_of_memory(error)
-        told = isinstance(error, SegradiusError) and error.by_image
-        if not memory and not (told and (answers or not isinstance(error, TargetError))):
-            raise
-        failure = f"not enough memory for one image: {in_a_line(error)}" if memory else str(error)
-    # From here on nothing holds what the attempt had in memory.
-    if not failure:
-        yield Done(items, result)
-        return
-    if memory:
-        release()
-    if len(items) > 1:
+
+    work: Callable[[Sequence[T]], R]
+    room: Room
+    names: Callable[[Sequence[T]], Sequence[str]]
+    answers: bool
+    again: list[str] = field(default_factory=list)
+
+    def of(self, items: Sequence[T]) -> Iterator[Done[T, R]]:
+        """What came of each part."""
+        if self.room.most is not None and len(items) > self.room.most:
+            yield from self.halves(items)
+            return
+        failure, memory = "", False
+        try:
+            result = self.work(items)
+        except Exception as error:
+            memory = is_out_of_memory(error)
+            told = isinstance(error, SegradiusError) and error.by_image
+            if not memory and not (told and (self.answers or not isinstance(error, TargetError))):
+                raise
+            failure = f"not enough memory for one image: {in_a_line(error)}" if memory else str(error)
+        # From here on nothing holds what the attempt had in memory.
+        if not failure:
+            yield Done(items, result)
+            return
         if memory:
-            room.fewer(len(items))
+            release()
+        if len(items) > 1:
+            if memory:
+                self.room.fewer(len(items))
+            else:
+                self.again.append(f"{failure}. The images {listed(self.names(items))} are tried again in halves")
+            yield from self.halves(items)
+        elif memory and self.room.smaller():
+            yield from self.of(items)
         else:
-            again.append(f"{failure}. The images {listed(names(items))} are tried again in halves")
-        yield from _halves(items, work, room, names, again, answers=answers)
-    elif memory and room.smaller():
-        yield from _attempts(items, work, room, names, again, answers=answers)
-    else:
-        yield Done(items, None, failure)
+            yield Done(items, None, failure)
 
-
-def _halves(
-    items: Sequence[T],
-    work: Callable[[Sequence[T]], R],
-    room: Room,
-    names: Callable[[Sequence[T]], Sequence[str]],
-    again: list[str],
-    *,
-    answers: bool,
-) -> Iterator[Done[T, R]]:
-    # Always the same halves, so that a run that goes on finds the journals of its parts.
-    middle = -(-len(items) // 2)
-    for half in (items[:middle], items[middle:]):
-        yield from _attempts(half, work, room, names, again, answers=answers)
+    def halves(self, items: Sequence[T]) -> Iterator[Done[T, R]]:
+        """Always the same halves, so that a run that goes on finds the journals of its parts."""
+        middle = -(-len(items) // 2)
+        for half in (items[:middle], items[middle:]):
+            yield from self.of(half)
