@@ -56,6 +56,22 @@ def test_voc_keeps_the_order_of_its_list_and_the_index_of_the_palette(voc_folder
     assert len(data.classes) == 21
 
 
+def test_files_that_need_keys_are_told_that_no_benchmark_reads_any(voc_folder, write):
+    root = voc_folder / "VOCdevkit" / "VOC2012"
+    write(root / "JPEGImages" / "2007_a.png", np.full((4, 6), 3000, np.uint16))
+    (root / "JPEGImages" / "2007_a.jpg").unlink()
+    (root / "JPEGImages" / "2007_c.jpg").write_bytes(b"no picture")
+    data = open_data(f"voc:{voc_folder}")
+    assert pickle.loads(pickle.dumps(data)).ids == data.ids
+    with pytest.raises(
+        BadSampleError, match=r"of voc:PATH no segradius\.yaml is read: .* give folder:PATH \(.*2007_a\.png"
+    ):
+        data[1]
+    with pytest.raises(BadSampleError) as error:
+        data[0]
+    assert "segradius.yaml" not in str(error.value)
+
+
 def test_voc_agrees_with_torchvision(voc_folder):
     theirs = VOCSegmentation(voc_folder, image_set="val")
     ours = open_data(f"voc:{voc_folder / 'VOCdevkit' / 'VOC2012'}", split="val")

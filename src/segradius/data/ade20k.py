@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segradius.core.errors import unknown_name
-from segradius.data.files import PairedFiles, existing_folder, paired
+from segradius.data.files import BenchmarkFiles, existing_folder, paired
 from segradius.data.listing import MASK_SUFFIXES, list_files
 from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, Classes, voc_palette
@@ -28,7 +28,7 @@ _FOLDERS = {"train": "training", "training": "training", "val": "validation", "v
 
 
 @DATA.register("ade20k")
-def ade20k(path: str, split: str | None = None) -> PairedFiles:
+def ade20k(path: str, split: str | None = None) -> BenchmarkFiles:
     """ADE20K scene parsing, 150 classes: mask value 0 is ignored, value n is class n − 1, reduced here and only here.
 
     Args:
@@ -48,4 +48,4 @@ def ade20k(path: str, split: str | None = None) -> PairedFiles:
     images = list_files(root, f"images/{folder}")
     masks = list_files(root, f"annotations/{folder}", MASK_SUFFIXES, once=False)
     pairs, left_out = paired(f"ade20k/{folder}", images, masks)
-    return PairedFiles(f"ade20k/{folder}", ADE20K, _KEY, pairs, left_out=left_out)
+    return BenchmarkFiles(f"ade20k/{folder}", ADE20K, _KEY, pairs, left_out=left_out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segradius.core.errors import unknown_name
-from segradius.data.files import PairedFiles, existing_folder, paired, sub_folders
+from segradius.data.files import BenchmarkFiles, existing_folder, paired, sub_folders
 from segradius.data.listing import MASK_SUFFIXES, list_files
 from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, Classes
@@ -26,7 +26,7 @@ _KEY = MaskKey((*((i, i) for i in range(11)), (11, 255)))
 
 
 @DATA.register("camvid")
-def camvid(path: str, split: str | None = None) -> PairedFiles:
+def camvid(path: str, split: str | None = None) -> BenchmarkFiles:
     """CamVid, 11 classes: images/SPLIT/NAME.jpg and masks/SPLIT/NAME.png; the mask value 11 (void) is ignored.
 
     Args:
@@ -42,4 +42,4 @@ def camvid(path: str, split: str | None = None) -> PairedFiles:
         raise unknown_name("camvid split", split, sub_folders(root / "images"))
     images, masks = list_files(root, f"images/{split}"), list_files(root, f"masks/{split}", MASK_SUFFIXES, once=False)
     pairs, left_out = paired(f"camvid/{split}", images, masks)
-    return PairedFiles(f"camvid/{split}", CAMVID, _KEY, pairs, left_out=left_out)
+    return BenchmarkFiles(f"camvid/{split}", CAMVID, _KEY, pairs, left_out=left_out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torchvision.datasets import Cityscapes
 
 from segradius.core.errors import unknown_name
-from segradius.data.files import PairedFiles, existing_folder, paired, sub_folders
+from segradius.data.files import BenchmarkFiles, existing_folder, paired, sub_folders
 from segradius.data.listing import list_files
 from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, Classes
@@ -17,7 +17,7 @@ KEY = MaskKey(tuple((c.id, c.train_id if 0 <= c.train_id < 19 else 255) for c in
 
 
 @DATA.register("cityscapes")
-def cityscapes(path: str, split: str | None = None) -> PairedFiles:
+def cityscapes(path: str, split: str | None = None) -> BenchmarkFiles:
     """Cityscapes, 19 classes: leftImg8bit/SPLIT/CITY and gtFine/SPLIT/CITY; labelIds become trainIds, others void.
 
     Args:
@@ -34,7 +34,7 @@ def cityscapes(path: str, split: str | None = None) -> PairedFiles:
     images = list_files(root, f"leftImg8bit/{split}/*/*_leftImg8bit.png").renamed(_without_folder)
     masks = list_files(root, f"gtFine/{split}/*/*_gtFine_labelIds.png", once=False).renamed(_without_folder)
     pairs, left_out = paired(f"cityscapes/{split}", images, masks)
-    return PairedFiles(f"cityscapes/{split}", CITYSCAPES, KEY, pairs, left_out=left_out)
+    return BenchmarkFiles(f"cityscapes/{split}", CITYSCAPES, KEY, pairs, left_out=left_out)
 
 
 def _without_folder(name: str) -> str:

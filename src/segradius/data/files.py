@@ -137,6 +137,20 @@ class PairedFiles:
         return read_labels(pair.mask, self.key, self.reading, pair.place)
 
 
+class BenchmarkFiles(PairedFiles):
+    """Files of a benchmark, whose layout says all that is to be known: no segradius.yaml is looked for."""
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            return super().__getitem__(index)
+        except BadSampleError as error:
+            if "segradius.yaml" not in error.reason:
+                raise
+            kind = self.name.partition("/")[0]
+            more = f"; of {kind}:PATH no segradius.yaml is read: describe such files in one, and give folder:PATH"
+            raise BadSampleError(error.sample_id, error.path, error.reason + more) from error
+
+
 def as_image(pixels: NDArray[np.float32]) -> Tensor:
     """Pixels (H, W, B) as the image (B, H, W) of a sample."""
     return torch.from_numpy(np.moveaxis(pixels, -1, 0).copy())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segradius.core.errors import InputError, unknown_name
-from segradius.data.files import Pair, PairedFiles, existing_folder, paired
+from segradius.data.files import BenchmarkFiles, Pair, existing_folder, paired
 from segradius.data.listing import MASK_SUFFIXES, LeftOut, list_files
 from segradius.data.masks import MaskKey
 from segradius.data.sample import DATA, Classes, voc_palette
@@ -21,7 +21,7 @@ _SBD_PLACES = ("SBD", "sbd", "benchmark_RELEASE/dataset")
 
 
 @DATA.register("voc")
-def voc(path: str, split: str | None = None) -> PairedFiles:
+def voc(path: str, split: str | None = None) -> BenchmarkFiles:
     """Pascal VOC 2012, 21 classes with background: the index of palette PNGs, the border (255) ignored.
 
     Args:
@@ -37,7 +37,7 @@ def voc(path: str, split: str | None = None) -> PairedFiles:
     split = split or "val"
     augmented = split in ("train_aug", "trainaug")
     pairs, left_out = _augmented(root) if augmented else _listed(root, split, "SegmentationClass")
-    return PairedFiles(f"voc/{split}", VOC, _KEY, pairs, left_out=left_out)
+    return BenchmarkFiles(f"voc/{split}", VOC, _KEY, pairs, left_out=left_out)
 
 
 def _root(given: Path) -> Path:
