@@ -54,7 +54,7 @@ def whole(values: NDArray[Any]) -> Ints:
 
 def read_sbd(path: Path) -> Ints:
     """The class mask of a MATLAB file of the Semantic Boundaries Dataset."""
-    from scipy.io import loadmat  # type: ignore[import-untyped,unused-ignore]
+    from scipy.io import loadmat
 
     with unreadable():
         contents: dict[str, Any] = loadmat(path)
