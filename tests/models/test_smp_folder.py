@@ -224,7 +224,11 @@ def test_what_the_user_says_is_taken_and_the_file_not_read(saved):
     assert (model.normalisation, model.size.multiple_of) == (Normalisation.imagenet(), 32)
 
 
-def test_padding_elsewhere_than_here_is_told(tmp_path, capsys):
+def test_padding_elsewhere_than_here_is_told_once(saved, tmp_path, capsys):
+    _, folder = saved
+    written(folder, NORMALIZE, PAD)
+    load_model(f"smp:{folder}")
+    assert capsys.readouterr().err.count("pads with the image at 'center'") == 1
     read_transform(written(tmp_path / "a", PAD))
     assert "pads with the image at 'center' and border mode 0" in capsys.readouterr().err
     read_transform(written(tmp_path / "b", PAD | {"position": "top_left", "border_mode": 1}))

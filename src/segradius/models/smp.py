@@ -119,12 +119,8 @@ def _saved(library: Any, name: str, arguments: Mapping[str, Any]) -> Origin:
     usual = _size(network)
     known: dict[str, Any] = {"channels_last": True, "weights": Weights(f"smp:{name}", whole=True)}
     if (folder / EVAL).is_file():
-        return Origin(
-            network,
-            lambda: read_transform(folder / EVAL).normalisation,
-            lambda: read_transform(folder / EVAL).size or usual,
-            **known,
-        )
+        transform = functools.cache(lambda: read_transform(folder / EVAL))
+        return Origin(network, lambda: transform().normalisation, lambda: transform().size or usual, **known)
     if options.get("in_channels", RGB) != RGB:
         return Origin(network, None, usual, **known)
     encoder = str(options.get("encoder_name"))
