@@ -13,12 +13,13 @@ from torch import Tensor
 from segradius.core.errors import InputError, SegradiusError
 from segradius.core.prediction import SIMPLEX_TOLERANCE, predict
 from segradius.data.sample import Classes, Sample
+from segradius.evaluation.preparations import preparations
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
 from segradius.models.loading import is_card, load_model
 from segradius.models.picking import main_output
-from segradius.models.preprocessing import Normalisation
 from segradius.models.segmenter import Segmenter
+from segradius.models.wrapping import wrap
 from segradius.targets.opening import open_target
 
 #: By how much another normalisation must be better, in MIoU, to be taken.
@@ -77,7 +78,7 @@ def guess_model(spec: str, samples: Sequence[Sample], classes: Classes, weights:
     found = Guess(outputs, why, model.bands, channels=channels)
     if model.normalisation is not None:
         return found
-    known = load_model(spec, outputs=outputs, num_classes=_classes(outputs, channels), **told)
+    known = wrap(model, outputs=outputs, num_classes=_classes(outputs, channels))
     return _with_normalisation(found, known, samples, classes)
 
 
@@ -121,18 +122,21 @@ def _with_normalisation(found: Guess, model: Segmenter, samples: Sequence[Sample
     """With the normalisation under which predictions agree best with the labels; none where that is not clear."""
     if model.num_classes != len(classes) or not len(classes):
         return replace(found, normalisation="none", tried="not tried: its classes are not the data's")
-    scores = {}
-    for name, (written, given) in _preparations(len(samples[0].image)).items():
+    scores: dict[str, float] = {}
+    known = preparations(len(samples[0].image))
+    for name, given in known.items():
         try:
-            scores[name] = (_miou(replace(model, normalisation=given), samples, classes), written)
+            scores[name] = _miou(replace(model, normalisation=given), samples, classes)
         except SegradiusError:
             continue
-    best = max(scores, key=lambda name: -1 if math.isnan(scores[name][0]) else scores[name][0])
-    chosen = best if scores[best][0] > scores["none"][0] + CLEARLY else "none"
-    tried = ", ".join(f"{value:.3f} {name}" for name, (value, _) in scores.items())
+    best = max(scores.values(), key=lambda value: -1 if math.isnan(value) else value)
+    # Of those that are as good the commonest, as a few images do not tell them apart.
+    better = [name for name, value in scores.items() if value > scores["none"] + CLEARLY and value >= best - CLEARLY]
+    chosen = known[better[0] if better else "none"]
+    tried = ", ".join(f"{value:.3f} {name}" for name, value in scores.items())
     what = f"{_figure(classes)} over {len(samples)} image{'s' * (len(samples) != 1)}"
-    doubt = "" if scores[best][0] >= GOOD else "; none is good: look at the range, the classes and their values first"
-    return replace(found, normalisation=scores[chosen][1], tried=f"{what}: {tried}{doubt}")
+    doubt = "" if best >= GOOD else "; none is good: look at the range, the classes and their values first"
+    return replace(found, normalisation=chosen.entry, tried=f"{what}: {tried}{doubt}")
 
 
 def _figure(classes: Classes) -> str:
@@ -145,18 +149,6 @@ def _figure(classes: Classes) -> str:
     """
     asked = classes.foreground
     return f"{'mean ' * (len(asked) > 1)}IoU of {', '.join(asked)}" if asked else "MIoU"
-
-
-def _preparations(bands: int) -> dict[str, tuple[Any, Normalisation]]:
-    """By name, as a card has them and as they are."""
-    scales = {"mean 0.5, std 0.5": (0.5, 0.5), "0–255": (0.0, 1 / 255)}
-    found: dict[str, tuple[Any, Normalisation]] = {"none": ("none", Normalisation.none(bands))}
-    if bands == 3:
-        found["imagenet"] = ("imagenet", Normalisation.imagenet())
-    for name, (mean, std) in scales.items():
-        parts = {"mean": [mean] * bands, "std": [std] * bands}
-        found[name] = (parts, Normalisation((mean,) * bands, (std,) * bands))
-    return found
 
 
 @torch.no_grad()

@@ -35,10 +35,9 @@ def written(colours: Normalisation) -> str:
         >>> written(Normalisation.imagenet()), written(preparations(3)["mean 0.5, std 0.5"])
         ('imagenet', "'{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}'")
     """
-    if colours == Normalisation.imagenet() or colours.is_identity:
-        return "none" if colours.is_identity else "imagenet"
-    parts: dict[str, tuple[float, ...]] = {"mean": colours.mean, "std": colours.std}
-    if colours.order != tuple(range(colours.bands)):
-        parts["order"] = colours.order
+    entry = colours.entry
+    if isinstance(entry, str):
+        return entry
+    parts = {name: values for name, values in entry.items() if values != [*range(colours.bands)] or name != "order"}
     told = (f"{name}: [{', '.join(f'{value:.6g}' for value in values)}]" for name, values in parts.items())
     return f"'{{{', '.join(told)}}}'"

@@ -6,7 +6,7 @@ A card is one YAML file that says which network, which weights, and what its inp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Never
 
@@ -186,12 +186,15 @@ def entries_of(model: Segmenter) -> dict[str, Any]:
     while isinstance(model.network, TiledNetwork):
         model = model.network.model
     normalisation, size = model.normalisation or Normalisation.none(), model.size
-    named = "none" if normalisation.is_identity else "imagenet" if normalisation == Normalisation.imagenet() else None
-    parts = {key: list(value) for key, value in asdict(normalisation).items()}
     usual = vars(SizeRule())
     rule = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(size).items() if v != usual[key]}
     bands = {"bands": model.bands} if model.bands not in (None, RGB) else {}
-    return {"normalisation": named or parts, **({"size": rule} if rule else {}), **_told_outputs(model.decode), **bands}
+    return {
+        "normalisation": normalisation.entry,
+        **({"size": rule} if rule else {}),
+        **_told_outputs(model.decode),
+        **bands,
+    }
 
 
 def _told_outputs(decode: Decode) -> dict[str, Any]:

@@ -78,6 +78,20 @@ class Normalisation:
         return self._keeps_colours and self.order == tuple(range(self.bands))
 
     @property
+    def entry(self) -> str | dict[str, list[float]]:
+        """As a card has it.
+
+        Example:
+            >>> Normalisation.none(4).entry, Normalisation((0.5,), (0.25,)).entry
+            ('none', {'mean': [0.5], 'std': [0.25], 'order': [0]})
+        """
+        if self.is_identity:
+            return "none"
+        if self == Normalisation.imagenet():
+            return "imagenet"
+        return {"mean": [*self.mean], "std": [*self.std], "order": [*self.order]}
+
+    @property
     def is_impossible(self) -> bool:
         """Whether no values in [0, 1] have this mean and deviation, as where the two are swapped.
 
