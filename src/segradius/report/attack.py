@@ -38,7 +38,7 @@ from segradius.radius.smoothing import at_most, pixel_radius
 from segradius.report.adversarial import adversarial_files
 from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
-from segradius.report.figures import GIVEN, Words, about, figures, shares, words_of
+from segradius.report.figures import GIVEN, Words, about, figures, said_of, shares
 from segradius.report.overlay import Painter
 from segradius.report.panels import colour_bar, grid, height, panel, partly, photo, png, rgb
 from segradius.report.provenance import heading, made
@@ -62,7 +62,7 @@ def metrics_table(summary: Summary) -> Cells:
 
 def differences_table(summary: Summary) -> Cells:
     """One line for each pair: the difference in what is left of each image."""
-    said = words_of(summary)
+    said = said_of(summary)
     left, short = ("pixels not where aimed", "not aimed") if summary.targeted else (said.whole, said.pixacc)
     header = ("attack against other", "norm", "ε", "images", f"{short} difference, points", "p")
     title = f"Paired over images: {left} after one attack minus after the other; below 0 the first is stronger"
@@ -291,7 +291,7 @@ def _files(
     doubts: Mapping[str, Any],
 ) -> Iterator[tuple[str, str | bytes]]:
     experiment, ids, looks = run.experiment, run.data.ids, Ledger(1)
-    threats, wording = list(dict.fromkeys(plan.threat for plan in experiment.attacks)), words_of(summary)
+    threats, wording = list(dict.fromkeys(plan.threat for plan in experiment.attacks)), said_of(summary)
     for norm, eps in threats:
         mine = [job for job in experiment.jobs if (norm, eps) == _attack(job).plan.threat]
         name = "" if (norm, eps) == threats[0] else f"-{norm}-{eps:.4g}"

@@ -44,9 +44,9 @@ from segradius.report.figures import (
     about,
     certified_figures,
     certified_shares,
+    said_of,
     structures_table,
-    words_of,
-)
+)  # fmt: skip
 from segradius.report.overlay import Painter
 from segradius.report.panels import (
     LINES,
@@ -123,7 +123,7 @@ def _files(
     yield "table.md", page(certified_tables(summary), [*notes, *made(facts)], heading)
     yield "radius.png", draw_radii(summary, title)
     if shown := _shown(run, [record for record in found if record.finite][:figures]):
-        yield "figure.png", draw_certified(shown, classes, title, groups, words_of(summary))
+        yield "figure.png", draw_certified(shown, classes, title, groups, said_of(summary))
     names = safe_names(run.data.ids)
     palette = full_palette(classes, [torch.tensor([run.model.num_classes - 1])])
     for record in found:
@@ -181,7 +181,7 @@ def answers_table(summary: CertifiedSummary) -> Cells:
     groups = any(row.name == "adaptive" for row in summary.rows)
     rest = ("abstained %", "radius l2", "boundary %", "interior %")
     header = ["answer", "images", *certified_figures(summary), *rest]
-    wrong = words_of(summary).wrong
+    wrong = said_of(summary).wrong
     title = f"Per cent of labelled pixels [95 % interval over images]; an abstained pixel is {wrong}"
     title += about(summary.rows[0].foreground)
     rows = [_answer(row, summary) + ([_number(100 * row.gain, ".1f")] if groups else []) for row in summary.rows]
@@ -191,7 +191,7 @@ def answers_table(summary: CertifiedSummary) -> Cells:
 def classes_table(summary: CertifiedSummary) -> Cells:
     """Accuracy and IoU of each class, for the model and each certificate."""
     rows = [row for row in summary.rows if row.name != "smoothed"]
-    shares = (words_of(summary).accuracy, "IoU")
+    shares = (said_of(summary).accuracy, "IoU")
     header = ["class", "pixels", *(f"{NAMES[row.name]}: {what} %" for row in rows for what in shares)]
     known = {row.name: {each.name: each for each in row.classes} for row in rows}
     names = list(dict.fromkeys(each.name for row in rows for each in row.classes))
@@ -364,7 +364,7 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     """A PNG of certified pixel accuracy against radius, and below how many pixels have which radius of their own."""
     rows = [row for row in summary.rows if row.curve is not None]
     own = [row for row in rows if row.name == "radii"]
-    figure, said = empty(6.4, 3.6 if not own else 5.6), words_of(summary)
+    figure, said = empty(6.4, 3.6 if not own else 5.6), said_of(summary)
     axes = figure.subplots(1 + len(own), 1, squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + len(own)])[:, 0]
     axes[0].set_title(escapes.figure(title), fontsize=10, loc="left")
     for place, name in enumerate(("base", "smoothed")):

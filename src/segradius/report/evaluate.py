@@ -13,7 +13,7 @@ from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
-from segradius.report.figures import GIVEN, Words, about, figures, shares, words_of
+from segradius.report.figures import GIVEN, Words, about, figures, said_of, shares
 from segradius.report.provenance import heading, made
 
 
@@ -33,7 +33,7 @@ def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
     rows, asked = summary.rows[0].classes, summary.rows[0].foreground
-    said = words_of(summary)
+    said = said_of(summary)
     by = (
         classes_table(asked.structures, "structure", said)
         if asked and asked.structures
@@ -58,7 +58,7 @@ def accuracy_table(summary: Summary) -> Cells:
     """One line: accuracy over all images."""
     row = summary.rows[0]
     header = ("images", *figures(summary), "s/image")
-    title = f"{words_of(summary).report}, per cent [95 % interval over images]{about(row.foreground)}"
+    title = f"{said_of(summary).report}, per cent [95 % interval over images]{about(row.foreground)}"
     return Cells(title, header, [[str(row.images), *shares(row), f"{row.seconds:.3f}"]])
 
 

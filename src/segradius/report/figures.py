@@ -70,7 +70,7 @@ def words(*, predicted: bool, structures: bool) -> Words:
     return replace(found, pixacc=every, whole=f"pixels with {every}") if structures else found
 
 
-def words_of(summary: Summary | CertifiedSummary) -> Words:
+def said_of(summary: Summary | CertifiedSummary) -> Words:
     """Those of its run."""
     return words(predicted=summary.predicted, structures=bool(summary.structures))
 
@@ -81,7 +81,7 @@ def figures(summary: Summary) -> tuple[str, ...]:
     The MIoU of sets of structures is not among them: most sets are rare, and a pixel with one structure of three wrong
     counts there as one that has all three wrong.
     """
-    right = f"{words_of(summary).pixacc} %"
+    right = f"{said_of(summary).pixacc} %"
     if summary.structures:
         return (*ASKED, right)
     usual = (right, *CLASSES)
@@ -104,7 +104,7 @@ def shares(row: Row) -> list[str]:
 
 def certified_figures(summary: CertifiedSummary) -> tuple[str, ...]:
     """Headings of `certified_shares`."""
-    right = f"{words_of(summary).pixacc} %"
+    right = f"{said_of(summary).pixacc} %"
     if summary.structures:
         return (*ASKED[:2], right)
     usual = (right, CLASSES[0])
