@@ -173,3 +173,15 @@ def test_the_help_names_the_attacks_that_python_begins_with():
     from segradius.report.results import DEFAULT
 
     assert ",".join(DEFAULT) in (AttackOptions.__doc__ or "")
+
+
+@pytest.mark.parametrize("more", [{"names": ["a", "b"]}, {"structures": ["organ"]}])
+def test_classes_of_data_that_name_them_are_not_named_again(more: dict[str, list[str]]) -> None:
+    for data in ("scenes:24x32,1", sr.open_data("scenes:24x32", limit=1)):
+        with pytest.raises(sr.InputError, match="says itself what its masks mean"):
+            sr.evaluate(sr.load_model("demo"), data, (), quiet=True, **more)
+
+
+def test_labels_are_given_or_predicted_and_nothing_else() -> None:
+    with pytest.raises(sr.InputError, match="labels is 'predictd'; expected given or predicted"):
+        sr.evaluate(sr.load_model("demo"), "scenes:24x32,1", (), labels="predictd", quiet=True)

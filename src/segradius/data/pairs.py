@@ -114,7 +114,7 @@ def as_data(
         ignore_index: The label of void, for such a data set; 255, or 65535 where that is a class.
 
     Raises:
-        InputError: It is nothing of the kind.
+        InputError: It is nothing of the kind, or a data set that says itself what is given beside it.
 
     Example:
         >>> len(as_data((torch.zeros(5, 3, 4, 4), torch.zeros(5, 4, 4)), num_classes=2))
@@ -126,6 +126,11 @@ def as_data(
     if names and structures:
         raise InputError(f"names are {list(names)}; expected none beside structures, whose sets are the classes")
     if hasattr(data, "ids") and isinstance(getattr(data, "classes", None), Classes):
+        if names or structures or ignore_index is not None:
+            raise InputError(
+                f"{getattr(data, 'name', 'the data set')} says itself what its masks mean: names, structures and "
+                "ignore_index are for pairs and tensors"
+            )
         return cast(SegmentationData, data)
     called = set_names(structures) if structures else tuple(names or (f"class {c}" for c in range(num_classes)))
     void = (255 if len(called) <= 255 else 65535) if ignore_index is None else ignore_index

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from segradius.core.contracts import Seen
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, one_of
 from segradius.core.secrets import without_secrets
 from segradius.evaluation.attack import Attacking, AttackPlan
 from segradius.evaluation.batch import Batch, Bench, Clean
@@ -81,6 +81,9 @@ class DataChoice:
     limit: int | None = None
     stride: int = 1
     labels: Literal["given", "predicted"] = "given"
+
+    def __post_init__(self) -> None:
+        one_of(("given", "predicted"), labels=self.labels)
 
     @property
     def predicted(self) -> bool:

@@ -157,11 +157,8 @@ def evaluate(
     """
     if not hasattr(model, "offers"):
         raise InputError(f"model is a {type(model).__name__}; expected segradius.wrap(network, …) or load_model(…)")
-    opened = (
-        open_data(data)
-        if isinstance(data, str)
-        else as_data(data, model.num_classes, names=names, structures=structures)
-    )
+    found = open_data(data) if isinstance(data, str) else data
+    opened = as_data(found, model.num_classes, names=names, structures=structures)
     variants = [attacks] if isinstance(attacks, str) else attacks
     used = [own["attack"] for own in variants.values()] if isinstance(variants, Mapping) else list(variants)
     plans = make_plans(variants, budgets(norm, eps, default_eps(used)), {**(options or {}), **more}) if used else ()
