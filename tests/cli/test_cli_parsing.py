@@ -121,3 +121,8 @@ def test_help_tells_every_option_of_attack(capsys):
     text = capsys.readouterr().out
     for option in ("--num-classes", "--batch-size", "--eps", "--overwrite", "segradius attack --model demo"):
         assert option in text
+
+
+def test_a_list_that_begins_with_a_negative_number_is_a_value():
+    given = build_parser().parse_args(["init", "d", "--range", "-200,300", "--yes"])
+    assert (given.init.range, given.init.yes) == ("-200,300", True)

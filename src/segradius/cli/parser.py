@@ -170,6 +170,10 @@ class Parser(ArgumentParser):
 
     kinds: Mapping[str, Any] = MappingProxyType({})
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"-\.?\d")  # argparse's own knows no list, as -200,300 of a range
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong, and exit with status 2."""
         place, value = re.match(r'Parser key "(\w+)":', message), re.search(r"(?:Given|Got) value: (.*)", message, re.S)
