@@ -64,6 +64,14 @@ def test_the_numbers_of_a_file_are_told_where_they_are_why_it_cannot_be_used(cel
     assert found.file.high > 50
 
 
+def test_numbers_that_are_none_leave_the_others_their_range(tmp_path: Path):
+    for name, values in (("a", [np.nan, 3]), ("b", [1, 2]), ("c", [np.nan, np.nan])):
+        np.save(tmp_path / f"{name}.npy", np.array([values] * 2, np.float32))
+    found = check_data(open_data(f"images:{tmp_path},bands=1,range=[0, 4]"))
+    assert list(found.faults) == ["a", "c"]
+    assert found.types == {"float32": (3, 1, 3)}
+
+
 def test_it_tells_what_lies_there(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = [f"folder:{cells}", "--split=test", "--against-split=train", f"--out={tmp_path}"]
     assert main(["data", "check", *words]) == 3

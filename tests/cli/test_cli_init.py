@@ -339,6 +339,22 @@ def test_a_range_is_guessed_by_the_least_number_of_bits_that_holds_the_largest_v
     assert f"range: [0, {least}]  # guess" in (here / "d" / "segradius.yaml").read_text()
 
 
+def test_a_range_is_guessed_of_the_finite_numbers_and_of_no_single_one(here: Path, capsys: pytest.CaptureFixture[str]):
+    (here / "d" / "images").mkdir(parents=True)
+    for name, first in (("a", np.nan), ("b", -2), ("c", np.inf)):
+        png(here / "d" / "masks" / f"{name}.png", np.resize(np.array([0, 1], np.uint8), (4, 6)))
+        np.save(here / "d" / "images" / f"{name}.npy", np.array([[first, 5]] * 2, np.float32))
+    assert main(["init", "d", "--yes"]) == 3  # two of three images cannot be used, and one is all of one label
+    assert written(here / "d")["range"] == [-2, 5]
+    capsys.readouterr()
+    for name in "abc":
+        np.save(here / "d" / "images" / f"{name}.npy", np.full((4, 6), -1000, np.int16))
+    assert main(["init", "d", "--yes", "--overwrite"]) == 2
+    assert "no range can be guessed, of int16; 3 files hold -1000 to -1000: give --range" in capsys.readouterr().err
+    assert main(["init", "d", "--yes", "--overwrite", "--range", "-1000,400"]) == 0
+    assert written(here / "d")["range"] == [-1000, 400]
+
+
 def test_the_figure_of_a_guess_is_named_with_the_images_and_its_doubt(here: Path):
     for name, top, good in (("d", 4000, True), ("e", 20, False)):
         cells(here / name, top=top)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def entries(found: Found, seen: Seen, given: Mapping[str, Any], bands: int | Non
     lines += _structures(found, seen, given, looked) if found.structures else _classes(seen, given, looked)
     kinds = Counter((each.dtype, each.bands) for each in seen.images)
     lines += _bands(kinds, bands)
-    lines += _range(seen)
+    lines += [Entry("range", given["range"])] if "range" in given else _range(seen)
     if seen.reading.layout:
         told = f"{seen.images[0].bands} bands of {seen.images[0].height}×{seen.images[0].width}"
         lines.append(Entry("layout", seen.reading.layout, told, guess=True))
@@ -167,7 +168,8 @@ def _range(seen: Seen) -> list[Entry]:
     deep = [each for each in seen.images if each.dtype not in ("uint8", "bool")]
     if not deep:
         return []
-    low, high = min(each.low for each in deep), max(each.high for each in deep)
+    finite = [number for each in deep for number in (each.low, each.high) if math.isfinite(number)]
+    low, high = min(finite, default=math.nan), max(finite, default=math.nan)
     told = f"{', '.join(sorted({each.dtype for each in deep}))}; {len(deep)} files hold {low:.6g} to {high:.6g}"
     if low >= 0 and all(each.dtype.startswith(("uint", "int")) for each in deep):
         bits = next((bits for bits in BITS if high < 2**bits), None)
@@ -175,6 +177,8 @@ def _range(seen: Seen) -> list[Entry]:
             return [Entry("range", [0, 2**bits - 1], f"{bits} bits. {told}", guess=True)]
     if low >= 0 and high <= 1:
         return [Entry("range", [0, 1], told, guess=True)]
+    if not low < high:
+        raise InputError(f"init: no range can be guessed, of {told}: give --range LOW,HIGH")
     return [Entry("range", [low, high], f"a file not looked at may lie outside. {told}", guess=True)]
 
 

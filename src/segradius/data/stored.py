@@ -26,7 +26,7 @@ class Held:
 
     Attributes:
         dtype: Their type, as NumPy names it.
-        low: The least; NaN where one is.
+        low: The least that is finite; NaN where none is.
         high: The largest.
         height: Rows.
         width: Columns.
@@ -86,7 +86,9 @@ def held_somehow(path: Path) -> tuple[Held, Reading]:
 
 def _of(numbers: NDArray[Any], slices: int | None) -> Held:
     height, width, bands = numbers.shape
-    return Held(str(numbers.dtype), float(np.min(numbers)), float(np.max(numbers)), height, width, bands, slices)
+    finite = numbers[np.isfinite(numbers)] if numbers.dtype.kind == "f" else numbers
+    low, high = (float(np.min(finite)), float(np.max(finite))) if finite.size else (np.nan, np.nan)
+    return Held(str(numbers.dtype), low, high, height, width, bands, slices)
 
 
 def sample_and_file(data: SegmentationData, place: int, num_classes: int) -> tuple[Sample | str, Held | None]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,8 +129,8 @@ class Looks:
         """By type of the numbers in image files: how many files, the least and the largest number."""
         found: dict[str, tuple[int, float, float]] = {}
         for file in (each.file for each in self.samples if each.file is not None):
-            count, low, high = found.get(file.dtype, (0, math.inf, -math.inf))
-            found[file.dtype] = (count + 1, min(low, file.low), max(high, file.high))
+            count, low, high = found.get(file.dtype, (0, math.nan, math.nan))
+            found[file.dtype] = (count + 1, float(np.fmin(low, file.low)), float(np.fmax(high, file.high)))
         return found
 
     @cached_property
