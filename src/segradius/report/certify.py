@@ -38,15 +38,7 @@ from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
-from segradius.report.figures import (
-    GIVEN,
-    Words,
-    about,
-    certified_figures,
-    certified_shares,
-    said_of,
-    structures_table,
-)  # fmt: skip
+from segradius.report.figures import GIVEN, Words, about, certified_figures, certified_shares, said_of, structures_table
 from segradius.report.overlay import Painter
 from segradius.report.panels import (
     LINES,
