@@ -246,6 +246,11 @@ def test_values_map_what_is_stored_to_classes(make, values, stored):
     assert first(folder).label.tolist() == [[0, 1, 1], [1, 0, 0]]
 
 
+def test_a_class_that_is_called_as_a_number_need_not_be_quoted_twice(make):
+    folder = make('classes: ["10", "20"]\nvalues: {0: 10, 7: 20}', labels=np.array([[0, 7, 7], [7, 0, 0]], np.uint8))
+    assert first(folder).label.tolist() == [[0, 1, 1], [1, 0, 0]]
+
+
 def test_several_values_may_be_one_class(make):
     yaml = "classes: [none, wound]\nvalues: {0: none, 7: wound, 8: wound, 9: none}"
     folder = make(yaml, labels=np.array([[0, 7, 8], [9, 255, 0]], np.uint8))

@@ -270,7 +270,7 @@ def _values(given: Mapping[str, Any], classes: tuple[str, ...]) -> tuple[tuple[i
     if not isinstance(found, dict):
         raise InputError(f"values: {found!r}; expected a list, or a mapping from each mask value to its class")
     refuse_unknown("class in values", map(str, found.values()), classes)
-    lacking = [name for name in classes if name not in found.values()]
+    lacking = [name for name in classes if name not in map(str, found.values())]
     if lacking:
         raise InputError(f"values: the class {lacking[0]!r} has no mask value")
     return tuple((_whole("values", value), classes.index(str(name))) for value, name in found.items())
