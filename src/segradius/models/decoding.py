@@ -186,7 +186,7 @@ class Decoding:
             return CLASSES[self.kind](values)
         z = YES_NO[self.kind](values)
         if self.threshold != 0.5:  # by the same function and type as z, so that p = threshold is a no
-            z = z - torch.logit(z.new_tensor(self.threshold))
+            z = z - torch.logit(z.new_full((), self.threshold))  # a copy to a GPU would wait for it
         return set_logits(z)
 
     def chosen(self, values: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ class Decoding:
             True
         """
         z = logits[:, [1 << k for k in range(self.structures(logits.shape[1]))]]
-        return z + torch.logit(z.new_tensor(self.threshold))
+        return z + torch.logit(z.new_full((), self.threshold))
 
     def saturated(self, logits: Tensor) -> Tensor:
         """Pixels (N, H, W) of logits that were undone from a sigmoid of exactly 0 or 1, where no gradient is left.
@@ -238,7 +238,7 @@ class Decoding:
         if self.kind not in IN_UNIT or self.kind == "probabilities":
             return torch.zeros_like(logits[:, 0], dtype=torch.bool)
         z = self.channel_logits(logits) if self.yes_no else logits
-        return (z.abs() >= torch.logit(z.new_tensor(1 - 2 * torch.finfo(z.dtype).eps))).any(1)
+        return (z.abs() >= torch.logit(z.new_full((), 1 - 2 * torch.finfo(z.dtype).eps))).any(1)
 
     def check(self, values: Tensor, who: str) -> None:
         """Raise `InputError`, with the way out, where values are not what they were said to be; waits for the device.
