@@ -148,7 +148,7 @@ def test_volumes_are_refused_with_what_is_supported_and_bands_say_otherwise() ->
 
 def test_a_card_says_the_bands_and_so_does_what_is_written_for_one(tmp_path, monkeypatch) -> None:
     (tmp_path / "mine.py").write_text("import torch\nnet = torch.nn.Sequential(torch.nn.Conv2d(4, 2, 1))\n")
-    (tmp_path / "card.yaml").write_text("model: mine:net\nnum: 1\n".replace("num: 1\n", "bands: 4\n"))
+    (tmp_path / "card.yaml").write_text("model: mine:net\nbands: 4\n")
     monkeypatch.chdir(tmp_path)
     model = load_model("card.yaml")
     assert model.bands == 4
