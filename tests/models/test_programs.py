@@ -411,6 +411,9 @@ def test_guards_and_sizes_of_networks_that_people_export_are_arithmetic(made, tm
     path = rewritten(made["exported, any size"], tmp_path / "guarded.pt2", with_program(change))
     assert load_model(f"pt2:{path}", normalisation="none").num_classes == 3
     assert screening._is_size(sizes)
+    scaled = "TruncToInt(Mul(Float('0.37', precision=53), ToFloat(Symbol('s3', positive=True))))"  # scale_factor=0.37
+    assert screening._is_size(scaled)
+    assert not screening._is_size(scaled.replace("0.37", "__import__(1)"))
     assert not screening._is_size("Add(\"__import__('os').mkdir('x')\")")
     assert not screening._is_size("Symbol('s3; import os')")
     told += ["torch.load('x') is None"]

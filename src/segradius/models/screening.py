@@ -34,6 +34,8 @@ SYMPY = re.compile(
     r"|StrictGreaterThan|GreaterThan|Not|floor|ceiling|oo|int_oo|true|false|positive|integer|nonnegative|real"
 )
 SYMBOL = re.compile(r"[a-z]{1,3}\d+")
+#: What a string may be in a call of these.
+PLAIN = {"Symbol": re.compile(r"\w{1,32}"), "Float": re.compile(r"-?\d{1,32}(\.\d{0,32})?(e[+-]?\d{1,3})?")}
 #: What guards, which compare sizes of inputs, are made of beside those.
 GUARDS = re.compile(
     r"L|torch|math|size|stride|storage_offset|dtype|device|shape|_?sym_\w+|floor|ceil|trunc|sqrt|pow|log2?|isnan|inf"
@@ -200,7 +202,7 @@ def _is_size(text: str) -> bool:
         (True, False)
     """
     tree = _tree(text)
-    return tree is not None and all(_of_size(node) for node in ast.walk(tree)) and _strings_name_symbols(tree)
+    return tree is not None and all(_of_size(node) for node in ast.walk(tree)) and _strings_are_plain(tree)
 
 
 def _of_size(node: ast.AST) -> bool:
@@ -211,14 +213,14 @@ def _of_size(node: ast.AST) -> bool:
     return isinstance(node, (*PARTS, *SIGNS))
 
 
-def _strings_name_symbols(tree: ast.AST) -> bool:
-    """Whether each string is the name in a ``Symbol('s0')``: other functions of sympy run what a string says."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    symbols = [node.args[0] for node in calls if getattr(node.func, "id", "") == "Symbol" and len(node.args) == 1]
+def _strings_are_plain(tree: ast.AST) -> bool:
+    """Whether each string is the name in ``Symbol('s0')`` or the number in ``Float('0.5')``: sympy runs others."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) == 1]
+    kinds = {id(node.args[0]): PLAIN.get(getattr(node.func, "id", "")) for node in calls}
     strings = [
         node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
     ]
-    return all(node in symbols and re.fullmatch(r"\w{1,32}", str(node.value)) for node in strings)
+    return all((kind := kinds.get(id(node))) and kind.fullmatch(str(node.value)) for node in strings)
 
 
 def _is_guard(text: str) -> bool:
