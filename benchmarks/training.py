@@ -28,7 +28,8 @@ from segradius.core import text
 from segradius.data import Classes, Sample
 from segradius.models import Segmenter, load_model
 from segradius.training import Augmentation, Engine, Job, Lesson, Optimiser, Recipe, make_adversary
-from segradius.training.fit import _prepare, _Process, _step
+from segradius.training.fit import _prepare, _step
+from segradius.training.process import Process
 
 VARIANTS = ("plain", "channels_last", "bf16", "compile")
 DEFENCES = {"none": {}, "fast_adt": {}, "pgd_at": {"steps": 3}}
@@ -53,7 +54,7 @@ class Noise:
 class Case:
     """A network ready to be trained, and a batch."""
 
-    process: _Process
+    process: Process
     lesson: Lesson
 
     def step(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -30,8 +30,9 @@ from segradius.training.engine import launched, synchronise
 from segradius.training.job import Job
 from segradius.training.labels import Tally, refuse_unlabelled
 from segradius.training.learner import Learner, export, judge
-from segradius.training.lessons import InMemory, Share, lessons
+from segradius.training.lessons import InMemory, lessons
 from segradius.training.loss import combine
+from segradius.training.process import Process, check_weights, flush, tell_labels
 from segradius.training.recipe import PRECISIONS, split
 from segradius.training.records import (
     CHECKPOINT,
@@ -130,45 +131,6 @@ def _content(job: Job) -> Content:
     return content
 
 
-@dataclass
-class _Process:
-    """One process of a run."""
-
-    fabric: Any
-    job: Job
-    learner: Any
-    optimiser: Any
-    identity: str
-    content: Content
-    position: Position
-    average: dict[str, Tensor]
-    logs: Mapping[str, str]
-    losses: list[Tensor] = field(default_factory=list)
-    labelled: list[int] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    log: Log | None = None
-
-    @property
-    def share(self) -> Share:
-        return Share(self.fabric.global_rank, self.fabric.world_size)
-
-    @property
-    def network(self) -> nn.Module:
-        network: nn.Module = self.job.model.network  # type: ignore[assignment]
-        return network
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = self.fabric.device
-        return device
-
-    def averaged(self) -> Any:
-        """The context in which the network has the weights that are evaluated and exported."""
-        average = self.job.recipe.average
-        return nullcontext() if average is None else average.applied(self.network, self.average)
-
-
 def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
     job, content = given
     process = _prepare(fabric, job, content)
@@ -203,8 +165,8 @@ def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
                     _step(process, lesson, epoch)
                 if process.position.step % job.engine.save_every == 0 and process.position.step % steps:
                     _save(process)
-            _flush(process)
-            _tell_labels(process, epoch + 1)
+            flush(process)
+            tell_labels(process, epoch + 1)
             if process.log is not None:
                 process.log.epoch(epoch + 1)
             if (epoch + 1) % recipe.every == 0 or epoch + 1 == recipe.epochs:
@@ -213,7 +175,7 @@ def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
     return found or _judged(process, recipe.epochs)
 
 
-def _opening(process: _Process) -> str:
+def _opening(process: Process) -> str:
     """What begins, or goes on, in a line."""
     job, step = process.job, process.position.step
     total = job.recipe.steps(len(job.train))
@@ -222,7 +184,7 @@ def _opening(process: _Process) -> str:
     return f"{job.model.name} on {len(job.train)} images of {job.train.name}, {name}: {begun}, {process.device}"
 
 
-def _prepare(fabric: Any, job: Job, content: Content) -> _Process:
+def _prepare(fabric: Any, job: Job, content: Content) -> Process:
     """Network, optimiser and averaged weights on the device, as the snapshot in the folder has them if there is one."""
     recipe = job.recipe
     learner = Learner(job.model, auxiliary=recipe.loss.aux_weight > 0)
@@ -248,11 +210,11 @@ def _prepare(fabric: Any, job: Job, content: Content) -> _Process:
         raise InputError(f"{job.folder} chooses its best by {position.by}; expected --best {position.by} to go on")
     wrapped, optimiser = fabric.setup(learner, optimiser)
     logs = {} if snapshot is None else snapshot.logs
-    return _Process(fabric, job, wrapped, optimiser, identity, content, position, average, logs)
+    return Process(fabric, job, wrapped, optimiser, identity, content, position, average, logs)
 
 
 @contextmanager
-def _within_memory(process: _Process) -> Iterator[None]:
+def _within_memory(process: Process) -> Iterator[None]:
     """A context in which a lack of memory is told with what takes it, and from where training goes on."""
     try:
         yield
@@ -268,7 +230,7 @@ def _within_memory(process: _Process) -> Iterator[None]:
         raise ModelError(out_of_memory(error, advice), by_image=False) from error
 
 
-def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
+def _step(process: Process, lesson: Lesson, epoch: int) -> None:
     recipe, fabric, position = process.job.recipe, process.fabric, process.position
     total = recipe.steps(len(process.job.train))
     rate = recipe.optimiser.lr * recipe.schedule.factor(position.step, total)
@@ -294,10 +256,10 @@ def _step(process: _Process, lesson: Lesson, epoch: int) -> None:
     process.labelled.append(labelled)
     process.rows.append({"step": position.step, "epoch": epoch + 1, "lr": rate})
     if position.step % process.job.engine.log_every == 0:
-        _flush(process)
+        flush(process)
 
 
-def _loss(process: _Process, outputs: dict[str, Tensor], labels: Tensor) -> Tensor:
+def _loss(process: Process, outputs: dict[str, Tensor], labels: Tensor) -> Tensor:
     """This process's part of the loss: its sums over what the whole batch is divided by."""
     terms = process.job.recipe.loss.terms(outputs, labels)
     weights = torch.stack([term.weight for term in terms]).detach()
@@ -306,66 +268,10 @@ def _loss(process: _Process, outputs: dict[str, Tensor], labels: Tensor) -> Tens
     return combine(terms, list(weights))
 
 
-def _flush(process: _Process) -> None:
-    """Write the steps since the last time; the one place where the device is waited for."""
-    if not process.rows:
-        return
-    losses = torch.stack(process.losses)
-    both = torch.stack([losses, losses.new_tensor(process.labelled)])
-    if process.fabric.world_size > 1:
-        dist.all_reduce(both)
-    values, labelled = both.tolist()
-    for row, value in zip(process.rows, values, strict=True):
-        if not math.isfinite(value):
-            raise _diverged(process, "loss is", row["step"], row["epoch"])
-    if process.log is not None:  # what has no label has no loss
-        values = [value if pixels else math.nan for value, pixels in zip(values, labelled, strict=True)]
-        process.log.steps([row | {"loss": value} for row, value in zip(process.rows, values, strict=True)])
-    process.rows.clear()
-    process.losses.clear()
-    process.labelled.clear()
-
-
-def _diverged(process: _Process, what: str, step: int, epoch: int) -> InputError:
-    folder = process.job.folder
-    kept = f". {folder} keeps what was saved before" if (folder / CHECKPOINT).exists() else ""
-    told = f"the {what} not finite at step {step}, in epoch {epoch}"
-    return InputError(f"{told}: lower the learning rate, or clip the gradient{kept}")
-
-
-def _check_weights(process: _Process, epoch: int) -> None:
-    """Raise `InputError` before weights that are not finite take the place of others; the last loss may have been."""
-    values = (value for value in process.network.state_dict().values() if value.is_floating_point())
-    if not all(bool(value.isfinite().all()) for value in values):
-        raise _diverged(process, "weights are", process.position.step, epoch)
-
-
-def _tell_labels(process: _Process, epoch: int) -> None:
-    """Tell of an epoch without a labelled pixel, and after the first one of classes without any.
-
-    Raises:
-        InputError: If the first epoch has none: then nothing was learnt.
-    """
-    tally = process.tally
-    counts = torch.cat([torch.tensor([tally.pixels]), tally.classes]).to(process.device)
-    if process.fabric.world_size > 1:
-        dist.all_reduce(counts)
-    tally.pixels, tally.classes = int(counts[0]), counts[1:].cpu()
-    if not tally.pixels:
-        told = f"no pixel is labelled in the batches of epoch {epoch}, so nothing was learnt in it"
-        if epoch == 1:
-            raise InputError(f"{told}: crops, scales and masks leave only void. Give a larger crop, or scale null")
-        if process.log is not None:
-            process.log.say(f"warning: {told}")
-    elif (lacking := tally.lacking()) and process.log is not None:
-        named = ", ".join(lacking[:5]) + ", …" * (len(lacking) > 5)
-        process.log.say(f"warning: no pixel of the first epoch is labelled as {named}: the network cannot learn that")
-
-
-def _save(process: _Process) -> None:
-    _flush(process)
+def _save(process: Process) -> None:
+    flush(process)
     steps = process.job.recipe.steps_an_epoch(len(process.job.train))
-    _check_weights(process, -(-process.position.step // steps))
+    check_weights(process, -(-process.position.step // steps))
     if process.fabric.is_global_zero:
         scaler = process.fabric.strategy.precision.state_dict()
         state = (process.network.state_dict(), process.optimiser.state_dict(), process.average, scaler)
@@ -374,10 +280,10 @@ def _save(process: _Process) -> None:
     process.fabric.barrier()
 
 
-def _evaluate(process: _Process, epoch: int) -> Evaluation:
+def _evaluate(process: Process, epoch: int) -> Evaluation:
     """Evaluate, log, and write the weights."""
-    _flush(process)
-    _check_weights(process, epoch)
+    flush(process)
+    check_weights(process, epoch)
     _agree(process)
     job, found, position = process.job, _judged(process, epoch), process.position
     folder, figure = job.folder, found.chosen_by(job.best)
@@ -400,14 +306,14 @@ def _evaluate(process: _Process, epoch: int) -> Evaluation:
     return found
 
 
-def _agree(process: _Process) -> None:
+def _agree(process: Process) -> None:
     """Give every process the buffers of the first: norms other than batch norm may keep their own in each."""
     if process.fabric.world_size > 1:
         for value in chain(process.network.buffers(), process.average.values()):
             dist.broadcast(value, 0)
 
 
-def _judged(process: _Process, epoch: int) -> Evaluation:
+def _judged(process: Process, epoch: int) -> Evaluation:
     job, share = process.job, process.share
     with process.averaged():
         counts = judge(job.model, job.held_out, process.device, job.recipe.batch_size // share.world, share)
