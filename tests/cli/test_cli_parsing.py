@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segradius.cli import build_parser
-from segradius.cli.parser import gather
+from segradius.cli.parser import COMMANDS, gather
 from segradius.core.errors import InputError
 from segradius.core.text import options, size, value_of
 from segradius.threats.budgets import budgets
@@ -112,6 +112,17 @@ def test_help_is_quick_because_torch_is_not_imported():
     program = "import sys; from segradius.cli import build_parser; build_parser().format_help(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert {"torch", "numpy", "matplotlib"}.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)], ids=lambda words: "".join(words) or "none")
+def test_help_and_refusals_are_the_same_where_options_of_other_commands_wait(words, capsys):
+    told = []
+    for parser in (build_parser(), build_parser(words)):
+        for more in ("--help", "--no-such-option"):
+            with pytest.raises(SystemExit):
+                parser.parse_args([*words, more])
+        told.append(capsys.readouterr())
+    assert told[0] == told[1]
 
 
 def test_help_tells_every_option_of_attack(capsys):

@@ -105,10 +105,10 @@ EXAMPLES = {
 REPEATABLE = ("--attack", "--norm", "--eps", "--options")
 
 
-def build_parser() -> ArgumentParser:
-    """The parser of the whole command line."""
+def build_parser(words: Collection[str] | None = None) -> ArgumentParser:
+    """The parser of the whole command line, or of what ``words`` can ask of it: options of a command not named wait."""
     set_loader("yaml", _bounded, (YAMLError, InputError))
-    return make_parser(COMMANDS, EXAMPLES, configurable=("attack", "certify", "evaluate", "train"))
+    return make_parser(COMMANDS, EXAMPLES, configurable=("attack", "certify", "evaluate", "train"), words=words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    given = build_parser().parse_args(gather(words))
+    given = build_parser(words).parse_args(gather(words))
     try:
         return call(COMMANDS[given.command], given[given.command])
     except (SegradiusError, OSError) as error:
@@ -201,7 +201,10 @@ class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
 
 
 def make_parser(
-    commands: Mapping[str, Callable[..., int]], examples: Mapping[str, str], configurable: Collection[str] = ()
+    commands: Mapping[str, Callable[..., int]],
+    examples: Mapping[str, str],
+    configurable: Collection[str] = (),
+    words: Collection[str] | None = None,
 ) -> ArgumentParser:
     """A parser with one subcommand for each function.
 
@@ -213,6 +216,7 @@ def make_parser(
         commands: Functions by name, with Google docstrings.
         examples: Text to end the description of each command.
         configurable: Commands that also take their options from a YAML file.
+        words: What will be parsed, to leave out the options of commands that are not in it; None leaves out nothing.
     """
     parser = Parser(
         prog="segradius",
@@ -225,10 +229,11 @@ def make_parser(
         doc = docstring_parser.parse(command.__doc__ or "")
         text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
         one = Parser(description=f"{text}\n\n{examples[name]}")
-        if name in configurable:
-            one.add_argument("--config", action="config", help="YAML file with any of these options.")
-        one.kinds = flat_kinds(command)
-        _add_all(one, command)
+        if words is None or name in words:
+            if name in configurable:
+                one.add_argument("--config", action="config", help="YAML file with any of these options.")
+            one.kinds = flat_kinds(command)
+            _add_all(one, command)
         subcommands.add_subcommand(name, one, help=doc.short_description)
     return parser
 
