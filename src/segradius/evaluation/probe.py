@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
@@ -329,6 +328,7 @@ def _range(logits: Tensor) -> dict[str, float]:
 
 def _together(known: Measured, looks: Sequence[_Seen]) -> Measured:
     """Over the images."""
+    from scipy.optimize import linear_sum_assignment  # slow to import, and not asked of targets
 
     def over(what: str) -> list[float]:
         return [look.numbers[what] for look in looks if what in look.numbers]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from segradius.core.errors import InputError
@@ -141,8 +140,10 @@ def student(value: Tensor, without: Tensor, *, level: float = 0.95, shares: bool
     Returns:
         Lower and upper end, (…) each.
     """
+    from scipy.special import stdtrit  # as stats.t.ppf, which takes half a second to import
+
     n = len(without)
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1))
+    reach = float(stdtrit(n - 1, (1 + level) / 2))
     if not shares:
         spread = reach * _error(without)
         return value - spread, value + spread

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,7 +39,7 @@ from segradius.report.cells import Cells, Report, nothing_usable, page, percent,
 from segradius.report.curve import Curve, draw_curves
 from segradius.report.figures import GIVEN, Words, about, figures, said_of, shares
 from segradius.report.overlay import Painter
-from segradius.report.panels import colour_bar, grid, height, panel, partly, photo, png, rgb
+from segradius.report.panels import colour_bar, grid, height, panel, partly, photo, png, swatch
 from segradius.report.provenance import heading, made
 
 NAMES = {"iou": "IoU", "dice": "Dice"}
@@ -180,7 +179,7 @@ def draw(shown: Sequence[Shown], classes: Classes, title: str, said: Words = GIV
         _draw_image(axes[4 * place : 4 * place + 4], image, painter, ceiling or 1.0, said)
     painter.legend(axes[0, -1], [*predicted, *(s.label for s in shown)])
     kinds = zip(said.changed, CHANGES.values(), strict=False)
-    patches = [Patch(facecolor=rgb(colour), edgecolor="0.7", label=name) for name, colour in kinds]
+    patches = [swatch(colour, name) for name, colour in kinds]
     legend = axes[3, 0].legend(handles=patches, title="changed pixels", loc="center", fontsize=7, frameon=False)
     legend.get_title().set_fontsize(8)
     if ceiling:

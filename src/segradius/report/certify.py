@@ -7,12 +7,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -54,8 +52,12 @@ from segradius.report.panels import (
     photo,
     png,
     rgb,
+    swatch,
 )  # fmt: skip
 from segradius.report.provenance import labels_line, made
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NAMES = {
     "base": "the model",
@@ -303,7 +305,7 @@ def draw_certified(
         panel(row[2], painter.paint(each.image, each.base), f"model: {base}")
         panel(row[3], painted, f"certified: {certified}")
         panel(row[4], each.radius.numpy(), "own radii" if each.own else "radius", ceiling or 1.0)
-    abstained = Patch(facecolor="white", edgecolor=rgb(_STRIPE), hatch="////", label="abstained")
+    abstained = swatch(VOID, "abstained", edgecolor=rgb(_STRIPE), hatch="////")
     maps = [m for each in shown for m in (each.label, each.base, each.classes)]
     painter.legend(axes[0, 5], maps, [abstained], left=0.4)
     colour_bar(figure, axes[0, 5], ceiling or 1.0, "certified radius, l2", upright=True)

@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
 from segradius.core import escapes
@@ -18,6 +17,9 @@ from segradius.evaluation.trace import ImageTrace
 from segradius.metrics.intervals import LEAST, student
 from segradius.report.figures import GIVEN, Words
 from segradius.report.panels import LINES, bare, empty, png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _POINTS = 200
 
@@ -79,7 +81,7 @@ def draw_curves(
     axis = figure.subplots()
     if log:
         axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
     ends = [_line(axis, curve, LINES[place % len(LINES)], log=log) for place, curve in enumerate(curves)]
     axis.set_title(escapes.figure(title), fontsize=10, loc="left")
     axis.set_xlabel("queries per image, those for the radius and for judging included", fontsize=9)

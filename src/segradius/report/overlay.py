@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core import escapes
 from segradius.core.label_sets import to_masks
 from segradius.data.sample import Classes
-from segradius.report.panels import VOID, colours, full_palette, legend, photo, rgb
+from segradius.report.panels import NOT_COUNTED, VOID, colours, full_palette, legend, photo, swatch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
 #: Of structures in their order: told apart on grey, also by the colour-blind (Okabe and Ito, and a brown).
 STRUCTURES = (
@@ -72,7 +74,7 @@ class Painter:
             return
         patches = self.patches
         if any(bool((each == self.classes.ignore_index).any()) for each in maps):
-            patches.append(Patch(facecolor=rgb(VOID), edgecolor="0.7", label="void (not counted)"))
+            patches.append(swatch(VOID, NOT_COUNTED))
         every, columns = [*patches, *extra], 1 + (len(patches) > 7)
         axis.legend(
             handles=every, loc="center left", bbox_to_anchor=(left, 0.5), fontsize=7, frameon=False, ncols=columns
@@ -81,8 +83,7 @@ class Painter:
     @property
     def patches(self) -> list[Patch]:
         """One for each structure, or the foreground."""
-        pairs = zip(self.asked, STRUCTURES, strict=False)
-        return [Patch(facecolor=rgb(colour), edgecolor="0.7", label=escapes.figure(name)) for name, colour in pairs]
+        return [swatch(colour, name) for name, colour in zip(self.asked, STRUCTURES, strict=False)]
 
 
 def overlay(image: Tensor, masks: Tensor, void: Tensor | None = None) -> NDArray[np.uint8]:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from segradius.core import escapes
 from segradius.data.sample import Classes
 
+if TYPE_CHECKING:  # a run without pictures does without Matplotlib, which takes half a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
 VOID = (255, 255, 255)
 """Colour of void pixels: white, which palettes hardly ever give to a class."""
+
+NOT_COUNTED = "void (not counted)"
+"""Its name in legends."""
 
 #: Of lines: dark enough on white and told apart by the colour-blind (Okabe and Ito), without the yellow.
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
@@ -31,9 +33,7 @@ CELL = 2.1  # width of a panel, inches
 
 def grid(heights: Sequence[float], columns: int, title: str) -> tuple[Figure, NDArray[np.object_]]:
     """A figure of empty panels, one row for each of ``heights`` in inches, and its axes (rows, columns)."""
-    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
-    figure = Figure(figsize=(CELL * columns, sum(heights) + 0.4), layout=layout)
-    FigureCanvasAgg(figure)
+    figure = empty(CELL * columns, sum(heights) + 0.4, w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
     figure.suptitle(escapes.figure(title), fontsize=11)
     axes = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": list(heights)})
     for axis in axes.flat:
@@ -46,9 +46,13 @@ def height(image: Tensor) -> float:
     return CELL * image.shape[-2] / image.shape[-1] + 0.2
 
 
-def empty(width: float, height: float) -> Figure:
-    """A figure of this size in inches, without axes so far."""
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine())
+def empty(width: float, height: float, **room: Any) -> Figure:
+    """A figure of this size in inches, without axes so far; ``room`` between them as constrained layout takes it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(**room))
     FigureCanvasAgg(figure)
     return figure
 
@@ -152,17 +156,21 @@ def legend(
     pixels = torch.bincount(seen[(seen != classes.ignore_index) & (seen >= 0)], minlength=1)
     order = [index for index in pixels.argsort(descending=True).tolist() if pixels[index]][:12]
     names = [classes.names[i] if i < len(classes.names) else f"class {i}" for i in order]
-    patches = [
-        Patch(facecolor=rgb(palette[i]), edgecolor="0.7", label=escapes.figure(name))
-        for i, name in zip(order, names, strict=True)
-    ]
+    patches = [swatch(palette[i], name) for i, name in zip(order, names, strict=True)]
     if bool((seen == classes.ignore_index).any()):
-        patches.append(Patch(facecolor=rgb(VOID), edgecolor="0.7", label="void (not counted)"))
+        patches.append(swatch(VOID, NOT_COUNTED))
     patches += extra
     columns = 1 + (len(patches) > 7)
     axis.legend(
         handles=patches, loc="center left", bbox_to_anchor=(left, 0.5), fontsize=7, frameon=False, ncols=columns
     )
+
+
+def swatch(colour: Sequence[int] | NDArray[np.uint8], name: str, **style: Any) -> Patch:
+    """What a colour of 0–255 means, for a legend; ``style`` as a patch of Matplotlib takes it."""
+    from matplotlib.patches import Patch
+
+    return Patch(**{"facecolor": rgb(colour), "edgecolor": "0.7", "label": escapes.figure(name)} | style)
 
 
 def rgb(colour: Sequence[int] | NDArray[np.uint8]) -> tuple[float, float, float]:
@@ -173,6 +181,9 @@ def rgb(colour: Sequence[int] | NDArray[np.uint8]) -> tuple[float, float, float]
 
 def colour_bar(figure: Figure, axis: Axes, ceiling: float, label: str, *, upright: bool = False) -> None:
     """A bar of the colours of maps from 0 to ``ceiling``: lying in an empty panel, or upright at its left edge."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     inset = axis.inset_axes((0.01, 0.1, 0.06, 0.8) if upright else (0.05, 0.55, 0.9, 0.12))
     way = "vertical" if upright else "horizontal"
     bar = figure.colorbar(ScalarMappable(Normalize(0, ceiling), "viridis"), cax=inset, orientation=way)
