@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ import segradius as sr
 
 # One thread a worker: on the small tensors of these tests, threads cost far more than they bring.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What trials of speed chose is kept apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGRADIUS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def shared_folder() -> Path:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segradius.core.bands import bands_of, check_bands, slices
-from segradius.core.contracts import LOGITS, Journal, Model, Offering, ScoreModel
+from segradius.core.contracts import LOGITS, Journal, Model, Offering, ScoreModel, check_twins, for_answers
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.core.randomness import Randomness
@@ -262,8 +262,10 @@ class Attack:
             images = _usual(images).detach().to(torch.promote_types(images.dtype, torch.float32))
             goal = self._goal(_usual(labels), target, victims, model.num_classes, ignore_index)
             room = None if changeable is None else _usual(changeable).unsqueeze(1).to(images.dtype)
-            task = Task(model, images, goal, Randomness(seed, names), room, progress=progress, journal=journal)
             with model.frozen():
+                check_twins(model)
+                asked = model if LOGITS in self.method.needs else for_answers(model)
+                task = Task(asked, images, goal, Randomness(seed, names), room, progress=progress, journal=journal)
                 return self.method.run(task)
 
     def _goal(

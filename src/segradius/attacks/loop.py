@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segradius.attacks.base import Result, Task, parts
 from segradius.core.border import at_border
-from segradius.core.contracts import LOGITS, Model
+from segradius.core.contracts import LOGITS, Model, for_guidance
 from segradius.core.declared import Count, Length, Weight, check_fields
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
@@ -110,9 +110,18 @@ class Incumbent:
         )
 
     def result(self, task: Task[Any], ledger: Ledger) -> Result:
-        """As an attack's result."""
-        delta = task.change(self.delta)
-        return Result(task.seen(self.delta), delta, self.prediction, self.fooled.clamp_min(0), self.valid, ledger)
+        """As an attack's result; where the loop looked through a cheaper form of the model, the model judges it now."""
+        adversarial, delta = task.seen(self.delta), task.change(self.delta)
+        mine = self if for_guidance(task.model) is task.model else self._confirmed(task, adversarial, ledger)
+        return Result(adversarial, delta, mine.prediction, mine.fooled.clamp_min(0), mine.valid, ledger)
+
+    @torch.no_grad()
+    def _confirmed(self, task: Task[Any], adversarial: Tensor, ledger: Ledger) -> Incumbent:
+        """The same iterate with the model's own verdict, at the price of one forward pass."""
+        top, prediction = predict(task.model.logits(adversarial))
+        ledger.enter("judging", forward=1)
+        fooled = task.goal.fooled(prediction).flatten(1).sum(1)
+        return Incumbent(self.delta, prediction, fooled, self.valid & _finite(top))
 
 
 @dataclass(frozen=True)
@@ -215,14 +224,13 @@ def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
         ledger: Where the pass is entered.
     """
     task = room.task
-    logits = task.model.logits(images.requires_grad_())
+    guide = for_guidance(task.model)
+    logits = guide.logits(images.requires_grad_())
     _check_output(task, logits)
     ledger.enter("attack", forward=1)
     fixed = logits.detach()
     top, prediction = predict(fixed)
-    view = LogitView(
-        fixed, prediction, task.goal, images.detach(), step, room.steps, task.model, task.randomness, ledger
-    )
+    view = LogitView(fixed, prediction, task.goal, images.detach(), step, room.steps, guide, task.randomness, ledger)
     return Sight(images, logits, prediction, _finite(top), view)
 
 
@@ -268,7 +276,7 @@ def observe(
 @torch.no_grad()
 def judge(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
     """Offer the last iterate, which needs no gradient, at the price of one forward pass; see `judge_between` too."""
-    logits = task.model.logits(task.seen(delta))
+    logits = for_guidance(task.model).logits(task.seen(delta))
     if are_probabilities(logits):  # asked once a run, as the answer must be waited for
         raise InputError(
             "the model gives probabilities (in [0, 1], sum one over the classes) where logits are expected: "
@@ -280,7 +288,7 @@ def judge(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger
 @torch.no_grad()
 def judge_between(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger) -> Incumbent:
     """Offer an iterate where the attack took no gradient, at the price of one forward pass; nothing is waited for."""
-    logits = task.model.logits(task.seen(delta))
+    logits = for_guidance(task.model).logits(task.seen(delta))
     return _judged(incumbent, task, delta, logits, ledger, best=True)
 
 

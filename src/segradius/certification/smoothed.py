@@ -6,6 +6,7 @@ import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,6 +70,12 @@ class Smoothed:
     def bands(self) -> int | None:
         """B, if it is known."""
         return bands_of(self.model)
+
+    @property
+    def twins(self) -> Any:
+        """Those of the model, smoothed; None where it has none."""
+        twins = getattr(self.model, "twins", None)
+        return None if twins is None else twins.within(lambda model: replace(self, model=model))
 
     @property
     def name(self) -> str:

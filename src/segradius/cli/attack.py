@@ -159,6 +159,7 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     plans = attack.plans("local_pbgd,local_search" if model.target else ",".join(DEFAULT))
     choice, opened = data.choice, data.open()
     seen, chosen = model.open(opened, run.device, run.seed)
+    chosen = run.described(chosen)
     plans = with_class_weights(plans, opened, seen.num_classes, predicted=choice.predicted)
     experiment = Experiment(chosen, choice, plans, attack.aim, run.seed)
     shown = opened.ids[: run.figures]

@@ -142,6 +142,7 @@ def certify(
     test, mask = smoothing.smoothing()
     choice, opened = data.choice, data.open()
     seen, chosen = model.open(opened, run.device, run.seed)
+    chosen = run.described(chosen)
     checking = check.checking()
     if test.sigma > 1:
         warn(f"sigma is {test.sigma:g} for images in [0, 1]: was {test.sigma:g}/255 meant?")

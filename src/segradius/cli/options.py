@@ -212,7 +212,7 @@ class DataOptions:
 class RunOptions:
     """The run.
 
-    But for the seed, nothing here changes a number.
+    But for the seed, and speed fast, nothing here changes a number.
 
     Args:
         out: Folder of the report.
@@ -225,6 +225,10 @@ class RunOptions:
         figures: Number of images in the picture.
         overwrite: Replace what another experiment left in the folder.
         fail_on_set_aside: End with exit status 3 where an image was set aside; the report is written all the same.
+        speed: plain; exact: passes made cheaper by what changes nothing but rounding (batch norm folded,
+            channels-last), found by a trial of seconds; fast: gradients in reduced precision too. Every verdict is the
+            plain model's.
+        compile: Try torch.compile too, whose warm-up may take minutes.
     """
 
     out: str
@@ -235,11 +239,17 @@ class RunOptions:
     figures: Annotated[int, Range("[0, 1000]")] = 2
     overwrite: bool = False
     fail_on_set_aside: bool = False
+    speed: Literal["plain", "exact", "fast"] = "plain"
+    compile: bool = False
 
     @property
     def folder(self) -> Path:
         """Of the report."""
         return Path(self.out)
+
+    def described(self, chosen: ModelChoice) -> ModelChoice:
+        """The model as an experiment describes it, with the speed that changes numbers."""
+        return replace(chosen, speed="fast") if self.speed == "fast" else chosen
 
 
 def device_name(asked: str) -> str:

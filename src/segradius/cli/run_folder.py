@@ -15,16 +15,19 @@ from segradius.cli.options import RunOptions
 from segradius.core.errors import BudgetError, InputError, TargetError
 from segradius.core.escapes import listed
 from segradius.core.locking import owned
-from segradius.core.screen import console, progress, say, warn
+from segradius.core.screen import console, note, progress, say, warn
 from segradius.core.seal import read_json, readable
 from segradius.core.sums import SUMS, write_files
 from segradius.evaluation.job import Job
 from segradius.evaluation.journal import resumable
+from segradius.evaluation.quicken import NOTE as QUICK
+from segradius.evaluation.quicken import quickened
 from segradius.evaluation.run import InProcess, Run, S, execute, work
 from segradius.evaluation.sources import look
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
 from segradius.report.provenance import begun_at, runtime
+from segradius.speed.forms import Choice
 
 DATABASE = "results.sqlite"
 CHECKPOINTS = "checkpoints"
@@ -83,13 +86,21 @@ def _carried_out(
     counted = [job for job in jobs if job.task.unit]
     reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
     doubt(run, store)
+    run = quickened(run, store, at.speed, compiled=at.compile, told=_tell)
     _execute(run, store, at.folder)
-    found = report(run, store, runtime(model, at.batch_size or size, begun))
+    found = report(run, store, runtime(model, at.batch_size or size, begun, store.noted(QUICK)))
     write_files(at.folder, found.files)
     checkpoints.tidy()
     total = len(counted) * len(run.data)
     _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)
     return found
+
+
+def _tell(choice: Choice) -> None:
+    """What a trial chose, and what it left and why."""
+    note(str(choice))
+    for reason in choice.left:
+        note(f"not used: {reason}")
 
 
 def status(found: Report, at: RunOptions) -> int:
@@ -205,7 +216,7 @@ def _print(report: Report, reused: str, folder: Path) -> None:
         console().print(cells.rich())
     if reused:
         say(reused)
-    for note in report.notes:
-        say(note, report.style)
+    for words in report.notes:
+        say(words, report.style)
     say(f"Digest of the results: {report.summary.digest}")
     say(f"Report: {folder}")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+M = TypeVar("M", bound="Offering")
 
 #: Logits of every class, differentiable in the images.
 LOGITS = "logits"
@@ -75,6 +77,28 @@ class Seen(Offering, Protocol):
 
     def frozen(self) -> AbstractContextManager[object]:
         """Context in which it stays as it is; left as found."""
+
+
+def for_guidance(model: M) -> M:
+    """What gradients and weights are taken from: a cheaper form of the model where it has one, else the model itself.
+
+    It may compute in reduced precision, so that nothing that it answers is ever reported; the model itself judges.
+    """
+    twins = getattr(model, "twins", None)
+    return model if twins is None else twins.guidance
+
+
+def for_answers(model: M) -> M:
+    """What answers that are counted come from: a cheaper form that differs by rounding alone, or the model itself."""
+    twins = getattr(model, "twins", None)
+    return model if twins is None else twins.answers
+
+
+def check_twins(model: Offering) -> None:
+    """Raise `InputError` where a model has cheaper forms that were made of other weights than it has now."""
+    twins = getattr(model, "twins", None)
+    if twins is not None:
+        twins.check()
 
 
 class Journal(Protocol):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from segradius.certification.votes import Votes, vote
-from segradius.core.contracts import LOGITS, Seen
+from segradius.core.contracts import LOGITS, Seen, for_answers
 from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
 from segradius.evaluation.batch import Batch, Bench, Clean, answering
@@ -59,7 +59,7 @@ class Certifying:
         it, started = self.smoothing, time.perf_counter()
         journal = bench.checkpoints.journal(bench.key, batch.ids, batch.images[0]) if bench.checkpoints else None
         votes = vote(
-            answering(bench.model, PRECISIONS[it.precision]),
+            answering(for_answers(bench.model), PRECISIONS[it.precision]),
             batch.images[0],
             bench.model.num_classes,
             it.sampling(noisy_pixels(bench.region, batch), bench.together),

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, cast
 
@@ -36,6 +36,7 @@ from segradius.evaluation.batch import Batch, Bench, is_priced
 from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.store import ImageResult, Kept, Rows
+from segradius.models.twins import Twins
 from segradius.metrics.counts import Pixels
 
 #: What is counted of the pixels of an image whose certificates are attacked: that is in the verdicts.
@@ -226,6 +227,12 @@ class InPrecision:
     def offers(self) -> frozenset[str]:
         """As the network."""
         return self.model.offers
+
+    @property
+    def twins(self) -> Twins | None:
+        """Those of the network, in this precision."""
+        twins: Twins | None = getattr(self.model, "twins", None)
+        return None if twins is None else twins.within(lambda model: replace(self, model=model))
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, C, H, W), in this precision whatever is asked for."""

@@ -20,7 +20,7 @@ from segradius.evaluation.attack import Attacking, AttackPlan
 from segradius.evaluation.batch import Batch, Bench, Clean
 from segradius.evaluation.store import CLEAN, Rows
 
-UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype", "threshold", "channels", "output")
+UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype", "threshold", "channels", "output", "speed")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class ModelChoice:
         threshold: Of yes/no channels; None where it was not given.
         channels: Which channels of the output count; None likewise.
         output: Which entry of the output is meant; None likewise.
+        speed: ``fast`` where gradients may be of reduced precision, which changes numbers; None otherwise.
     """
 
     spec: str
@@ -57,6 +58,7 @@ class ModelChoice:
     threshold: float | None = None
     channels: tuple[int, ...] | None = None
     output: str | None = None
+    speed: Literal["fast"] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -51,6 +51,22 @@ def frozen(network: Any) -> Iterator[None]:
         yield
     finally:
         _leave(network)
+
+
+@contextmanager
+def all_frozen(*networks: Any) -> Iterator[None]:
+    """A context in which several networks are `frozen`.
+
+    Example:
+        >>> one, other = nn.Dropout(), nn.Dropout()
+        >>> with all_frozen(one, other):
+        ...     print(one.training, other.training)
+        False False
+    """
+    with ExitStack() as held:
+        for network in networks:
+            held.enter_context(frozen(network))
+        yield
 
 
 def _enter(network: nn.Module) -> None:

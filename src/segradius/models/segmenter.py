@@ -17,14 +17,15 @@ from segradius.core.border import at_border
 from segradius.core.contracts import ALL
 from segradius.core.errors import InputError, ModelError
 from segradius.models.decoding import Decode, Decoding
+from segradius.models.holding import all_frozen, kept, modes_kept
 from segradius.models.holding import frozen as frozen
-from segradius.models.holding import kept, modes_kept
 from segradius.models.outputs import check_form, check_images, check_logits
 from segradius.models.parameters import check_parameters
 from segradius.models.preprocessing import (
     Normalisation,
     SizeRule,
 )
+from segradius.models.twins import Twins
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Segmenter:
         normalisation: What the network wants done to the colours.
         size: What sizes it takes.
         decode: From the network's raw output to logits (N, C, h, w).
+        precision: Reduced precision of every pass for which none is asked; None for none.
+        twins: Cheaper forms of it, which loops look through; None for none. `segradius.speed.sped_up` makes them.
         structures: K where the C = 2^K classes are sets of structures that may overlap (`segradius.core.label_sets`),
             each seen by a yes/no channel; 0 for ordinary classes.
         channels_last: Whether the network is given ``channels_last`` memory where that is faster (on a CPU). Values
@@ -79,6 +82,8 @@ class Segmenter:
     assumed: str = ""
     bands: int | None = None
     structures: int = 0
+    precision: torch.dtype | None = None
+    twins: Twins | None = field(default=None, repr=False)
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits at the size of the images, differentiable in them, by a frozen network in evaluation mode.
@@ -97,7 +102,7 @@ class Segmenter:
     def raw_logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, C, h, w) at the size that the network gives, on the images' device; not frozen or resized."""
         x = self.prepare(images)
-        lower = _reduced(x.device, precision)
+        lower = _reduced(x.device, precision or self.precision)
         with at_border(f"model {self.name!r}", images.shape):
             with lower, modes_kept():
                 raw = self.network(x)
@@ -130,7 +135,9 @@ class Segmenter:
 
     def frozen(self) -> AbstractContextManager[None]:
         """The context in which the network is frozen and in evaluation mode; left as found. See `frozen`."""
-        return frozen(self.network)
+        if self.twins is None:
+            return frozen(self.network)
+        return all_frozen(self.network, self.twins.answers.network, self.twins.guidance.network)
 
     @property
     def device(self) -> torch.device:

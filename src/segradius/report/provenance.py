@@ -22,7 +22,14 @@ def heading(run: Run[Experiment], used: int) -> str:
     """What was evaluated or attacked, in a line: without it no figure below can be read; ``used`` images are in it."""
     it = run.experiment
     aim = [] if it.aim is None else [f"aim {it.aim}"]
-    options = [f"model {run.model.name} ({it.model.fingerprint})", data_line(run, used), *aim, f"seed {it.seed}"]
+    speed = [] if it.model.speed is None else [f"speed {it.model.speed} (verdicts by the plain model)"]
+    options = [
+        f"model {run.model.name} ({it.model.fingerprint})",
+        data_line(run, used),
+        *aim,
+        *speed,
+        f"seed {it.seed}",
+    ]
     return f"{'Attacked' if it.attacks else 'Evaluated'}: {'; '.join(options)}."
 
 
@@ -62,26 +69,33 @@ def begun_at(store: Store) -> str:
     return str(store.noted("begun"))
 
 
-def runtime(model: Seen, batch_size: int | None, begun: str) -> Mapping[str, Any]:
+def runtime(
+    model: Seen, batch_size: int | None, begun: str, speed: Mapping[str, Any] | None = None
+) -> Mapping[str, Any]:
     """What changes no result, for the record.
 
     Args:
         model: That was asked.
         batch_size: Images at a time.
         begun: See `begun_at`.
+        speed: What a trial chose, as `segradius.evaluation.quicken` notes it; None where there was none.
     """
     device = model.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
     target = {"target": _asked(model)} if isinstance(model, Metered) else {}
-    return target | {
-        "date": begun,
-        "command": COMMAND.get(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
-        "device": f"{device} ({name})",
-        "threads": torch.get_num_threads(),
-        "batch_size": batch_size,
-    }
+    return (
+        target
+        | ({"speed": speed} if speed else {})
+        | {
+            "date": begun,
+            "command": COMMAND.get(),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
+            "device": f"{device} ({name})",
+            "threads": torch.get_num_threads(),
+            "batch_size": batch_size,
+        }
+    )
 
 
 def _asked(target: Metered) -> Mapping[str, Any]:

@@ -27,6 +27,7 @@ from segradius.evaluation.attack_summary import Summary, summarise
 from segradius.evaluation.facts import Finding
 from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
 from segradius.evaluation.preflight import warnings
+from segradius.evaluation.quicken import NOTE, quickened
 from segradius.evaluation.run import InProcess, Run, execute, work
 from segradius.evaluation.store import CLEAN, Store
 from segradius.models.tiling import fingerprint
@@ -34,6 +35,7 @@ from segradius.report.attack import classes_tables, doubted, notes, report_attac
 from segradius.report.cells import nothing_usable, page, set_aside_note
 from segradius.report.evaluate import report_accuracy
 from segradius.report.provenance import begun_at, runtime
+from segradius.speed.forms import Speed
 from segradius.targets.target import Target
 from segradius.threats.budgets import budgets
 
@@ -93,7 +95,7 @@ class Results:
                 raise InputError(f"{folder} holds results already; expected another folder, as none is overwritten")
             self.store.copy(folder / "results.sqlite")
             report = report_attacks if self.run.experiment.attacks else report_accuracy
-            facts = runtime(self.run.model, self.run.batch_size, begun_at(self.store))
+            facts = runtime(self.run.model, self.run.batch_size, begun_at(self.store), self.store.noted(NOTE))
             write_files(folder, report(self.run, self.store, facts).files)
         return folder
 
@@ -119,6 +121,7 @@ def evaluate(
     figures: int = 2,
     save_images: bool = False,
     quiet: bool = False,
+    speed: Speed = "plain",
     **more: Any,
 ) -> Results:
     """Attack a model over a data set and count what is left: ``segradius attack`` from Python.
@@ -143,6 +146,8 @@ def evaluate(
         figures: Images in the picture of `Results.save`.
         save_images: Whether every adversarial image is kept, for `Results.save`.
         quiet: Whether nothing is shown on the way: no progress and no warning.
+        speed: ``exact``: passes are made cheaper by what changes nothing but rounding; ``fast``: gradients are taken in
+            reduced precision too. Every verdict is the model's own either way; see `segradius.speed.sped_up`.
         **more: Further options of the attacks, as in ``steps=20``.
 
     Raises:
@@ -171,6 +176,7 @@ def evaluate(
         normalisation=None if colours is None else str(colours),
         fingerprint=_mark(model),
         scores_only=LOGITS not in model.offers,
+        speed="fast" if speed == "fast" else None,
     )
     experiment = Experiment(choice, DataChoice(spec, labels=labels), tuple(plans), aim, seed)
     run = Run(experiment, model, opened, batch_size, opened.ids[:figures], save=save_images)
@@ -184,6 +190,7 @@ def evaluate(
             advance(steps, job.task.title)
 
         said: Callable[[str], None] = (lambda line: None) if quiet else warn
+        run = quickened(run, store, speed, told=lambda choice: None)
         run = replace(run, progress=advanced, warn=lambda found: said(found.line))
         execute(run, store, InProcess(model, opened, warn=said))
     aside = store.all_set_aside()

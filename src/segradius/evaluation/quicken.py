@@ -1,0 +1,66 @@
+"""A run whose model has the cheaper forms that a speed asks for, chosen once and the same when it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+from torch import Tensor
+
+from segradius.core.bands import bands_of
+from segradius.core.errors import InputError
+from segradius.data.sample import Sample
+from segradius.data.usable import usable
+from segradius.evaluation.batch import is_priced
+from segradius.evaluation.run import Run, S, work
+from segradius.evaluation.store import Store
+from segradius.models.segmenter import Segmenter
+from segradius.speed.forms import Choice, Speed
+from segradius.speed.speeding import sped_up
+
+#: Under which a store has what was chosen.
+NOTE = "speed"
+
+
+def quickened(
+    run: Run[S], store: Store, speed: Speed, *, compiled: bool = False, told: Callable[[Choice], None]
+) -> Run[S]:
+    """The run with `segradius.speed.sped_up` done to its model; as it is where nothing is left to do.
+
+    Args:
+        run: What is to be run.
+        store: Of its results. A choice that was made for it before is used again, as another one could round otherwise.
+        speed: What is asked for.
+        compiled: Whether `torch.compile` is tried.
+        told: Given the choice.
+
+    Raises:
+        InputError: The model is a target, whose passes are not ours.
+    """
+    if speed == "plain" and not compiled:
+        return run
+    if is_priced(run.model):
+        raise InputError(f"speed {speed} is for --model, whose passes are made here; a target answers as it does")
+    image = _first_usable(run) if work(run, store) else None
+    if image is None:
+        return run
+    kept = store.noted(NOTE)
+    choice = Choice.of(kept["choice"]) if kept and kept["asked"] == [speed, compiled] else None
+
+    def noted(found: Choice) -> None:
+        store.note(NOTE, {"asked": [speed, compiled], "choice": found.as_dict()})
+        told(found)
+
+    network = cast(Segmenter, run.model)
+    return replace(run, model=sped_up(network, image, speed, compiled=compiled, choice=choice, told=noted))
+
+
+def _first_usable(run: Run[S]) -> Tensor | None:
+    """The first image that can be used, as a batch."""
+    bands, labels = bands_of(run.model), not run.experiment.data.predicted
+    for place in range(len(run.data)):
+        found = usable(run.data, place, run.model.num_classes, labels=labels, bands=bands)
+        if isinstance(found, Sample):
+            return found.image[None]
+    return None

@@ -1,0 +1,67 @@
+"""One setting of a model: the same network made cheaper for loops, while the network itself gives every verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from segradius.core.errors import InputError
+from segradius.models.outputs import check_images
+from segradius.models.segmenter import Segmenter
+from segradius.speed.forming import NotFormedError, twinned
+from segradius.speed.forms import Choice, Speed
+from segradius.speed.remembered import recalled, remember
+from segradius.speed.trial import chosen
+
+
+def sped_up(
+    model: Segmenter,
+    images: Tensor,
+    speed: Speed = "exact",
+    *,
+    compiled: bool = False,
+    choice: Choice | None = None,
+    told: Callable[[Choice], None] = lambda choice: None,
+) -> Segmenter:
+    """The same model, through whose cheaper forms loops look; what they find is judged by the model itself.
+
+    Which forms those are is found by a trial of some seconds on the images, once for a network, a size of images and a
+    machine. Attacks take gradients and weights from ``twins.guidance``; answers that are themselves counted, as those
+    to a black-box attack, come from ``twins.answers``, which differs from the network by rounding alone.
+
+    Args:
+        model: From `segradius.wrap` or `segradius.load_model`. Its network is left as it is; weights that change
+            afterwards are noticed by the next attack.
+        images: (N, B, H, W) in [0, 1], a small batch like those to come.
+        speed: ``plain``, ``exact`` or ``fast``; see `segradius.speed.chosen`.
+        compiled: Try `torch.compile` too.
+        choice: Of an earlier trial, in place of one.
+        told: Given the choice.
+
+    Raises:
+        InputError: For images that are not as said, or another speed.
+
+    Example:
+        >>> import segradius as sr
+        >>> model, images = sr.load_model("demo"), torch.rand(2, 3, 48, 64)
+        >>> quick = sped_up(model, images, "fast")
+        >>> result = sr.attacks.pgd(norm="l2", eps=1.5, steps=3)(quick, images, torch.zeros(2, 48, 64).long())
+        >>> bool((result.prediction == model.logits(result.adversarial).argmax(1)).all())
+        True
+    """
+    check_images(images)
+    images = images.to(model.device)
+    known = choice if choice is not None else recalled(model, images, speed, compiled=compiled)
+    try:
+        found = chosen(model, images, speed, compiled=compiled) if known is None else known
+        quick = twinned(model, found, images)
+    except NotFormedError as error:  # a choice that was made for another network
+        if choice is not None:
+            raise InputError(f"{choice} does not suit model {model.name!r}: {error}") from error
+        found = chosen(model, images, speed, compiled=compiled)
+        quick = twinned(model, found, images)
+    if found is not known:
+        remember(model, images, found, compiled=compiled)
+    told(found)
+    return quick

@@ -1,0 +1,226 @@
+"""What pays: forms of a network, each compared with the network as it is and timed against it, in seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from segradius.core.border import in_a_line, is_out_of_memory, release
+from segradius.models.segmenter import Segmenter
+from segradius.speed.forming import NotFormedError, formed
+from segradius.speed.forms import PLAIN, Choice, Form, Speed
+
+#: Largest difference of logits that counts as rounding, over the largest logit.
+LOGITS = 1e-3
+#: Largest difference of gradients that does, over their length: a value near 0 may change the side of a kink.
+GRADIENT = 2e-2
+#: Least cosine of a gradient in reduced precision with that of the network.
+COSINE = 0.9
+#: A form must save as much of the time of a simpler one.
+SAVES = 0.03
+#: Interleaved rounds, and seconds after which no further one is begun.
+ROUNDS, SECONDS = 5, 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What one forward and backward pass shows: logits (N, C, H, W), gradient (N, B, H, W)."""
+
+    logits: Tensor
+    gradient: Tensor
+
+
+@dataclass
+class _Tried:
+    """A form that agrees with the network, and its least times of passes so far, in seconds."""
+
+    form: Form
+    model: Segmenter
+    passes: float = float("inf")
+    forward: float = float("inf")
+
+
+def chosen(
+    model: Segmenter,
+    images: Tensor,
+    speed: Speed = "exact",
+    *,
+    compiled: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Choice:
+    """What makes passes over images like these cheaper, by a trial.
+
+    Every form is first compared with the network, on the images and on noise; one that differs by more than its
+    ``speed`` allows, or fails, is left, and the choice says why.
+
+    Args:
+        model: The model.
+        images: (N, B, H, W) in [0, 1], on its device.
+        speed: ``exact``: forms that differ by rounding; ``fast``: of gradients also in reduced precision; ``plain``:
+            nothing, save what ``compiled`` asks for.
+        compiled: Try `torch.compile` too, whose warm-up may take minutes.
+        clock: Seconds.
+
+    Raises:
+        InputError: For another speed.
+
+    Example:
+        >>> import segradius as sr
+        >>> chosen(sr.load_model("demo"), torch.rand(1, 3, 48, 64), "plain").guidance
+        Form(folded=False, channels_last=False, precision=None, compiled=False)
+    """
+    choice = Choice(speed)
+    if speed == "plain" and not compiled:
+        return choice
+    trial = _Trial(replace(model, twins=None), images, clock)
+    answers, guidance = trial.exact() if speed != "plain" else (PLAIN, PLAIN)
+    if speed == "fast":
+        guidance = trial.best([guidance, *_reduced(guidance, images.device.type)])
+    warm_up = 0.0
+    if compiled:
+        started = clock()
+        found = trial.best([guidance, replace(guidance, compiled=True)])
+        warm_up, guidance = (clock() - started, found) if found.compiled else (0.0, guidance)
+    return replace(
+        choice,
+        answers=answers,
+        guidance=guidance,
+        passes=trial.passes(guidance),
+        forward=trial.forward(answers),
+        warm_up=warm_up,
+        left=tuple(f"{form}: {why}" for form, why in trial.unfit.items()),
+    )
+
+
+def _reduced(form: Form, device: str) -> list[Form]:
+    """The form in reduced precision, in both layouts, as that may pay in one and not in the other."""
+    reduced = replace(form, precision="bfloat16")
+    forms = [reduced, replace(reduced, channels_last=not form.channels_last)]
+    return forms if device != "cuda" else [*forms, replace(reduced, precision="float16")]
+
+
+class _Trial:
+    """Forms of one model, compared and timed on the same images."""
+
+    def __init__(self, model: Segmenter, images: Tensor, clock: Callable[[], float]) -> None:
+        self.images, self.clock, self.model = images, clock, model
+        self.tried, self.unfit = dict[Form, _Tried](), dict[Form, str]()
+        noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0), dtype=images.dtype)
+        self.noise = noise.to(images.device)
+        with torch.no_grad():
+            shape = model.logits(images).shape
+        pull = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        self.pull = pull.to(images.device, torch.promote_types(images.dtype, torch.float32))
+        self.plain = self._look(model, images), self._look(model, self.noise)
+        self.tried[PLAIN] = _Tried(PLAIN, model)
+
+    def exact(self) -> tuple[Form, Form]:
+        """The cheapest form for answers and for gradients of those that differ by rounding."""
+        forms = [PLAIN, Form(folded=True), Form(channels_last=True), Form(folded=True, channels_last=True)]
+        guidance = self.best(forms)
+        return self.best(forms, lambda tried: tried.forward), guidance
+
+    def best(self, forms: Sequence[Form], price: Callable[[_Tried], float] = lambda tried: tried.passes) -> Form:
+        """The cheapest of the forms that agree; the earlier one unless a later saves enough."""
+        tried = [found for form in forms if (found := self._tried(form)) is not None]
+        self._time(tried)
+        best = tried[0]
+        for other in tried[1:]:
+            best = other if price(other) < (1 - SAVES) * price(best) else best
+        return best.form
+
+    def passes(self, form: Form) -> float:
+        """Time of a forward and a backward pass over that of the network."""
+        return self.tried[form].passes / self.tried[PLAIN].passes
+
+    def forward(self, form: Form) -> float:
+        """Time of a forward pass likewise."""
+        return self.tried[form].forward / self.tried[PLAIN].forward
+
+    def _tried(self, form: Form) -> _Tried | None:
+        """The form, if it agrees with the network."""
+        if form in self.tried or form in self.unfit:
+            return self.tried.get(form)
+        why = ""
+        try:
+            model = formed(self.model, form, self.images)
+            why = self._differs(model, form)
+        except NotFormedError as error:
+            why = str(error)
+        except Exception as error:  # a network may refuse a layout, a type or a compiler in any way it likes
+            if is_out_of_memory(error):
+                release()
+            why = in_a_line(error)
+        if why:
+            self.unfit[form] = why
+            return None
+        self.tried[form] = _Tried(form, model)
+        return self.tried[form]
+
+    def _differs(self, model: Segmenter, form: Form) -> str:
+        """Why it is not the network; empty where it is."""
+        for plain, images in zip(self.plain, (self.images, self.noise), strict=True):
+            found = self._look(model, images)
+            why = _by_direction(plain, found) if form.precision else _by_rounding(plain, found)
+            if why:
+                return why
+        return ""
+
+    def _look(self, model: Segmenter, images: Tensor) -> Look:
+        images = images.detach().clone().requires_grad_()
+        logits = model.logits(images)
+        (gradient,) = torch.autograd.grad(logits, images, self.pull)
+        return Look(logits.detach(), gradient)
+
+    def _time(self, tried: Sequence[_Tried]) -> None:
+        """In interleaved rounds, the network as it is among them; what counts is the least time."""
+        all_of_them = list({id(each): each for each in (self.tried[PLAIN], *tried)}.values())
+        started = self.clock()
+        with self.model.frozen():
+            for turn in range(ROUNDS):
+                if turn > 1 and self.clock() - started > SECONDS:
+                    return
+                for each in all_of_them:
+                    with each.model.frozen():
+                        each.passes = min(each.passes, self._seconds(partial(self._look, each.model, self.images)))
+                        each.forward = min(each.forward, self._seconds(partial(self._answer, each.model)))
+
+    @torch.no_grad()
+    def _answer(self, model: Segmenter) -> Tensor:
+        return model.logits(self.images)
+
+    def _seconds(self, work: Callable[[], object]) -> float:
+        self._settle()
+        started = self.clock()
+        work()
+        self._settle()
+        return self.clock() - started
+
+    def _settle(self) -> None:
+        if self.images.device.type == "cuda":
+            torch.cuda.synchronize(self.images.device)
+
+
+def _by_rounding(plain: Look, other: Look) -> str:
+    """Why the difference is more than rounding; empty where it is not."""
+    gap = float((other.logits - plain.logits).abs().amax() / plain.logits.abs().amax().clamp_min(1e-30))
+    if not gap <= LOGITS:
+        return f"its logits differ by {gap:.1g} of the largest; rounding explains {LOGITS:g}"
+    turn = float((other.gradient - plain.gradient).norm() / plain.gradient.norm().clamp_min(1e-30))
+    if not turn <= GRADIENT:
+        return f"its gradient differs by {turn:.1g} of its length; rounding explains {GRADIENT:g}"
+    return ""
+
+
+def _by_direction(plain: Look, other: Look) -> str:
+    """Why a gradient of reduced precision does not show the way; empty where it does."""
+    if not bool(other.logits.isfinite().all()):
+        return "its logits are not finite"
+    one, two = plain.gradient.flatten(), other.gradient.flatten()
+    cosine = float(torch.dot(one, two) / (one.norm() * two.norm()).clamp_min(1e-30))
+    return "" if cosine >= COSINE else f"the cosine of its gradient with the plain one is {cosine:.2f}, below {COSINE}"
