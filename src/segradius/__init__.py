@@ -34,6 +34,7 @@ Where to find what:
     sr.gradients      gradients estimated from scores, and directions to ask along
     sr.certification  votes, tests and certifiers: what no change below a length can turn
     sr.models         wrap, load_model, normalisation, sliding windows, cards
+    sr.speed          sped_up: cheaper passes in loops, verdicts by the model itself
     sr.targets        open_target: ONNX files and servers, which give scores only
     sr.data           open_data: Cityscapes, ADE20K, VOC, CamVid, folders, lists, COCO's JSON, Parquet, torch data sets
     sr.metrics        PixAcc, MIoU, intervals over images, paired differences

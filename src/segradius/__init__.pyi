@@ -8,6 +8,7 @@ from . import models as models
 from . import objectives as objectives
 from . import radius as radius
 from . import report as report
+from . import speed as speed
 from . import targets as targets
 from . import threats as threats
 from . import training as training
@@ -35,6 +36,7 @@ from .radius.smoothing import RadiusMap as RadiusMap
 from .radius.smoothing import pixel_radius as pixel_radius
 from .report.results import Results as Results
 from .report.results import evaluate as evaluate
+from .speed import sped_up as sped_up
 from .threats import Threat as Threat
 from .threats import make_threat as make_threat
 

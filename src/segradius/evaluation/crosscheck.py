@@ -36,8 +36,8 @@ from segradius.evaluation.batch import Batch, Bench, is_priced
 from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.store import ImageResult, Kept, Rows
-from segradius.models.twins import Twins
 from segradius.metrics.counts import Pixels
+from segradius.models.twins import Twins
 
 #: What is counted of the pixels of an image whose certificates are attacked: that is in the verdicts.
 NOTHING = Pixels((), (), ())

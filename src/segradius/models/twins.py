@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segradius.core.errors import InputError
 
+
 @dataclass(frozen=True, eq=False)
 class Twins:
     """The same network twice more, made cheaper.
