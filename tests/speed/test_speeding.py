@@ -118,6 +118,13 @@ def test_weights_that_changed_since_are_noticed(change):
         sr.attacks.pgd(norm="l2", eps=0.5, steps=1)(quick, IMAGES, LABELS.clamp_max(3))
 
 
+def test_settings_that_changed_since_are_noticed_and_wrap_drops_the_forms(quick):
+    other = replace(quick, normalisation=None)
+    with pytest.raises(sr.InputError, match="normalisation of model 'demo' changed since its cheaper forms"):
+        sr.attacks.pgd(norm="l2", eps=0.5, steps=1)(other, IMAGES, LABELS)
+    assert sr.wrap(quick, normalisation="none").twins is None
+
+
 def test_a_network_that_refuses_a_layout_runs_without_it_and_it_is_said():
     choice = chosen(sr.wrap(_Flat(), num_classes=4), IMAGES, "exact")
     assert not choice.guidance.channels_last

@@ -95,10 +95,10 @@ def for_answers(model: M) -> M:
 
 
 def check_twins(model: Offering) -> None:
-    """Raise `InputError` where a model has cheaper forms that were made of other weights than it has now."""
+    """Raise `InputError` where a model has cheaper forms that are of other weights or settings than it has now."""
     twins = getattr(model, "twins", None)
     if twins is not None:
-        twins.check()
+        twins.check(model)
 
 
 class Journal(Protocol):

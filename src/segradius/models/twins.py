@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from segradius.core.errors import InputError
+
+#: What a tensor of a network is told by.
+Mark: TypeAlias = tuple[str, int, float, str]
+#: What of a `Segmenter` decides its logits beside its network.
+SETTINGS = ("normalisation", "size", "decode", "num_classes", "structures", "bands")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,25 +31,26 @@ class Twins:
     answers: Any
     guidance: Any
     network: Any
-    marks: tuple[tuple[str, int, float], ...]
+    marks: tuple[Mark, ...]
 
     def within(self, change: Callable[[Any], Any]) -> Twins:
         """Those of a model that is made of this one, as a smoothed one is."""
         return replace(self, answers=change(self.answers), guidance=change(self.guidance))
 
-    def check(self) -> None:
-        """Raise `InputError`, naming a tensor, where the network's parameters or buffers changed meanwhile."""
+    def check(self, model: Any) -> None:
+        """Raise `InputError`, naming what, where a setting or a tensor of the model is another one than theirs."""
         now = {name: found for name, *found in marks(self.network)}
-        for name, *before in self.marks:
-            if before != now.get(name):
-                raise InputError(
-                    f"{name} of model {self.answers.name!r} changed since its cheaper forms were made: make them anew "
-                    "(sped_up(model, images)), or go on without (dataclasses.replace(model, twins=None))"
-                )
+        changed = [name for name, *before in self.marks if before != now.get(name)]
+        changed += [name for name in SETTINGS if getattr(model, name, None) != getattr(self.answers, name, None)]
+        if changed:
+            raise InputError(
+                f"{changed[0]} of model {self.answers.name!r} changed since its cheaper forms were made: make them "
+                "anew (sped_up(model, images)), or go on without (dataclasses.replace(model, twins=None))"
+            )
 
 
-def marks(network: Any) -> tuple[tuple[str, int, float], ...]:
-    """Name, count of in-place changes and l2 length of every floating tensor of its state; empty for a function.
+def marks(network: Any) -> tuple[Mark, ...]:
+    """Name, count of in-place changes, l2 length and device of each floating tensor of its state; none of a function.
 
     Example:
         >>> layer = nn.Linear(2, 1, bias=False)
@@ -58,7 +64,7 @@ def marks(network: Any) -> tuple[tuple[str, int, float], ...]:
     state = network.state_dict(keep_vars=True)
     held = [(name, t) for name, t in state.items() if isinstance(t, Tensor) and t.is_floating_point()]
     lengths = _lengths([tensor.detach() for _, tensor in held])
-    return tuple((name, tensor._version, length) for (name, tensor), length in zip(held, lengths, strict=True))
+    return tuple((name, t._version, length, str(t.device)) for (name, t), length in zip(held, lengths, strict=True))
 
 
 def _lengths(tensors: list[Tensor]) -> list[float]:

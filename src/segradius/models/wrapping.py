@@ -77,7 +77,7 @@ def wrap(
     """
     refuse_unknown("option of wrap", _unknown, options_of(wrap))
     if isinstance(model, Segmenter):
-        draft = model
+        draft = replace(model, twins=None)  # which have its settings
     elif callable(model):
         draft = Segmenter(model, 0, name=_name_of(model))
     else:

@@ -43,7 +43,7 @@ def sped_up(
         InputError: For images that are not as said, or another speed.
 
     Example:
-        >>> import segradius as sr
+        >>> import torch, segradius as sr
         >>> model, images = sr.load_model("demo"), torch.rand(2, 3, 48, 64)
         >>> quick = sped_up(model, images, "fast")
         >>> result = sr.attacks.pgd(norm="l2", eps=1.5, steps=3)(quick, images, torch.zeros(2, 48, 64).long())

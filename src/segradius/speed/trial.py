@@ -178,7 +178,7 @@ class _Trial:
         return Look(logits.detach(), gradient)
 
     def _time(self, tried: Sequence[_Tried]) -> None:
-        """In interleaved rounds, the network as it is among them; what counts is the least time. Done once for a form."""
+        """Once, in interleaved rounds, the network as it is among them; what counts is the least time."""
         if all(each.forward < float("inf") for each in tried):
             return
         all_of_them = list({id(each): each for each in (self.tried[PLAIN], *tried)}.values())
