@@ -21,6 +21,7 @@ from segradius.training import (
     Job,
     Ohem,
     Optimiser,
+    Pace,
     Recipe,
     SegmentationLoss,
     Watch,
@@ -204,14 +205,14 @@ def test_every_option_arrives(jobs: list[Job]) -> None:
         "clip": "1.5", "schedule": "one_cycle", "schedule-options": "warmup_share=0.2,start=10", "aux-weight": "0.3",
         "ohem": "0.6", "ohem-keep": "50", "average": "0.97", "adversary": "cr_pgd_at", "norm": "l2", "eps": "3/2",
         "mix": "0.5", "options": "steps=2,samples=0", "every": "3", "precision": "bf16", "seed": "5", "device": "cpu",
-        "devices": "2", "workers": "1", "save-every": "9",
+        "devices": "2", "workers": "1", "save-every": "9", "memory": "1.5", "speed": "exact",
     }  # fmt: skip
     assert main([*command(*(w for key, value in options.items() for w in (f"--{key}", value))), "--in-memory"]) == 0
     job = jobs[0]
     assert job.recipe == Recipe(
         epochs=7,
         batch_size=6,
-        optimiser=Optimiser("sgd", 0.002, 0.5, 0.01, 1.5),
+        optimiser=Optimiser("sgd", 0.002, 0.5, 0.01, 1.5, fused=True),
         schedule=OneCycle(warmup_share=0.2, start=10),
         augmentation=Augmentation((24, 40), (0.5, 1.25), 5.0, 0.5, 0.25, 0.0),
         loss=SegmentationLoss(0.3, None, Ohem(0.6, 50), 255),
@@ -220,11 +221,42 @@ def test_every_option_arrives(jobs: list[Job]) -> None:
         precision="bf16",
         seed=5,
         every=3,
+        pace=Pace(channels_last=True),
     )
-    assert job.engine == Engine("cpu", devices=2, workers=1, in_memory=True, save_every=9)
+    assert job.engine == Engine("cpu", devices=2, workers=1, in_memory=True, save_every=9, memory=1.5)
     assert job.watch == Watch("l2", 1.5)
     assert job.held_out.name == "scenes/test"
     assert job.held_out.ids == ("test-00000", "test-00004")
+
+
+@pytest.mark.parametrize(
+    ("options", "precision", "fused", "pace"),
+    [
+        (["--speed", "plain"], "32", False, Pace()),
+        (["--speed", "exact", "--precision", "bf16"], "bf16", True, Pace(channels_last=True)),
+        (["--speed", "fast", "--precision", "32"], "32", True, Pace(channels_last=True)),
+        (["--speed", "fast", "--precision", "16", "--clip", "1"], "16", False, Pace(channels_last=True)),
+        (["--compile"], "32", False, Pace(compile=True)),
+    ],
+)
+def test_speed_is_layout_optimiser_and_precision(
+    jobs: list[Job], options: list[str], precision: str, fused: bool, pace: Pace
+) -> None:
+    assert main(command(*options)) == 0
+    recipe = jobs[0].recipe
+    assert (recipe.precision, recipe.optimiser.fused, recipe.pace) == (precision, fused, pace)
+
+
+def test_a_trial_decides_on_bfloat16_and_a_run_goes_on_with_what_it_decided(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ratio, chosen in ((0.5, "bf16"), (0.97, "32"), (1.4, "32")):
+        monkeypatch.setattr("segradius.training.trial.bf16_ratio", lambda *given, ratio=ratio: ratio)
+        fast = [*command("--speed", "fast", "--adversary", "none"), "--out", chosen + str(ratio)]
+        assert main(fast) == 0
+        assert f"take {ratio:.2f} of the time of those in float32: precision {chosen}" in capsys.readouterr().out
+        monkeypatch.setattr("segradius.training.trial.bf16_ratio", lambda *given: 1 / 0)
+        assert main(fast) == 0  # the folder says it
 
 
 def test_a_file_says_what_the_command_line_says(jobs: list[Job], place: Path) -> None:

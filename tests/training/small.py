@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import segradius as sr
 from segradius.data import open_data
+from segradius.data.sample import Sample, SegmentationData
 from segradius.training import Augmentation, Engine, Job, Optimiser, Recipe
-from segradius.training.lessons import InMemory
+
+
+class InMemory:
+    """A data set of samples that are at hand, named as another one."""
+
+    def __init__(self, samples: Sequence[Sample], source: SegmentationData) -> None:
+        self.samples = samples
+        self.name, self.classes, self.ids = source.name, source.classes, source.ids
+
+    @classmethod
+    def read(cls, source: SegmentationData) -> InMemory:
+        """All samples of another one."""
+        return cls([source[i] for i in range(len(source))], source)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+    def parts(self, index: int) -> dict[str, Tensor]:
+        """The tensors of a sample."""
+        return {"image": self.samples[index].image, "label": self.samples[index].label}
+
 
 CLASSES = 8
 SCENES = "scenes:32x48"

@@ -12,23 +12,24 @@ import torch
 from segradius.core.errors import InputError
 from segradius.core.locking import owned
 from segradius.training import fit
-from segradius.training.lessons import InMemory
 from segradius.training.records import CHECKPOINT
 
 
-def with_another(data: InMemory, place: int, part: str) -> InMemory:
+def with_another(data: small.InMemory, place: int, part: str) -> small.InMemory:
     """The data set with one pixel of one image, or of its labels, changed."""
     sample = data.samples[place]
     changed = getattr(sample, part).clone()
     changed[..., 0, 0] = 0 if changed[..., 0, 0].any() else 1
     samples = list(data.samples)
     samples[place] = replace(sample, **{part: changed})
-    return InMemory(samples, data)
+    return small.InMemory(samples, data)
 
 
 @pytest.mark.parametrize("part", ["image", "label"])
 @pytest.mark.parametrize(("field", "data"), [("train", small.TRAIN), ("held_out", small.HELD_OUT)])
-def test_another_image_or_label_under_the_same_name_is_refused(tmp_path: Path, field: str, data: InMemory, part: str):
+def test_another_image_or_label_under_the_same_name_is_refused(
+    tmp_path: Path, field: str, data: small.InMemory, part: str
+):
     fit(small.job(tmp_path, epochs=1))
     before = (tmp_path / CHECKPOINT).read_bytes()
     with pytest.raises(InputError, match=f"^image {data.ids[2]}: the {part} changed since {tmp_path} was begun"):

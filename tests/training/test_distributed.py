@@ -16,17 +16,17 @@ from segradius.core.errors import InputError
 from segradius.data.sample import Sample
 from segradius.training import Engine, Lesson, Optimiser, SegmentationLoss, WeightAverage, fit, make_adversary
 from segradius.training.engine import Sealed, launched
-from segradius.training.lessons import InMemory, lessons, order
+from segradius.training.lessons import lessons, order
 
 
-def uneven() -> InMemory:
+def uneven() -> small.InMemory:
     """The scenes; those that the second process learns in the first epoch keep one row of their labels."""
     samples = list(small.TRAIN.samples)
     for i in order(len(samples), seed=0, epoch=0)[1::2]:
         label = samples[i].label.clone()
         label[1:] = 255
         samples[i] = Sample(samples[i].id, samples[i].image, label)
-    return InMemory(samples, small.TRAIN)
+    return small.InMemory(samples, small.TRAIN)
 
 
 UNEVEN = uneven()
@@ -120,6 +120,6 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     job = small.job(tmp_path, engine=Engine("cpu", devices=2))
     with pytest.raises(InputError, match="batch_size 3 is no multiple of 2"):
         replace(job, recipe=small.recipe(batch_size=3))
-    one = InMemory(small.HELD_OUT.samples[:1], small.HELD_OUT)
+    one = small.InMemory(small.HELD_OUT.samples[:1], small.HELD_OUT)
     with pytest.raises(InputError, match="held-out set has 1 images for 2 processes"):
         replace(job, held_out=one)

@@ -19,7 +19,7 @@ from segradius.data.prepared import Prepared
 from segradius.data.sample import BadSampleError, Sample
 from segradius.models.preprocessing import Normalisation
 from segradius.training import Augmentation, Engine, Job, Optimiser, Robustness, WeightAverage, fit
-from segradius.training.lessons import InMemory, order
+from segradius.training.lessons import order
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
@@ -163,7 +163,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         small.job(tmp_path, epochs=2),
         small.job(tmp_path, epochs=1, seed=1),
         small.job(tmp_path, small.network(seed=1), epochs=1),
-        small.job(tmp_path, epochs=1, train=InMemory(small.TRAIN.samples, small.HELD_OUT)),
+        small.job(tmp_path, epochs=1, train=small.InMemory(small.TRAIN.samples, small.HELD_OUT)),
     ):
         with pytest.raises(InputError, match="holds another run"):
             fit(other)
@@ -179,10 +179,12 @@ def test_a_finished_run_stays_as_it_is(tmp_path: Path) -> None:
     small.assert_same(job.model.network.state_dict(), load_file(tmp_path / "last.safetensors"))
 
 
-class Spoilt(InMemory):
+class Spoilt(small.InMemory):
     """Images that are NaN, those of ``later`` from the second reading on, and files that cannot be read."""
 
-    def __init__(self, source: InMemory, nan: Sequence[int] = (), later: Sequence[int] = (), gone: Sequence[int] = ()):
+    def __init__(
+        self, source: small.InMemory, nan: Sequence[int] = (), later: Sequence[int] = (), gone: Sequence[int] = ()
+    ):
         super().__init__(source.samples, source)
         self.nan, self.later, self.gone, self.read_before = set(nan), set(later), set(gone), set()
 
@@ -263,7 +265,7 @@ def test_heads_are_weighed_and_colours_normalised(tmp_path: Path) -> None:
         ({"batch_size": 13}, "batch_size is 13 and the training set has 12"),
         ({"engine": Engine("cpu", devices=3)}, "batch_size 4 is no multiple of 3 processes"),
         ({"augmentation": Augmentation()}, "crop"),
-        ({"train": InMemory([], small.TRAIN)}, "training set is empty"),
+        ({"train": small.InMemory([], small.TRAIN)}, "training set is empty"),
     ],
 )
 def test_jobs_that_cannot_be_run_are_refused(tmp_path: Path, changes: dict, message: str) -> None:

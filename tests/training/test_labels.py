@@ -15,18 +15,20 @@ from segradius.core.errors import InputError
 from segradius.data import open_data
 from segradius.metrics import count, kappa, one_class
 from segradius.training import Engine, Evaluation, Optimiser, Robustness, fit
-from segradius.training.lessons import InMemory, order
+from segradius.training.lessons import order
 from segradius.training.records import Position, Snapshot, outcome
 
 VOID = 255
 
 
-def labelled(source: InMemory, *, where: set[int], classes: set[int] = frozenset(range(small.CLASSES))) -> InMemory:
+def labelled(
+    source: small.InMemory, *, where: set[int], classes: set[int] = frozenset(range(small.CLASSES))
+) -> small.InMemory:
     """The samples with labels at some places alone, and of some classes."""
     kept = torch.tensor([c in classes for c in range(256)])
     labels = [s.label.masked_fill(~kept[s.label], VOID) for s in source.samples]
     labels = [label if place in where else torch.full_like(label, VOID) for place, label in enumerate(labels)]
-    return InMemory([replace(s, label=label) for s, label in zip(source.samples, labels, strict=True)], source)
+    return small.InMemory([replace(s, label=label) for s, label in zip(source.samples, labels, strict=True)], source)
 
 
 @pytest.mark.parametrize("part", ["train", "held_out"])
@@ -53,7 +55,10 @@ def test_an_epoch_without_a_label_ends_the_first_and_is_told_later(tmp_path: Pat
     """Of five images with batches of four, one is left out of each epoch: the labelled one of the third."""
     out_of = {epoch: order(5, seed=0, epoch=epoch)[4] for epoch in range(4)}
     five = open_data(small.SCENES, split="train", limit=5)
-    five, told = InMemory([five[place] for place in range(5)], five), "no pixel is labelled in the batches of epoch"
+    five, told = (
+        small.InMemory([five[place] for place in range(5)], five),
+        "no pixel is labelled in the batches of epoch",
+    )
     for epoch, place in out_of.items():
         folder, data = tmp_path / str(epoch), labelled(five, where={place})
         if place == out_of[0]:

@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from segradius.cli import main
 from segradius.data.sample import Sample
 from segradius.training import Augmentation, Engine, Optimiser, WeightAverage, fit, make_adversary
-from segradius.training.lessons import InMemory
 
 #: Everything that has a state or needs chance.
 ALL_ON = {
@@ -35,7 +34,7 @@ ALL_ON = {
 class Stopping:
     """A data set that is interrupted at its n-th read."""
 
-    source: InMemory
+    source: small.InMemory
     at: int
     reads: list[int] = field(default_factory=list)
 

@@ -13,7 +13,6 @@ import segradius as sr
 from segradius.core.errors import InputError
 from segradius.data.sample import Classes, Sample
 from segradius.training import Engine, Job, Optimiser, Robustness, Watch, fit
-from segradius.training.lessons import InMemory
 
 EPS = 0.1
 TWO = Classes(("dark", "bright"), ((0, 0, 0), (255, 255, 255)))
@@ -130,6 +129,6 @@ def test_bad_values_are_refused(options: dict, message: str) -> None:
 
 
 def test_in_memory_data_are_the_data() -> None:
-    kept = InMemory.read(Grey())
+    kept = small.InMemory.read(Grey())
     assert (kept.name, kept.classes, kept.ids, len(kept)) == ("grey", TWO, ("a", "b", "c"), 3)
     assert torch.equal(kept[1].image, Grey()[1].image)

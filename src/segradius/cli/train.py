@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -146,7 +146,12 @@ class RecipeOptions:
         ohem_keep: Pixels of a batch that always count under ohem.
         average: Decay of an exponential average of the weights, which is then what is evaluated and written.
         every: Epochs between evaluations. Default: 1 under an attack, 5 elsewhere.
-        precision: 32, bf16 or 16 (mixed).
+        precision: 32, bf16 or 16 (mixed); weights stay float32. Default: 32; under --speed fast bf16 where that is
+            faster.
+        speed: plain; exact, with weights in channels_last memory and a fused optimiser, which change rounding alone;
+            fast, with bfloat16 too where a trial before the first step finds that it pays.
+        compile: Compile the network by torch.compile, which takes a minute or more before the first step and changes
+            rounding alone.
         seed: Of everything random.
     """
 
@@ -166,7 +171,9 @@ class RecipeOptions:
     ohem_keep: Annotated[Images, only_with(ohem=Given())] = 100_000
     average: Decay | None = None
     every: Count | None = None
-    precision: Literal["32", "bf16", "16"] = "32"
+    precision: Literal["32", "bf16", "16"] | None = None
+    speed: Literal["plain", "exact", "fast"] = "plain"
+    compile: bool = False
     seed: Seed = 0
 
     def recipe(self, learnt: SegmentationData, augmentation: Augmentation, defence: Adversary, every: int) -> Recipe:
@@ -180,15 +187,18 @@ class RecipeOptions:
         """
         from segradius.data import class_counts
         from segradius.objectives.weightings import balanced_weights
-        from segradius.training import SCHEDULES, Ohem, Optimiser, Recipe, SegmentationLoss, WeightAverage
+        from segradius.training import SCHEDULES, Ohem, Optimiser, Pace, Recipe, SegmentationLoss, WeightAverage
 
         balanced = self.class_weights == "balanced"
         weights = balanced_weights(class_counts(learnt, readable_only=True)) if balanced else None
         mined = None if self.ohem is None else Ohem(self.ohem, self.ohem_keep)
+        rates = (self.lr, self.momentum, self.weight_decay, self.clip, self.heads)
+        quick = self.speed != "plain"
+        fused = quick and not (self.precision == "16" and self.clip is not None)
         return Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
-            optimiser=Optimiser(self.optimiser, self.lr, self.momentum, self.weight_decay, self.clip, self.heads),
+            optimiser=Optimiser(self.optimiser, *rates, fused=fused),
             schedule=text.from_mapping(
                 SCHEDULES[self.schedule], text.options(self.schedule_options), "schedule option"
             ),
@@ -196,9 +206,10 @@ class RecipeOptions:
             loss=SegmentationLoss(self.aux_weight, weights, mined, learnt.classes.ignore_index),
             adversary=defence,
             average=None if self.average is None else WeightAverage(self.average),
-            precision=self.precision,
+            precision=self.precision or "32",
             seed=self.seed,
             every=every if self.every is None else self.every,
+            pace=Pace(channels_last=quick, compile=self.compile),
         )
 
 
@@ -267,7 +278,8 @@ class PlaceOptions:
         device: auto, cpu or cuda.
         devices: Number of GPUs, or of processes on a CPU.
         workers: Processes that read images, per device.
-        in_memory: Read the training set once and keep it.
+        in_memory: Read the training set once and keep it, as far as it fits.
+        memory: GiB that it may take. Default: half of what is free.
         save_every: Steps between snapshots to go on from.
         best: What the best evaluation is chosen by: accuracy of the pixels, or miou; under PGD where that is watched.
             One that says one class everywhere is never the best.
@@ -278,6 +290,7 @@ class PlaceOptions:
     devices: Devices = 1
     workers: Workers = 0
     in_memory: bool = False
+    memory: Annotated[Positive | None, only_with(in_memory=[True])] = None
     save_every: Count = 100
     best: Literal["accuracy", "miou"] = "accuracy"
 
@@ -285,7 +298,7 @@ class PlaceOptions:
         """The machine, checked."""
         from segradius.training import Engine
 
-        return Engine(self.device, self.devices, self.workers, self.in_memory, self.save_every)
+        return Engine(self.device, self.devices, self.workers, self.in_memory, self.save_every, memory=self.memory)
 
 
 def train(
@@ -309,6 +322,8 @@ def train(
     adversary, watch = defence.make()
     how = recipe.recipe(learnt, data.augmentation(), adversary, every=5 if watch is None else 1)
     folder = Path(run.out)
+    if recipe.speed == "fast" and recipe.precision is None:
+        how = replace(how, precision=_precision(network, how, learnt, run.engine(), folder))
     _doubt(data, learnt, judged, watch)
     card = _card(model, f"segradius train --data {learnt.name}, size {data.size or 'native'}", defence.adversary, watch)
     try:
@@ -320,6 +335,20 @@ def train(
     _print(folder, {"accuracy": "PixAcc", "miou": "MIoU"}[run.best])
     say(f"Digest of the results: {_digest(folder)}")
     return 0
+
+
+def _precision(model: Segmenter, recipe: Recipe, data: SegmentationData, engine: Engine, folder: Path) -> Any:
+    """The precision of the run that goes on in a folder; of a new one bf16 where a trial finds that it pays."""
+    from segradius.training.records import Snapshot, lines
+    from segradius.training.trial import SAVES, bf16_ratio
+
+    before = Snapshot.read(folder)
+    if before is not None:
+        return lines(before.identity).get("precision", "32").strip("'")
+    ratio = bf16_ratio(model, recipe, data, engine)
+    chosen = "bf16" if ratio < 1 - SAVES else "32"
+    say(f"speed fast: passes in bfloat16 take {ratio:.2f} of the time of those in float32: precision {chosen}")
+    return chosen
 
 
 def _doubt(data: LessonOptions, learnt: SegmentationData, judged: SegmentationData, watch: Watch | None) -> None:

@@ -112,11 +112,19 @@ class OnlyWith:
             if isinstance(fit, Given):
                 told.append(f"{other} given")
             else:
-                told.append(f"{other} in {fit.interval}" if isinstance(fit, Range) else f"{other}={' or '.join(fit)}")
+                told.append(
+                    f"{other} in {fit.interval}"
+                    if isinstance(fit, Range)
+                    else f"{other}={' or '.join(map(_said, fit))}"
+                )
         return " or ".join(told)
 
 
-def only_with(**conditions: Sequence[str] | Range | Given) -> OnlyWith:
+def _said(value: str | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def only_with(**conditions: Sequence[str | bool] | Range | Given) -> OnlyWith:
     """A mark for ``Annotated``: the option does nothing, and is refused, unless one of these others is so.
 
     Example:

@@ -12,6 +12,7 @@ from .loss import Ohem as Ohem
 from .loss import SegmentationLoss as SegmentationLoss
 from .recipe import SCHEDULES as SCHEDULES
 from .recipe import Optimiser as Optimiser
+from .recipe import Pace as Pace
 from .recipe import Recipe as Recipe
 from .records import Evaluation as Evaluation
 from .watch import Robustness as Robustness

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation, resize
+from torchvision.transforms.v2.functional import (
+    adjust_brightness,
+    adjust_saturation,
+    resize,
+    rgb_to_grayscale,
+)
 
 from segradius.core.bands import told
 from segradius.core.declared import Part, Range, check_fields
@@ -40,11 +45,17 @@ def coloured(image: Tensor, strength: float, generator: torch.Generator) -> Tens
     factors = (1 + strength * (2 * torch.rand(3, generator=generator, dtype=torch.float64) - 1)).tolist()
     if len(image) != 3:
         brighter = (image * factors[0]).clamp(0, 1)
-        mean = brighter.mean()
-        return torch.lerp(mean, brighter, factors[1]).clamp(0, 1)
-    for adjust, factor in zip((adjust_brightness, adjust_contrast, adjust_saturation), factors, strict=True):
-        image = adjust(image, factor)
-    return image.clamp(0, 1)
+        return _contrasted(brighter, brighter, factors[1])
+    brighter = adjust_brightness(image, factors[0])
+    result: Tensor = adjust_saturation(_contrasted(brighter, rgb_to_grayscale(brighter), factors[1]), factors[2])
+    return result.clamp(0, 1)
+
+
+def _contrasted(image: Tensor, grey: Tensor, factor: float) -> Tensor:
+    """An image with its contrast about the mean of ``grey`` changed."""
+    # Row by row: the sum of all at once depends in its last bit on how many threads share it, so on who augments.
+    mean = grey.mean(-1).mean()
+    return torch.lerp(mean, image, factor).clamp(0, 1)
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from segradius.core.declared import Count, Devices, Workers, check_fields
+from segradius.core.declared import Count, Devices, Positive, Workers, check_fields, only_with
 from segradius.core.errors import InputError, missing_extra
 from segradius.core.modules import working_folder
 
@@ -112,9 +112,10 @@ class Engine:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         devices: Processes, one for each GPU; on CPU, processes that share its cores.
         workers: Processes that read and augment images, for each of the above; 0 reads in the loop.
-        in_memory: Read the training set once and keep it.
+        in_memory: Read the training set once and keep what of it fits into ``memory``; what is learnt is the same.
         save_every: Steps between snapshots from which a killed run goes on.
         log_every: Steps between writes to the logs.
+        memory: GiB that all processes together may keep so; None for half of what is free.
 
     Raises:
         InputError: If a number is out of range.
@@ -126,6 +127,7 @@ class Engine:
     in_memory: bool = False
     save_every: Count = 100
     log_every: Count = 10
+    memory: Annotated[Positive | None, only_with(in_memory=[True])] = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from segradius.core.errors import InputError, ModelError
 from segradius.core.locking import owned
 from segradius.core.randomness import Randomness
 from segradius.core.screen import progress, warn
+from segradius.data.sample import SegmentationData
 from segradius.data.usable import refuse_other_bands, usable_part
 from segradius.metrics.agreement import one_class
 from segradius.metrics.counts import Counts
@@ -30,10 +31,11 @@ from segradius.training.engine import launched, synchronise
 from segradius.training.job import Job
 from segradius.training.labels import Tally, refuse_unlabelled
 from segradius.training.learner import Learner, export, judge
-from segradius.training.lessons import InMemory, lessons
+from segradius.training.lessons import lessons
 from segradius.training.loss import combine
+from segradius.training.memory import Kept, room
 from segradius.training.process import Process, check_weights, flush, tell_labels
-from segradius.training.recipe import PRECISIONS, split
+from segradius.training.recipe import PRECISIONS, Pace, split
 from segradius.training.records import (
     CHECKPOINT,
     EVALUATION_LOG,
@@ -45,6 +47,7 @@ from segradius.training.records import (
     restore,
     sweep,
 )
+from segradius.training.trial import paced, passes, plain, sample_lesson, unpaced
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -135,44 +138,62 @@ def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
     job, content = given
     process = _prepare(fabric, job, content)
     recipe, steps = job.recipe, job.recipe.steps_an_epoch(len(job.train))
-    train = InMemory.read(job.train) if job.engine.in_memory else job.train
+    train = _kept(job)
     found = None
     with ExitStack() as stack:
+        stack.callback(unpaced, process.network, recipe.pace)
         if fabric.is_global_zero and process.position.step < recipe.steps(len(job.train)):
             sweep(job.folder, (CHECKPOINT, BEST, LAST, TRAIN_LOG, EVALUATION_LOG))
             total = recipe.steps(len(job.train))
             log = Log(job.folder, process.position.step, total, process.logs, quiet=job.quiet)
             process.log = stack.enter_context(log)
-            log.say(_opening(process))
+            for line in (_opening(process), *process.told):
+                log.say(line)
+            if isinstance(train, Kept):
+                log.say(str(train))
         elif fabric.is_global_zero:
             restore(job.folder, process.position.step, process.logs)
-        for epoch in range(process.position.step // steps, recipe.epochs):
-            skip = process.position.step - epoch * steps
-            first = epoch == 0 and skip == 0
-            process.tally = Tally(job.train.classes.names if first else (), job.train.classes.ignore_index)
-            batches = lessons(
-                train,
-                recipe.augmentation,
-                recipe.seed,
-                epoch,
-                recipe.batch_size,
-                share=process.share,
-                skip=skip,
-                workers=job.engine.workers,
-            )
-            for lesson in batches:
-                with _within_memory(process):
-                    _step(process, lesson, epoch)
-                if process.position.step % job.engine.save_every == 0 and process.position.step % steps:
-                    _save(process)
-            flush(process)
-            tell_labels(process, epoch + 1)
-            if process.log is not None:
-                process.log.epoch(epoch + 1)
+        begun, skip = divmod(process.position.step, steps)
+        batches = _lessons(process, train, begun, skip)
+        stack.callback(batches.close)
+        for epoch in range(begun, recipe.epochs):
+            _learn(process, batches, epoch)
             if (epoch + 1) % recipe.every == 0 or epoch + 1 == recipe.epochs:
                 found = _evaluate(process, epoch + 1)
             _save(process)
     return found or _judged(process, recipe.epochs)
+
+
+def _kept(job: Job) -> SegmentationData:
+    """The training set, kept in memory if the engine is told so."""
+    if not job.engine.in_memory:
+        return job.train
+    return Kept.read(job.train, room(job.engine.memory, job.engine.devices), workers=job.engine.workers)
+
+
+def _lessons(process: Process, train: SegmentationData, epoch: int, skip: int) -> Generator[Lesson]:
+    """All that is learnt from an epoch on."""
+    recipe, workers = process.job.recipe, process.job.engine.workers
+    given = (train, recipe.augmentation, recipe.seed, epoch, recipe.batch_size)
+    return lessons(*given, until=recipe.epochs, share=process.share, skip=skip, workers=workers)
+
+
+def _learn(process: Process, batches: Iterator[Lesson], epoch: int) -> None:
+    """The steps of an epoch that are left."""
+    job = process.job
+    steps = job.recipe.steps_an_epoch(len(job.train))
+    skip = process.position.step - epoch * steps
+    first = epoch == 0 and skip == 0
+    process.tally = Tally(job.train.classes.names if first else (), job.train.classes.ignore_index)
+    for lesson in islice(batches, steps - skip):
+        with _within_memory(process):
+            _step(process, lesson, epoch)
+        if process.position.step % job.engine.save_every == 0 and process.position.step % steps:
+            _save(process)
+    flush(process)
+    tell_labels(process, epoch + 1)
+    if process.log is not None:
+        process.log.epoch(epoch + 1)
 
 
 def _opening(process: Process) -> str:
@@ -208,9 +229,19 @@ def _prepare(fabric: Any, job: Job, content: Content) -> Process:
     position = Position(by=job.best) if snapshot is None else snapshot.position
     if position.by != job.best:
         raise InputError(f"{job.folder} chooses its best by {position.by}; expected --best {position.by} to go on")
+    told = _paced(fabric, job, learner)
     wrapped, optimiser = fabric.setup(learner, optimiser)
     logs = {} if snapshot is None else snapshot.logs
-    return Process(fabric, job, wrapped, optimiser, identity, content, position, average, logs)
+    return Process(fabric, job, wrapped, optimiser, identity, content, position, average, logs, told)
+
+
+def _paced(fabric: Any, job: Job, learner: Learner) -> list[str]:
+    """Let the network run at the recipe's pace; what there is to tell of it."""
+    recipe = job.recipe
+    if recipe.pace == Pace():
+        return []
+    lesson = sample_lesson(job.train, recipe, recipe.batch_size // fabric.world_size, fabric.device)
+    return paced(learner.network, recipe.pace, partial(passes, learner, recipe, lesson, fabric.autocast))
 
 
 @contextmanager
@@ -315,7 +346,7 @@ def _agree(process: Process) -> None:
 
 def _judged(process: Process, epoch: int) -> Evaluation:
     job, share = process.job, process.share
-    with process.averaged():
+    with plain(process.network), process.averaged():
         counts = judge(job.model, job.held_out, process.device, job.recipe.batch_size // share.world, share)
         if share.world > 1:
             parts: list[Counts | None] = [None] * share.world

@@ -63,6 +63,8 @@ class Job:
         recipe, devices = self.recipe, self.engine.devices
         if recipe.batch_size % devices:
             raise InputError(f"batch_size {recipe.batch_size} is no multiple of {devices} processes")
+        if recipe.pace.compile and devices > 1:
+            raise InputError(f"compile is for one process, and there are {devices}")
         low, high = recipe.augmentation.scale or (1.0, 1.0)
         if low != high and recipe.augmentation.crop is None and recipe.batch_size > 1:
             drawn = f"images of a random scale ({low:g} to {high:g}) differ in size"

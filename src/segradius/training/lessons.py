@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -58,32 +58,17 @@ class Epoch(Dataset[Sample]):
         return Sample(key, image, label)
 
 
-class InMemory:
-    """A data set whose samples were all read once.
+@dataclass(frozen=True)
+class Epochs(Dataset[Sample]):
+    """The samples of all epochs, by epoch and place, so that one loader reads on from each to the next."""
 
-    Args:
-        samples: All of them.
-        source: Where they come from.
-    """
+    data: SegmentationData
+    augmentation: Augmentation
+    seed: int
 
-    def __init__(self, samples: Sequence[Sample], source: SegmentationData) -> None:
-        self.samples = samples
-        self.name, self.classes, self.ids = source.name, source.classes, source.ids
-
-    @classmethod
-    def read(cls, source: SegmentationData) -> InMemory:
-        """Read every sample of ``source``."""
-        return cls([source[i] for i in range(len(source))], source)
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def parts(self, index: int) -> dict[str, Tensor]:
-        """The tensors of a sample."""
-        return {"image": self.samples[index].image, "label": self.samples[index].label}
+    def __getitem__(self, index: tuple[int, int]) -> Sample:
+        number, place = index
+        return Epoch(self.data, self.augmentation, self.seed, number)[place]
 
 
 def order(images: int, seed: int, epoch: int) -> list[int]:
@@ -104,37 +89,59 @@ def lessons(
     epoch: int,
     batch_size: int,
     *,
+    until: int | None = None,
     share: Share = Share(),
     skip: int = 0,
     workers: int = 0,
-) -> Iterator[Lesson]:
-    """The batches of an epoch, from batch number ``skip`` on.
+) -> Generator[Lesson]:
+    """The batches of an epoch, from batch number ``skip`` on, and of those after it.
+
+    With workers, what comes next is read and augmented while a lesson is learnt, also over the end of an epoch.
 
     Args:
         data: The training set.
         augmentation: Change of every image.
         seed: Of the run.
-        epoch: Its number, from 0.
+        epoch: Number of the first epoch, from 0.
         batch_size: Images in a batch over all processes; what does not fill one is left out in this epoch.
+        until: Number of the epoch at which it ends, not included; None for one epoch.
         share: Which part of every batch is wanted.
-        skip: Batches that were learnt already.
-        workers: Processes that read and augment; 0 for this one.
+        skip: Batches that were learnt already, in the first epoch.
+        workers: Processes that read and augment; 0 for this one, when a lesson is asked for.
 
     Yields:
         Lessons on the CPU; ids are ``EPOCH/ID``.
     """
-    shuffled = order(len(data), seed, epoch)
-    last = len(data) - len(data) % batch_size
-    batches = [share.of(shuffled[at : at + batch_size]) for at in range(skip * batch_size, last, batch_size)]
     loader = DataLoader(
-        Epoch(data, augmentation, seed, epoch),
-        batch_sampler=batches,
+        Epochs(data, augmentation, seed),
+        batch_sampler=_Batches(len(data), seed, epoch, epoch + 1 if until is None else until, batch_size, share, skip),
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )
     for images, labels, ids in loader:
         yield Lesson(images, labels, ids, seed, data.classes.ignore_index)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """Epoch and place of the images in every batch."""
+
+    images: int
+    seed: int
+    epoch: int
+    until: int
+    size: int
+    share: Share
+    skip: int
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        skip, last = self.skip, self.images - self.images % self.size
+        for epoch in range(self.epoch, self.until):
+            shuffled = order(self.images, self.seed, epoch)
+            for at in range(skip * self.size, last, self.size):
+                yield [(epoch, place) for place in self.share.of(shuffled[at : at + self.size])]
+            skip = 0
 
 
 def even(samples: Iterable[Sample]) -> Iterator[tuple[Tensor, Tensor, tuple[str, ...]]]:

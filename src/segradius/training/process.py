@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +34,7 @@ class Process:
         position: How far it is.
         average: The moving average of the weights; empty without.
         logs: Texts of the logs as the snapshot had them.
+        told: What there is to say of the network's pace.
         losses: Of the steps since the last `flush`, on the device.
         labelled: Labelled pixels of those steps.
         tally: Labelled pixels of the epoch.
@@ -50,6 +51,7 @@ class Process:
     position: Position
     average: dict[str, Tensor]
     logs: Mapping[str, str]
+    told: Sequence[str] = ()
     losses: list[Tensor] = field(default_factory=list)
     labelled: list[int] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
@@ -144,6 +144,29 @@ def _check_step(step: int, total: int) -> None:
         raise InputError(f"step {step} of {total}; expected 0 <= step <= total and total >= 1")
 
 
+#: Of a field that came after runs were begun without it: its default is not in their identity.
+LATER = {"later": True}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How passes are made; weights differ by rounding.
+
+    Args:
+        channels_last: Weights have ``channels_last`` memory, and so has what convolutions make of images.
+        compile: By `torch.compile`; evaluations are by the network as it is.
+
+    Raises:
+        InputError: If a value is no truth value.
+    """
+
+    channels_last: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 @dataclass(frozen=True)
 class Optimiser:
     """A gradient method and its constants; the public recipes' SGD by default.
@@ -156,6 +179,7 @@ class Optimiser:
         clip: Largest norm of the gradient of all parameters; None for no limit.
         heads: Factor of the learning rate outside the trunk (see `split`): 10 in the public recipes that start from
             ImageNet weights.
+        fused: All parameters are moved by one kernel; weights differ by rounding.
 
     Example:
         >>> Optimiser("adamw", lr=2e-3).make(nn.Conv2d(3, 2, 1).parameters()).__class__.__name__
@@ -168,6 +192,7 @@ class Optimiser:
     weight_decay: Weight = 1e-4
     clip: Positive | None = None
     heads: Weight = 1.0
+    fused: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_fields(self, name="optimiser")
@@ -179,9 +204,10 @@ class Optimiser:
         """
         parts = ((1.0, list(parameters)), (self.heads, list(heads)))
         groups: list[dict[str, Any]] = [{"params": part, "rate": rate} for rate, part in parts if part]
+        common: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": self.fused or None}
         if self.name == "sgd":
-            return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+            return torch.optim.SGD(groups, momentum=self.momentum, **common)
+        return torch.optim.AdamW(groups, **common)
 
 
 def split(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -223,9 +249,11 @@ class Recipe:
         precision: ``"32"``, ``"bf16"`` or ``"16"`` (mixed: weights stay float32).
         seed: Of the order of images, augmentation, dropout and adversary. The first weights are the caller's.
         every: Epochs between evaluations; the last epoch is always evaluated.
+        pace: How passes are made.
 
     Raises:
-        InputError: If a value is outside its range.
+        InputError: If a value is outside its range, or a fused optimiser is to scale losses of ``"16"`` that are
+            clipped, which torch has not.
 
     Example:
         >>> Recipe(epochs=3, optimiser=Optimiser("adamw", lr=1e-3)).steps(images=100)
@@ -243,9 +271,12 @@ class Recipe:
     precision: Literal["32", "bf16", "16"] = "32"
     seed: Seed = 0
     every: Count = 5
+    pace: Pace = field(default_factory=Pace, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.optimiser.fused and self.precision == "16" and self.optimiser.clip is not None:
+            raise InputError("a fused optimiser cannot clip gradients in precision 16: give precision bf16, or no clip")
 
     def steps_an_epoch(self, images: int) -> int:
         """Steps in one epoch: whole batches only, as public recipes have it; the images left over differ by epoch."""
@@ -261,7 +292,7 @@ class Recipe:
 
 
 def flat(recipe: Any, prefix: str = "") -> dict[str, str]:
-    """Every value of a recipe, those of its parts included, by name.
+    """Every value of a recipe, those of its parts included, by name; of what came `LATER`, no default.
 
     Example:
         >>> flat(Recipe(epochs=3))["epochs"], flat(Recipe())["optimiser.lr"]
@@ -270,6 +301,8 @@ def flat(recipe: Any, prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for item in fields(recipe):
         value = getattr(recipe, item.name)
+        if item.metadata == LATER and value == (item.default if item.default is not MISSING else type(value)()):
+            continue
         if is_dataclass(value):
             found |= {f"{prefix}{item.name}": type(value).__name__} | flat(value, f"{prefix}{item.name}.")
         else:

@@ -123,8 +123,18 @@ def sweep(folder: Path, names: Sequence[str]) -> None:
             path.unlink(missing_ok=True)
 
 
+def lines(identity: str) -> dict[str, str]:
+    r"""The lines of an identity by their key.
+
+    Example:
+        >>> lines("model: tiny\nprecision: '32'")
+        {'model': 'tiny', 'precision': "'32'"}
+    """
+    return dict(line.partition(": ")[::2] for line in identity.splitlines())
+
+
 def _difference(theirs: str, ours: str) -> str:
-    old, new = (dict(line.partition(": ")[::2] for line in text.splitlines()) for text in (theirs, ours))
+    old, new = lines(theirs), lines(ours)
     keys = [key for key in old | new if old.get(key) != new.get(key)]
     told = "; ".join(f"{key} is {new.get(key, 'absent')}, and was {old.get(key, 'absent')}" for key in keys)
     seed = ". Seed the network before it is built" if keys == ["first weights"] else ""

@@ -1,0 +1,162 @@
+"""A step's passes tried before the first step: what layout and compiler a network takes, and whether bfloat16 pays."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from segradius.core.border import in_a_line, is_out_of_memory
+from segradius.data.sample import SegmentationData
+from segradius.models.holding import kept
+from segradius.models.segmenter import Segmenter
+from segradius.training.adversaries import Lesson
+from segradius.training.engine import Engine
+from segradius.training.learner import Learner
+from segradius.training.recipe import Pace, Recipe
+
+#: bfloat16 must save as much of the time of a pass to be chosen.
+SAVES = 0.05
+ROUNDS = 3
+
+
+def paced(network: nn.Module, pace: Pace, work: Callable[[], None]) -> list[str]:
+    """Let a network run at a pace, without what it refuses; the names in its ``state_dict`` stay.
+
+    Args:
+        network: In training, on its device.
+        pace: Asked for.
+        work: A step's passes, as a trial; what they change of buffers, gradients and generators is put back.
+
+    Returns:
+        What there is to tell: what is refused, and how long compiling took.
+    """
+    told = []
+    if pace.channels_last:
+        network.to(memory_format=torch.channels_last)
+        if why := _refused(network, work):
+            network.to(memory_format=torch.contiguous_format)
+            told.append(f"without channels_last memory, which {type(network).__name__} refuses: {why}")
+    if pace.compile:
+        begun = time.perf_counter()
+        network.compile()
+        if why := _refused(network, work):
+            network._compiled_call_impl = None
+            told.append(f"without torch.compile, which {type(network).__name__} refuses: {why}")
+        else:
+            told.append(f"compiled in {time.perf_counter() - begun:.0f} s")
+    return told
+
+
+def unpaced(network: nn.Module, pace: Pace) -> None:
+    """Take back what `paced` did."""
+    network._compiled_call_impl = None
+    if pace.channels_last:
+        network.to(memory_format=torch.contiguous_format)
+
+
+@contextmanager
+def plain(network: nn.Module) -> Iterator[None]:
+    """A context in which a network is not compiled.
+
+    Example:
+        >>> network = nn.Linear(1, 1)
+        >>> network.compile()
+        >>> with plain(network):
+        ...     print(network._compiled_call_impl)
+        None
+    """
+    compiled, network._compiled_call_impl = network._compiled_call_impl, None
+    try:
+        yield
+    finally:
+        network._compiled_call_impl = compiled
+
+
+def _refused(network: nn.Module, work: Callable[[], None]) -> str:
+    """Why a network does not do the work; empty where it does."""
+    try:
+        without_trace(network, work)
+    except Exception as error:  # a network may refuse a layout or a compiler in any way it likes
+        if is_out_of_memory(error):
+            raise
+        return in_a_line(error)
+    return ""
+
+
+def without_trace(network: nn.Module, work: Callable[[], None]) -> None:
+    """Do what leaves buffers, modes, gradients and the global generators as they were."""
+    devices = sorted({p.device.index or 0 for p in network.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices), kept(network):
+        try:
+            work()
+        finally:
+            network.zero_grad(set_to_none=True)
+
+
+def passes(learner: Learner, recipe: Recipe, lesson: Lesson, lower: Callable[[], AbstractContextManager[Any]]) -> None:
+    """The passes of a step: those of the adversary, and one to the parameters.
+
+    Args:
+        learner: What learns.
+        recipe: How.
+        lesson: A batch, on the learner's device.
+        lower: The context of the precision.
+    """
+    with lower():
+        images = recipe.adversary(learner.model, lesson)
+        learner.train()
+        outputs = learner(images)
+    loss = recipe.loss({name: logits.float() for name, logits in outputs.items()}, lesson.labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def sample_lesson(data: SegmentationData, recipe: Recipe, images: int, device: torch.device) -> Lesson:
+    """A lesson of the size of those to come: noise, all of it of the first class."""
+    image = data[0].image
+    height, width = recipe.augmentation.crop or image.shape[-2:]
+    noise = torch.rand(images, len(image), height, width, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(images, height, width, dtype=torch.int64)
+    ids = [str(i) for i in range(images)]
+    return Lesson(noise, labels, ids, recipe.seed, data.classes.ignore_index).to(device)
+
+
+def bf16_ratio(model: Segmenter, recipe: Recipe, data: SegmentationData, engine: Engine) -> float:
+    """Time of a step's passes in bfloat16 over that in float32, on up to two images.
+
+    Args:
+        model: What will be trained; its network goes to the device where it will be.
+        recipe: How.
+        data: What it will learn.
+        engine: Where.
+    """
+    device = engine.fabric("32-true").device
+    learner = Learner(model, auxiliary=recipe.loss.aux_weight > 0)
+    learner.to(device)
+    lesson = sample_lesson(data, recipe, min(2, recipe.batch_size), device)
+
+    def work(reduced: bool) -> None:
+        lower = partial(torch.autocast, device.type, torch.bfloat16, enabled=reduced)
+        without_trace(learner.network, partial(passes, learner, recipe, lesson, lower))
+
+    return _ratio(work, device)
+
+
+def _ratio(work: Callable[[bool], None], device: torch.device) -> float:
+    """Time of work with over that without: the least of three interleaved rounds each, after one not counted."""
+    least = {False: math.inf, True: math.inf}
+    for turn in range(ROUNDS + 1):
+        for which in least:
+            begun = time.perf_counter()
+            work(which)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:
+                least[which] = min(least[which], time.perf_counter() - begun)
+    return least[True] / least[False]

@@ -1,0 +1,189 @@
+"""How passes are made changes rounding alone and keeps names and layouts; a stopped run goes on to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import small
+import torch
+from safetensors.torch import load_file
+from test_resume import ALL_ON, Stopping, assert_same_folders
+from torch import nn
+
+import segradius as sr
+from segradius.core.errors import InputError
+from segradius.training import Augmentation, Engine, Optimiser, Pace, Recipe, fit, make_adversary
+from segradius.training.recipe import flat
+from segradius.training.records import Snapshot
+from segradius.training.trial import bf16_ratio, paced, plain, unpaced, without_trace
+
+QUICK = Pace(channels_last=True)
+OPTIMISERS = [Optimiser(lr=0.05), Optimiser("adamw", lr=0.01)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "last.safetensors")
+
+
+@pytest.fixture
+def compiling(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Compiling without a compiler of C++; what is compiled."""
+    seen: list[nn.Module] = []
+    compile = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self: (seen.append(self), compile(self, backend="eager", dynamic=False))
+    )
+    return seen
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=lambda o: o.name)
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_a_quick_run_goes_on_to_the_bit(tmp_path: Path, optimiser: Optimiser, precision: str) -> None:
+    fused = replace(optimiser, fused=True, clip=1.0)
+    engine = Engine("cpu", save_every=2)
+    changes = ALL_ON | {"optimiser": fused, "pace": QUICK, "precision": precision, "engine": engine}
+    fit(small.job(tmp_path / "whole", **changes))
+    with pytest.raises(KeyboardInterrupt):
+        fit(small.job(tmp_path / "parts", train=Stopping(small.TRAIN, 36), **changes))
+    assert 0 < Snapshot.read(tmp_path / "parts").position.step < 12
+    fit(small.job(tmp_path / "parts", **changes))
+    assert_same_folders(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=lambda o: o.name)
+def test_layout_and_fused_optimiser_change_rounding_alone(tmp_path: Path, optimiser: Optimiser) -> None:
+    plain, model = (small.network(dropout=0, norm=None) for _ in range(2))  # dropout draws along memory
+    fit(small.job(tmp_path / "plain", plain, optimiser=optimiser))
+    fit(small.job(tmp_path / "quick", model, optimiser=replace(optimiser, fused=True), pace=QUICK))
+    small.assert_same(weights(tmp_path / "quick"), weights(tmp_path / "plain"), rtol=1e-3, atol=1e-4)
+    assert all(p.is_contiguous() for p in model.parameters())
+
+
+def test_bfloat16_weights_stay_float32_and_evaluations_are_those_of_float32(tmp_path: Path) -> None:
+    job = small.job(tmp_path, precision="bf16", pace=QUICK, epochs=1)
+    last = fit(job)
+    assert {value.dtype for value in weights(tmp_path).values() if value.is_floating_point()} == {torch.float32}
+    network = small.network()
+    network.load_state_dict(weights(tmp_path))
+    model = sr.wrap(network, num_classes=small.CLASSES, normalisation="imagenet")
+    labels = torch.stack([sample.label for sample in small.HELD_OUT.samples])
+    right = model.logits(torch.stack([sample.image for sample in small.HELD_OUT.samples])).argmax(1) == labels
+    assert last.pixacc == pytest.approx(right[labels != 255].double().mean().item(), abs=1e-12)
+
+
+def test_a_compiled_run_keeps_names_and_leaves_the_network_as_found(tmp_path: Path, compiling: list[nn.Module]) -> None:
+    adversary = make_adversary("fast_adt", norm="l2", eps=1.0)
+    fit(small.job(tmp_path / "plain", adversary=adversary))
+    job = small.job(tmp_path / "compiled", adversary=adversary, pace=Pace(compile=True))
+    fit(job)
+    assert compiling == [job.model.network]
+    assert job.model.network._compiled_call_impl is None
+    small.assert_same(weights(tmp_path / "compiled"), weights(tmp_path / "plain"), rtol=1e-4, atol=1e-5)
+    states = [Snapshot.read(tmp_path / name).network for name in ("plain", "compiled")]
+    assert list(states[0]) == list(states[1]) == list(small.network().state_dict())
+
+
+def test_a_compiled_run_goes_on_to_the_bit(tmp_path: Path, compiling: list[nn.Module]) -> None:
+    changes = ALL_ON | {"pace": Pace(compile=True), "engine": Engine("cpu", save_every=2)}
+    fit(small.job(tmp_path / "whole", **changes))
+    with pytest.raises(KeyboardInterrupt):
+        fit(small.job(tmp_path / "parts", train=Stopping(small.TRAIN, 36), **changes))
+    fit(small.job(tmp_path / "parts", **changes))
+    assert_same_folders(tmp_path / "whole", tmp_path / "parts")
+    assert len(compiling) == 3
+
+
+class Flat(nn.Module):
+    """A network that takes a view which only the usual layout has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, small.CLASSES, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.last(x.view(x.shape[0], -1).view_as(x))
+
+
+def test_what_a_network_refuses_is_told_once_and_left(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    torch.manual_seed(0)
+    network = Flat()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    fit(small.job(tmp_path / "plain", network, quiet=False))
+    capsys.readouterr()
+    network.load_state_dict(state)
+    fit(small.job(tmp_path / "quick", network, pace=QUICK, quiet=False))
+    assert capsys.readouterr().err.count("without channels_last memory, which Flat refuses") == 1
+    small.assert_same(weights(tmp_path / "quick"), weights(tmp_path / "plain"))
+
+
+def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(module, inputs):
+        raise RuntimeError("no compiler")
+
+    compile = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compile(self, backend=broken))
+    network = small.network()
+    told = paced(network, Pace(compile=True), lambda: network(torch.rand(2, 3, 8, 8)))
+    assert len(told) == 1
+    assert "without torch.compile, which Sequential refuses" in told[0]
+    assert network._compiled_call_impl is None
+
+
+def test_a_trial_leaves_no_trace() -> None:
+    network = small.network().train()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    without_trace(network, lambda: network(torch.rand(2, 3, 8, 8)).sum().backward())
+    assert torch.equal(torch.rand(3), expected)
+    small.assert_same(network.state_dict(), state)
+    assert all(p.grad is None for p in network.parameters())
+    assert network.training
+
+
+def test_evaluations_are_not_compiled(compiling: list[nn.Module]) -> None:
+    network = small.network()
+    paced(network, Pace(compile=True), lambda: None)
+    compiled = network._compiled_call_impl
+    with plain(network):
+        assert network._compiled_call_impl is None
+    assert network._compiled_call_impl is compiled
+    unpaced(network, Pace(compile=True))
+    assert network._compiled_call_impl is None
+
+
+def test_the_identity_of_runs_begun_before_is_what_it_was() -> None:
+    later = {"pace", "pace.channels_last", "pace.compile", "optimiser.fused"}
+    assert not later & flat(Recipe()).keys()
+    quick = flat(Recipe(optimiser=Optimiser(fused=True), pace=QUICK))
+    assert later <= quick.keys()
+    assert {name: value for name, value in quick.items() if name not in later} == flat(Recipe())
+
+
+def test_a_run_goes_on_at_its_own_pace_alone(tmp_path: Path) -> None:
+    fit(small.job(tmp_path, epochs=1))
+    with pytest.raises(InputError, match=r"pace\.channels_last is True, and was absent"):
+        fit(small.job(tmp_path, epochs=1, pace=QUICK))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: small.job(Path("x"), pace=Pace(compile=True), engine=Engine("cpu", devices=2)), "compile is for one"),
+        (lambda: small.recipe(precision="16", optimiser=Optimiser(clip=1.0, fused=True)), "cannot clip"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(make, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_the_trial_of_bfloat16_is_a_ratio_and_leaves_no_trace() -> None:
+    job = small.job(Path("unused"), augmentation=Augmentation(crop=(16, 24)))
+    state = {name: value.clone() for name, value in job.model.network.state_dict().items()}
+    assert bf16_ratio(job.model, job.recipe, job.train, job.engine) > 0
+    small.assert_same(job.model.network.state_dict(), state)
