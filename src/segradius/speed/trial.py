@@ -120,7 +120,7 @@ class _Trial:
         self.tried[PLAIN] = _Tried(PLAIN, model)
 
     def exact(self) -> tuple[Form, Form]:
-        """The cheapest form for answers and for gradients of those that differ by rounding; the same if little is lost."""
+        """The cheapest forms, apart by rounding, for answers and gradients; one for both where little is lost by it."""
         forms = [PLAIN, Form(folded=True), Form(channels_last=True), Form(folded=True, channels_last=True)]
         guidance = self.best(forms)
         return self.best([guidance, *forms], lambda tried: tried.forward), guidance
