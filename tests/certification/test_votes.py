@@ -5,8 +5,20 @@ import math
 import pytest
 import torch
 
-from segradius.certification import Noise, Sampling, SegCertify, anytime_p_values, vote
+from segradius.certification import (
+    Adaptive,
+    Hierarchy,
+    Noise,
+    PixelRadii,
+    Sampling,
+    SegCertify,
+    Votes,
+    anytime_p_values,
+    vote,
+)
+from segradius.certification.votes import _restored
 from segradius.core.errors import InputError
+from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 
 KEY = Randomness(3, ("scene",))
@@ -46,8 +58,8 @@ def test_votes_are_those_of_a_plain_loop(clamp, where):
         for c in range(5):
             (first if j < 4 else counts)[c] += classes == c
     found = vote(mix, IMAGE, 5, Sampling(Noise(0.3, clamp, mask), 4, 9), KEY)
-    assert torch.equal(found.first, first)
-    assert torch.equal(found.counts, counts)
+    assert torch.equal(found.first.int(), first)
+    assert torch.equal(found.counts.int(), counts)
     assert torch.equal(found.successes, counts.gather(0, first.argmax(0, keepdim=True))[0])
     assert torch.equal(found.majority, (first + counts).argmax(0))
     assert (found.n0, found.n, found.finite, found.looks) == (4, 9, True, False)
@@ -127,3 +139,38 @@ def test_an_answer_that_is_not_finite_leaves_no_pixel_certified():
 def test_bad_values_are_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_largest_values_and_classes_are_voted_for_as_their_logits_are():
+    sampling = Sampling(Noise(0.3), 10, 33)
+    whole = vote(mix, IMAGE, 5, sampling, KEY)
+    found = vote(lambda images: predict(mix(images)), IMAGE, 5, sampling, KEY)
+    assert torch.equal(found.first, whole.first)
+    assert torch.equal(found.counts, whole.counts)
+    broken = vote(lambda images: predict(mix(images).log()), -IMAGE, 5, sampling, KEY)
+    assert not broken.finite
+
+
+@pytest.mark.parametrize(("n", "dtype"), [(2**15 - 11, torch.int16), (2**15 - 10, torch.int32)])
+def test_counts_have_room_for_all_votes(n, dtype):
+    counted = _restored(IMAGE, 5, Sampling(Noise(0.3), 10, n), None)
+    assert counted.first.dtype == counted.counts.dtype == dtype
+
+
+def test_some_rows_at_a_time_give_the_same_certificates(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    lots = [torch.randint(0, 40, (5, 9, 7), generator=generator, dtype=torch.int16) for _ in range(2)]
+    levels = Hierarchy.of(tuple("abcde"), [{"x": ["a", "b"], "y": ["d", "e"]}])
+    certify = (SegCertify(0.5, 0.3), PixelRadii(0.3, "two"), Adaptive(SegCertify(0.5, 0.3), levels, 0.1))
+
+    def found():
+        one = Votes(*lots, 100, int(lots[1].sum(0).max()), 0.25)
+        given = [made for each in certify for made in vars(each(one)).values() if isinstance(made, torch.Tensor)]
+        return [*given, one.guess, one.successes, one.majority, one.rival]
+
+    whole = found()
+    monkeypatch.setattr("segradius.certification.votes._AT_ONCE", 70)
+    assert all(torch.equal(one, other) for one, other in zip(found(), whole, strict=True))
+    guess, counts = lots[0].argmax(0), lots[1].clone().long()
+    assert torch.equal(whole[-1], counts.scatter(0, guess[None], -1).amax(0))
+    assert torch.equal(whole[-2], (lots[0] + lots[1]).argmax(0))

@@ -18,6 +18,7 @@ import segradius as sr
 from segradius.certification import Noise, Sampling, SegCertify, vote
 from segradius.core.errors import InputError
 from segradius.core.label_sets import to_sets
+from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.models import fingerprint
 from segradius.models.decoding import Decoding
@@ -197,6 +198,10 @@ def test_certified(kind: Kind):
     found = SegCertify()(vote(model.logits, IMAGES[0], kind.classes, sampling, Randomness(0, ("a",))))
     assert found.guess.shape == (8, 8)
     assert int(found.guess.max()) < kind.classes
+    leaner = SegCertify()(vote(model.top_class, IMAGES[0], kind.classes, sampling, Randomness(0, ("a",))))
+    assert torch.equal(leaner.prediction, found.prediction)
+    pairs = zip(model.top_class(IMAGES), predict(model.logits(IMAGES)), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
 
 
 @pytest.mark.parametrize("kind", WORKING)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import Annotated, Literal
 
@@ -22,7 +23,7 @@ from segradius.certification.testing import (
     p_values,
     rejected,
 )
-from segradius.certification.votes import Votes
+from segradius.certification.votes import Votes, by_rows, strongest_but
 from segradius.core.declared import Count, Inside, Majority, Part, check_fields, only_with
 from segradius.core.errors import InputError, unknown_name
 
@@ -141,10 +142,9 @@ class PixelRadii:
 
     def _two(self, votes: Votes, alpha: float) -> Tensor:
         low = clopper_pearson_lower(votes.successes, votes.n, alpha / 2)
-        rivals = votes.counts.scatter(0, votes.guess.unsqueeze(0), -1)
-        others = max(len(rivals) - 1, 1)
+        others = max(len(votes.counts) - 1, 1)
         # The bound grows with the count, so that of the strongest rival bounds them all.
-        high = clopper_pearson_upper(rivals.amax(0).long(), votes.n, alpha / 2 / others)
+        high = clopper_pearson_upper(votes.rival, votes.n, alpha / 2 / others)
         return 0.5 * (_quantile(low) - _quantile(torch.minimum(high, 1 - low)))
 
 
@@ -181,13 +181,11 @@ class Adaptive:
         settled = torch.zeros_like(votes.guess, dtype=torch.bool)
         successes = votes.successes
         for level, groups in enumerate(self.hierarchy.levels):
-            same = _same(torch.tensor(groups, device=votes.counts.device))
-            mine = same[votes.guess].movedim(-1, 0)  # (C, H, W): the classes in the group of the guess
-            share = (votes.first * mine).sum(0)
-            rival = _strongest_other(votes.first, groups, votes.guess)
-            now = ~settled & (share - rival >= self.gap * votes.n0)
+            guess = votes.guess.unsqueeze(0)
+            lead = by_rows(partial(_lead, groups=groups), votes.first, guess)
+            now = ~settled & (lead >= self.gap * votes.n0)
             chosen = torch.where(now, level, chosen)
-            successes = torch.where(now, (votes.counts * mine).sum(0), successes)
+            successes = torch.where(now, by_rows(partial(_of_group, groups=groups), votes.counts, guess), successes)
             settled |= now
         return self.test.certify(votes, successes, chosen)
 
@@ -234,11 +232,17 @@ def _same(groups: Tensor) -> Tensor:
     return groups.unsqueeze(0) == groups.unsqueeze(1)
 
 
-def _strongest_other(first: Tensor, groups: Sequence[int], guess: Tensor) -> Tensor:
-    """First votes of the strongest group but that of the guess, (H, W)."""
+def _of_group(counts: Tensor, guess: Tensor, groups: Sequence[int]) -> Tensor:
+    """Votes (C, H, W) for the group of the guess (1, H, W), (H, W)."""
+    mine = _same(torch.tensor(groups, device=counts.device))[guess[0]].movedim(-1, 0)
+    return (counts * mine).sum(0)
+
+
+def _lead(first: Tensor, guess: Tensor, groups: Sequence[int]) -> Tensor:
+    """By how many of the first votes the group of the guess leads the strongest other one, (H, W)."""
     index = torch.tensor(groups, device=first.device)
     summed = first.new_zeros((max(groups) + 1, *first.shape[1:])).index_add_(0, index, first)
-    return summed.scatter_(0, index[guess].unsqueeze(0), -1).amax(0)
+    return _of_group(first, guess, groups) - strongest_but(summed, index[guess])
 
 
 def _numbered(classes: Sequence[str], grouping: Mapping[str, Sequence[str]]) -> tuple[tuple[int, ...], tuple[str, ...]]:

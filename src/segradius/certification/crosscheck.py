@@ -15,10 +15,11 @@ from segradius.attacks.base import Attack
 from segradius.attacks.make import make_attack
 from segradius.certification.certificate import Certificate
 from segradius.certification.smoothed import Smoothed
-from segradius.certification.votes import Noise, Sampling, Votes, vote
+from segradius.certification.votes import Noise, Sampling, Votes, by_rows, strongest_but, vote
 from segradius.core.contracts import Model
 from segradius.core.errors import at_least, within
 from segradius.core.ledger import Ledger
+from segradius.core.prediction import predicted
 from segradius.core.randomness import Randomness
 
 #: Name of the verdict on the image itself, which no attack has touched.
@@ -139,7 +140,7 @@ def crosscheck(
     def votes(point: Tensor) -> Votes:
         ledger.enter("certification", forward=copies)
         with model.frozen():
-            return vote(model.logits, point, model.num_classes, Sampling(noise, 1, copies - 1), keys)
+            return vote(partial(predicted, model), point, model.num_classes, Sampling(noise, 1, copies - 1), keys)
 
     rest = votes(image)
     everywhere = torch.ones_like(certificate.certified)
@@ -218,14 +219,14 @@ def _verdict(
     certificate: Certificate, votes: Votes, length: float, victims: Tensor, alpha: float, used: float | None
 ) -> Verdict:
     there = _alone(certificate, length)
-    total = votes.first + votes.counts
-    index = certificate.guess.unsqueeze(0)
-    mine, rival = total.gather(0, index)[0], total.scatter(0, index, -1).amax(0)
+    mine, total = _hits(votes, certificate), votes.first.sum(0) + votes.counts.sum(0)
+    both = votes.first, votes.counts, certificate.guess.unsqueeze(0)
+    rival = by_rows(lambda first, counts, but: strongest_but(first + counts, but), *both).long()
     # Among votes for two classes, those for the one that is no less likely are half or more. The rival is chosen from
     # the same votes, so any of the others could have been.
-    lost = _lower_tail(mine, mine + rival, torch.full_like(certificate.radius, 0.5)) * (len(total) - 1)
+    lost = _lower_tail(mine, mine + rival, torch.full_like(certificate.radius, 0.5)) * (len(votes.counts) - 1)
     bound = torch.special.ndtr((certificate.radius.double() - length) / certificate.sigma)
-    below = _lower_tail(mine, total.sum(0), bound)
+    below = _lower_tail(mine, total, bound)
     levels = _levels(there, victims, alpha)
     counts = [int((bad & there).sum()) for bad in (rival > mine, lost <= levels, below <= levels)]
     return Verdict(length, int(there.sum()), counts[0], counts[1], counts[2], used, votes.finite)
@@ -246,10 +247,15 @@ def _lower_tail(hits: Tensor, trials: Tensor, p: Tensor) -> Tensor:
     return torch.from_numpy(special.bdtr(*parts)).to(hits.device)
 
 
+def _hits(votes: Votes, certificate: Certificate) -> Tensor:
+    """Votes of both lots for the class guessed by a certificate, (H, W) int64."""
+    index = certificate.guess.unsqueeze(0)
+    return (votes.first.gather(0, index).long() + votes.counts.gather(0, index))[0]
+
+
 def _probit(votes: Votes, certificate: Certificate, victims: Tensor) -> float:
     """Mean over victims of Φ⁻¹ of the share of votes for the guess, half a vote from 0 and 1 at least."""
-    total = votes.first + votes.counts
-    hits = total.gather(0, certificate.guess.unsqueeze(0))[0][victims].double()
+    hits = _hits(votes, certificate)[victims].double()
     return float(torch.special.ndtri((hits + 0.5) / (votes.n0 + votes.n + 1)).mean())
 
 

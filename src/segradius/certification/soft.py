@@ -121,15 +121,15 @@ class _Tally:
         self.chosen = self.first.argmax(0) if self.chosen is None else self.chosen
         return self.chosen
 
-    def add(self, logits: Tensor, second: bool) -> None:
+    def add(self, answer: Tensor, second: bool) -> None:
         if second:
-            confidence = logits.gather(1, self.guess.expand(len(logits), 1, -1, -1)).squeeze(1)
+            confidence = answer.gather(1, self.guess.expand(len(answer), 1, -1, -1)).squeeze(1)
             self.finite &= torch.isfinite(confidence).all()
             self.state = self.bound.add(self.state, confidence)
         else:
-            self.first += logits.sum(0)
+            self.first += answer.sum(0)
             self.finite &= torch.isfinite(self.first).all()
-        self.done += len(logits)
+        self.done += len(answer)
 
     def standing(self) -> Mapping[str, Any]:
         state = {field.name: getattr(self.state, field.name) for field in fields(self.state)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +18,16 @@ from segradius.core.randomness import Randomness
 from segradius.radius.smoothing import passes
 
 #: From noisy copies (k, B, H, W) to logits, scores or probabilities (k, C, H, W).
-Answer = Callable[[Tensor], Tensor]
+Answer: TypeAlias = Callable[[Tensor], Tensor]
+
+#: From noisy copies (k, B, H, W) to the largest of these and its class, (k, H, W) each.
+Predict: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+A = TypeVar("A")
+A_contra = TypeVar("A_contra", contravariant=True)
+
+# Numbers of a part of the counts that is worked on at once.
+_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +64,17 @@ class Noise:
         Copy j is the same whatever is asked for with it, so that sampling can be cut anywhere and goes on exactly.
         """
         shape, device, dtype = image.shape, image.device, image.dtype
-        noisy = []
-        for number in range(first, first + count):
-            drawn = randomness.normal(shape, "smoothing", number, device=device, dtype=dtype).squeeze(0)
-            noisy.append(torch.add(image, drawn if self.where is None else drawn.mul_(self.where), alpha=self.sigma))
-        stacked = torch.stack(noisy)
-        return stacked.clamp(0, 1) if self.clamp else stacked
+        noisy = image.new_empty((count, *shape))
+        for place in range(count):
+            drawn = randomness.normal(shape, "smoothing", first + place, device=device, dtype=dtype).squeeze(0)
+            drawn = drawn if self.where is None else drawn.mul_(self.where)
+            torch.add(image, drawn, alpha=self.sigma, out=noisy[place])
+        return noisy.clamp_(0, 1) if self.clamp else noisy
 
 
 @torch.no_grad()
 def answers(
-    answer: Answer,
+    answer: Callable[[Tensor], A],
     image: Tensor,
     noise: Noise,
     randomness: Randomness,
@@ -72,7 +82,7 @@ def answers(
     count: int,
     *,
     together: int | None = None,
-) -> Iterator[Tensor]:
+) -> Iterator[A]:
     """What a model answers to consecutive noisy copies of an image, a few at a time.
 
     Args:
@@ -85,7 +95,7 @@ def answers(
         together: Copies in one pass; changes no result but by rounding.
 
     Yields:
-        (k, C, H, W), in the order of the copies.
+        What ``answer`` gives for k copies (k, B, H, W), in their order.
     """
     for start, some in passes(first, first + count, image.device, together=together):
         yield answer(noise.copies(image, randomness, start, some))
@@ -124,24 +134,24 @@ class Sampling:
         return self.n0 + self.n
 
 
-class Tally(Protocol):
+class Tally(Protocol[A_contra]):
     """What is kept of the answers; its size does not depend on their number."""
 
     done: int
 
-    def add(self, logits: Tensor, second: bool) -> None:
-        """Take in answers (k, C, H, W) of the first or the second lot, and count them in ``done``; no host sync."""
+    def add(self, answer: A_contra, second: bool) -> None:
+        """Take in the answer to k copies of the first or the second lot, and count them in ``done``; no host sync."""
 
     def standing(self) -> Mapping[str, Any]:
         """All of it, for a journal."""
 
 
 def draw(
-    answer: Answer,
+    answer: Callable[[Tensor], A],
     image: Tensor,
     sampling: Sampling,
     randomness: Randomness,
-    tally: Tally,
+    tally: Tally[A],
     *,
     look: Callable[[], bool] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -150,7 +160,7 @@ def draw(
     """Stream the answers to the copies that ``tally`` has not seen into it.
 
     Args:
-        answer: The model: logits, scores or probabilities (k, C, H, W) of copies (k, B, H, W).
+        answer: The model: what it makes of copies (k, B, H, W).
         image: (B, H, W) in [0, 1].
         sampling: How many copies, and of what noise.
         randomness: Key of the image, one id.
@@ -163,10 +173,11 @@ def draw(
 
     def until(end: int) -> None:
         left = end - tally.done
-        for logits in answers(answer, image, sampling.noise, randomness, tally.done, left, together=sampling.together):
-            tally.add(logits, tally.done >= sampling.n0)
+        for found in answers(answer, image, sampling.noise, randomness, tally.done, left, together=sampling.together):
+            before = tally.done
+            tally.add(found, before >= sampling.n0)
             if progress is not None:
-                progress(len(logits))
+                progress(tally.done - before)
             if journal is not None:
                 journal.save(tally.standing)
 
@@ -187,8 +198,8 @@ class Votes:
     """Votes over two independent lots of noisy copies: the first names a class, the second tests it.
 
     Attributes:
-        first: (C, H, W) int32, votes among the first n₀ copies.
-        counts: (C, H, W) int32, votes among the n copies after them.
+        first: (C, H, W), votes among the first n₀ copies: int16, or int32 where n₀ + n would not fit.
+        counts: (C, H, W), likewise, votes among the n copies after them.
         n0: n₀.
         n: n.
         sigma: σ of the noise.
@@ -204,24 +215,57 @@ class Votes:
     finite: bool = True
     looks: bool = False
 
-    @property
+    @cached_property
     def guess(self) -> Tensor:
         """(H, W) int64, the class with most of the first votes, the lowest in a tie."""
-        return self.first.argmax(0)
+        return by_rows(_most, self.first)
 
-    @property
+    @cached_property
     def successes(self) -> Tensor:
         """(H, W) int64, votes of the second lot for the guess."""
         return self.counts.gather(0, self.guess.unsqueeze(0)).squeeze(0).long()
 
-    @property
+    @cached_property
     def majority(self) -> Tensor:
         """(H, W) int64, the class with most votes of both lots: the prediction of the smoothed model, uncertified."""
-        return (self.first + self.counts).argmax(0)
+        return by_rows(lambda first, counts: _most(first + counts), self.first, self.counts)
+
+    @property
+    def rival(self) -> Tensor:
+        """(H, W) int64, votes of the second lot for the strongest class but the guess."""
+        return by_rows(strongest_but, self.counts, self.guess.unsqueeze(0)).long()
+
+
+def by_rows(work: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    """What is made of maps (…, H, W), each pixel for itself, some rows at a time: working copies stay small.
+
+    Args:
+        work: From the same rows of all maps to (…, rows, W).
+        maps: The first is the largest.
+
+    Example:
+        >>> by_rows(torch.add, torch.ones(2, 3, 4), torch.ones(1, 3, 4)).shape
+        torch.Size([2, 3, 4])
+    """
+    height = maps[0].shape[-2]
+    rows = max(1, height * _AT_ONCE // max(1, maps[0].numel()))
+    if rows >= height:
+        return work(*maps)
+    return torch.cat([work(*(each[..., row : row + rows, :] for each in maps)) for row in range(0, height, rows)], -2)
+
+
+def strongest_but(counts: Tensor, but: Tensor) -> Tensor:
+    """Most votes (C, H, W) of any class but one (1, H, W), (H, W)."""
+    return counts.scatter(0, but, -1).amax(0)
+
+
+def _most(counts: Tensor) -> Tensor:
+    """The class with most votes (C, H, W), the lowest in a tie, (H, W) int64."""
+    return predict(counts.unsqueeze(0))[1].squeeze(0)
 
 
 def vote(
-    answer: Answer,
+    answer: Answer | Predict,
     image: Tensor,
     num_classes: int,
     sampling: Sampling,
@@ -233,7 +277,8 @@ def vote(
     """Draw noisy copies of an image and count what the model makes of each pixel; memory O(C·H·W), whatever n.
 
     Args:
-        answer: The model: logits, scores or probabilities (k, C, H, W) of copies (k, B, H, W).
+        answer: The model: logits, scores or probabilities (k, C, H, W) of copies (k, B, H, W); or the largest of these
+            and its class, (k, H, W) each, as `segradius.models.Segmenter.top_class` gives them in less memory.
         image: (B, H, W) in [0, 1].
         num_classes: C.
         sampling: How many copies, and of what noise.
@@ -262,12 +307,13 @@ class _Tally:
     finite: Tensor
     done: int = 0
 
-    def add(self, logits: Tensor, second: bool) -> None:
-        """Count (k, C, H, W) answers in the first or the second lot; no host sync."""
-        top, classes = predict(logits)
-        (self.counts if second else self.first).scatter_add_(0, classes, torch.ones_like(classes, dtype=torch.int32))
-        self.finite &= torch.isfinite(top).all()
-        self.done += len(logits)
+    def add(self, answer: Tensor | tuple[Tensor, Tensor], second: bool) -> None:
+        """Count answers to k copies in the first or the second lot; no host sync."""
+        top, classes = predict(answer) if isinstance(answer, Tensor) else answer
+        counts = self.counts if second else self.first
+        counts.scatter_add_(0, classes, counts.new_ones(()).expand_as(classes))
+        self.finite &= torch.stack(top.aminmax()).isfinite().all()  # NaN is both the least and the largest
+        self.done += len(classes)
 
     def standing(self) -> dict[str, Tensor | int]:
         return {"first": self.first, "counts": self.counts, "finite": self.finite, "done": self.done}
@@ -282,5 +328,6 @@ def _restored(image: Tensor, num_classes: int, sampling: Sampling, journal: Jour
     if kept is not None:
         first, counts, finite = (kept[name].to(image.device) for name in ("first", "counts", "finite"))
         return _Tally(sampling, first, counts, finite, int(kept["done"]))
-    empty = torch.zeros((num_classes, *image.shape[1:]), dtype=torch.int32, device=image.device)
+    counted = torch.int16 if sampling.copies < 2**15 else torch.int32
+    empty = torch.zeros((num_classes, *image.shape[1:]), dtype=counted, device=image.device)
     return _Tally(sampling, empty, empty.clone(), torch.ones((), dtype=torch.bool, device=image.device))

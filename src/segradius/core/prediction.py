@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from segradius.core.contracts import LogitModel
 
 #: Largest distance of a sum of probabilities from one that rounding explains, half precision included.
 SIMPLEX_TOLERANCE = 1e-2
@@ -33,6 +39,44 @@ def predict(logits: Tensor) -> tuple[Tensor, Tensor]:
     rank = torch.arange(classes, 0, -1, dtype=wins.dtype, device=logits.device).view(1, -1, 1, 1)
     first = wins.mul_(rank).amax(1)
     return top.squeeze(1), first.neg_().add_(classes).clamp_max_(classes - 1).long()
+
+
+def predict_slices(slices: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """As `predict`, of logits that come some classes at a time, so that those of all need not be there at once.
+
+    Args:
+        slices: (N, c, H, W) each, which put together over the classes are (N, C, H, W); one or more.
+
+    Example:
+        >>> logits = torch.tensor([1.0, 3.0, 3.0]).view(1, 3, 1, 1)
+        >>> top, classes = predict_slices(logits.split(1, 1))
+        >>> top.item(), classes.item()
+        (3.0, 1)
+    """
+    first, rest = 0, iter(slices)
+    part = next(rest)
+    top, classes = predict(part)
+    for following in rest:
+        first += part.shape[1]
+        part = following
+        larger, found = predict(part)
+        classes = torch.where(larger > top, found.add_(first), classes)  # so that a tie stays with the lower class
+        top = torch.maximum(top, larger)
+    return top, classes.masked_fill_(top.isnan(), first + part.shape[1] - 1)
+
+
+def predicted(model: LogitModel, images: Tensor, precision: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """As `predict` of a model's logits of images (N, B, H, W); by its own ``top_class``, which may be leaner, if any.
+
+    Example:
+        >>> class Pale:
+        ...     def logits(self, images, precision=None):
+        ...         return torch.cat([images, 1 - images], 1)
+        >>> predicted(Pale(), torch.tensor([0.9]).view(1, 1, 1, 1))[1].item()
+        0
+    """
+    own = getattr(model, "top_class", None)
+    return predict(model.logits(images, precision)) if own is None else own(images, precision)
 
 
 def are_probabilities(values: Tensor) -> bool:

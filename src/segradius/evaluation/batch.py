@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segradius.core.contracts import LOGITS, Model, ScoreModel, Seen
 from segradius.core.errors import InputError, unknown_name
-from segradius.core.prediction import predict
+from segradius.core.prediction import predict, predicted
 from segradius.core.randomness import Randomness
 from segradius.data.masks import read_numbers
 from segradius.data.sample import Classes
@@ -33,18 +33,19 @@ def is_priced(model: Seen) -> bool:
     return LOGITS not in model.offers
 
 
-def answering(model: Seen, precision: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
-    """From images to logits (N, C, H, W) where the model has them, in a precision, else to scores."""
+def answering(model: Seen, precision: torch.dtype | None = None) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """From images to the largest logit, in a precision, or score of a target, of each pixel and its class (N, H, W)."""
     if is_priced(model):
-        return cast(ScoreModel, model).scores
+        target = cast(ScoreModel, model)
+        return lambda images: predict(target.scores(images))
     network = cast(Model, model)
-    return lambda images: network.logits(images, precision)
+    return lambda images: predicted(network, images, precision)
 
 
 @torch.no_grad()
 def answer(model: Seen, images: Tensor) -> tuple[Tensor, Tensor]:
     """Largest logit, or score of a target, of each pixel (N, H, W), and its class."""
-    return predict(answering(model)(images))
+    return answering(model)(images)
 
 
 def judge(model: Seen, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,6 +32,7 @@ from segradius.core.contracts import Model, Seen
 from segradius.core.declared import Count, Images, Inside, Range, check_fields
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
+from segradius.core.prediction import predicted
 from segradius.evaluation.batch import Batch, Bench, is_priced
 from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.record import Record, unpack
@@ -237,6 +238,10 @@ class InPrecision:
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, C, H, W), in this precision whatever is asked for."""
         return self.model.logits(images, self.precision)
+
+    def top_class(self, images: Tensor, precision: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """Largest logit and its class, (N, H, W) each, likewise."""
+        return predicted(self.model, images, self.precision)
 
     def frozen(self) -> AbstractContextManager[object]:
         """As the network's."""

@@ -21,6 +21,7 @@ from segradius.models.holding import all_frozen, kept, modes_kept
 from segradius.models.holding import frozen as frozen
 from segradius.models.outputs import check_form, check_images, check_logits
 from segradius.models.parameters import check_parameters
+from segradius.models.predicting import predict_undone
 from segradius.models.preprocessing import (
     Normalisation,
     SizeRule,
@@ -98,6 +99,24 @@ class Segmenter:
         with self.frozen():
             coarse = self.raw_logits(images, precision)
         return self.size.undo(coarse, images.shape[-2], images.shape[-1]).contiguous()
+
+    @torch.no_grad()
+    def top_class(self, images: Tensor, precision: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """Largest logit of each pixel and its class, as `segradius.core.prediction.predict` finds them in `logits`.
+
+        What the network gives is brought to the size of the images some images and classes at a time, so that memory
+        is that of the network and of a few maps, however many classes there are. No gradient.
+
+        Args:
+            images: (N, B, H, W) in [0, 1].
+            precision: As in `logits`.
+
+        Returns:
+            (N, H, W) each: floating, NaN where a logit is; and int64.
+        """
+        with self.frozen():
+            coarse = self.raw_logits(images, precision)
+        return predict_undone(coarse, self.size, images.shape[-2], images.shape[-1])
 
     def raw_logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits (N, C, h, w) at the size that the network gives, on the images' device; not frozen or resized."""
