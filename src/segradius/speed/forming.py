@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
 from segradius.models.twins import Twins, marks
 from segradius.speed.compiled import compiled
+from segradius.speed.easing import EasedSize, ease
 from segradius.speed.fold import Pair, find_pairs, fold
 from segradius.speed.forms import PLAIN, Choice, Form
 
@@ -44,10 +46,14 @@ def formed(model: Segmenter, form: Form, images: Tensor) -> Segmenter:
         return bare
     network = _inside(model)[0]
     if not isinstance(network, nn.Module):
-        if form.folded or form.channels_last or form.compiled:
+        if form.folded or form.channels_last or form.eased or form.compiled:
             raise NotFormedError("it is a function, in which no layers can be seen")
         return replace(bare, precision=form.dtype)
     changed = _changed(network, form, bare, images)
+    if form.eased:
+        shown = _with(bare, changed, form)
+        with torch.no_grad(), shown.frozen():
+            ease(changed, partial(shown.logits, images))
     if form.compiled:
         changed = compiled(changed)
     return _with(bare, changed, form)
@@ -86,7 +92,11 @@ def _with(model: Segmenter, network: nn.Module, form: Form) -> Segmenter:
         inner = _with(model.network.model, network, form)
         return replace(model, network=TiledNetwork(inner, model.network.tiling))
     return replace(
-        model, network=network, precision=form.dtype, channels_last=form.channels_last or model.channels_last
+        model,
+        network=network,
+        precision=form.dtype,
+        channels_last=form.channels_last or model.channels_last,
+        size=EasedSize.of(model.size) if form.eased else model.size,
     )
 
 
@@ -98,7 +108,7 @@ def _changed(network: nn.Module, form: Form, model: Segmenter, images: Tensor) -
             pairs = find_pairs(network, call)
         if not pairs:
             raise NotFormedError("no batch norm stands alone behind a convolution")
-    if not (pairs or form.channels_last or form.precision):
+    if not (pairs or form.channels_last or form.eased or form.precision):
         return network
     made = fold(network, pairs, channels_last=form.channels_last, dtype=form.dtype)
     if isinstance(made, str):

@@ -25,6 +25,7 @@ class Form:
     Args:
         folded: Batch norm is folded into the convolution before it.
         channels_last: Images and weights have ``channels_last`` memory.
+        eased: Backward passes of some layers are computed otherwise, `segradius.speed.easing`.
         precision: ``bfloat16`` or ``float16`` of the passes; None for the network's own.
         compiled: By `torch.compile`.
 
@@ -35,6 +36,7 @@ class Form:
 
     folded: bool = False
     channels_last: bool = False
+    eased: bool = False
     precision: Literal["bfloat16", "float16"] | None = None
     compiled: bool = False
 
@@ -44,7 +46,8 @@ class Form:
 
     def __str__(self) -> str:
         """In words."""
-        words = {"batch norm folded": self.folded, "channels-last": self.channels_last, "compiled": self.compiled}
+        words = {"batch norm folded": self.folded, "channels-last": self.channels_last, "layers eased": self.eased}
+        words |= {"compiled": self.compiled}
         said = [word for word, true in words.items() if true] + ([self.precision] if self.precision else [])
         return ", ".join(said) or "as it is"
 

@@ -72,7 +72,7 @@ def chosen(
     Example:
         >>> import segradius as sr
         >>> chosen(sr.load_model("demo"), torch.rand(1, 3, 48, 64), "plain").guidance
-        Form(folded=False, channels_last=False, precision=None, compiled=False)
+        Form(folded=False, channels_last=False, eased=False, precision=None, compiled=False)
     """
     choice = Choice(speed)
     if speed == "plain" and not compiled:
@@ -120,9 +120,17 @@ class _Trial:
         self.tried[PLAIN] = _Tried(PLAIN, model)
 
     def exact(self) -> tuple[Form, Form]:
+<<<<<<< HEAD
         """The cheapest forms, apart by rounding, for answers and gradients; one for both where little is lost by it."""
+=======
+        """The cheapest form for answers and for gradients of those that round; the same if little is lost."""
+>>>>>>> c90b73c (Bilinear resizing, 1 × 1 and first convolutions have cheaper backward passes in the exact form, on a CPU, where the trial finds that it pays)
         forms = [PLAIN, Form(folded=True), Form(channels_last=True), Form(folded=True, channels_last=True)]
         guidance = self.best(forms)
+        if self.images.device.type == "cpu":
+            eased = replace(guidance, eased=True)
+            last = [replace(eased, channels_last=True)] if replace(guidance, channels_last=True) in self.tried else []
+            guidance = self.best([guidance, eased, *last])
         return self.best([guidance, *forms], lambda tried: tried.forward), guidance
 
     def best(self, forms: Sequence[Form], price: Callable[[_Tried], float] = lambda tried: tried.passes) -> Form:
