@@ -120,11 +120,7 @@ class _Trial:
         self.tried[PLAIN] = _Tried(PLAIN, model)
 
     def exact(self) -> tuple[Form, Form]:
-<<<<<<< HEAD
         """The cheapest forms, apart by rounding, for answers and gradients; one for both where little is lost by it."""
-=======
-        """The cheapest form for answers and for gradients of those that round; the same if little is lost."""
->>>>>>> c90b73c (Bilinear resizing, 1 × 1 and first convolutions have cheaper backward passes in the exact form, on a CPU, where the trial finds that it pays)
         forms = [PLAIN, Form(folded=True), Form(channels_last=True), Form(folded=True, channels_last=True)]
         guidance = self.best(forms)
         if self.images.device.type == "cpu":
