@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from torch import nn
 import segradius as sr
 from segradius.core.errors import InputError
 from segradius.training import Augmentation, Engine, Optimiser, Pace, Recipe, fit, make_adversary
+from segradius.training.learner import Learner
+from segradius.training.mirror import Mirror
 from segradius.training.recipe import flat
 from segradius.training.records import Snapshot
-from segradius.training.trial import bf16_ratio, paced, plain, unpaced, without_trace
+from segradius.training.trial import bf16_ratio, paced, plain, sample_lesson, unpaced, without_trace
 
-QUICK = Pace(channels_last=True)
+QUICK = Pace(channels_last=True, folded=True)
 OPTIMISERS = [Optimiser(lr=0.05), Optimiser("adamw", lr=0.01)]
 
 
@@ -36,6 +39,15 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
         nn.Module, "compile", lambda self: (seen.append(self), compile(self, backend="eager", dynamic=False))
     )
     return seen
+
+
+def at_a_pace(pace: Pace, **changes) -> tuple[Learner, list[str], Mirror | None]:
+    """A network that learns from FastADT at a pace, what is told of it, and what is attacked."""
+    changes = {"adversary": make_adversary("fast_adt", eps=0.02)} | changes
+    job = small.job(Path("unused"), pace=pace, **changes)
+    learner = Learner(job.model)
+    lesson = sample_lesson(job.train, job.recipe, 2, torch.device("cpu"))
+    return learner, *paced(learner, job.recipe, lesson, nullcontext)
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS, ids=lambda o: o.name)
@@ -57,7 +69,7 @@ def test_layout_and_fused_optimiser_change_rounding_alone(tmp_path: Path, optimi
     plain, model = (small.network(dropout=0, norm=None) for _ in range(2))  # dropout draws along memory
     fit(small.job(tmp_path / "plain", plain, optimiser=optimiser))
     fit(small.job(tmp_path / "quick", model, optimiser=replace(optimiser, fused=True), pace=QUICK))
-    small.assert_same(weights(tmp_path / "quick"), weights(tmp_path / "plain"), rtol=1e-3, atol=1e-4)
+    small.assert_same(weights(tmp_path / "quick"), weights(tmp_path / "plain"), rtol=1e-3, atol=1e-5)
     assert all(p.is_contiguous() for p in model.parameters())
 
 
@@ -125,11 +137,10 @@ def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch: pytest.Monk
 
     compile = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self: compile(self, backend=broken))
-    network = small.network()
-    told = paced(network, Pace(compile=True), lambda: network(torch.rand(2, 3, 8, 8)))
+    learner, told, _ = at_a_pace(Pace(compile=True))
     assert len(told) == 1
     assert "without torch.compile, which Sequential refuses" in told[0]
-    assert network._compiled_call_impl is None
+    assert learner.network._compiled_call_impl is None
 
 
 def test_a_trial_leaves_no_trace() -> None:
@@ -145,10 +156,64 @@ def test_a_trial_leaves_no_trace() -> None:
     assert network.training
 
 
+class Norms(nn.Module):
+    """Batch norms that can be folded, one that cannot, one without weights, and a transposed convolution before one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.bare = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.BatchNorm2d(8, affine=False))
+        self.up = nn.Sequential(nn.ConvTranspose2d(8, 6, 2, stride=2), nn.BatchNorm2d(6))
+        self.alone, self.last = nn.BatchNorm2d(6), nn.Conv2d(6, small.CLASSES, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.up(self.bare(self.first(x))))
+        return self.last(nn.functional.max_pool2d(self.alone(x), 2))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_what_is_attacked_is_the_network_in_every_step(channels_last: bool) -> None:
+    torch.manual_seed(0)
+    learner, told, mirror = at_a_pace(Pace(channels_last, folded=True), model=Norms())
+    assert told == []
+    assert len(mirror.folded) == 3
+    optimiser = Optimiser(lr=0.1, fused=True).make(learner.parameters())
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    before = mirror.model.logits(images)
+    for _ in range(3):
+        learner.train()
+        learner(images)["out"].square().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        mirror.refresh()
+        expected = learner.model.logits(images)
+        torch.testing.assert_close(mirror.model.logits(images), expected, rtol=1e-4, atol=1e-5)
+    assert (expected - before).abs().max() > 0.01
+    assert not any(p.requires_grad for p in mirror.twin.parameters())
+    assert all(p.requires_grad for p in learner.parameters())
+
+
+def test_folding_changes_a_training_by_rounding_alone(tmp_path: Path) -> None:
+    changes = {"adversary": make_adversary("fast_adt", norm="l2", eps=1.0), "optimiser": Optimiser(lr=0.05)}
+    for name, pace in (("plain", Pace()), ("folded", Pace(folded=True))):
+        fit(small.job(tmp_path / name, **changes, pace=pace))
+    # A bias before a batch norm has no gradient but rounding.
+    own, folded = ({k: v for k, v in weights(tmp_path / name).items() if k != "0.bias"} for name in ("plain", "folded"))
+    small.assert_same(folded, own, rtol=1e-3, atol=1e-5)
+
+
+def test_nothing_is_folded_where_there_is_nothing_to_fold_or_nobody_attacks() -> None:
+    _, told, mirror = at_a_pace(Pace(folded=True), model=small.network(norm=None))
+    assert (told, mirror) == (["without folded batch norm: no batch norm stands alone behind a convolution"], None)
+    _, told, mirror = at_a_pace(Pace(folded=True), adversary=make_adversary("none"))
+    assert (told, mirror) == ([], None)
+
+
 def test_evaluations_are_not_compiled(compiling: list[nn.Module]) -> None:
-    network = small.network()
-    paced(network, Pace(compile=True), lambda: None)
+    learner, _, mirror = at_a_pace(replace(QUICK, compile=True))
+    network = learner.network
     compiled = network._compiled_call_impl
+    assert compiling == [network, mirror.twin]
     with plain(network):
         assert network._compiled_call_impl is None
     assert network._compiled_call_impl is compiled
@@ -157,7 +222,7 @@ def test_evaluations_are_not_compiled(compiling: list[nn.Module]) -> None:
 
 
 def test_the_identity_of_runs_begun_before_is_what_it_was() -> None:
-    later = {"pace", "pace.channels_last", "pace.compile", "optimiser.fused"}
+    later = {"pace", "pace.channels_last", "pace.folded", "pace.compile", "optimiser.fused"}
     assert not later & flat(Recipe()).keys()
     quick = flat(Recipe(optimiser=Optimiser(fused=True), pace=QUICK))
     assert later <= quick.keys()

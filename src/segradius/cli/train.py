@@ -148,8 +148,9 @@ class RecipeOptions:
         every: Epochs between evaluations. Default: 1 under an attack, 5 elsewhere.
         precision: 32, bf16 or 16 (mixed); weights stay float32. Default: 32; under --speed fast bf16 where that is
             faster.
-        speed: plain; exact, with weights in channels_last memory and a fused optimiser, which change rounding alone;
-            fast, with bfloat16 too where a trial before the first step finds that it pays.
+        speed: plain; exact, by what changes rounding alone: weights in channels_last memory, a fused optimiser, attacks
+            on the network with batch norm folded; fast, with bfloat16 too where a trial before the first step finds
+            that it pays.
         compile: Compile the network by torch.compile, which takes a minute or more before the first step and changes
             rounding alone.
         seed: Of everything random.
@@ -209,7 +210,7 @@ class RecipeOptions:
             precision=self.precision or "32",
             seed=self.seed,
             every=every if self.every is None else self.every,
-            pace=Pace(channels_last=quick, compile=self.compile),
+            pace=Pace(quick, quick, self.compile),
         )
 
 

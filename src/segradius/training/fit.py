@@ -47,7 +47,7 @@ from segradius.training.records import (
     restore,
     sweep,
 )
-from segradius.training.trial import paced, passes, plain, sample_lesson, unpaced
+from segradius.training.trial import paced, plain, sample_lesson, unpaced
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -223,25 +223,19 @@ def _prepare(fabric: Any, job: Job, content: Content) -> Process:
     if snapshot is not None:
         optimiser.load_state_dict(dict(snapshot.optimiser))
         fabric.strategy.precision.load_state_dict(dict(snapshot.scaler))
-    average = {} if recipe.average is None else recipe.average.init(learner.network)
-    for name, value in ({} if snapshot is None else snapshot.average).items():
-        average[name].copy_(value)
     position = Position(by=job.best) if snapshot is None else snapshot.position
     if position.by != job.best:
         raise InputError(f"{job.folder} chooses its best by {position.by}; expected --best {position.by} to go on")
-    told = _paced(fabric, job, learner)
+    told, mirror = list[str](), None
+    if recipe.pace != Pace():
+        lesson = sample_lesson(job.train, recipe, recipe.batch_size // fabric.world_size, fabric.device)
+        told, mirror = paced(learner, recipe, lesson, fabric.autocast)
+    average = {} if recipe.average is None else recipe.average.init(learner.network)
+    for name, value in ({} if snapshot is None else snapshot.average).items():
+        average[name].copy_(value)
     wrapped, optimiser = fabric.setup(learner, optimiser)
     logs = {} if snapshot is None else snapshot.logs
-    return Process(fabric, job, wrapped, optimiser, identity, content, position, average, logs, told)
-
-
-def _paced(fabric: Any, job: Job, learner: Learner) -> list[str]:
-    """Let the network run at the recipe's pace; what there is to tell of it."""
-    recipe = job.recipe
-    if recipe.pace == Pace():
-        return []
-    lesson = sample_lesson(job.train, recipe, recipe.batch_size // fabric.world_size, fabric.device)
-    return paced(learner.network, recipe.pace, partial(passes, learner, recipe, lesson, fabric.autocast))
+    return Process(fabric, job, wrapped, optimiser, identity, content, position, average, logs, told, mirror)
 
 
 @contextmanager
@@ -270,7 +264,7 @@ def _step(process: Process, lesson: Lesson, epoch: int) -> None:
     labelled = process.tally.add(lesson.labels)
     lesson = lesson.to(fabric.device)
     with fabric.autocast():
-        images = recipe.adversary(process.job.model, lesson)
+        images = recipe.adversary(process.attacked(), lesson)
     # Dropout, too, is keyed by the step, so that a resumed run needs no state of a generator.
     torch.manual_seed(int(Randomness(recipe.seed, (f"{position.step}/{fabric.global_rank}",)).integers(2**62, "step")))
     process.learner.train()

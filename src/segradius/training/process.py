@@ -13,10 +13,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from segradius.core.errors import InputError
+from segradius.models.segmenter import Segmenter
 from segradius.training.content import Content
 from segradius.training.job import Job
 from segradius.training.labels import Tally
 from segradius.training.lessons import Share
+from segradius.training.mirror import Mirror
 from segradius.training.records import CHECKPOINT, Log, Position
 
 
@@ -35,6 +37,7 @@ class Process:
         average: The moving average of the weights; empty without.
         logs: Texts of the logs as the snapshot had them.
         told: What there is to say of the network's pace.
+        mirror: What the adversary attacks; None for the network.
         losses: Of the steps since the last `flush`, on the device.
         labelled: Labelled pixels of those steps.
         tally: Labelled pixels of the epoch.
@@ -52,6 +55,7 @@ class Process:
     average: dict[str, Tensor]
     logs: Mapping[str, str]
     told: Sequence[str] = ()
+    mirror: Mirror | None = None
     losses: list[Tensor] = field(default_factory=list)
     labelled: list[int] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
@@ -74,6 +78,13 @@ class Process:
         """Where it is trained."""
         device: torch.device = self.fabric.device
         return device
+
+    def attacked(self) -> Segmenter:
+        """What the adversary of this step attacks: the network as it is, but for rounding."""
+        if self.mirror is None:
+            return self.job.model
+        self.mirror.refresh()
+        return self.mirror.model
 
     def averaged(self) -> Any:
         """The context in which the network has the weights that are evaluated and exported."""

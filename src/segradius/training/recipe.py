@@ -153,7 +153,9 @@ class Pace:
     """How passes are made; weights differ by rounding.
 
     Args:
-        channels_last: Weights have ``channels_last`` memory, and so has what convolutions make of images.
+        channels_last: Weights have ``channels_last`` memory, and so has what convolutions make of images. Dropout draws
+            along memory, so other values are dropped.
+        folded: The adversary attacks the network with batch norm folded into the convolutions before it.
         compile: By `torch.compile`; evaluations are by the network as it is.
 
     Raises:
@@ -161,6 +163,7 @@ class Pace:
     """
 
     channels_last: bool = False
+    folded: bool = False
     compile: bool = False
 
     def __post_init__(self) -> None:

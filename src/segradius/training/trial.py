@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -16,42 +16,57 @@ from segradius.core.border import in_a_line, is_out_of_memory
 from segradius.data.sample import SegmentationData
 from segradius.models.holding import kept
 from segradius.models.segmenter import Segmenter
-from segradius.training.adversaries import Lesson
+from segradius.training.adversaries import Clean, GaussianNoise, Lesson
 from segradius.training.engine import Engine
 from segradius.training.learner import Learner
+from segradius.training.mirror import Mirror
 from segradius.training.recipe import Pace, Recipe
+
+Lower: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
 #: bfloat16 must save as much of the time of a pass to be chosen.
 SAVES = 0.05
 ROUNDS = 3
 
 
-def paced(network: nn.Module, pace: Pace, work: Callable[[], None]) -> list[str]:
-    """Let a network run at a pace, without what it refuses; the names in its ``state_dict`` stay.
+def paced(learner: Learner, recipe: Recipe, lesson: Lesson, lower: Lower) -> tuple[list[str], Mirror | None]:
+    """Let a network run at the recipe's pace, without what it refuses; the names in its ``state_dict`` stay.
 
     Args:
-        network: In training, on its device.
-        pace: Asked for.
-        work: A step's passes, as a trial; what they change of buffers, gradients and generators is put back.
+        learner: In training, on its device.
+        recipe: How.
+        lesson: A batch like those to come, for a trial; it leaves no trace.
+        lower: The context of the precision.
 
     Returns:
-        What there is to tell: what is refused, and how long compiling took.
+        What there is to tell: what is refused, and how long compiling took; and what the adversary is to attack, None
+        for the network itself.
     """
-    told = []
+    network, pace, told = learner.network, recipe.pace, list[str]()
+    mirror: Mirror | None = None
     if pace.channels_last:
         network.to(memory_format=torch.channels_last)
-        if why := _refused(network, work):
+        if why := _refused(network, partial(passes, learner, recipe, lesson, lower)):
             network.to(memory_format=torch.contiguous_format)
             told.append(f"without channels_last memory, which {type(network).__name__} refuses: {why}")
+    if pace.folded and not isinstance(recipe.adversary, Clean | GaussianNoise):
+        found = Mirror.of(learner.model, lesson.images)
+        if isinstance(found, str):
+            told.append(f"without folded batch norm: {found}")
+        else:
+            mirror = found
     if pace.compile:
+        both = [network] if mirror is None else [network, mirror.twin]
         begun = time.perf_counter()
-        network.compile()
-        if why := _refused(network, work):
-            network._compiled_call_impl = None
+        for each in both:
+            each.compile()
+        if why := _refused(network, partial(passes, learner, recipe, lesson, lower, mirror)):
+            for each in both:
+                each._compiled_call_impl = None
             told.append(f"without torch.compile, which {type(network).__name__} refuses: {why}")
         else:
             told.append(f"compiled in {time.perf_counter() - begun:.0f} s")
-    return told
+    return told, mirror
 
 
 def unpaced(network: nn.Module, pace: Pace) -> None:
@@ -100,7 +115,7 @@ def without_trace(network: nn.Module, work: Callable[[], None]) -> None:
             network.zero_grad(set_to_none=True)
 
 
-def passes(learner: Learner, recipe: Recipe, lesson: Lesson, lower: Callable[[], AbstractContextManager[Any]]) -> None:
+def passes(learner: Learner, recipe: Recipe, lesson: Lesson, lower: Lower, mirror: Mirror | None = None) -> None:
     """The passes of a step: those of the adversary, and one to the parameters.
 
     Args:
@@ -108,9 +123,10 @@ def passes(learner: Learner, recipe: Recipe, lesson: Lesson, lower: Callable[[],
         recipe: How.
         lesson: A batch, on the learner's device.
         lower: The context of the precision.
+        mirror: What is attacked; None for the network.
     """
     with lower():
-        images = recipe.adversary(learner.model, lesson)
+        images = recipe.adversary(learner.model if mirror is None else mirror.model, lesson)
         learner.train()
         outputs = learner(images)
     loss = recipe.loss({name: logits.float() for name, logits in outputs.items()}, lesson.labels)

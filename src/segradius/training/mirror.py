@@ -1,0 +1,91 @@
+"""What the adversary of a training attacks: the network with batch norm folded, anew in each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segradius.models.segmenter import Segmenter
+from segradius.speed.fold import find_pairs, fold
+
+
+@dataclass(frozen=True, eq=False)
+class Mirror:
+    """A frozen twin of a network in training, which shares with it what does not change but by steps.
+
+    Args:
+        model: Of the twin.
+        folded: Convolution and batch norm of the network, and the convolution of the twin that is both.
+        copied: Other tensors of the twin that do not share memory, each with the network's.
+
+    Example:
+        >>> import segradius as sr
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+        >>> model, images = sr.wrap(network, num_classes=4), torch.rand(2, 3, 8, 8)
+        >>> mirror = Mirror.of(model, images)
+        >>> with torch.no_grad():
+        ...     _ = network[1].running_mean.add_(1.0)
+        >>> mirror.refresh()
+        >>> torch.allclose(mirror.model.logits(images), model.logits(images), atol=1e-6)
+        True
+    """
+
+    model: Segmenter
+    folded: Sequence[tuple[Any, Any, Any]]
+    copied: Sequence[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, model: Segmenter, images: Tensor) -> Mirror | str:
+        """The twin of a model's network, or in words why there is none.
+
+        Args:
+            model: Its network's tensors must keep their places in memory from now on.
+            images: (N, B, H, W) in [0, 1], on its device; one pass over them shows which layers follow which.
+        """
+        network: Any = model.network
+        pairs = find_pairs(network, lambda: model.logits(images))
+        if not pairs:
+            return "no batch norm stands alone behind a convolution"
+        twin = fold(network, pairs)
+        if isinstance(twin, str):
+            return twin
+        folded = [
+            (network.get_submodule(pair.conv), network.get_submodule(pair.norm), twin.get_submodule(pair.conv))
+            for pair in pairs
+        ]
+        made = {id(tensor) for _, _, conv in folded for tensor in conv.parameters()}
+        own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        theirs = {**dict(twin.named_parameters()), **dict(twin.named_buffers())}
+        copied = [
+            (tensor, own[name])
+            for name, tensor in theirs.items()
+            if id(tensor) not in made and tensor.data_ptr() != own[name].data_ptr()
+        ]
+        mirror = cls(replace(model, network=twin, twins=None), folded, copied)
+        mirror.refresh()
+        return mirror
+
+    @property
+    def twin(self) -> nn.Module:
+        """The twin."""
+        network: nn.Module = self.model.network  # type: ignore[assignment]
+        return network
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over what a step changed."""
+        for conv, norm, twin in self.folded:
+            scale = torch.rsqrt(norm.running_var + norm.eps)
+            if norm.weight is not None:
+                scale = scale * norm.weight
+            axis = 1 if conv.transposed else 0
+            shape = [-1 if dim == axis else 1 for dim in range(conv.weight.ndim)]
+            torch.mul(conv.weight, scale.view(shape), out=twin.weight)
+            shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
+            twin.bias.copy_(shift * scale if norm.bias is None else torch.addcmul(norm.bias, shift, scale))
+        for tensor, own in self.copied:
+            tensor.copy_(own)
