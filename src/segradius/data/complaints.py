@@ -1,11 +1,46 @@
-"""What the library of a format logs of a file that it mends, where a refusal is wanted and no print."""
+"""What the library of a format logs or warns of in a file that it mends, where a refusal is wanted and no print."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+
+_UNHEARD: ContextVar[bool] = ContextVar("_UNHEARD", default=False)  # of this thread alone
+
+
+class _WhereAsked(type):
+    """Of a kind of warning that every other is one of where `unheard` asks for it, and none elsewhere."""
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return _UNHEARD.get()
+
+
+class _Unheard(Warning, metaclass=_WhereAsked):
+    """What the one filter of `unheard` is for."""
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """A context in which this thread is warned of nothing; ``warnings.catch_warnings`` would be of all threads.
+
+    That one keeps the filters of the process and puts them back: of two threads that do so at once, one may put back
+    what the other had set. Here the one filter stays, and asks in which thread it is.
+
+    Example:
+        >>> with unheard():
+        ...     warnings.warn("a file is odd")
+    """
+    if not any(kind is _Unheard for _, _, kind, *_ in warnings.filters[:1]):
+        warnings.simplefilter("ignore", _Unheard)
+    token = _UNHEARD.set(True)
+    try:
+        yield
+    finally:
+        _UNHEARD.reset(token)
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segradius.core.errors import InputError, missing_extra
+from segradius.data.complaints import unheard
 from segradius.data.numbers import Numbers, refuse_shape
 from segradius.data.pixels import Pixels
 from segradius.data.reading import Reading
@@ -32,8 +32,7 @@ def open_dicom(path: Path, reading: Reading) -> Numbers:
         MissingExtraError: pydicom is not installed.
     """
     pydicom = _library()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with unheard():
         syntax = str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", ""))
         if syntax == _DEFLATED:
             raise InputError("the DICOM file is deflated as a whole; expected another transfer syntax")
@@ -45,8 +44,7 @@ def open_dicom(path: Path, reading: Reading) -> Numbers:
     refuse_shape(int(head.get("Rows", 0)), int(head.get("Columns", 0)), samples)
 
     def read(place: int) -> Pixels:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with unheard():
             found = np.asarray(pydicom.pixels.pixel_array(path, index=place))
         return found if samples > 1 else found[..., None]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -89,6 +89,8 @@ class PairedFiles:
     left_out: tuple[LeftOut, ...] = ()
     exif: Literal["shown", "stored"] | None = None
     reading: Reading = PLAIN
+
+    thread_safe: ClassVar[bool] = True
 
     @property
     def meaning(self) -> dict[str, Any]:

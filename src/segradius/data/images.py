@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -38,6 +38,8 @@ class ImageFiles:
     left_out: tuple[LeftOut, ...] = ()
     reading: Reading = PLAIN
     classes: Classes = field(default=Classes((), (), VOID), init=False)
+
+    thread_safe: ClassVar[bool] = True
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from segradius.core.errors import InputError, missing_extra
 from segradius.data.arrays import Streamed, part_of, slice_axis
-from segradius.data.complaints import complaints
+from segradius.data.complaints import complaints, unheard
 from segradius.data.listing import ending
 from segradius.data.numbers import Numbers, refuse_kind, refuse_shape
 from segradius.data.pixels import Pixels
@@ -29,8 +28,7 @@ def open_nifti(path: Path, reading: Reading) -> Numbers:
         MissingExtraError: nibabel is not installed.
     """
     nibabel = _library()
-    with warnings.catch_warnings(), complaints("nibabel.global") as told:
-        warnings.simplefilter("ignore")
+    with unheard(), complaints("nibabel.global") as told:
         file: Any = nibabel.load(path)
         if not isinstance(file, nibabel.Nifti1Image | nibabel.Nifti2Image):
             raise InputError(f"the file is a {type(file).__name__}; expected one NIfTI file, .nii or .nii.gz")

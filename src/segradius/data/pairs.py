@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from segradius.core.border import in_a_line
 from segradius.core.errors import InputError
 from segradius.core.label_sets import set_names, to_sets
-from segradius.data.sample import BadSampleError, Classes, Sample, SegmentationData, voc_palette
+from segradius.data.sample import BadSampleError, Classes, Sample, SegmentationData, is_thread_safe, voc_palette
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Pairs:
         """The id of every pair, in order."""
         places = (f"{place:05d}" for place in range(len(self.items)))
         return tuple(places if self.names is None else self.names)
+
+    @property
+    def thread_safe(self) -> bool:
+        """As the items say, which are the user's."""
+        return is_thread_safe(self.items)
 
     def __len__(self) -> int:
         return len(self.items)

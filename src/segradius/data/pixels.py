@@ -6,7 +6,6 @@ import json
 import os
 import re
 import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from segradius.core.errors import InputError, MissingExtraError, is_whole, must
+from segradius.data.complaints import unheard
 
 Pixels = NDArray[Any]
 
@@ -127,8 +127,7 @@ def open_picture(path: Readable) -> Picture:
         _refuse_stand_ins(stream)
         with _pillow_without_limit():
             file = Image.open(stream, formats=FORMATS)
-        with file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with file, unheard():
             width, height = file.size
             refuse_size(height, width)
             if file.format == "PNG":
@@ -207,8 +206,7 @@ def as_shown(pixels: Pixels, orientation: int) -> Pixels:
 @contextmanager
 def _pillow_without_limit() -> Iterator[None]:
     """Pillow warns of large pictures, and refuses larger ones, by a limit of its own; ours is asked right after it."""
-    with _PILLOW, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _PILLOW, unheard():
         theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             yield

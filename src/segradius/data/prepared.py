@@ -11,7 +11,7 @@ from torch import Tensor
 from segradius.core.digests import Parts
 from segradius.data.listing import LeftOut
 from segradius.data.marks import meaning_of, parts_of
-from segradius.data.sample import Sample, SegmentationData
+from segradius.data.sample import Sample, SegmentationData, is_thread_safe
 
 Preparation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """A function of image (B, H, W) in [0, 1] and label (H, W) that gives both at another size."""
@@ -44,6 +44,11 @@ class Prepared:
     def meaning(self) -> Mapping[str, Any]:
         """As of the data set."""
         return meaning_of(self.source)
+
+    @property
+    def thread_safe(self) -> bool:
+        """As of the data set."""
+        return is_thread_safe(self.source)
 
     @property
     def told_by(self) -> Path | None:

@@ -17,7 +17,7 @@ from segradius.core.text import parse_options
 from segradius.data.listing import LeftOut
 from segradius.data.marks import meaning_of, parts_of
 from segradius.data.pairs import as_data
-from segradius.data.sample import DATA, Classes, Sample, SegmentationData
+from segradius.data.sample import DATA, Classes, Sample, SegmentationData, is_thread_safe
 from segradius.data.spelled import refuse_controls
 
 #: Options that are not handed to the code.
@@ -58,6 +58,11 @@ class Made:
     def parts(self, index: int) -> Parts:
         """As the data set says, or its tensors."""
         return parts_of(self.source, index)
+
+    @property
+    def thread_safe(self) -> bool:
+        """As the data set says, which is the user's."""
+        return is_thread_safe(self.source)
 
     @property
     def meaning(self) -> dict[str, Any]:

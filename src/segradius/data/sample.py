@@ -105,7 +105,8 @@ class SegmentationData(Protocol):
 
     By ``parts(index)``, a mapping of roles to files or tensors, it may say what a sample is made of, so that a change
     is seen without reading it; by ``meaning``, as JSON holds it, what masks mean beside the classes, and by ``told_by``
-    in which file that stands (`segradius.data.marks`).
+    in which file that stands (`segradius.data.marks`). By ``thread_safe``, true, it says that a thread may read samples
+    while others do, so that they are read ahead of when they are needed.
     """
 
     @property
@@ -123,6 +124,16 @@ class SegmentationData(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+def is_thread_safe(data: object) -> bool:
+    """Whether something with samples says that a thread may read them while others do; not by default.
+
+    Example:
+        >>> is_thread_safe([])
+        False
+    """
+    return bool(getattr(data, "thread_safe", False))
 
 
 class BadSampleError(InputError):

@@ -279,6 +279,7 @@ class Scenes:
     """
 
     classes: ClassVar[Classes] = SCENE_CLASSES
+    thread_safe: ClassVar[bool] = True
 
     size: tuple[int, int] = (120, 160)
     length: int = 64

@@ -19,7 +19,7 @@ from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import class_names, is_priced, structure_names
 from segradius.evaluation.facts import CHECKS, Facts, Finding
 from segradius.evaluation.job import DataChoice, ModelChoice, Study
-from segradius.evaluation.probe import Measured, chosen, measure, of_samples
+from segradius.evaluation.probe import Measured, chosen, measure, of_samples, wanted
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.counts import Counts
 from segradius.models.decoding import Decoding
@@ -88,12 +88,14 @@ def _outputs_of(network: Segmenter | None) -> str:
 def _measured(study: Study, model: Seen, data: SegmentationData, store: Store, *, gradient: bool) -> Measured:
     """What was noted, if it is of these images; measured anew, and noted, otherwise."""
     predicted = study.data.predicted
-    samples = chosen(data, model.num_classes, labels=not predicted, bands=bands_of(model))
     kept = store.noted("preflight")
-    if kept is not None:
-        known = Measured.of(kept)
-        if known.images == tuple(sample.id for sample in samples) and known.gradient >= gradient:
-            return known
+    known = Measured() if kept is None else Measured.of(kept)
+    fits, ids = kept is not None and known.gradient >= gradient, data.ids
+    if fits and known.images == tuple(ids[place] for place in wanted(len(data))):
+        return known  # all could be used: none is read again
+    samples = chosen(data, model.num_classes, labels=not predicted, bands=bands_of(model))
+    if fits and known.images == tuple(sample.id for sample in samples):
+        return known
     found = measure(model, data, samples, study.seed, gradient=gradient, predicted=predicted)
     store.note("preflight", found.as_dict())
     return found

@@ -131,11 +131,20 @@ class Measured:
 
 def chosen(data: SegmentationData, num_classes: int, *, labels: bool = True, bands: int | None = None) -> list[Sample]:
     """The images to look at, spread over a data set; those that cannot be used are left out, by the image alone too."""
-    low, high = SAMPLE
-    wanted = min(len(data), max(low, min(high, len(data) // 8)))
-    places = sorted(set(torch.linspace(0, len(data) - 1, wanted).long().tolist())) if wanted else []
-    found = (usable(data, place, num_classes, labels=labels, bands=bands) for place in places)
+    found = (usable(data, place, num_classes, labels=labels, bands=bands) for place in wanted(len(data)))
     return [sample for sample in found if isinstance(sample, Sample)]
+
+
+def wanted(images: int) -> list[int]:
+    """Places of those to look at, of so many.
+
+    Example:
+        >>> wanted(24)
+        [0, 11, 23]
+    """
+    low, high = SAMPLE
+    count = min(images, max(low, min(high, images // 8)))
+    return sorted(set(torch.linspace(0, images - 1, count).long().tolist())) if count else []
 
 
 def of_samples(samples: Sequence[Sample], ignore_index: int) -> Measured:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,8 +18,9 @@ from segradius.core.contracts import Seen
 from segradius.core.errors import InputError, ModelError
 from segradius.core.escapes import listed
 from segradius.data.opening import open_data
-from segradius.data.sample import Classes, SegmentationData
+from segradius.data.sample import Classes, SegmentationData, is_thread_safe
 from segradius.data.usable import refuse_other_bands
+from segradius.evaluation.ahead import Samples, closing, in_turn, one_thread, read_aside
 from segradius.evaluation.attempts import Room
 from segradius.evaluation.batch import (
     check_classes,
@@ -36,7 +37,7 @@ from segradius.evaluation.journal import LOST, Checkpoints
 from segradius.evaluation.preflight import findings, look_at
 from segradius.evaluation.sources import Watch
 from segradius.evaluation.store import CLEAN, Rows, Store
-from segradius.evaluation.unit import Part, Progress, Unit, perform
+from segradius.evaluation.unit import Part, Progress, Unit, perform, reader
 from segradius.models.loading import load_model
 
 S = TypeVar("S", bound=Study)
@@ -147,24 +148,25 @@ def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = Fal
     told = _warn(run, store, frozenset())
     judged, failing = False, dict[str, list[str]]()
     watch = Watch(run.data, store, looked)
-    for rows in executor.run(watch.over(units(run, store)), run.progress):
-        watch.check(result.image for result in rows.results)
-        store.add(rows.key, rows.results, rows.kept)
-        if rows.lost:
-            store.note(LOST, (store.noted(LOST) or 0) + rows.lost)
-        if not run.experiment.jobs:
-            run.progress(_clean_job(run), len(rows.results) + len(rows.set_aside) + len(rows.failed))
-        for image, reason in {**rows.set_aside, **rows.failed}.items():
-            store.set_aside(image, reason)
-        if run.checkpoints is not None:
-            for journal in (*rows.abandoned, *([rows.journal] if rows.journal is not None else [])):
-                run.checkpoints.remove(journal)
-        failing[rows.key] = [*failing.get(rows.key, []), *rows.failed]
-        if len(failing[rows.key]) >= FEW and not store.done(rows.key):
-            named, why = listed(failing[rows.key]), next(iter(rows.failed.values()))
-            raise ModelError(f"the model fails on every image so far ({named}): {why}", by_image=False)
-        if rows.key == CLEAN and rows.results and not judged:
-            told, judged = _warn(run, store, told), True
+    with closing(executor.run(watch.over(units(run, store)), run.progress)) as found:
+        for rows in found:
+            watch.check(result.image for result in rows.results)
+            store.add(rows.key, rows.results, rows.kept)
+            if rows.lost:
+                store.note(LOST, (store.noted(LOST) or 0) + rows.lost)
+            if not run.experiment.jobs:
+                run.progress(_clean_job(run), len(rows.results) + len(rows.set_aside) + len(rows.failed))
+            for image, reason in {**rows.set_aside, **rows.failed}.items():
+                store.set_aside(image, reason)
+            if run.checkpoints is not None:
+                for journal in (*rows.abandoned, *([rows.journal] if rows.journal is not None else [])):
+                    run.checkpoints.remove(journal)
+            failing[rows.key] = [*failing.get(rows.key, []), *rows.failed]
+            if len(failing[rows.key]) >= FEW and not store.done(rows.key):
+                named, why = listed(failing[rows.key]), next(iter(rows.failed.values()))
+                raise ModelError(f"the model fails on every image so far ({named}): {why}", by_image=False)
+            if rows.key == CLEAN and rows.results and not judged:
+                told, judged = _warn(run, store, told), True
 
 
 def _check(run: Run[S]) -> None:
@@ -260,7 +262,7 @@ def open_images(choice: DataChoice) -> SegmentationData:
 
 @dataclass
 class InProcess:
-    """Works on one unit after the other, here.
+    """Works on one unit after the other, here; a thread reads the images of the next where that is safe.
 
     Args:
         model: What the units name, if it is open already; opened otherwise, once.
@@ -278,7 +280,7 @@ class InProcess:
 
     def run(self, units: Iterable[Unit], progress: Progress = lambda job, steps: None) -> Iterator[Rows]:
         """The rows of all units, in order."""
-        checked, room = False, None
+        checked, room = False, cast(Room | None, None)
 
         def look(model: Seen, image: Tensor) -> None:
             nonlocal checked
@@ -286,11 +288,22 @@ class InProcess:
                 check_model(model, image)
             checked = True
 
-        for unit in units:
+        def begin(unit: Unit) -> Samples:
+            nonlocal room
             model, data = self._opened(unit)
             room = room or Room(model.device.type, together=unit.together, warn=self.warn)
-            with model.frozen():
-                yield from perform(unit, model, data, self.checkpoints, progress, look, room)
+            read = reader(unit, model, data)
+            return (
+                read_aside(pool, unit.places[: room.most], read, model.device)
+                if is_thread_safe(data)
+                else Samples(read)
+            )
+
+        with one_thread() as pool:
+            for unit, samples in in_turn(units, begin):
+                model, data = self._opened(unit)
+                with model.frozen():
+                    yield from perform(unit, model, data, self.checkpoints, progress, look, room, samples)
 
     def _opened(self, unit: Unit) -> tuple[Seen, SegmentationData]:
         clean = unit.clean

@@ -15,6 +15,7 @@ from segradius.core.bands import bands_of
 from segradius.core.border import in_a_line, is_out_of_memory
 from segradius.core.contracts import Seen
 from segradius.data.sample import Sample, SegmentationData, collate
+from segradius.evaluation.ahead import Read, Samples, on
 from segradius.evaluation.attempts import Room, attempts
 from segradius.evaluation.batch import Batch, Bench, answer, check_model, is_priced, judged_classes, usable
 from segradius.evaluation.job import Job
@@ -69,6 +70,7 @@ def perform(
     progress: Progress = lambda job, steps: None,
     look: Callable[[Seen, Tensor], None] = check_model,
     room: Room | None = None,
+    samples: Samples | None = None,
 ) -> Iterator[Rows]:
     """Work on a unit.
 
@@ -80,18 +82,23 @@ def perform(
         progress: Told of the work done.
         look: Given the model and an image before anything is asked.
         room: What fits into memory, as far as it is known; changed where that is less.
+        samples: Of the unit, if they are being read; read here otherwise.
 
     Yields:
         Rows of what is clean, of those that had to be set aside, and of every part.
     """
-    room = room or Room(model.device.type, together=unit.together)
+    room, samples = (
+        room or Room(model.device.type, together=unit.together),
+        samples or Samples(reader(unit, model, data)),
+    )
     classes = judged_classes(data.classes, model.num_classes, predicted=unit.clean.data.predicted)
     bench = Bench(model, classes, CLEAN, unit.clean.seed, checkpoints, shown=unit.shown, region=unit.region,
                   certificates=dict(unit.certificates))  # fmt: skip
     ids = {place: data.ids[place] for place in unit.places}
     # One stage for all halves, so that what was answered before one of them failed is not asked again.
-    judge = partial(_judge, unit, data, bench, f"clean {digest(list(ids.values()))}", look)
+    judge = partial(_judge, unit, data, samples, bench, f"clean {digest(list(ids.values()))}", look)
     for done in attempts(unit.places, judge, room, lambda places: [ids[place] for place in places], answers=True):
+        samples.drop(done.items)
         if done.result is None:
             yield Rows(CLEAN, failed={ids[done.items[0]]: done.failure})
             continue
@@ -106,30 +113,36 @@ def perform(
 def _judge(
     unit: Unit,
     data: SegmentationData,
+    samples: Samples,
     bench: Bench,
     stage: str,
     look: Callable[[Seen, Tensor], None],
     places: Sequence[int],
 ) -> tuple[dict[str, str], list[tuple[Batch, Rows]]]:
     """Why images cannot be used; batches of the others, of one size each, with the rows of what is clean."""
-    found = [(data.ids[place], _read(unit, data, place, bench.model)) for place in places]
+    found = [(data.ids[place], _read(samples, place)) for place in places]
     bad = {image: reason for image, reason in found if isinstance(reason, str)}
     good = sorted((sample for _, sample in found if isinstance(sample, Sample)), key=_shape)
     judged = []
     for _, group in groupby(good, key=_shape):
-        samples = list(group)
-        look(bench.model, samples[0].image)
-        batch, infinite, notes = _judged(unit, samples, bench, stage)
+        alike = list(group)
+        look(bench.model, alike[0].image)
+        batch, infinite, notes = _judged(unit, alike, bench, stage)
         rows = unit.clean.task.run(batch, bench)
         judged.append((batch, replace(rows, set_aside=infinite, kept=replace(rows.kept, records=notes))))
     return bad, judged
 
 
-def _read(unit: Unit, data: SegmentationData, place: int, model: Seen) -> Sample | str:
+def reader(unit: Unit, model: Seen, data: SegmentationData) -> Read:
+    """From the place of an image to its sample, or why a model cannot be used with it."""
+    labels, bands = not unit.clean.data.predicted, bands_of(model)
+    return lambda place: usable(data, place, model.num_classes, labels=labels, bands=bands)
+
+
+def _read(samples: Samples, place: int) -> Sample | str:
     """A sample, or why it cannot be used."""
     try:
-        labels = not unit.clean.data.predicted
-        return usable(data, place, model.num_classes, labels=labels, bands=bands_of(model))
+        return samples(place)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -213,8 +226,7 @@ def _judged(
     unit: Unit, samples: Sequence[Sample], bench: Bench, stage: str
 ) -> tuple[Batch, dict[str, str], dict[str, bytes]]:
     """A batch with its clean prediction; why images are not in it, not being finite; how sure a target is."""
-    images, labels, ids = collate(samples)
-    images, labels = images.to(bench.model.device), labels.to(bench.model.device)
+    images, labels, ids = collate([on(sample, bench.model.device) for sample in samples])
     started = time.perf_counter()
     prediction, fine, sure = _clean(unit, ids, images, bench, stage)
     seconds = (time.perf_counter() - started) / len(ids)
