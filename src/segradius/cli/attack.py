@@ -163,6 +163,6 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     plans = with_class_weights(plans, opened, seen.num_classes, predicted=choice.predicted)
     experiment = Experiment(chosen, choice, plans, attack.aim, run.seed)
     shown = opened.ids[: run.figures]
-    what = Run(experiment, seen, opened, run.batch_size or 8, shown, save=attack.save_images)
+    what = Run(experiment, seen, opened, run.together or 8, shown, save=attack.save_images)
     found = carry_out(what, run, report_attacks, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
     return status(found, run)

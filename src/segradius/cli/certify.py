@@ -147,7 +147,7 @@ def certify(
     if test.sigma > 1:
         warn(f"sigma is {test.sigma:g} for images in [0, 1]: was {test.sigma:g}/255 meant?")
     experiment = Certification(chosen, choice, test, run.seed, checking)
-    one = Run(experiment, seen, opened, 1, region=mask, together=run.batch_size)
+    one = Run(experiment, seen, opened, 1, region=mask, together=run.together)
     groups = smoothing.hierarchy if isinstance(smoothing.hierarchy, str) else None
     files = {"smoothing.region": smoothing.region, "smoothing.hierarchy": groups}
     found = carry_out(one, run, partial(report_certificates, figures=run.figures), doubt=_doubt, files=files)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions
 from segradius.core.declared import Count, Seed
 
@@ -12,7 +14,7 @@ def evaluate(
     out: str = "segradius-accuracy",
     seed: Seed = 0,
     device: str = "auto",
-    batch_size: Count = 8,
+    batch_size: Count | Literal["auto"] = 8,
     overwrite: bool = False,
     fail_on_set_aside: bool = False,
 ) -> int:
@@ -28,7 +30,7 @@ def evaluate(
         out: Folder of the report.
         seed: Seed of a network without weights.
         device: auto, cpu, cuda or cuda:N.
-        batch_size: Images at a time; changes no result.
+        batch_size: Images at a time; changes no result. auto: as many as fit into memory and pay, found by a trial.
         overwrite: Replace what another experiment left in the folder.
         fail_on_set_aside: End with exit status 3 where an image was set aside; the report is written all the same.
     """
@@ -39,5 +41,6 @@ def evaluate(
     at = RunOptions(out, seed, device, batch_size, overwrite=overwrite, fail_on_set_aside=fail_on_set_aside)
     choice, opened = data.choice, data.open()
     seen, chosen = model.open(opened, device, seed)
-    found = carry_out(Run(Experiment(chosen, choice, (), None, seed), seen, opened, batch_size), at, report_accuracy)
+    experiment = Experiment(chosen, choice, (), None, seed)
+    found = carry_out(Run(experiment, seen, opened, at.together or 8), at, report_accuracy)
     return status(found, at)

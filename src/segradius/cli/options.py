@@ -218,8 +218,8 @@ class RunOptions:
         out: Folder of the report.
         seed: Seed of all random numbers, which are drawn for each image by its id.
         device: auto, cpu, cuda or cuda:N.
-        batch_size: Images at a time, or noisy copies of one; changes no result. Default: 8 images; 4 copies on a CPU,
-            32 elsewhere.
+        batch_size: Images at a time, or noisy copies of one; changes no result but by rounding. auto: as many as fit
+            into memory and pay, found by a trial of seconds. Default: 8 images; 4 copies on a CPU, 32 elsewhere.
         checkpoint_seconds: Seconds between checkpoints of a black-box attack or of an image's votes; 0 for one every
             round or pass.
         figures: Number of images in the picture.
@@ -234,13 +234,18 @@ class RunOptions:
     out: str
     seed: Seed = 0
     device: str = "auto"
-    batch_size: Count | None = None
+    batch_size: Count | Literal["auto"] | None = None
     checkpoint_seconds: Annotated[float, Range("[0, 1e9]")] = 30.0
     figures: Annotated[int, Range("[0, 1000]")] = 2
     overwrite: bool = False
     fail_on_set_aside: bool = False
     speed: Literal["plain", "exact", "fast"] = "plain"
     compile: bool = False
+
+    @property
+    def together(self) -> int | None:
+        """Images or copies, where a number was given."""
+        return None if self.batch_size == "auto" else self.batch_size
 
     @property
     def folder(self) -> Path:

@@ -23,6 +23,8 @@ from segradius.evaluation.journal import resumable
 from segradius.evaluation.quicken import NOTE as QUICK
 from segradius.evaluation.quicken import quickened
 from segradius.evaluation.run import InProcess, Run, S, execute, work
+from segradius.evaluation.sizing import AUTO, sized
+from segradius.evaluation.sizing import NOTE as TRIAL
 from segradius.evaluation.sources import look
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
@@ -81,14 +83,14 @@ def _carried_out(
     begun = begun_at(store)
     jobs, keys, places = run.experiment.jobs, [job.key for job in run.experiment.jobs], at.folder / CHECKPOINTS
     model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
-    size = _batch_size(run.batch_size, store, waiting=checkpoints.waiting())
-    run = replace(run, model=model, checkpoints=checkpoints, batch_size=size, warn=lambda found: warn(found.line))
+    run = replace(run, model=model, checkpoints=checkpoints, warn=lambda found: warn(found.line))
     counted = [job for job in jobs if job.task.unit]
     reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
     doubt(run, store)
     run = quickened(run, store, at.speed, compiled=at.compile, told=_tell)
+    run, trial = _sized(run, at, store, waiting=checkpoints.waiting())
     _execute(run, store, at.folder)
-    found = report(run, store, runtime(model, at.batch_size or size, begun, store.noted(QUICK)))
+    found = report(run, store, runtime(model, run.together or run.batch_size, begun, store.noted(QUICK), trial))
     write_files(at.folder, found.files)
     checkpoints.tidy()
     total = len(counted) * len(run.data)
@@ -171,14 +173,21 @@ def _clear(folder: Path, more: tuple[str, ...]) -> None:
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-def _batch_size(asked: int, store: Store, *, waiting: bool) -> int:
-    """As asked, save that a batch which was begun is finished as it is."""
-    before = store.noted("batch_size")
-    if before and before != asked and waiting:
+def _sized(run: Run[S], at: RunOptions, store: Store, *, waiting: bool) -> tuple[Run[S], str]:
+    """With as many images at a time as asked, save that a batch which was begun is finished as it is; what was tried.
+
+    Where it is found by trial, a run that goes on takes what was found at first.
+    """
+    before, trial = store.noted("batch_size") if waiting else None, ""
+    if at.batch_size == AUTO and not (before and store.noted(TRIAL) is None):
+        run, found = sized(run, store)
+        trial = found.told
+        note(trial)
+    if before and before != run.batch_size:
         warn(f"a batch of {before} images was begun here: going on with --batch-size {before}")
-        return int(before)
-    store.note("batch_size", asked)
-    return asked
+        run = replace(run, batch_size=int(before))
+    store.note("batch_size", run.batch_size)
+    return run, trial
 
 
 def _execute(run: Run[S], store: Store, folder: Path) -> None:

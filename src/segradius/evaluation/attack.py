@@ -90,6 +90,7 @@ class Attacking:
     aim: str | None = None
 
     one_by_one: ClassVar[bool] = False
+    precision: ClassVar[torch.dtype | None] = None
 
     @property
     def described(self) -> Mapping[str, Any]:
@@ -121,6 +122,11 @@ class Attacking:
     def asks(self) -> bool:
         """Whether it is a black-box attack, whose steps are queries."""
         return LOGITS not in self.attack.method.needs
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether it is a white-box attack."""
+        return not self.asks
 
     def check(self, model: Seen) -> None:
         """Raise `InputError` unless the model offers what the attack needs, and has a band for each weight."""

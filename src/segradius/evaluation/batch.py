@@ -213,6 +213,8 @@ class Clean:
     unit: ClassVar[str] = ""
     total_steps: ClassVar[int] = 0
     one_by_one: ClassVar[bool] = False
+    differentiates: ClassVar[bool] = False
+    precision: ClassVar[torch.dtype | None] = None
     described: ClassVar[Mapping[str, Any]] = {}
 
     def check(self, model: Seen) -> None:

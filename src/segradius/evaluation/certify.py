@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
+import torch
+
 from segradius.certification.votes import Votes, vote
 from segradius.core.contracts import LOGITS, Seen, for_answers
 from segradius.core.errors import InputError
@@ -31,12 +33,18 @@ class Certifying:
     smoothing: Smoothing
 
     one_by_one: ClassVar[bool] = True
+    differentiates: ClassVar[bool] = False
     unit: ClassVar[str] = "noisy copies"
 
     @property
     def described(self) -> Mapping[str, Any]:
         """What determines its numbers, beside model, data and seed."""
         return {"smoothing": asdict(self.smoothing)}
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """Of the votes."""
+        return PRECISIONS[self.smoothing.precision]
 
     @property
     def title(self) -> str:
@@ -59,7 +67,7 @@ class Certifying:
         it, started = self.smoothing, time.perf_counter()
         journal = bench.checkpoints.journal(bench.key, batch.ids, batch.images[0]) if bench.checkpoints else None
         votes = vote(
-            answering(for_answers(bench.model), PRECISIONS[it.precision]),
+            answering(for_answers(bench.model), self.precision),
             batch.images[0],
             bench.model.num_classes,
             it.sampling(noisy_pixels(bench.region, batch), bench.together),

@@ -107,6 +107,7 @@ class Checking:
     checks: CrossChecking
 
     one_by_one: ClassVar[bool] = True
+    differentiates: ClassVar[bool] = True
     unit: ClassVar[str] = ""
     title: ClassVar[str] = "under attack"
     total_steps: ClassVar[int] = 0
@@ -118,6 +119,11 @@ class Checking:
     def described(self) -> Mapping[str, Any]:
         """What determines its numbers, beside model, data and seed."""
         return {"smoothing": asdict(self.smoothing), "crosscheck": asdict(self.checks)}
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """As of what is attacked."""
+        return PRECISIONS[self.smoothing.precision]
 
     def check(self, model: Seen) -> None:
         """Raise `InputError` unless the model has gradients."""

@@ -119,6 +119,14 @@ class Task(Protocol):
     def one_by_one(self) -> bool:
         """Whether it takes batches of one image only."""
 
+    @property
+    def differentiates(self) -> bool:
+        """Whether most of its passes are differentiated in the images."""
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """Of most of its passes; None for the network's own."""
+
     def check(self, model: Seen) -> None:
         """Raise `InputError` unless the model offers what it needs."""
 

@@ -70,15 +70,16 @@ def begun_at(store: Store) -> str:
 
 
 def runtime(
-    model: Seen, batch_size: int | None, begun: str, speed: Mapping[str, Any] | None = None
+    model: Seen, batch_size: int | None, begun: str, speed: Mapping[str, Any] | None = None, trial: str = ""
 ) -> Mapping[str, Any]:
     """What changes no result, for the record.
 
     Args:
         model: That was asked.
-        batch_size: Images at a time.
+        batch_size: Images at a time, or noisy copies in a pass.
         begun: See `begun_at`.
         speed: What a trial chose, as `segradius.evaluation.quicken` notes it; None where there was none.
+        trial: Why so many images, where that was found by a trial.
     """
     device = model.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
@@ -95,6 +96,7 @@ def runtime(
             "threads": torch.get_num_threads(),
             "batch_size": batch_size,
         }
+        | ({"batch_size_trial": trial} if trial else {})
     )
 
 

@@ -13,11 +13,11 @@ from typing import Any, Literal, cast
 
 from segradius.attacks.make import default_eps
 from segradius.core.contracts import LOGITS, Seen
-from segradius.core.errors import InputError, missing_extra
+from segradius.core.errors import InputError, is_whole, missing_extra, must
 from segradius.core.escapes import from_cell
 from segradius.core.locking import owned
+from segradius.core.screen import note, warn
 from segradius.core.screen import progress as bar
-from segradius.core.screen import warn
 from segradius.core.sums import write_files
 from segradius.data.opening import open_data
 from segradius.data.pairs import as_data
@@ -27,8 +27,11 @@ from segradius.evaluation.attack_summary import Summary, summarise
 from segradius.evaluation.facts import Finding
 from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
 from segradius.evaluation.preflight import warnings
-from segradius.evaluation.quicken import NOTE, quickened
+from segradius.evaluation.quicken import NOTE as QUICK
+from segradius.evaluation.quicken import quickened
 from segradius.evaluation.run import InProcess, Run, execute, work
+from segradius.evaluation.sizing import AUTO, USUAL, sized
+from segradius.evaluation.sizing import NOTE as TRIAL
 from segradius.evaluation.store import CLEAN, Store
 from segradius.models.tiling import fingerprint
 from segradius.report.attack import classes_tables, doubted, notes, report_attacks, tables
@@ -95,7 +98,9 @@ class Results:
                 raise InputError(f"{folder} holds results already; expected another folder, as none is overwritten")
             self.store.copy(folder / "results.sqlite")
             report = report_attacks if self.run.experiment.attacks else report_accuracy
-            facts = runtime(self.run.model, self.run.batch_size, begun_at(self.store), self.store.noted(NOTE))
+            quick, trial = (self.store.noted(name) for name in (QUICK, TRIAL))
+            told = (trial or {}).get("told", "")
+            facts = runtime(self.run.model, self.run.batch_size, begun_at(self.store), quick, told)
             write_files(folder, report(self.run, self.store, facts).files)
         return folder
 
@@ -117,7 +122,7 @@ def evaluate(
     aim: str | None = None,
     labels: Literal["given", "predicted"] = "given",
     seed: int = 0,
-    batch_size: int = 8,
+    batch_size: int | Literal["auto"] = 8,
     figures: int = 2,
     save_images: bool = False,
     quiet: bool = False,
@@ -142,7 +147,8 @@ def evaluate(
         labels: ``given`` by the data, or ``predicted``: what the model itself makes of each unattacked image, so that
             every accuracy is a stability; masks are not looked at then.
         seed: Of all random numbers, which are drawn for each image by its id.
-        batch_size: Images at a time; changes no result.
+        batch_size: Images at a time; changes no result but by rounding. ``auto``: as many as fit into memory and pay,
+            found by a trial of seconds.
         figures: Images in the picture of `Results.save`.
         save_images: Whether every adversarial image is kept, for `Results.save`.
         quiet: Whether nothing is shown on the way: no progress and no warning.
@@ -179,10 +185,18 @@ def evaluate(
         speed="fast" if speed == "fast" else None,
     )
     experiment = Experiment(choice, DataChoice(spec, labels=labels), tuple(plans), aim, seed)
-    run = Run(experiment, model, opened, batch_size, opened.ids[:figures], save=save_images)
+    auto = batch_size == AUTO
+    must(auto or is_whole(batch_size, 1), "batch_size", batch_size, "a whole number of at least 1, or auto")
+    number = USUAL if auto else int(batch_size)
+    run = Run(experiment, model, opened, number, opened.ids[:figures], save=save_images)
     store = Store(":memory:")
     store.note("experiment", experiment.as_dict())
     begun_at(store)
+    run = quickened(run, store, speed, told=lambda choice: None)
+    if auto:
+        run, trial = sized(run, store)
+        if not quiet:
+            note(trial.told)
     unit = "steps" if plans else "images"
     with bar(unit, work(run, store), first="reading", quiet=quiet) as advance:
 
@@ -190,14 +204,13 @@ def evaluate(
             advance(steps, job.task.title)
 
         said: Callable[[str], None] = (lambda line: None) if quiet else warn
-        run = quickened(run, store, speed, told=lambda choice: None)
         run = replace(run, progress=advanced, warn=lambda found: said(found.line))
-        execute(run, store, InProcess(model, opened, warn=said))
+        execute(run, store, InProcess(run.model, opened, warn=said))
     aside = store.all_set_aside()
     if not store.done(CLEAN):
         raise nothing_usable(aside, "the data set is empty")
-    for note in () if quiet else set_aside_note(aside):
-        warn(note)
+    for line in () if quiet else set_aside_note(aside):
+        warn(line)
     return Results(run, store)
 
 
