@@ -102,7 +102,9 @@ def _without_limit(data: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Watch:
-    """Notes what images are before they are worked on, and sees to it that they are that still when rows are stored.
+    """Sees what images are before they are read, and that they are that still when rows are stored, and notes it then.
+
+    A unit may be asked for while the one before is worked on: what is noted is what there is a row of.
 
     Args:
         data: The images.
@@ -114,16 +116,16 @@ class Watch:
     store: Store
     looked: bool = False
     _begun: dict[str, tuple[Parts, Mapping[str, Mark]]] = field(default_factory=dict)
+    _new: dict[str, Any] = field(default_factory=dict)
 
     def over(self, units: Iterable[Any]) -> Iterator[Any]:
-        """Units with ``places``, each noted when it is asked for."""
+        """Units with ``places``, each looked at when it is asked for."""
         known, done = self.store.marks(), self.store.images()
         if not self.looked:
             _, told = look_at(self.data, {image: marks(found) for image, found in known.items()}, done)
             if changed := first_of(told):
                 raise InputError(f"{changed} since its results were stored: give another store")
         for unit in units:
-            noted = {}
             for place in unit.places:
                 image, parts = self.data.ids[place], parts_of(self.data, place)
                 before = marks(known.get(image, {}))
@@ -132,14 +134,14 @@ class Watch:
                     raise InputError(
                         f"image {image}: {changed} since its other results were stored: give another store"
                     )
-                noted[image] = plain(now)
+                self._new[image] = plain(now)
                 files = {role: part for role, part in parts.items() if isinstance(part, Path)}
                 self._begun[image] = files, {role: now[role] for role in files}
-            self.store.mark(noted)
             yield unit
 
     def check(self, images: Iterable[str]) -> None:
-        """Raise `InputError` for an image whose files are not what they were when its unit was begun."""
+        """Note what images are; raise `InputError` for one whose files are not what they were when it was asked for."""
+        noted = {}
         for image in images:
             parts, before = self._begun.get(image, ({}, {}))
             if changed := changed_part(parts, marks_of(parts, before), before):
@@ -147,3 +149,6 @@ class Watch:
                     f"image {image}: {changed} while this run worked on it: what was found was not stored; run the "
                     "same command again once its files stay as they are"
                 )
+            if image in self._new:
+                noted[image] = self._new.pop(image)
+        self.store.mark(noted)
