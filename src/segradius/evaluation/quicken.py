@@ -6,14 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
-from torch import Tensor
-
-from segradius.core.bands import bands_of
 from segradius.core.errors import InputError
-from segradius.data.sample import Sample
-from segradius.data.usable import usable
 from segradius.evaluation.batch import is_priced
-from segradius.evaluation.run import Run, S, work
+from segradius.evaluation.run import Run, S, first_usable, work
 from segradius.evaluation.store import Store
 from segradius.models.segmenter import Segmenter
 from segradius.speed.forms import Choice, Speed
@@ -42,8 +37,8 @@ def quickened(
         return run
     if is_priced(run.model):
         raise InputError(f"speed {speed} is for --model, whose passes are made here; a target answers as it does")
-    image = _first_usable(run) if work(run, store) else None
-    if image is None:
+    first = first_usable(run) if work(run, store) else None
+    if first is None:
         return run
     kept = store.noted(NOTE)
     choice = Choice.of(kept["choice"]) if kept and kept["asked"] == [speed, compiled] else None
@@ -53,14 +48,4 @@ def quickened(
         told(found)
 
     network = cast(Segmenter, run.model)
-    return replace(run, model=sped_up(network, image, speed, compiled=compiled, choice=choice, told=noted))
-
-
-def _first_usable(run: Run[S]) -> Tensor | None:
-    """The first image that can be used, as a batch."""
-    bands, labels = bands_of(run.model), not run.experiment.data.predicted
-    for place in range(len(run.data)):
-        found = usable(run.data, place, run.model.num_classes, labels=labels, bands=bands)
-        if isinstance(found, Sample):
-            return found.image[None]
-    return None
+    return replace(run, model=sped_up(network, first.image[None], speed, compiled=compiled, choice=choice, told=noted))

@@ -18,8 +18,8 @@ from segradius.core.contracts import Seen
 from segradius.core.errors import InputError, ModelError
 from segradius.core.escapes import listed
 from segradius.data.opening import open_data
-from segradius.data.sample import Classes, SegmentationData, is_thread_safe
-from segradius.data.usable import refuse_other_bands
+from segradius.data.sample import Classes, Sample, SegmentationData, is_thread_safe
+from segradius.data.usable import refuse_other_bands, usable
 from segradius.evaluation.ahead import Samples, closing, in_turn, one_thread, read_aside
 from segradius.evaluation.attempts import Room
 from segradius.evaluation.batch import (
@@ -167,6 +167,13 @@ def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = Fal
                 raise ModelError(f"the model fails on every image so far ({named}): {why}", by_image=False)
             if rows.key == CLEAN and rows.results and not judged:
                 told, judged = _warn(run, store, told), True
+
+
+def first_usable(run: Run[S]) -> Sample | None:
+    """The first image that can be used, of which trials are made."""
+    labels, bands = not run.experiment.data.predicted, bands_of(run.model)
+    found = (usable(run.data, at, run.model.num_classes, labels=labels, bands=bands) for at in range(len(run.data)))
+    return next((each for each in found if isinstance(each, Sample)), None)
 
 
 def _check(run: Run[S]) -> None:

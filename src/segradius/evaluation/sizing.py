@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from segradius.core import memory
-from segradius.core.bands import bands_of
 from segradius.core.border import is_out_of_memory, release
+from segradius.core.contracts import for_answers, for_guidance
 from segradius.core.errors import ModelError
-from segradius.data.sample import Sample
-from segradius.evaluation.batch import answering, is_priced, usable
-from segradius.evaluation.run import Run, S
+from segradius.evaluation.batch import answering, is_priced
+from segradius.evaluation.run import Run, S, first_usable
 from segradius.evaluation.store import Store
 from segradius.radius.smoothing import copies_together
 
@@ -68,7 +67,7 @@ def _tried(run: Run[S], copies: bool) -> Found:
     usual = copies_together(run.model.device.type) if copies else USUAL
     if is_priced(run.model):
         return Found(usual, f"batch size {usual}: a target is not tried, as its every answer counts")
-    sample = _first(run)
+    sample = first_usable(run)
     if sample is None:
         return Found(usual, f"batch size {usual}: there is no image to try")
     most = max(job.task.total_steps for job in run.experiment.jobs) if copies else len(run.data)
@@ -79,15 +78,6 @@ def _tried(run: Run[S], copies: bool) -> Found:
         if not error.by_image:
             raise
         return Found(usual, f"batch size {usual}: the model fails on the first image")
-
-
-def _first(run: Run[S]) -> Sample | None:
-    """The first image that can be used."""
-    labels, bands = not run.experiment.data.predicted, bands_of(run.model)
-    found = (
-        usable(run.data, place, run.model.num_classes, labels=labels, bands=bands) for place in range(len(run.data))
-    )
-    return next((each for each in found if isinstance(each, Sample)), None)
 
 
 @dataclass
@@ -145,8 +135,9 @@ class Trial:
 def _trial(run: Run[S], image: Tensor, copies: bool) -> Trial:
     """As the passes of the run: with gradients in the images if an attack takes them, in the votes' own precision."""
     tasks = [job.task for job in run.experiment.jobs]
-    answer = answering(run.model, tasks[0].precision if tasks else None)
     differentiated = not copies and any(task.differentiates for task in tasks)
+    seen = for_guidance(run.model) if differentiated else for_answers(run.model) if copies else run.model
+    answer = answering(seen, tasks[0].precision if tasks else None)
 
     def once(images: int) -> None:
         batch = image.expand(images, *image.shape).contiguous()
