@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from segradius.core import memory
 from segradius.core.border import is_out_of_memory, release
-from segradius.core.contracts import for_answers, for_guidance
+from segradius.core.contracts import Model, Seen, for_answers, for_guidance
 from segradius.core.errors import ModelError
 from segradius.evaluation.batch import answering, is_priced
 from segradius.evaluation.run import Run, S, first_usable
@@ -135,18 +136,21 @@ class Trial:
 def _trial(run: Run[S], image: Tensor, copies: bool) -> Trial:
     """As the passes of the run: with gradients in the images if an attack takes them, in the votes' own precision."""
     tasks = [job.task for job in run.experiment.jobs]
-    differentiated = not copies and any(task.differentiates for task in tasks)
-    seen = for_guidance(run.model) if differentiated else for_answers(run.model) if copies else run.model
-    answer = answering(seen, tasks[0].precision if tasks else None)
+    precision = tasks[0].precision if tasks else None
+    pass_over = partial(_answered, for_answers(run.model) if tasks else run.model, precision)
+    if not copies and any(task.differentiates for task in tasks):
+        pass_over = partial(_differentiated, for_guidance(cast(Model, run.model)), precision)
+    return Trial(lambda images: pass_over(image.expand(images, *image.shape).contiguous()), image.device)
 
-    def once(images: int) -> None:
-        batch = image.expand(images, *image.shape).contiguous()
-        with torch.set_grad_enabled(differentiated):
-            loss = answer(batch.requires_grad_(differentiated)).logsumexp(1).sum()
-            if differentiated:
-                torch.autograd.grad(loss, batch)
 
-    return Trial(once, image.device)
+@torch.no_grad()
+def _answered(model: Seen, precision: torch.dtype | None, images: Tensor) -> None:
+    answering(model, precision)(images)
+
+
+def _differentiated(model: Model, precision: torch.dtype | None, images: Tensor) -> None:
+    images.requires_grad_()
+    torch.autograd.grad(model.logits(images, precision).logsumexp(1).sum(), images)
 
 
 def largest_that_pays(trial: Trial, most: int) -> Found:
