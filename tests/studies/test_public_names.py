@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STUDIES, EXAMPLES = (sorted((ROOT / folder).glob("*.py")) for folder in ("studies", "examples"))
 ROOMS = (
     *("attacks", "certification", "data", "evaluation", "gradients", "metrics", "models", "objectives"),
-    *("radius", "report", "targets", "threats", "training"),
+    *("radius", "report", "speed", "targets", "threats", "training"),
 )
 FACES = {"segradius", *(f"segradius.{room}" for room in ROOMS)}
 
