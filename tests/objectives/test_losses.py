@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,6 +126,22 @@ def test_gradient_agrees_with_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(lambda z: loss(z, labels[:1, :1, :2], 0.3), (logits,))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_slope_is_the_derivative_that_autograd_finds_and_leaves_the_logits(name: str, dtype: torch.dtype) -> None:
+    loss = replace(LOSSES[name](), kappa=0.5) if name == "hinge" else LOSSES[name]()
+    logits, labels = logits_and_labels()
+    pull = torch.randn(labels.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    logits = logits.to(dtype)
+    logits[:, 1:3, 0] = 4.0  # rivals that tie share the pull
+    before, free = logits.clone(), logits.clone().requires_grad_()
+    (expected,) = torch.autograd.grad((loss(free, labels, 0.3) * pull).sum(), free)
+    found = loss.slope(logits, labels, pull, 0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=1e-6)
+    assert torch.equal(logits, before)
+    assert not found.requires_grad
+
+
 @pytest.mark.parametrize("name", SMOOTH)
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-300, 300, width=32), min_size=3, max_size=6), st.integers(0, 2), st.floats(0, 1))
@@ -136,6 +153,8 @@ def test_value_and_gradient_are_finite_for_any_finite_logits(
     (grad,) = torch.autograd.grad(loss.sum(), logits)
     assert torch.isfinite(loss).all()
     assert torch.isfinite(grad).all()
+    slope = LOSSES[name]().slope(logits, torch.full((1, 1, 1), label), torch.ones(1, 1, 1), progress)
+    assert torch.isfinite(slope).all()
 
 
 @pytest.mark.parametrize("name", sorted({*SMOOTH} - {"dlr"}))  # the scale of dlr moves with the label's logit

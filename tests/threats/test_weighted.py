@@ -62,7 +62,8 @@ def test_the_projection_is_the_nearest_point_of_the_weighted_ball_and_the_box(
     expected = nearest(norm, np.array(delta), low, high, eps)
     away, least = (found.flatten().numpy() - np.array(delta)), expected - np.array(delta)
     assert (away**2).sum() <= (least**2).sum() * (1 + 1e-5) + 1e-7
-    assert np.allclose(found.flatten().numpy(), expected, atol=2e-3)
+    if (least**2).sum() <= (away**2).sum() + 1e-7:  # where the solver got stuck, it is no reference
+        assert np.allclose(found.flatten().numpy(), expected, atol=2e-3)
     change = found / torch.tensor(w, dtype=torch.float64).view(BANDS, 1, 1)
     assert (threat.length(change) <= eps * (1 + 1e-9)).all()
     assert (x + change).min() >= -1e-12

@@ -83,10 +83,10 @@ class DagAlgorithm3:
             elif best:
                 incumbent = judge_between(incumbent, task, room.project(delta), ledger)
             weights, state = self.objective.weighting.weigh(here.view, state)
-            gradient, _ = ascend(self.objective, room, here, weights, ledger)
+            gradient = ascend(self.objective, room, here, weights, ledger)
             still = still & is_zero(gradient)
             there = see(room, (point + task.change(move)).clamp(low, high), t, ledger)
-            move = self._scaled(ascend(self.objective, room, there, weights, ledger)[0] - gradient)
+            move = self._scaled(ascend(self.objective, room, there, weights, ledger) - gradient)
             delta = (delta + move).clamp(-eps, eps)
             if inside:
                 delta = room.project(delta)
@@ -108,6 +108,8 @@ class Dense:
     Args:
         size: γ.
     """
+
+    compares: ClassVar[bool] = False
 
     size: StepSize
 

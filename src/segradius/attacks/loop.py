@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -18,7 +21,7 @@ from segradius.core.prediction import are_probabilities, predict
 from segradius.objectives.goal import Goal
 from segradius.objectives.objective import Objective
 from segradius.objectives.view import LogitView
-from segradius.threats.projections import choose
+from segradius.threats.projections import choose, largest
 from segradius.threats.threat import Threat
 
 
@@ -29,7 +32,7 @@ class Observation:
     Attributes:
         delta: (N, B, H, W) the iterate.
         gradient: (N, B, H, W) of the objective, zero outside the changeable pixels.
-        value: (N,) tracked loss, that of the objective where it tracks none.
+        value: (N,) tracked loss, that of the objective where it tracks none; NaN where the step compares nothing.
         step: Index of the step.
     """
 
@@ -57,11 +60,18 @@ class Room:
 
     def project(self, delta: Tensor) -> Tensor:
         """The nearest perturbation that the threat allows."""
-        return self.threat.project(delta, self.task.images, self.eps)
+        return self._onto(delta)
+
+    @cached_property
+    def _onto(self) -> Callable[[Tensor], Tensor]:
+        return self.threat.onto(self.task.images, self.eps)
 
 
 class Step(Protocol):
-    """How the next iterate follows from an observation; a frozen dataclass."""
+    """How the next iterate follows from an observation; a frozen dataclass.
+
+    One that does not look at the observation's value says ``compares: ClassVar[bool] = False``, which spares a loss.
+    """
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Next perturbation, inside the threat, and the state of the next step; ``state`` is None in the first."""
@@ -177,12 +187,15 @@ class Iterative:
         room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
         delta, weights_state, step_state = self._first(task), None, None
         incumbent, best = Incumbent.none(task), self.keep == "best"
-        still = torch.ones_like(incumbent.valid)
+        still, compares = torch.ones_like(incumbent.valid), getattr(self.step, "compares", True)
         for t in range(self.steps):
-            seen, prediction, finite, weights_state = observe(self.objective, room, delta, t, weights_state, ledger)
+            seen, prediction, finite, weights_state = observe(
+                self.objective, room, delta, t, weights_state, ledger, compares=compares
+            )
             incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=best)
             still = still & is_zero(seen.gradient)
             delta, step_state = self.step.advance(seen, room, step_state)
+            del seen, prediction  # which would lie beside the next pass
             task.done(1)
         return incumbent, delta, still
 
@@ -195,20 +208,35 @@ class Iterative:
         return self.threat.project(task.confine(drawn), task.images)
 
 
+class _Turn(torch.autograd.Function):
+    """Stands behind the logits, so that nobody need hold them for the way back; what it sends there it lets go."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, slopes: list[Tensor]) -> Tensor:
+        ctx.slopes = slopes
+        return logits.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.slopes.pop(), None
+
+
 @dataclass(frozen=True)
 class Sight:
-    """One forward pass with its graph, from which gradients are taken.
+    """One forward pass with its graph, from which a gradient is taken once.
 
     Attributes:
         images: (N, B, H, W) what the model saw.
-        logits: (N, C, H, W).
+        turn: The end of the graph.
+        slopes: Takes the derivative in the logits, (N, C, H, W), before the way back.
         prediction: (N, H, W).
         finite: (N,) whether all logits of an image are finite.
         view: What weights and losses may look at.
     """
 
     images: Tensor
-    logits: Tensor
+    turn: Tensor
+    slopes: list[Tensor]
     prediction: Tensor
     finite: Tensor
     view: LogitView
@@ -228,26 +256,20 @@ def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
     logits = guide.logits(images.requires_grad_())
     _check_output(task, logits)
     ledger.enter("attack", forward=1)
-    fixed = logits.detach()
+    fixed, slopes = logits.detach(), list[Tensor]()
     top, prediction = predict(fixed)
     view = LogitView(fixed, prediction, task.goal, images.detach(), step, room.steps, guide, task.randomness, ledger)
-    return Sight(images, logits, prediction, _finite(top), view)
+    return Sight(images, _Turn.apply(logits, slopes), slopes, prediction, _finite(top), view)
 
 
-def ascend(objective: Objective, room: Room, sight: Sight, weights: Tensor, ledger: Ledger) -> tuple[Tensor, Tensor]:
-    """One backward pass: the gradient of weights · loss, (N, B, H, W), where pixels may change; and that product."""
-    task = room.task
-    loss = objective.loss(sight.logits, task.goal.reference, sight.view.progress)
-    # The tail of the objective is linear: its derivative is written down, which spares half of its passes.
-    pull, name = task.goal.pull(weights), getattr(task.model, "name", type(task.model).__name__)
-    with at_border(f"the backward pass of model {name!r}", sight.images.shape):
-        (gradient,) = torch.autograd.grad(loss, sight.images, pull)
-    ledger.enter("attack", backward=1)
-    return task.confine(task.change(gradient)), loss.detach() * weights
+def ascend(objective: Objective, room: Room, sight: Sight, weights: Tensor, ledger: Ledger) -> Tensor:
+    """One backward pass: the gradient of the mean of weights · loss, (N, B, H, W), where pixels may change."""
+    sight.slopes.append(_slope(objective, sight.view, weights))
+    return _back(room, sight.images, sight.turn, ledger)
 
 
 def observe(
-    objective: Objective, room: Room, delta: Tensor, step: int, state: Any, ledger: Ledger
+    objective: Objective, room: Room, delta: Tensor, step: int, state: Any, ledger: Ledger, *, compares: bool = True
 ) -> tuple[Observation, Tensor, Tensor, Any]:
     """One forward and one backward pass at x + δ, which serve loss, weights and judging alike.
 
@@ -258,19 +280,42 @@ def observe(
         step: The step's index t.
         state: The weighting's state.
         ledger: Where the passes are entered.
+        compares: Whether the step looks at the observation's value.
 
     Returns:
         The observation, the prediction (N, H, W), which images had finite logits (N,), and the weighting's state.
     """
-    goal = room.task.goal
     sight = see(room, room.task.seen(delta), step, ledger)
     weights, state = objective.weighting.weigh(sight.view, state)
-    gradient, tracked = ascend(objective, room, sight, weights, ledger)
+    value = _tracked(objective, sight.view, weights) if compares else torch.full_like(room.eps, math.nan)
+    sight.slopes.append(_slope(objective, sight.view, weights))
+    images, turn, prediction, finite = sight.images, sight.turn, sight.prediction, sight.finite
+    del sight, weights  # with the logits, which the way back does not need
+    return Observation(delta, _back(room, images, turn, ledger), value, step), prediction, finite, state
+
+
+def _slope(objective: Objective, view: LogitView, weights: Tensor) -> Tensor:
+    """The derivative of what is maximised in the logits, (N, C, H, W)."""
+    return objective.loss.slope(view.logits, view.goal.reference, view.goal.pull(weights), view.progress)
+
+
+def _back(room: Room, images: Tensor, turn: Tensor, ledger: Ledger) -> Tensor:
+    """One backward pass, and what it leaves where pixels may change."""
+    task = room.task
+    name = getattr(task.model, "name", type(task.model).__name__)
+    with at_border(f"the backward pass of model {name!r}", images.shape):
+        (gradient,) = torch.autograd.grad(turn, images)
+    ledger.enter("attack", backward=1)
+    return task.confine(task.change(gradient))
+
+
+@torch.no_grad()
+def _tracked(objective: Objective, view: LogitView, weights: Tensor) -> Tensor:
+    """What the objective compares between iterates, (N,), to be raised."""
+    goal = view.goal
     if objective.track is not None and objective.tracks_another:
-        with torch.no_grad():
-            tracked = objective.track(sight.view.logits, goal.reference)
-    seen = Observation(delta, gradient, goal.mean(tracked) * goal.sign, step)
-    return seen, sight.prediction, sight.finite, state
+        return goal.mean(objective.track(view.logits, goal.reference)) * goal.sign
+    return goal.mean(objective.loss(view.logits, goal.reference, view.progress) * weights) * goal.sign
 
 
 @torch.no_grad()
@@ -302,12 +347,12 @@ def _judged(
 
 def is_zero(gradient: Tensor) -> Tensor:
     """Whether all values of an image are exactly zero, (N,); the device is not waited for."""
-    return gradient.flatten(1).abs().amax(1) == 0
+    return largest(gradient) == 0
 
 
 def _finite(values: Tensor) -> Tensor:
-    """Whether all values of an image are finite, (N,); the largest magnitude tells at a third of isfinite's price."""
-    return torch.isfinite(values.flatten(1).abs().amax(1))
+    """Whether all values of an image are finite, (N,); the largest magnitude tells at a tenth of isfinite's price."""
+    return torch.isfinite(largest(values))
 
 
 def _check_output(task: Task[Model], logits: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class Steepest:
         size: α.
         sparse: For l1: share of the values that a step moves, by equal amounts; None moves along g/‖g‖₁ as Eq. 22.
     """
+
+    compares: ClassVar[bool] = False
 
     size: StepSize
     sparse: Share | None = None
@@ -56,6 +58,8 @@ class Momentum:
         size: α.
         decay: μ ≥ 0.
     """
+
+    compares: ClassVar[bool] = False
 
     size: StepSize
     decay: Weight = 1.0

@@ -78,8 +78,15 @@ class Goal:
 
     def pull(self, weights: Tensor) -> Tensor:
         """What each pixel's loss adds to ``sign`` · mean(weights · loss), its derivative in the losses; (N, H, W)."""
-        share = self.sign / self.pixels.to(weights.dtype)
-        return share.view(-1, 1, 1).masked_fill(~self.counted, 0) * weights
+        if weights.dtype not in self._shares:
+            share = self.sign / self.pixels.to(weights.dtype)
+            self._shares[weights.dtype] = share.view(-1, 1, 1).masked_fill(~self.counted, 0)
+        return self._shares[weights.dtype] * weights
+
+    @cached_property
+    def _shares(self) -> dict[torch.dtype, Tensor]:
+        """``sign`` over the counted pixels, 0 where not counted, by type; the same in every step."""
+        return {}
 
 
 def random_classes(labels: Tensor, num_classes: int, randomness: Randomness, *, ignore_index: int = 255) -> Tensor:

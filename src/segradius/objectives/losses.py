@@ -23,7 +23,7 @@ from segradius.core.contracts import LABELS, LOGITS, SCORES
 from segradius.core.declared import Positive, Weight, check_fields
 from segradius.core.errors import InputError
 from segradius.core.registry import Registry
-from segradius.radius.gaussian import signed_radius
+from segradius.radius.gaussian import everywhere, radius_slope, signed_radius
 
 
 class Loss(Protocol):
@@ -40,6 +40,32 @@ class Loss(Protocol):
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         """Loss of each pixel, (N, H, W)."""
+
+    def slope(self, logits: Tensor, labels: Tensor, pull: Tensor, progress: float = 0.0) -> Tensor:
+        """The derivative of Σ pull · loss in the logits, which is what a step of an attack needs of a loss.
+
+        By autograd; a loss that knows it in closed form spares working copies of the logits, and their time.
+
+        Args:
+            logits: (N, C, H, W); not changed.
+            labels: (N, H, W) int64 in [0, C).
+            pull: (N, H, W), what each pixel's loss counts for.
+            progress: How far the attack has run, in [0, 1].
+
+        Returns:
+            (N, C, H, W), the caller's to change.
+
+        Example:
+            >>> import torch
+            >>> logits, labels = torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+            >>> CrossEntropy().slope(logits, labels, torch.ones(1, 1, 1)).flatten().tolist()
+            [-0.5, 0.5]
+        """
+        free = logits.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = self(free, labels, progress)
+        (found,) = torch.autograd.grad(loss, free, pull)
+        return found
 
     def check_classes(self, classes: int) -> None:
         """Raise `InputError` unless a model with this many classes will do."""
@@ -95,6 +121,10 @@ class CrossEntropy(ScoreLoss):
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="none")
 
+    @torch.no_grad()
+    def slope(self, logits: Tensor, labels: Tensor, pull: Tensor, progress: float = 0.0) -> Tensor:
+        return _off_label(logits.softmax(1), labels, pull)
+
     def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
         return -own.clamp_min(SCORE_FLOOR).log()
 
@@ -117,6 +147,13 @@ class JensenShannon(ScoreLoss):
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return _divergence(-F.cross_entropy(logits, labels, reduction="none"))
 
+    @torch.no_grad()
+    def slope(self, logits: Tensor, labels: Tensor, pull: Tensor, progress: float = 0.0) -> Tensor:
+        log_p = logits.log_softmax(1)
+        own = log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
+        p = own.exp()
+        return _off_label(log_p.exp_(), labels, pull * (0.5 * p * (torch.log1p(p) - own)))
+
     def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
         return _divergence(own.clamp_min(SCORE_FLOOR).log())
 
@@ -135,6 +172,10 @@ class Margin(ScoreLoss):
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return _margin(logits, labels)
+
+    @torch.no_grad()
+    def slope(self, logits: Tensor, labels: Tensor, pull: Tensor, progress: float = 0.0) -> Tensor:
+        return _margin_slope(logits, labels, lambda margin: pull)
 
     def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
         return _log_ratio(own, rival)
@@ -162,6 +203,10 @@ class Hinge(ScoreLoss):
 
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return _margin(logits, labels).clamp_max(self.kappa)
+
+    @torch.no_grad()
+    def slope(self, logits: Tensor, labels: Tensor, pull: Tensor, progress: float = 0.0) -> Tensor:
+        return _margin_slope(logits, labels, lambda margin: pull * (margin <= self.kappa))
 
     def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
         return _log_ratio(own, rival).clamp_max(self.kappa)
@@ -239,13 +284,22 @@ class ExpectedFlips(ScoreLoss):
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         return self._flips(signed_radius(logits, labels), progress)
 
+    @torch.no_grad()
+    def slope(self, logits: Tensor, labels: Tensor, pull: Tensor, progress: float = 0.0) -> Tensor:
+        tau = self._tau(progress)
+        pulled = pull * (-1 / (tau * math.sqrt(2 * math.pi)))
+        # Of Φ(−r/τ) in r. Below e⁻⁸⁷ float32 has no number, and a CPU takes long to say so.
+        return radius_slope(logits, labels, lambda r: r.square().div_(-2 * tau * tau).clamp_min_(-87).exp_() * pulled)
+
     def of_scores(self, own: Tensor, rival: Tensor, progress: float = 0.0) -> Tensor:
         return self._flips(0.5 * (_quantile(own) - _quantile(rival)), progress)
 
     def _flips(self, radius: Tensor, progress: float) -> Tensor:
-        tau = self.tau + (self.tau_end - self.tau) * progress
-        flips: Tensor = torch.special.ndtr(-radius / tau)
+        flips: Tensor = torch.special.ndtr(-radius / self._tau(progress))
         return flips
+
+    def _tau(self, progress: float) -> float:
+        return self.tau + (self.tau_end - self.tau) * progress
 
 
 @LOSSES.register("wrong")
@@ -306,3 +360,19 @@ def _margin(logits: Tensor, labels: Tensor) -> Tensor:
     at = labels.unsqueeze(1)
     rival = logits.scatter(1, at, -math.inf).amax(1)
     return rival - logits.gather(1, at).squeeze(1)
+
+
+def _margin_slope(logits: Tensor, labels: Tensor, pull: Callable[[Tensor], Tensor]) -> Tensor:
+    """The slope of a function of the margin, ``pull`` its derivative; rivals that tie share, as amax does."""
+    at = labels.unsqueeze(1)
+    others = logits.scatter(1, at, everywhere(-math.inf, at, logits))
+    rival = others.amax(1, keepdim=True)
+    pulled = pull((rival - logits.gather(1, at)).squeeze(1)).unsqueeze(1)
+    found = torch.eq(others, rival, out=others)
+    return found.mul_(pulled / found.sum(1, keepdim=True)).scatter_(1, at, -pulled)
+
+
+def _off_label(p: Tensor, labels: Tensor, pull: Tensor) -> Tensor:
+    """The product pull · (p − one-hot label), in the place of p: the slope of −log p_y."""
+    pulled = pull.unsqueeze(1)
+    return p.mul_(pulled).scatter_add_(1, labels.unsqueeze(1), -pulled)

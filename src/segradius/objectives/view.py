@@ -222,7 +222,7 @@ class LogitView:
         """Cosine of softmax and one-hot reference."""
         probability = self.logits.softmax(1)
         own = probability.gather(1, self.goal.reference.unsqueeze(1)).squeeze(1)
-        return own / probability.square().sum(1).sqrt()
+        return own / probability.square_().sum(1).sqrt_()
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ Every function treats each image of a batch by itself and never makes an acceler
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -20,7 +21,17 @@ from torch import Tensor
 from segradius.core.declared import BandWeight, Eps, check_fields, expected, fits
 from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.randomness import Randomness
-from segradius.threats.projections import column, project_l1, project_l2, project_linf, scale_then_clamp
+from segradius.threats.projections import (
+    Box,
+    box,
+    column,
+    largest,
+    onto_linf,
+    project_l1,
+    project_l2,
+    project_linf,
+    scale_then_clamp,
+)
 from segradius.threats.weighted import check_number_of_weights, factors, finite, read_weights, weighted
 
 Projection = Literal["euclidean", "radial"]
@@ -35,10 +46,14 @@ class Norm(Protocol):
     def length(self, delta: Tensor) -> Tensor:
         """Norm of each δ over all its values; (N, …) → (N,)."""
 
-    def project(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
+    def project(self, delta: Tensor, images: Tensor | Box, eps: Tensor) -> Tensor:
         """Nearest point, in the Euclidean sense, of {‖d‖ ≤ ε} ∩ {0 ≤ images + d ≤ 1}."""
 
-    def radial(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
+    def onto(self, bounds: Box, eps: Tensor) -> Callable[[Tensor], Tensor]:
+        """`project` for many δ of the same images."""
+        return partial(self.project, images=bounds, eps=eps)
+
+    def radial(self, delta: Tensor, images: Tensor | Box, eps: Tensor) -> Tensor:
         """δ scaled into the ball, then clamped into the box: feasible, but not the nearest point."""
 
     def steepest(self, grad: Tensor) -> Tensor:
@@ -52,7 +67,7 @@ class Norm(Protocol):
 
 
 @dataclass(frozen=True)
-class L1:
+class L1(Norm):
     """The l1 norm: the sum of absolute values.
 
     Example:
@@ -67,13 +82,13 @@ class L1:
         """‖δ‖₁ of each image; (N, …) → (N,)."""
         return delta.flatten(1).abs().sum(1)
 
-    def project(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
+    def project(self, delta: Tensor, images: Tensor | Box, eps: Tensor) -> Tensor:
         """Nearest point of ball ∩ box; see `project_l1`."""
-        return project_l1(delta, images, eps, scale)
+        return project_l1(delta, images, eps)
 
-    def radial(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
+    def radial(self, delta: Tensor, images: Tensor | Box, eps: Tensor) -> Tensor:
         """δ·min(1, ε/‖δ‖₁), clamped into the box."""
-        return scale_then_clamp(delta, images, eps, self.length(delta), scale)
+        return scale_then_clamp(delta, images, eps, self.length(delta))
 
     def steepest(self, grad: Tensor) -> Tensor:
         """g/‖g‖₁, the dense direction of the paper's Eq. 22; `sparse_steepest` is the other choice."""
@@ -89,7 +104,7 @@ class L1:
 
 
 @dataclass(frozen=True)
-class L2:
+class L2(Norm):
     """The l2 norm, the Euclidean one.
 
     Example:
@@ -106,13 +121,13 @@ class L2:
         # sum adds pairwise; vector_norm does not, and loses a digit in float32.
         return (flat * flat).sum(1).sqrt_()
 
-    def project(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
+    def project(self, delta: Tensor, images: Tensor | Box, eps: Tensor) -> Tensor:
         """Nearest point of ball ∩ box; see `project_l2`."""
-        return project_l2(delta, images, eps, scale)
+        return project_l2(delta, images, eps)
 
-    def radial(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
+    def radial(self, delta: Tensor, images: Tensor | Box, eps: Tensor) -> Tensor:
         """δ·min(1, ε/‖δ‖₂), clamped into the box."""
-        return scale_then_clamp(delta, images, eps, self.length(delta), scale)
+        return scale_then_clamp(delta, images, eps, self.length(delta))
 
     def steepest(self, grad: Tensor) -> Tensor:
         """g/‖g‖₂."""
@@ -129,7 +144,7 @@ class L2:
 
 
 @dataclass(frozen=True)
-class Linf:
+class Linf(Norm):
     """The l∞ norm: the largest absolute value.
 
     Example:
@@ -142,15 +157,19 @@ class Linf:
 
     def length(self, delta: Tensor) -> Tensor:
         """‖δ‖∞ of each image; (N, …) → (N,)."""
-        return delta.flatten(1).abs().amax(1)
+        return largest(delta)
 
-    def project(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
+    def project(self, delta: Tensor, images: Tensor | Box, eps: Tensor) -> Tensor:
         """Nearest point of ball ∩ box; see `project_linf`."""
-        return project_linf(delta, images, eps, scale)
+        return project_linf(delta, images, eps)
 
-    def radial(self, delta: Tensor, images: Tensor, eps: Tensor, scale: Tensor | None = None) -> Tensor:
+    def onto(self, bounds: Box, eps: Tensor) -> Callable[[Tensor], Tensor]:
+        """One clamp to bounds that are made once."""
+        return onto_linf(bounds, eps)
+
+    def radial(self, delta: Tensor, images: Tensor | Box, eps: Tensor) -> Tensor:
         """The same clamp as `project`: published code does not scale in this norm."""
-        return self.project(delta, images, eps, scale)
+        return self.project(delta, images, eps)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """sign(g)."""
@@ -258,9 +277,15 @@ class Threat:
             images: (N, B, H, W).
             eps: (N,), what `budgets` gives, from who has it at hand already.
         """
-        bring = self.norm.project if self.projection == "euclidean" else self.norm.radial
+        return self.onto(images, eps)(delta)
+
+    def onto(self, images: Tensor, eps: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+        """`project` for many δ of the same images, whose box is made once."""
         scale = finite(factors(self.weights, images)) if self.weights else None
-        return bring(delta, images, self.budgets(len(images), images) if eps is None else eps, scale)
+        bounds, eps = box(images, scale), self.budgets(len(images), images) if eps is None else eps
+        if self.projection == "euclidean":
+            return self.norm.onto(bounds, eps)
+        return partial(self.norm.radial, images=bounds, eps=eps)
 
     def length(self, delta: Tensor) -> Tensor:
         """‖w ⊙ δ‖ of each δ, (N, B, H, W) → (N,); inf where a band changed that never may.
@@ -372,8 +397,8 @@ def _refuse_wide(norm: str, eps: float, shape: Sequence[int] | None) -> None:
 
 def _by_largest(grad: Tensor) -> Tensor:
     """Each gradient over its largest magnitude, so that squares of tiny gradients do not vanish; zero stays zero."""
-    largest = grad.flatten(1).abs().amax(1)
-    return grad / column(torch.where(largest == 0, 1.0, largest), grad)
+    size = largest(grad)
+    return grad / column(torch.where(size == 0, 1.0, size), grad)
 
 
 def _over_length(norm: Norm, grad: Tensor) -> Tensor:
