@@ -60,6 +60,15 @@ def test_resizing_has_the_gradient_of_the_usual_kernel(h, w, height, width, c, l
     torch.testing.assert_close(gradient(eased, x, some), gradient(usual, x, some), rtol=1e-10, atol=1e-10)
 
 
+def test_the_layout_of_a_single_image_is_known_by_its_channels():
+    rows = random(1, 12, 5).requires_grad_()
+    x = rows.permute(0, 2, 1).reshape(1, 5, 3, 4)  # strides that leave it open whether this is channels-last
+    with Resizing():
+        y = functional.interpolate(x, (6, 8), mode="bilinear")
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, functional.interpolate(x, (6, 8), mode="bilinear"))
+
+
 def test_other_ways_of_resizing_are_left_as_they_are():
     x = random(1, 2, 4, 4).requires_grad_()
     ways: tuple[dict[str, Any], ...] = (

@@ -74,7 +74,7 @@ class _Bilinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: Any, scale_factor: Any, align_corners: Any) -> Tensor:
         ctx.given, ctx.shape = (size, scale_factor, align_corners), x.shape[-2:]
-        return functional.interpolate(x, size, scale_factor, "bilinear", align_corners)
+        return functional.interpolate(_told_apart(x), size, scale_factor, "bilinear", align_corners)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
@@ -84,10 +84,20 @@ class _Bilinear(torch.autograd.Function):
         a, b = _matrix(h, tall, down, align_corners, g.dtype), _matrix(w, wide, right, align_corners, g.dtype)
         if g.stride(1) == 1 and g.shape[1] > 1:  # channels-last, or some channels of that: no copy is made
             n, c, height, width = g.shape
-            along = torch.matmul(b.expand(n * height, -1, -1), g.permute(0, 2, 3, 1).reshape(-1, width, c))
+            along = torch.matmul(b.expand(n * height, -1, -1), _rows(g).reshape(-1, width, c))
             found = torch.matmul(a, along.view(n, height, w * c)).view(n, h, w, c)
             return found.permute(0, 3, 1, 2), None, None, None
         return torch.matmul(a, torch.matmul(g, b.t())), None, None, None
+
+
+def _told_apart(x: Tensor) -> Tensor:
+    """One channels-last image whose stride over images leaves its layout open, with the stride that says it."""
+    n, c, h, w = x.shape
+    return x.as_strided(x.shape, (h * w * c, 1, w * c, c)) if n == 1 and c > 1 and _rows(x).is_contiguous() else x
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
 
 
 @lru_cache(maxsize=256)
