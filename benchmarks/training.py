@@ -14,7 +14,7 @@ cross-entropy of the main and auxiliary heads, backward. Figures are medians of 
   over two clean epochs' passes.
 
 Variants: ``plain``; ``exact`` (weights in channels_last memory, fused
-optimiser, attacks on folded batch norm); ``fast`` (with bfloat16, whether it
+optimiser, attacks on a twin with batch norm folded); ``fast`` (with bfloat16, whether it
 pays or not); ``compile``.
 """
 
@@ -58,7 +58,7 @@ from segradius.training.records import Log
 
 #: Options of a defence, and its passes to the image.
 DEFENCES: dict[str, tuple[dict[str, Any], int]] = {"none": ({}, 0), "fast_adt": ({}, 1), "pgd_at": ({"steps": 3}, 3)}
-EXACT = Pace(channels_last=True, folded=True)
+EXACT = Pace(channels_last=True, twin=True)
 VARIANTS = {
     "plain": ("32", False, Pace()),
     "exact": ("32", True, EXACT),

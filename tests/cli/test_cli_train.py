@@ -221,7 +221,7 @@ def test_every_option_arrives(jobs: list[Job]) -> None:
         precision="bf16",
         seed=5,
         every=3,
-        pace=Pace(True, folded=True),
+        pace=Pace(True, twin=True),
     )
     assert job.engine == Engine("cpu", devices=2, workers=1, in_memory=True, save_every=9, memory=1.5)
     assert job.watch == Watch("l2", 1.5)
@@ -233,9 +233,9 @@ def test_every_option_arrives(jobs: list[Job]) -> None:
     ("options", "precision", "fused", "pace"),
     [
         (["--speed", "plain"], "32", False, Pace()),
-        (["--speed", "exact", "--precision", "bf16"], "bf16", True, Pace(True, folded=True)),
-        (["--speed", "fast", "--precision", "32"], "32", True, Pace(True, folded=True)),
-        (["--speed", "fast", "--precision", "16", "--clip", "1"], "16", False, Pace(True, folded=True)),
+        (["--speed", "exact", "--precision", "bf16"], "bf16", True, Pace(True, twin=True)),
+        (["--speed", "fast", "--precision", "32"], "32", True, Pace(True, twin=True)),
+        (["--speed", "fast", "--precision", "16", "--clip", "1"], "16", False, Pace(True, twin=True)),
         (["--compile"], "32", False, Pace(compile=True)),
     ],
 )

@@ -15,6 +15,7 @@ from torch import nn
 
 import segradius as sr
 from segradius.core.errors import InputError
+from segradius.speed.fold import fold
 from segradius.training import Augmentation, Engine, Optimiser, Pace, Recipe, fit, make_adversary
 from segradius.training.learner import Learner
 from segradius.training.mirror import Mirror
@@ -22,7 +23,7 @@ from segradius.training.recipe import flat
 from segradius.training.records import Snapshot
 from segradius.training.trial import bf16_ratio, paced, plain, sample_lesson, unpaced, without_trace
 
-QUICK = Pace(channels_last=True, folded=True)
+QUICK = Pace(channels_last=True, twin=True)
 OPTIMISERS = [Optimiser(lr=0.05), Optimiser("adamw", lr=0.01)]
 
 
@@ -174,7 +175,7 @@ class Norms(nn.Module):
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_what_is_attacked_is_the_network_in_every_step(channels_last: bool) -> None:
     torch.manual_seed(0)
-    learner, told, mirror = at_a_pace(Pace(channels_last, folded=True), model=Norms())
+    learner, told, mirror = at_a_pace(Pace(channels_last, twin=True), model=Norms())
     assert told == []
     assert len(mirror.folded) == 3
     optimiser = Optimiser(lr=0.1, fused=True).make(learner.parameters())
@@ -193,9 +194,23 @@ def test_what_is_attacked_is_the_network_in_every_step(channels_last: bool) -> N
     assert all(p.requires_grad for p in learner.parameters())
 
 
+def test_a_twin_that_is_another_network_is_told_and_not_attacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(network: nn.Module, pairs: object) -> nn.Module:
+        twin = fold(network, pairs)
+        twin[4].bias.data = twin[4].bias + 1.0
+        return twin
+
+    monkeypatch.setattr("segradius.training.mirror.fold", wrong)
+    monkeypatch.setattr("segradius.training.mirror._paired", lambda network, twin, pairs: ([], []))
+    _, told, mirror = at_a_pace(Pace(twin=True))
+    assert mirror is None
+    assert len(told) == 1
+    assert "attacked is Sequential itself: the twin's logits differ by" in told[0]
+
+
 def test_folding_changes_a_training_by_rounding_alone(tmp_path: Path) -> None:
     changes = {"adversary": make_adversary("fast_adt", norm="l2", eps=1.0), "optimiser": Optimiser(lr=0.05)}
-    for name, pace in (("plain", Pace()), ("folded", Pace(folded=True))):
+    for name, pace in (("plain", Pace()), ("folded", Pace(twin=True))):
         fit(small.job(tmp_path / name, **changes, pace=pace))
     # A bias before a batch norm has no gradient but rounding.
     own, folded = ({k: v for k, v in weights(tmp_path / name).items() if k != "0.bias"} for name in ("plain", "folded"))
@@ -203,9 +218,9 @@ def test_folding_changes_a_training_by_rounding_alone(tmp_path: Path) -> None:
 
 
 def test_nothing_is_folded_where_there_is_nothing_to_fold_or_nobody_attacks() -> None:
-    _, told, mirror = at_a_pace(Pace(folded=True), model=small.network(norm=None))
-    assert (told, mirror) == (["without folded batch norm: no batch norm stands alone behind a convolution"], None)
-    _, told, mirror = at_a_pace(Pace(folded=True), adversary=make_adversary("none"))
+    _, told, mirror = at_a_pace(Pace(twin=True), model=small.network(norm=None))
+    assert (told, mirror) == (["attacked is Sequential itself: no batch norm stands alone behind a convolution"], None)
+    _, told, mirror = at_a_pace(Pace(twin=True), adversary=make_adversary("none"))
     assert (told, mirror) == ([], None)
 
 
@@ -222,7 +237,7 @@ def test_evaluations_are_not_compiled(compiling: list[nn.Module]) -> None:
 
 
 def test_the_identity_of_runs_begun_before_is_what_it_was() -> None:
-    later = {"pace", "pace.channels_last", "pace.folded", "pace.compile", "optimiser.fused"}
+    later = {"pace", "pace.channels_last", "pace.twin", "pace.compile", "optimiser.fused"}
     assert not later & flat(Recipe()).keys()
     quick = flat(Recipe(optimiser=Optimiser(fused=True), pace=QUICK))
     assert later <= quick.keys()

@@ -149,7 +149,7 @@ class RecipeOptions:
         precision: 32, bf16 or 16 (mixed); weights stay float32. Default: 32; under --speed fast bf16 where that is
             faster.
         speed: plain; exact, by what changes rounding alone: weights in channels_last memory, a fused optimiser, attacks
-            on the network with batch norm folded; fast, with bfloat16 too where a trial before the first step finds
+            on a twin with batch norm folded; fast, with bfloat16 too where a trial before the first step finds
             that it pays.
         compile: Compile the network by torch.compile, which takes a minute or more before the first step and changes
             rounding alone.

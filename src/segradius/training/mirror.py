@@ -1,4 +1,4 @@
-"""What the adversary of a training attacks: the network with batch norm folded, anew in each step."""
+"""What the adversary of a training attacks: a twin of the network, with batch norm folded anew in each step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from segradius.models.segmenter import Segmenter
-from segradius.speed.fold import find_pairs, fold
+from segradius.speed.easing import EasedSize, ease
+from segradius.speed.fold import Pair, find_pairs, fold
+from segradius.speed.trial import LOGITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,35 +41,35 @@ class Mirror:
     copied: Sequence[tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, model: Segmenter, images: Tensor) -> Mirror | str:
+    def of(cls, model: Segmenter, images: Tensor, *, compiled: bool = False) -> Mirror | str:
         """The twin of a model's network, or in words why there is none.
 
         Args:
             model: Its network's tensors must keep their places in memory from now on.
-            images: (N, B, H, W) in [0, 1], on its device; one pass over them shows which layers follow which.
+            images: (N, B, H, W) in [0, 1], on its device; a pass over them shows which layers follow which.
+            compiled: Whether it will be compiled, so that backward passes are left as they are.
         """
         network: Any = model.network
         pairs = find_pairs(network, lambda: model.logits(images))
-        if not pairs:
-            return "no batch norm stands alone behind a convolution"
         twin = fold(network, pairs)
         if isinstance(twin, str):
             return twin
-        folded = [
-            (network.get_submodule(pair.conv), network.get_submodule(pair.norm), twin.get_submodule(pair.conv))
-            for pair in pairs
-        ]
-        made = {id(tensor) for _, _, conv in folded for tensor in conv.parameters()}
-        own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        theirs = {**dict(twin.named_parameters()), **dict(twin.named_buffers())}
-        copied = [
-            (tensor, own[name])
-            for name, tensor in theirs.items()
-            if id(tensor) not in made and tensor.data_ptr() != own[name].data_ptr()
-        ]
-        mirror = cls(replace(model, network=twin, twins=None), folded, copied)
+        mirrored, eased = replace(model, network=twin, twins=None), 0
+        if images.device.type == "cpu" and not compiled:
+            mirrored = replace(mirrored, size=EasedSize.of(model.size))
+            eased = ease(twin, lambda: mirrored.logits(images))
+        if not pairs and not eased:
+            return "no batch norm stands alone behind a convolution"
+        mirror = cls(mirrored, *_paired(network, twin, pairs))
         mirror.refresh()
-        return mirror
+        return mirror._differs(model, images) or mirror
+
+    @torch.no_grad()
+    def _differs(self, model: Segmenter, images: Tensor) -> str:
+        """Why it is not the network; empty where it is."""
+        own, found = model.logits(images), self.model.logits(images)
+        gap = float((found - own).abs().amax() / own.abs().amax().clamp_min(1e-30))
+        return "" if gap <= LOGITS else f"the twin's logits differ by {gap:.1g} of the largest"
 
     @property
     def twin(self) -> nn.Module:
@@ -89,3 +91,22 @@ class Mirror:
             twin.bias.copy_(shift * scale if norm.bias is None else torch.addcmul(norm.bias, shift, scale))
         for tensor, own in self.copied:
             tensor.copy_(own)
+
+
+def _paired(
+    network: nn.Module, twin: nn.Module, pairs: Sequence[Pair]
+) -> tuple[list[Any], list[tuple[Tensor, Tensor]]]:
+    """What is folded, and what is copied, as a `Mirror` has it."""
+    folded = [
+        (network.get_submodule(pair.conv), network.get_submodule(pair.norm), twin.get_submodule(pair.conv))
+        for pair in pairs
+    ]
+    made = {id(tensor) for _, _, conv in folded for tensor in conv.parameters()}
+    own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    theirs = {**dict(twin.named_parameters()), **dict(twin.named_buffers())}
+    copied = [
+        (tensor, own[name])
+        for name, tensor in theirs.items()
+        if id(tensor) not in made and tensor.data_ptr() != own[name].data_ptr()
+    ]
+    return folded, copied

@@ -155,7 +155,8 @@ class Pace:
     Args:
         channels_last: Weights have ``channels_last`` memory, and so has what convolutions make of images. Dropout draws
             along memory, so other values are dropped.
-        folded: The adversary attacks the network with batch norm folded into the convolutions before it.
+        twin: The adversary attacks a twin that shares the weights, with batch norm folded into the convolutions before
+            it and, on a CPU, cheaper backward passes.
         compile: By `torch.compile`; evaluations are by the network as it is.
 
     Raises:
@@ -163,7 +164,7 @@ class Pace:
     """
 
     channels_last: bool = False
-    folded: bool = False
+    twin: bool = False
     compile: bool = False
 
     def __post_init__(self) -> None:

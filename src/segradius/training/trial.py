@@ -49,11 +49,12 @@ def paced(learner: Learner, recipe: Recipe, lesson: Lesson, lower: Lower) -> tup
         if why := _refused(network, partial(passes, learner, recipe, lesson, lower)):
             network.to(memory_format=torch.contiguous_format)
             told.append(f"without channels_last memory, which {type(network).__name__} refuses: {why}")
-    if pace.folded and not isinstance(recipe.adversary, Clean | GaussianNoise):
-        found = Mirror.of(learner.model, lesson.images)
-        if isinstance(found, str):
-            told.append(f"without folded batch norm: {found}")
-        else:
+    if pace.twin and not isinstance(recipe.adversary, Clean | GaussianNoise):
+        found = _mirrored(learner, lesson, compiled=pace.compile)
+        work = partial(passes, learner, recipe, lesson, lower)
+        if why := found if isinstance(found, str) else _refused(network, partial(work, found)):
+            told.append(f"attacked is {type(network).__name__} itself: {why}")
+        elif isinstance(found, Mirror):
             mirror = found
     if pace.compile:
         both = [network] if mirror is None else [network, mirror.twin]
@@ -67,6 +68,15 @@ def paced(learner: Learner, recipe: Recipe, lesson: Lesson, lower: Lower) -> tup
         else:
             told.append(f"compiled in {time.perf_counter() - begun:.0f} s")
     return told, mirror
+
+
+def _mirrored(learner: Learner, lesson: Lesson, *, compiled: bool) -> Mirror | str:
+    try:
+        return Mirror.of(learner.model, lesson.images, compiled=compiled)
+    except Exception as error:  # whatever the code of the user's modules raises
+        if is_out_of_memory(error):
+            raise
+        return in_a_line(error)
 
 
 def unpaced(network: nn.Module, pace: Pace) -> None:
