@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 import segradius as sr
 from segradius.models.preprocessing import SizeRule
+from segradius.radius.jacobians import derivative
 from segradius.speed import Form
 from segradius.speed.easing import EasedSize, ease
 from segradius.speed.forming import formed
@@ -200,3 +202,16 @@ def test_an_eased_rule_equals_its_rule():
     assert EasedSize.of(rule) == rule == EasedSize.of(rule)
     assert EasedSize.of(rule) != SizeRule(multiple_of=4)
     assert hash(EasedSize.of(rule)) == hash(rule)
+
+
+@pytest.mark.parametrize("kind", ["resizing", "pointwise", "stem"])
+def test_eased_layers_have_the_usual_derivative_along_a_direction_too(kind):
+    x, v = (random(2, 3, 8, 8, seed=s).contiguous(memory_format=torch.channels_last) for s in (0, 1))
+    layers = {"pointwise": (3, 4, 1), "stem": (3, 4, 7, 2, 3)}
+    layer = nn.Conv2d(*layers.get(kind, (3, 3, 1))).double().requires_grad_(False)
+    usual = nn.Sequential(layer, nn.Upsample(scale_factor=2, mode="bilinear"), nn.Tanh())
+    wanted = derivative(SimpleNamespace(logits=usual), x, v)
+    ease(usual, lambda: usual(x))
+    with torch.enable_grad():  # a central difference is wrong in the tenth digit
+        found = derivative(SimpleNamespace(logits=usual), x.requires_grad_(), v)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)

@@ -31,6 +31,7 @@ class _Pointwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
+        ctx.save_for_forward(weight)
         (n, c, h, w), matrix = x.shape, weight.flatten(1)
         # Made as it is given out, not seen through a permutation: in-place functions after it would have to copy.
         y = torch.empty((n, len(matrix), h, w), dtype=x.dtype, memory_format=torch.channels_last)
@@ -44,6 +45,10 @@ class _Pointwise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (g,), (weight,) = gradients, ctx.saved_tensors
         return torch.matmul(g.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return functional.conv2d(tangents[0], ctx.saved_tensors[0])
 
 
 class Stem(nn.Conv2d):
@@ -69,6 +74,7 @@ class _Stem(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(weight)
+        ctx.save_for_forward(weight)
         ctx.stride, ctx.padding, ctx.shape = stride, padding, x.shape[-2:]
         return functional.conv2d(x, weight, bias, stride, padding)
 
@@ -76,6 +82,10 @@ class _Stem(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (g,), (weight,) = gradients, ctx.saved_tensors
         return _to_image(g, weight, ctx.stride, ctx.padding, ctx.shape), None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return functional.conv2d(tangents[0], ctx.saved_tensors[0], None, ctx.stride, ctx.padding)
 
 
 def _to_image(g: Tensor, weight: Tensor, s: int, padding: int, shape: tuple[int, int]) -> Tensor:

@@ -89,6 +89,11 @@ class _Bilinear(torch.autograd.Function):
             return found.permute(0, 3, 1, 2), None, None, None
         return torch.matmul(a, torch.matmul(g, b.t())), None, None, None
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        size, scale_factor, align_corners = ctx.given
+        return functional.interpolate(tangents[0], size, scale_factor, "bilinear", align_corners)
+
 
 def _told_apart(x: Tensor) -> Tensor:
     """One channels-last image whose stride over images leaves its layout open, with the stride that says it."""
