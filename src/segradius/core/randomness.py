@@ -39,7 +39,8 @@ class Randomness:
     def rows(self, draw: Draw, purpose: str, step: int, device: torch.device) -> Tensor:
         """Stack ``draw(generator)`` over the images, each with a generator of its own."""
         generator = torch.Generator(device=device)
-        return torch.stack([draw(generator.manual_seed(_key(self.seed, i, purpose, step))) for i in self.ids])
+        drawn = [draw(generator.manual_seed(_key(self.seed, i, purpose, step))) for i in self.ids]
+        return drawn[0].unsqueeze(0) if len(drawn) == 1 else torch.stack(drawn)
 
     def normal(
         self,
