@@ -27,6 +27,7 @@ CEILING = 0.999998
 # Images in a pass, about: more are slower for the cache of a CPU, fewer idle an accelerator.
 _TOGETHER = {"cpu": 4}
 _TOGETHER_ELSEWHERE = 32
+_PIXELS = 1 << 19  # in a pass on a CPU, where a single copy has fewer
 _MOST: ContextVar[int | None] = ContextVar("_MOST", default=None)
 
 
@@ -178,13 +179,22 @@ def mean_over_noise(
     positive(sigma=sigma)
     at_least(1, samples=samples)
     total: Tensor | None = None
-    for first, count in passes(0, samples, images.device, len(images)):
+    for first, count in passes(0, samples, images.device, len(images), _together(images)):
         noisy = torch.cat([images + sigma * _noise(images, randomness, step, first + j) for j in range(count)])
         found = probabilities(noisy.clamp_(0, 1) if clamp else noisy)
-        found = found.view(count, len(images), *found.shape[1:]).sum(0)
+        found = found.view(count, len(images), *found.shape[1:]).sum(0) if count > 1 else found
         total = found if total is None else total.add_(found)
+        del found, noisy  # which would lie beside the next pass
     assert total is not None
     return total.div_(samples)
+
+
+def _together(images: Tensor) -> int | None:
+    """Noisy copies in a pass where large images leave room for few: more would gain nothing, and take memory."""
+    if images.device.type != "cpu":
+        return None
+    pixels = images.shape[0] * images.shape[-2] * images.shape[-1]
+    return max(1, min(copies_together("cpu") // len(images), _PIXELS // pixels))
 
 
 def passes(
