@@ -325,7 +325,7 @@ def test_attacking_a_network_imports_nothing_that_only_others_need(tmp_path):
         "segradius.models.published",
     )
     assert not [name for name in loaded if name.startswith(others)]
-    slow = {"matplotlib", "scipy.stats", "torchvision", "transformers", "torch._dynamo", "lightning_fabric"}
+    slow = {"matplotlib", "scipy.stats", "sympy", "torchvision", "transformers", "torch._dynamo", "lightning_fabric"}
     assert slow.isdisjoint(loaded)
 
 
