@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import segradius as sr
+from segradius.attacks import make_attack
 from segradius.certification import Noise, Sampling, SegCertify, vote
 from segradius.core import text
 
@@ -90,16 +91,16 @@ def passes(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case) -> N
 
 
 def pgd(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case) -> object:
-    return sr.make_attack("pgd", norm="l2", eps=1.5, steps=case.steps)(model, images, labels)
+    return make_attack("pgd", norm="l2", eps=1.5, steps=case.steps)(model, images, labels)
 
 
 def cr_pgd(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case) -> object:
-    made = sr.make_attack("cr_pgd", norm="l2", eps=1.5, steps=case.steps, samples=case.samples, every=5)
+    made = make_attack("cr_pgd", norm="l2", eps=1.5, steps=case.steps, samples=case.samples, every=5)
     return made(model, images, labels)
 
 
 def local_search(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case) -> object:
-    return sr.make_attack("local_search", norm="linf", eps=0.05, queries=2 * case.steps)(model, images, labels)
+    return make_attack("local_search", norm="linf", eps=0.05, queries=2 * case.steps)(model, images, labels)
 
 
 def certify(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case) -> object:
