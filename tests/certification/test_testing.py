@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from segradius.certification import CORRECTIONS, anytime_p_values, p_values, rejected
+from segradius.certification.testing import upper_tail
 from segradius.core.errors import InputError
 
 ps = st.lists(st.sampled_from([0.0, 1e-9, 1e-4, 0.001, 0.004, 0.01, 0.02, 0.04, 0.3, 1.0]), min_size=1, max_size=40)
@@ -19,6 +20,15 @@ def test_p_values_are_those_of_the_exact_test(trials, tau):
     counts = torch.arange(trials + 1).view(1, -1)[:, :: max(1, trials // 10)]
     expected = [stats.binomtest(int(s), trials, tau, alternative="greater").pvalue for s in counts[0]]
     assert torch.allclose(p_values(counts, trials, tau)[0], torch.tensor(expected, dtype=torch.float64), rtol=1e-9)
+
+
+@pytest.mark.parametrize("trials", [1, 37, 1000])
+def test_the_tail_is_that_of_the_binomial_law(trials):
+    counts = np.arange(trials + 1)
+    for rate in (1e-3, 0.5, 0.9, 1.0):
+        np.testing.assert_allclose(
+            upper_tail(counts, trials, rate), stats.binom.sf(counts - 1, trials, rate), rtol=1e-12
+        )
 
 
 def test_p_values_are_valid_for_every_probability_up_to_tau():

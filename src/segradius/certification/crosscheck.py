@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 
 from segradius.attacks.base import Attack
 from segradius.attacks.make import make_attack
 from segradius.certification.certificate import Certificate
 from segradius.certification.smoothed import Smoothed
+from segradius.certification.testing import upper_tail
 from segradius.certification.votes import Noise, Sampling, Votes, by_rows, strongest_but, vote
 from segradius.core.contracts import Model
 from segradius.core.errors import at_least, within
@@ -337,4 +339,4 @@ def _summary(checks: Sequence[CrossCheck], name: str, alpha: float) -> Summary:
 
 
 def _as_many(count: int, images: int, rate: float) -> float:
-    return float(stats.binom.sf(count - 1, images, rate))
+    return float(upper_tail(np.asarray(count), images, rate))

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 
 from segradius.core.errors import InputError, at_least, within
@@ -41,7 +41,7 @@ def p_values(successes: Tensor, trials: int, tau: float) -> Tensor:
         tensor([1.0000, 0.5625], dtype=torch.float64)
     """
     check(trials, tau=tau)
-    return _look_up(stats.binom.sf(np.arange(-1, trials), trials, tau), successes)
+    return _look_up(upper_tail(np.arange(trials + 1), trials, tau), successes)
 
 
 def anytime_p_values(successes: Tensor, trials: int, tau: float) -> Tensor:
@@ -165,7 +165,9 @@ def benjamini_yekutieli(p: Tensor, alpha: float, k: int) -> Tensor:
     """Benjamini and Yekutieli (2001): among what is rejected, an expected share of at most α is wrong."""
     if not p.numel():
         return p <= alpha
-    adjusted = stats.false_discovery_control(p.cpu().numpy(), method="by")
+    from scipy.stats import false_discovery_control  # which takes more than half a second to import
+
+    adjusted = false_discovery_control(p.cpu().numpy(), method="by")
     return torch.from_numpy(adjusted <= alpha).to(p.device)
 
 
@@ -178,6 +180,18 @@ def _step_down(p: Tensor, alpha: float, k: int) -> Tensor:
     # Equal p-values are rejected together: the bar only rises, so the first of them decides.
     bar = torch.cat([ordered.new_full((1,), -1.0), ordered])[passed]
     return p <= bar
+
+
+def upper_tail(successes: np.ndarray, trials: int, tau: float) -> np.ndarray:
+    """P(X ≥ s) for X ~ Binomial(n, τ), which is the incomplete beta function at τ; s in 0 … n.
+
+    Example:
+        >>> upper_tail(np.arange(3), 2, 0.75)
+        array([1.    , 0.9375, 0.5625])
+    """
+    some = np.maximum(successes, 1)
+    found: np.ndarray = np.where(successes > 0, special.betainc(some, trials - some + 1, tau), 1.0)
+    return found
 
 
 def _look_up(table: np.ndarray, successes: Tensor) -> Tensor:
@@ -194,4 +208,4 @@ def check(trials: int, **share: float) -> None:
 def _clopper_pearson(trials: int, alpha: float) -> Tensor:
     """The lower bounds of all counts, (trials + 1,) float64 on the CPU."""
     counts = np.arange(1, trials + 1)
-    return torch.from_numpy(np.concatenate([[0.0], stats.beta.ppf(alpha, counts, trials - counts + 1)]))
+    return torch.from_numpy(np.concatenate([[0.0], special.betaincinv(counts, trials - counts + 1, alpha)]))
