@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ import segradius as sr
 from segradius.cli import main
 from segradius.core.errors import InputError, ModelError
 from segradius.core.memory import Held
-from segradius.evaluation import DataChoice, Experiment, ModelChoice, Run, Store, make_plans
+from segradius.evaluation import DataChoice, Experiment, InProcess, ModelChoice, Run, Store, execute, make_plans
 from segradius.evaluation.sizing import NOTE, SPARE, USUAL, Trial, largest_that_pays, sized
 from segradius.targets.target import Metered
 
@@ -122,11 +123,25 @@ def test_what_was_found_is_noted_and_used_again_without_another_trial():
     run = Run(EXPERIMENT, sr.wrap(network, num_classes=2), DATA)
     with Store(":memory:") as store:
         first, found = sized(run, store)
+        assert found is not None
         assert first.batch_size == found.size == store.noted(NOTE)["size"]
         assert seen != []
         seen.clear()
         again, same = sized(run, store)
-    assert (again.batch_size, same, seen) == (first.batch_size, found, [])
+        assert (again.batch_size, same, seen) == (first.batch_size, found, [])
+        more = replace(run, data=replace(DATA, samples=[*DATA.samples, DATA.samples[1]]))
+        assert sized(more, store, waiting=True)[1] == found  # a batch that was begun is finished as it is
+        assert seen == []
+        sized(more, store)
+        assert seen != []
+
+
+def test_nothing_is_tried_where_nothing_is_left_to_do():
+    model = sr.wrap(threshold, num_classes=2)
+    with Store(":memory:") as store:
+        run = Run(EXPERIMENT, model, replace(DATA, samples=DATA.samples[1:]), 3)
+        execute(run, store, InProcess(model, run.data))
+        assert sized(run, store) == (run, None)
 
 
 def test_a_target_is_never_tried():
@@ -137,6 +152,7 @@ def test_a_target_is_never_tried():
     with Store(":memory:") as store:
         run, found = sized(Run(EXPERIMENT, target, DATA), store)
     assert run.batch_size == USUAL
+    assert found is not None
     assert "not tried" in found.told
 
 
@@ -146,6 +162,7 @@ def test_a_model_that_fails_on_the_first_image_is_met_by_the_run_and_not_by_the_
 
     with Store(":memory:") as store:
         _, found = sized(Run(EXPERIMENT, sr.wrap(network, num_classes=2), DATA), store)
+    assert found is not None
     assert found.told == f"batch size {USUAL}: the model fails on the first image"
 
 

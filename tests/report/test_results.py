@@ -185,3 +185,27 @@ def test_classes_of_data_that_name_them_are_not_named_again(more: dict[str, list
 def test_labels_are_given_or_predicted_and_nothing_else() -> None:
     with pytest.raises(sr.InputError, match="labels is 'predictd'; expected given or predicted"):
         sr.evaluate(sr.load_model("demo"), "scenes:24x32,1", (), labels="predictd", quiet=True)
+
+
+def test_the_model_with_its_cheaper_forms_is_the_one_that_is_attacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from segradius.report import results
+
+    seen: list[bool] = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.requires_grad)
+        return torch.cat([1 - 2 * x[:, :1], 2 * x[:, :1] - 1], 1)
+
+    monkeypatch.setattr(results, "quickened", lambda run, *_, **__: replace(run, model=sr.wrap(network, num_classes=2)))
+    pair = torch.rand(3, 4, 4), torch.zeros(4, 4).long()
+    sr.evaluate(sr.wrap(torch.nn.Conv2d(3, 2, 1)), [pair], "pgd", eps=1.0, steps=2, speed="exact", quiet=True)
+    assert seen.count(True) >= 2
+
+
+def test_a_batch_size_found_by_trial_is_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = sr.evaluate(demo(), tensors(), "pgd", eps=1.0, steps=1, batch_size="auto")
+    told = json.loads((found.save(tmp_path / "out") / "results.json").read_text())["runtime"]
+    assert told["batch_size_trial"].startswith(f"batch size {told['batch_size']}: ")
+    assert f"segradius: {told['batch_size_trial']}" in capsys.readouterr().err

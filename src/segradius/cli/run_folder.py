@@ -176,13 +176,14 @@ def _clear(folder: Path, more: tuple[str, ...]) -> None:
 def _sized(run: Run[S], at: RunOptions, store: Store, *, waiting: bool) -> tuple[Run[S], str]:
     """With as many images at a time as asked, save that a batch which was begun is finished as it is; what was tried.
 
-    Where it is found by trial, a run that goes on takes what was found at first.
+    Where it is found by trial, a run that goes on takes what was found before.
     """
     before, trial = store.noted("batch_size") if waiting else None, ""
     if at.batch_size == AUTO and not (before and store.noted(TRIAL) is None):
-        run, found = sized(run, store)
-        trial = found.told
-        note(trial)
+        run, found = sized(run, store, waiting=waiting)
+        if found is not None:
+            trial = found.told
+            note(trial)
     if before and before != run.batch_size:
         warn(f"a batch of {before} images was begun here: going on with --batch-size {before}")
         run = replace(run, batch_size=int(before))

@@ -16,7 +16,7 @@ from segradius.core.border import is_out_of_memory, release
 from segradius.core.contracts import Model, Seen, for_answers, for_guidance
 from segradius.core.errors import ModelError
 from segradius.evaluation.batch import answering, is_priced
-from segradius.evaluation.run import Run, S, first_usable
+from segradius.evaluation.run import Run, S, first_usable, work
 from segradius.evaluation.store import Store
 from segradius.radius.smoothing import copies_together
 
@@ -47,7 +47,7 @@ class Found:
     told: str
 
 
-def sized(run: Run[S], store: Store) -> tuple[Run[S], Found]:
+def sized(run: Run[S], store: Store, *, waiting: bool = False) -> tuple[Run[S], Found | None]:
     """A run with as many images at a time, or noisy copies in a pass, as pay; found by trial once in a store.
 
     The trial is of the first image that can be used: an image of another size may take fewer, which the run finds out.
@@ -55,26 +55,37 @@ def sized(run: Run[S], store: Store) -> tuple[Run[S], Found]:
 
     Args:
         run: What is to be done.
-        store: Of its results, in which what was found is noted, so that a run that goes on forms the same batches.
+        store: Of its results, in which what was found is noted, so that a run that goes on forms the same batches; it
+            is tried anew on another type of device, or where there are more images than were there.
+        waiting: Whether a batch was begun, which is finished as it is.
+
+    Returns:
+        The run, and what was found; None, and the run as it is, where nothing is left to do and nothing was tried.
     """
     copies = bool(run.experiment.jobs) and all(job.task.one_by_one for job in run.experiment.jobs)
-    noted = store.noted(NOTE)
-    found = _tried(run, copies) if noted is None else Found(**noted)
-    store.note(NOTE, vars(found))
+    most = max(job.task.total_steps for job in run.experiment.jobs) if copies else len(run.data)
+    noted, of = store.noted(NOTE), [run.model.device.type, most]
+    left = bool(work(run, store))
+    if noted is None and not left:
+        return run, None
+    if noted is not None and (waiting or not left or noted["of"] == of):
+        found = Found(noted["size"], noted["told"])
+    else:
+        found = _tried(run, copies, max(1, most))
+        store.note(NOTE, vars(found) | {"of": of})
     return (replace(run, together=found.size) if copies else replace(run, batch_size=found.size)), found
 
 
-def _tried(run: Run[S], copies: bool) -> Found:
+def _tried(run: Run[S], copies: bool, most: int) -> Found:
     usual = copies_together(run.model.device.type) if copies else USUAL
     if is_priced(run.model):
         return Found(usual, f"batch size {usual}: a target is not tried, as its every answer counts")
     sample = first_usable(run)
     if sample is None:
         return Found(usual, f"batch size {usual}: there is no image to try")
-    most = max(job.task.total_steps for job in run.experiment.jobs) if copies else len(run.data)
     try:
         with run.model.frozen():
-            return largest_that_pays(_trial(run, sample.image.to(run.model.device), copies), max(1, most))
+            return largest_that_pays(_trial(run, sample.image.to(run.model.device), copies), most)
     except ModelError as error:
         if not error.by_image:
             raise

@@ -195,7 +195,7 @@ def evaluate(
     run = quickened(run, store, speed, told=lambda choice: None)
     if auto:
         run, trial = sized(run, store)
-        if not quiet:
+        if trial is not None and not quiet:
             note(trial.told)
     unit = "steps" if plans else "images"
     with bar(unit, work(run, store), first="reading", quiet=quiet) as advance:
