@@ -139,7 +139,7 @@ def test_what_was_found_is_noted_and_used_again_without_another_trial():
 def test_nothing_is_tried_where_nothing_is_left_to_do():
     model = sr.wrap(threshold, num_classes=2)
     with Store(":memory:") as store:
-        run = Run(EXPERIMENT, model, replace(DATA, samples=DATA.samples[1:]), 3)
+        run = Run(EXPERIMENT, model, Memory([grey(0, [[0.2, 0.8]], [[0, 1]])]), 3)
         execute(run, store, InProcess(model, run.data))
         assert sized(run, store) == (run, None)
 
@@ -187,8 +187,8 @@ def test_a_batch_size_that_is_none_is_refused(size):
 
 
 COMMAND = [
-    "attack", "--model", "demo", "--data", "scenes:24x32", "--limit", "6", "--device", "cpu", "--attack", "local_pbgd",
-    "--queries", "600", "--eps", "linf=0.1", "--figures", "0", "--checkpoint-seconds", "0",
+    "attack", "--model", "demo", "--data", "scenes:24x32", "--limit", "4", "--device", "cpu", "--attack", "local_pbgd",
+    "--queries", "80", "--eps", "linf=0.1", "--figures", "0", "--checkpoint-seconds", "0",
 ]  # fmt: skip
 
 
