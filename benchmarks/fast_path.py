@@ -6,8 +6,9 @@
 Of each network all works in all modes, other libraries and the bare passes run in interleaved rounds (A B C A B C …).
 Every time is divided by that of the passes that the *plain* work makes, bare, in the same round: T × (forward, mean
 cross-entropy, input gradient), and as many forward passes without gradient as it makes beside; the pass that judges the
-end of a white-box attack is not among them, so that with few steps it shows. A FastADT step is compared with its two
-forward and backward passes. Networks but the trained one and the demo have random weights, by a seed.
+end of a white-box attack is not among them, so that with few steps it shows. A FastADT step is compared with two bare
+passes of clean training; it needs the mode plain. Networks have random weights by a seed, but the PSPNet of ``trained``
+and the demo.
 
 With the defaults on two cores of a server's processor it takes ten minutes with one thread. ``--clock cpu`` is the
 processor time of this process, for one thread on a busy machine. Other libraries come with the extra ``peers``.
@@ -56,6 +57,7 @@ NETWORKS = {
     "SegFormer-B0": "fast_path:segformer_b0",
     "demo": "demo",
 }
+CLASSES = 11
 #: By mode the speed, and whether `torch.compile` is tried.
 MODES: dict[str, tuple[Speed, bool]] = {
     "plain": ("plain", False),
@@ -71,7 +73,7 @@ def segformer_b0() -> nn.Module:
     """Random weights, as no file is needed to time it."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-    return SegformerForSemanticSegmentation(SegformerConfig(num_labels=11))
+    return SegformerForSemanticSegmentation(SegformerConfig(num_labels=CLASSES))
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,6 @@ PEERS: dict[str, Callable[[Batch], object]] = {
     "adv_lib ASMA": adv_lib_asma,
 }
 TRAINING = "FastADT step"
-#: What a step of training does in each mode, as ``benchmarks/training.py`` calls it.
-VARIANTS = {"plain": "plain", "exact": "channels_last", "fast": "bf16", "compile": "compile"}
 
 
 @dataclass
@@ -236,7 +236,7 @@ def measure(
             count = passes[key[0], "plain"] if (key[0], "plain") in passes else passes[key]
             _enter(rows[key], timed(work, batch, clock), count.both * both + count.forward * forward)
         if steps:
-            base = timed(lambda _: steps["plain"].passes(1), batch, clock)
+            base = timed(lambda _: steps["plain"].passes(0, 2), batch, clock)
             for mode, case in steps.items():
                 _enter(rows[TRAINING, mode], timed(lambda _, case=case: case.step(), batch, clock), base)
     found.rows = list(rows.values())
@@ -251,14 +251,20 @@ def _enter(row: Row, seconds: float, base: float) -> None:
 
 
 def trainings(name: str, batch: Batch, modes: Iterable[str]) -> dict[str, Any]:
-    """By mode, a step of training on at least two images, as a batch norm may need them; none of the demo."""
-    from training import prepare
+    """By mode, steps of training on random images, two at least, as a batch norm may need them; none of the demo."""
+    import training
+    from segradius.data import Classes
 
-    size, images, device = tuple(batch.images.shape[-2:]), max(2, len(batch.images)), batch.images.device.type
+    if name == "demo":
+        return {}
+    classes = Classes(tuple(map(str, range(CLASSES))), ((0, 0, 0),) * CLASSES)
+    names = [str(number) for number in range(max(2, len(batch.images)))]
+    data = training.Noise(classes, names, tuple(batch.images.shape[-2:]))
+    engine = training.Engine(batch.images.device.type, log_every=10**6)
     made = {
-        mode: prepare(NETWORKS[name], size, images, device, VARIANTS[mode], "fast_adt")
+        mode: training.prepared(NETWORKS[name], data, len(names), mode, "fast_adt", engine)
         for mode in modes
-        if mode in VARIANTS and name != "demo"
+        if mode in training.VARIANTS
     }
     for case in made.values():
         case.step()
