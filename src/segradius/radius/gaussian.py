@@ -109,7 +109,7 @@ class _Terms(NamedTuple):
     logarithms.
     """
 
-    others: Tensor  # (N, C, H, W) exp(z − rival), 0 for label and rival
+    others: Tensor  # (N, C, H, W) exp(z − rival), 0 for the rival and as good as 0 for the label
     where: Tensor  # the rival
     own: Tensor  # logits
     rival: Tensor
@@ -130,8 +130,8 @@ def _terms(logits: Tensor, at: Tensor) -> _Terms:
     others = logits.scatter(1, at, everywhere(-math.inf, at, logits))
     rival, where = predict(others)
     rival, where = rival.unsqueeze(1), where.unsqueeze(1)
-    none = everywhere(0.0, at, logits)
-    others = _exp(others.sub_(rival)).scatter_(1, at, none).scatter_(1, where, none)
+    none = everywhere(0.0, where, logits)
+    others = _exp(others.sub_(rival)).scatter_(1, where, none)
     rest = others.sum(1, keepdim=True)
     log_others = torch.log1p(rest).add_(rival)
     log_not_rival = torch.logaddexp(rest.clamp_min_(_SMALLEST).log_().add_(rival), own)
