@@ -317,6 +317,13 @@ def test_bfloat16_and_clamping_are_other_smoothed_models(place):
             assert (kept["majority"] == each.majority.numpy()).all()
 
 
+@pytest.mark.parametrize("times", [1.04, 1.5])
+def test_a_precision_that_is_slower_is_told(place, capsys, monkeypatch, times):
+    monkeypatch.setattr("segradius.evaluation.certify.slowdown", lambda *given: times)
+    assert certify("out", "--precision", "bfloat16", "--limit", "1") == 0
+    assert ("a pass takes 1.5 times as long in bfloat16 as in float32" in capsys.readouterr().err) == (times == 1.5)
+
+
 def test_too_few_copies_are_told_before_they_are_drawn(place, capsys):
     """80 pixels, τ = ¾: 0.75ⁿ ≤ 0.001 / 80 first holds at n = 40."""
     assert certify("few", "--n", "39") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from segradius.certification import ABSTAIN, Certificate, Hierarchy, SegCertify
+from segradius.core.contracts import ALL
 from segradius.core.errors import InputError
 from segradius.data import Classes, Sample
 from segradius.evaluation import (
@@ -29,6 +31,7 @@ from segradius.evaluation import (
     execute,
     least_copies,
 )
+from segradius.evaluation.certify import slowdown
 from segradius.evaluation.certify_options import fit_region, promise
 from segradius.evaluation.record import Kind, edges, pack, score_answer, score_certificate, unpack
 from segradius.models import wrap
@@ -234,3 +237,16 @@ def test_the_identity_depends_on_every_option_and_the_key_on_no_limit():
     assert fewer.identity != base.identity
     assert base.extends(fewer.as_dict()) is None
     assert fewer.extends(base.as_dict()) == "data.limit is 3, and null in the earlier run"
+
+
+def test_how_much_slower_a_precision_is_comes_from_the_least_time_of_each_after_one_to_warm_up():
+    now, costs = [0.0], {torch.float32: iter([90, 2, 3, 2.5]), torch.bfloat16: iter([1, 8, 3, 5])}
+
+    class Timed:
+        offers, num_classes, frozen = ALL, 2, staticmethod(contextlib.nullcontext)
+
+        def logits(self, images, precision=None):
+            now[0] += next(costs[precision])
+            return images[:, :2]
+
+    assert slowdown(Timed(), torch.rand(1, 3, 4, 4), "bfloat16", lambda: now[0]) == 1.5

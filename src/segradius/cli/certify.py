@@ -157,11 +157,13 @@ def certify(
 def _doubt(run: Run[Certification], store: Store) -> None:
     """Tell by the first image that is still to be certified where no count of votes can certify a pixel.
 
-    A region of another size than the image is told as well.
+    A region of another size than the image is told as well, and a precision that is slower than float32.
     """
     from segradius.core.bands import bands_of
     from segradius.data import Sample
     from segradius.evaluation import least_copies, usable
+    from segradius.evaluation.batch import is_priced
+    from segradius.evaluation.certify import slowdown
 
     left = set(run.missing(run.experiment.jobs[0], store))
     places = (place for place, image in enumerate(run.data.ids) if image in left)
@@ -173,6 +175,10 @@ def _doubt(run: Run[Certification], store: Store) -> None:
         mask, image = ("×".join(map(str, tensor.shape)) for tensor in (run.region, sample.label))
         warn(f"the region is {mask} and image {sample.id} is {image}: it is resized to each image (nearest neighbour)")
     it = run.experiment.smoothing
+    if it.precision != "float32" and not is_priced(run.model):
+        times = slowdown(run.model, sample.image[None].to(run.model.device), it.precision)
+        if times > 1.1:
+            warn(f"a pass takes {times:.1f} times as long in {it.precision} as in float32 here, which is the default")
     least = least_copies(it, sample.label.numel())
     if least is None or it.n < least:
         needed = "no n below a million" if least is None else f"--n {least}"
