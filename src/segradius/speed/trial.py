@@ -83,9 +83,13 @@ def chosen(
         guidance = trial.best([guidance, *_reduced(guidance, images.device.type)])
     warm_up = 0.0
     if compiled:
-        started = clock()
-        found = trial.best([guidance, replace(guidance, compiled=True)])
-        warm_up, guidance = (clock() - started, found) if found.compiled else (0.0, guidance)
+        before, form = guidance, replace(guidance, compiled=True)
+        warm_up = trial.warmed(form)
+        guidance = trial.best([guidance, form])
+        if guidance == before and form not in trial.unfit:
+            passes = trial.passes(form)
+            trial.unfit[form] = f"{passes:.2f} of a plain pass, which does not pay for compiling ({warm_up:.0f} s)"
+        warm_up = warm_up if guidance.compiled else 0.0
     return replace(
         choice,
         answers=answers,
@@ -128,6 +132,14 @@ class _Trial:
             last = [replace(eased, channels_last=True)] if replace(guidance, channels_last=True) in self.tried else []
             guidance = self.best([guidance, eased, *last])
         return self.best([guidance, *forms], lambda tried: tried.forward), guidance
+
+    def warmed(self, form: Form) -> float:
+        """Seconds until the form has run once with a gradient and once without, if it can be had."""
+        started = self.clock()
+        if (tried := self._tried(form)) is not None:
+            self._answer(tried.model)
+            self._settle()
+        return self.clock() - started
 
     def best(self, forms: Sequence[Form], price: Callable[[_Tried], float] = lambda tried: tried.passes) -> Form:
         """The cheapest of the forms that agree; the earlier one unless a later saves enough."""
