@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from segradius.cli.options import RunOptions
+from segradius.core.allocation import keep_freed_memory
 from segradius.core.errors import BudgetError, InputError, TargetError
 from segradius.core.escapes import listed
 from segradius.core.locking import owned
@@ -81,6 +82,8 @@ def _carried_out(
     store: Store,
 ) -> Report:
     begun = begun_at(store)
+    if at.speed != "plain":
+        keep_freed_memory()
     jobs, keys, places = run.experiment.jobs, [job.key for job in run.experiment.jobs], at.folder / CHECKPOINTS
     model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
     run = replace(run, model=model, checkpoints=checkpoints, warn=lambda found: warn(found.line))

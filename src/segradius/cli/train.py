@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segradius.cli.options import NetworkOptions
 from segradius.core import text
+from segradius.core.allocation import keep_freed_memory
 from segradius.core.declared import (
     Count,
     Decay,
@@ -323,6 +324,8 @@ def train(
     adversary, watch = defence.make()
     how = recipe.recipe(learnt, data.augmentation(), adversary, every=5 if watch is None else 1)
     folder = Path(run.out)
+    if recipe.speed != "plain":
+        keep_freed_memory()
     if recipe.speed == "fast" and recipe.precision is None:
         how = replace(how, precision=_precision(network, how, learnt, run.engine(), folder))
     _doubt(data, learnt, judged, watch)
