@@ -10,8 +10,9 @@ end of a white-box attack is not among them, so that with few steps it shows. A 
 passes of clean training; it needs the mode plain. Networks have random weights by a seed, but the PSPNet of ``trained``
 and the demo.
 
-With the defaults on two cores of a server's processor it takes ten minutes with one thread. ``--clock cpu`` is the
-processor time of this process, for one thread on a busy machine. Other libraries come with the extra ``peers``.
+With the defaults it takes a quarter of an hour of one core of a server's processor, half of it with ``--rounds 1``.
+``--clock cpu`` is the processor time of this process, for one thread on a busy machine. Other libraries
+come with the extra ``peers``.
 """
 
 from __future__ import annotations
