@@ -57,7 +57,7 @@ def test_exact_is_told_and_recorded_and_no_part_of_the_identity(chooses, capsys)
     assert main([*ATTACK, "--out", "exact", "--speed", "exact"]) == 0
     said = capsys.readouterr().err
     assert "speed exact: batch norm folded: 0.50 of the time of a plain forward and backward pass" in said
-    assert "not used: channels-last: it refused" in said
+    assert "Not used: channels-last: it refused" in said
     one, other = report("plain"), report("exact")
     assert one["experiment"] == other["experiment"]
     assert other["runtime"]["speed"]["choice"]["guidance"]["folded"] is True
@@ -74,7 +74,7 @@ def test_fast_changes_numbers_and_so_the_identity_and_the_heading_says_whose_the
     assert report("fast")["experiment"]["model"]["speed"] == "fast"
     assert all(row["disagreement"] == "0" for row in rows("fast") if row["attack"] == "pgd")
     assert main([*ATTACK, "--out", "fast"]) == 2
-    assert "model.speed is null" in capsys.readouterr().err
+    assert 'model.speed is "plain", and "fast" in the earlier run' in capsys.readouterr().err
 
 
 def test_a_run_that_goes_on_has_the_forms_that_it_began_with(chooses):

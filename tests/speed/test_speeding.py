@@ -185,6 +185,34 @@ def test_what_was_chosen_is_remembered_for_the_same_network_alone(monkeypatch, t
     assert remembered.recalled(model, IMAGES, "exact", compiled=False) is None
 
 
+class _Turned(nn.Sequential):
+    """Other answers of the same weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self[1](self[0](x))
+        return self[3](x.as_strided(x.shape, torch.empty(x.shape).stride()).relu())
+
+
+def test_what_was_remembered_of_other_code_with_the_same_weights_is_tried_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEGRADIUS_CACHE", str(tmp_path))
+    laid = Form(channels_last=True)
+    made, told = [Choice("exact", laid, laid), Choice("exact")], list[Choice]()
+    monkeypatch.setattr(speeding, "chosen", lambda *given, **options: made.pop(0))
+    monkeypatch.setattr(remembered, "repr", lambda network: "", raising=False)  # as if they looked alike
+    sped_up(sr.wrap(network()), IMAGES, "exact", told=told.append)
+    other = _Turned(*network())
+    sped_up(sr.wrap(other), IMAGES, "exact", told=told.append)
+    assert [choice.guidance for choice in told] == [laid, Form()]
+    with pytest.raises(sr.InputError, match=r"does not suit model .*channels-last: its (logits|gradient) differ"):
+        sped_up(sr.wrap(other), IMAGES, "exact", choice=Choice("exact", laid, laid))
+
+
+def test_a_network_without_a_way_back_runs_as_it_is_and_it_is_said():
+    choice = chosen(sr.wrap(lambda x: torch.cat([x, x.round()], 1).detach(), num_classes=6), IMAGES, "exact")
+    assert choice.guidance == Form()
+    assert "every form: the backward pass of model" in choice.left[0]
+
+
 def test_windows_keep_their_rule_and_the_network_in_them_is_folded():
     model = sr.models.tiled(sr.wrap(network()), crop=(16, 16), flip=True)
     quick = sped_up(model, IMAGES, "exact", choice=Choice("exact", Form(folded=True), Form(folded=True)))
@@ -209,5 +237,7 @@ def test_choices_are_checked():
         Choice.of({"speed": "exact"})
     with pytest.raises(sr.InputError, match="does not suit"):
         sped_up(sr.wrap(nn.Conv2d(3, 4, 1)), IMAGES, choice=Choice("exact", Form(folded=True), Form(folded=True)))
+    with pytest.raises(sr.InputError, match=r"such as wrap\(network\) gives"):
+        sped_up(network(), IMAGES)
     with pytest.raises(sr.InputError, match="0, 1"):
         sped_up(sr.wrap(network()), IMAGES * 255)

@@ -30,7 +30,6 @@ from segradius.evaluation.sources import look
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
 from segradius.report.provenance import begun_at, runtime
-from segradius.speed.forms import Choice
 
 DATABASE = "results.sqlite"
 CHECKPOINTS = "checkpoints"
@@ -90,7 +89,7 @@ def _carried_out(
     counted = [job for job in jobs if job.task.unit]
     reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
     doubt(run, store)
-    run = quickened(run, store, at.speed, compiled=at.compile, told=_tell)
+    run = quickened(run, store, at.speed, compiled=at.compile, told=lambda choice: note(str(choice)))
     run, trial = _sized(run, at, store, waiting=checkpoints.waiting())
     _execute(run, store, at.folder)
     found = report(run, store, runtime(model, run.together or run.batch_size, begun, store.noted(QUICK), trial))
@@ -99,13 +98,6 @@ def _carried_out(
     total = len(counted) * len(run.data)
     _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)
     return found
-
-
-def _tell(choice: Choice) -> None:
-    """What a trial chose, and what it left and why."""
-    note(str(choice))
-    for reason in choice.left:
-        note(f"not used: {reason}")
 
 
 def status(found: Report, at: RunOptions) -> int:

@@ -22,6 +22,9 @@ from segradius.evaluation.store import CLEAN, Rows
 
 UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype", "threshold", "channels", "output", "speed")
 
+#: What is meant where nothing was said.
+UNSAID = {"model.speed": "plain"}
+
 
 @dataclass(frozen=True)
 class ModelChoice:
@@ -337,11 +340,16 @@ def conflict(described: Mapping[str, Any], earlier: Mapping[str, Any]) -> str | 
     limit, floor = mine.pop("data.limit", None), theirs.pop("data.limit", None)
     for name in sorted(mine.keys() | theirs.keys(), key=lambda name: (name == "model.fingerprint", name)):
         if mine.get(name) != theirs.get(name):
-            told = f"{name} is {json.dumps(mine.get(name))}, and {json.dumps(theirs.get(name))} in the earlier run"
+            now, then = (json.dumps(_said(each, name)) for each in (mine, theirs))
+            told = f"{name} is {now}, and {then} in the earlier run"
             return f"{content[name]} changed: {told}" if name in content else told
     if limit is not None and (floor is None or limit < floor):
         return f"data.limit is {json.dumps(limit)}, and {json.dumps(floor)} in the earlier run"
     return None
+
+
+def _said(flat: Mapping[str, Any], name: str) -> Any:
+    return UNSAID.get(name) if flat.get(name) is None else flat[name]
 
 
 def _flat(described: Mapping[str, Any]) -> dict[str, Any]:

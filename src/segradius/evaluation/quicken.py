@@ -36,7 +36,8 @@ def quickened(
     if speed == "plain" and not compiled:
         return run
     if is_priced(run.model):
-        raise InputError(f"speed {speed} is for --model, whose passes are made here; a target answers as it does")
+        asked = "compile" if speed == "plain" else f"speed {speed}"
+        raise InputError(f"{asked} is for --model, whose passes are made here; a target answers as it does")
     first = first_usable(run) if work(run, store) else None
     if first is None:
         return run

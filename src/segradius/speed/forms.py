@@ -95,7 +95,8 @@ class Choice:
         guided = f"{self.guidance}: {self.passes:.2f} of the time of a plain forward and backward pass"
         answered = "" if self.answers == self.guidance else f"; answers {self.answers}, {self.forward:.2f}"
         warm = f"; compiled in {self.warm_up:.0f} s" if self.warm_up else ""
-        return f"speed {self.speed}: {guided}{answered}{warm}"
+        left = "".join(f". Not used: {form}" for form in self.left)
+        return f"speed {self.speed}: {guided}{answered}{warm}{left}"
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data."""

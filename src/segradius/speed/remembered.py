@@ -59,7 +59,7 @@ def _place(model: Segmenter, images: Tensor, speed: Speed, compiled: bool) -> Pa
     device = images.device
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.processor()} {_chip()}"
     what = [network, [*images.shape], str(images.dtype), speed, compiled, chip, torch.get_num_threads()]
-    what += [torch.__version__, segradius.__version__, platform.node(), model.channels_last]
+    what += [repr(model.network), torch.__version__, segradius.__version__, platform.node(), model.channels_last]
     return folder() / f"{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]}.json"
 
 

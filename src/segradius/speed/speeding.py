@@ -9,10 +9,10 @@ from torch import Tensor
 from segradius.core.errors import InputError
 from segradius.models.outputs import check_images
 from segradius.models.segmenter import Segmenter
-from segradius.speed.forming import NotFormedError, twinned
+from segradius.speed.forming import twinned
 from segradius.speed.forms import Choice, Speed
 from segradius.speed.remembered import recalled, remember
-from segradius.speed.trial import chosen
+from segradius.speed.trial import chosen, disagreement
 
 
 def sped_up(
@@ -40,7 +40,7 @@ def sped_up(
         told: Given the choice.
 
     Raises:
-        InputError: For images that are not as said, or another speed.
+        InputError: For a model or images that are not as said, another speed, or a choice that is none for this model.
 
     Example:
         >>> import torch, segradius as sr
@@ -50,18 +50,17 @@ def sped_up(
         >>> bool((result.prediction == model.logits(result.adversarial).argmax(1)).all())
         True
     """
+    if not isinstance(model, Segmenter):
+        raise InputError(f"sped_up takes a Segmenter, such as wrap(network) gives; got a {type(model).__name__}")
     check_images(images)
     images = images.to(model.device)
-    known = choice if choice is not None else recalled(model, images, speed, compiled=compiled)
-    try:
-        found = chosen(model, images, speed, compiled=compiled) if known is None else known
-        quick = twinned(model, found, images)
-    except NotFormedError as error:  # a choice that was made for another network
-        if choice is not None:
-            raise InputError(f"{choice} does not suit model {model.name!r}: {error}") from error
-        found = chosen(model, images, speed, compiled=compiled)
-        quick = twinned(model, found, images)
-    if found is not known:
-        remember(model, images, found, compiled=compiled)
-    told(found)
-    return quick
+    if choice is not None:
+        if why := disagreement(model, choice, images):
+            raise InputError(f"the choice does not suit model {model.name!r}. {why}")
+    else:
+        choice = recalled(model, images, speed, compiled=compiled)
+        if choice is None or disagreement(model, choice, images):
+            choice = chosen(model, images, speed, compiled=compiled)
+            remember(model, images, choice, compiled=compiled)
+    told(choice)
+    return twinned(model, choice, images)

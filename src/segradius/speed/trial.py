@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from segradius.core.border import in_a_line, is_out_of_memory, release
+from segradius.core.border import at_border, in_a_line, is_out_of_memory, release
+from segradius.core.errors import ModelError
 from segradius.models.segmenter import Segmenter
 from segradius.speed.forming import NotFormedError, formed
 from segradius.speed.forms import PLAIN, Choice, Form, Speed
@@ -77,7 +78,10 @@ def chosen(
     choice = Choice(speed)
     if speed == "plain" and not compiled:
         return choice
-    trial = _Trial(replace(model, twins=None), images, clock)
+    try:
+        trial = _Trial(replace(model, twins=None), images, clock)
+    except ModelError as error:
+        return replace(choice, left=(f"every form: {error}",))
     answers, guidance = trial.exact() if speed != "plain" else (PLAIN, PLAIN)
     if speed == "fast":
         guidance = trial.best([guidance, *_reduced(guidance, images.device.type)])
@@ -99,6 +103,24 @@ def chosen(
         warm_up=warm_up,
         left=tuple(f"{form}: {why}" for form, why in trial.unfit.items()),
     )
+
+
+def disagreement(model: Segmenter, choice: Choice, images: Tensor) -> str:
+    """Why a choice of an earlier trial is none for this model, whose code may be another; empty where it is one.
+
+    Args:
+        model: The model.
+        choice: Of a model with the same weights.
+        images: (N, B, H, W) in [0, 1], on its device.
+    """
+    forms = {replace(form, compiled=False) for form in (choice.answers, choice.guidance)} - {PLAIN}
+    if not forms:
+        return ""
+    try:
+        trial = _Trial(replace(model, twins=None), images, time.perf_counter)
+    except ModelError as error:
+        return str(error)
+    return next((f"{form}: {why}" for form in forms if (why := trial.unfitness(form))), "")
 
 
 def _reduced(form: Form, device: str) -> list[Form]:
@@ -158,6 +180,11 @@ class _Trial:
         """Time of a forward pass likewise."""
         return self.tried[form].forward / self.tried[PLAIN].forward
 
+    def unfitness(self, form: Form) -> str:
+        """Why a form cannot be had, or does not agree with the network; empty where neither is so."""
+        self._tried(form)
+        return self.unfit.get(form, "")
+
     def _tried(self, form: Form) -> _Tried | None:
         """The form, if it agrees with the network."""
         if form in self.tried or form in self.unfit:
@@ -190,7 +217,8 @@ class _Trial:
     def _look(self, model: Segmenter, images: Tensor) -> Look:
         images = images.detach().clone().requires_grad_()
         logits = model.logits(images)
-        (gradient,) = torch.autograd.grad(logits, images, self.pull)
+        with at_border(f"the backward pass of model {model.name!r}", images.shape):
+            (gradient,) = torch.autograd.grad(logits, images, self.pull)
         return Look(logits.detach(), gradient)
 
     def _time(self, tried: Sequence[_Tried]) -> None:
