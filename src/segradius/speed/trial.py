@@ -52,7 +52,7 @@ def chosen(
     speed: Speed = "exact",
     *,
     compiled: bool = False,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> Choice:
     """What makes passes over images like these cheaper, by a trial.
 
@@ -65,7 +65,8 @@ def chosen(
         speed: ``exact``: forms that differ by rounding; ``fast``: of gradients also in reduced precision; ``plain``:
             nothing, save what ``compiled`` asks for.
         compiled: Try `torch.compile` too, whose warm-up may take minutes.
-        clock: Seconds.
+        clock: Seconds. None: those of the clock on the wall; where one thread on a CPU does all, the processor's, which
+            others on the machine disturb less.
 
     Raises:
         InputError: For another speed.
@@ -79,7 +80,7 @@ def chosen(
     if speed == "plain" and not compiled:
         return choice
     try:
-        trial = _Trial(replace(model, twins=None), images, clock)
+        trial = _Trial(replace(model, twins=None), images, clock or _clock(images.device.type))
     except ModelError as error:
         return replace(choice, left=(f"every form: {error}",))
     answers, guidance = trial.exact() if speed != "plain" else (PLAIN, PLAIN)
@@ -117,10 +118,14 @@ def disagreement(model: Segmenter, choice: Choice, images: Tensor) -> str:
     if not forms:
         return ""
     try:
-        trial = _Trial(replace(model, twins=None), images, time.perf_counter)
+        trial = _Trial(replace(model, twins=None), images, _clock(images.device.type))
     except ModelError as error:
         return str(error)
     return next((f"{form}: {why}" for form in forms if (why := trial.unfitness(form))), "")
+
+
+def _clock(device: str) -> Callable[[], float]:
+    return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
 def _reduced(form: Form, device: str) -> list[Form]:
@@ -218,7 +223,8 @@ class _Trial:
         images = images.detach().clone().requires_grad_()
         logits = model.logits(images)
         with at_border(f"the backward pass of model {model.name!r}", images.shape):
-            (gradient,) = torch.autograd.grad(logits, images, self.pull)
+            # Of a number: a gradient from elsewhere makes torch import SymPy, for half a second.
+            (gradient,) = torch.autograd.grad((logits * self.pull).sum(), images)
         return Look(logits.detach(), gradient)
 
     def _time(self, tried: Sequence[_Tried]) -> None:
