@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -225,14 +227,16 @@ def test_every_loss_makes_pgd_fool_more_than_it_finds(loss: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["pgd", "cr_pgd", "flip_pgd", "apgd"])
-def test_a_real_network_in_float32_gives_a_batch_what_it_gives_its_images(
+def test_a_real_network_gives_a_batch_what_it_gives_its_images(
     name: str, camvid_model: sr.Segmenter, camvid_batch: Any
 ) -> None:
-    images, labels = camvid_batch[0][:2], camvid_batch[1][:2]
+    # In float64: kernels round by the size of a batch, and the last bit of float32 decides on the side of a kink.
+    camvid_model = replace(camvid_model, network=copy.deepcopy(camvid_model.network).double())
+    images, labels = camvid_batch[0][:2].double(), camvid_batch[1][:2]
     guided = {"precision": "float32"} if name == "cr_pgd" else {}
     attack = make_attack(name, norm="l2", eps=0.75, steps=5, **guided)  # type: ignore[arg-type]
     together = attack(camvid_model, images, labels, ids=("a", "b"))
     for i, key in enumerate("ab"):
         alone = attack(camvid_model, images[i : i + 1], labels[i : i + 1], ids=(key,))
-        assert (together.delta[i] - alone.delta[0]).abs().amax() < 1e-5
+        assert (together.delta[i] - alone.delta[0]).abs().amax() < 1e-12
         assert torch.equal(together.prediction[i], alone.prediction[0])

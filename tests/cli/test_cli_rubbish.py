@@ -53,7 +53,7 @@ def reached(*_: Any, **__: Any) -> None:
 def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Commands stop where their work begins."""
     ready = parser.build_parser()
-    monkeypatch.setattr(parser, "build_parser", lambda: ready)
+    monkeypatch.setattr(parser, "build_parser", lambda words: ready)
     for place in ("segradius.cli.run_folder.carry_out", "segradius.training.fit", "segradius.models.export_onnx"):
         monkeypatch.setattr(place, reached)
     monkeypatch.chdir(tmp_path)
