@@ -280,7 +280,7 @@ def show(found: Mapping[str, Found], modes: Sequence[str], facts: Mapping[str, A
         both, forward = each.bare
         console.print(f"\n**{name}**: bare {both:.0f} ms forward + backward, {forward:.0f} ms forward, an image")
         for mode, choice in each.chosen.items():
-            console.print(f"{mode}: {choice}", *choice.left, sep="; left ", highlight=False)
+            console.print(f"{mode}: {choice}", highlight=False)
         print(_table(each.rows, modes))
         for what, why in each.refused.items():
             console.print(f"{what} does not run: {why}", markup=False, highlight=False)
