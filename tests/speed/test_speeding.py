@@ -73,6 +73,14 @@ def test_every_white_box_attack_reports_the_verdict_of_the_plain_model(name, dem
     assert (found.ledger.passes["attack"] == before["attack"]).all()
 
 
+@pytest.mark.parametrize("name", ["pgd", "apgd", "flip_apgd", "sea"])
+def test_steps_that_compare_losses_go_by_the_exact_form(name, demo, quick):
+    exact = sped_up(demo, IMAGES, "exact", choice=Choice("exact", REDUCED.answers, REDUCED.answers))
+    attack = sr.make_attack(name, norm="l2", eps=0.5, steps=6)
+    fast, same = attack(quick, IMAGES, LABELS), attack(exact, IMAGES, LABELS)
+    assert torch.equal(fast.delta, same.delta) is (name != "pgd")
+
+
 @pytest.mark.parametrize("name", ["local_pbgd", "square"])
 def test_black_box_attacks_ask_what_differs_by_rounding_alone_so_that_their_trace_is_no_bfloat16_number(
     name, demo, quick

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segradius.attacks.base import Result, Task, parts
 from segradius.core.border import at_border
-from segradius.core.contracts import LOGITS, Model, for_guidance
+from segradius.core.contracts import LOGITS, Model, for_answers, for_guidance
 from segradius.core.declared import Count, Length, Weight, check_fields
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
@@ -174,20 +174,24 @@ class Iterative:
         """T forward–backward passes and a last forward pass that judges δ^(T)."""
         ledger, task = Ledger(len(task.images)), task.entered(self.threat)
         incumbent, delta, still = self._iterate(task, ledger)
-        found = judge(incumbent, task, delta, ledger, best=self.keep == "best").result(task, ledger)
-        return replace(found, still=still)
+        last = judge(incumbent, task, delta, ledger, best=self.keep == "best", compares=self._compares)
+        return replace(last.result(task, ledger), still=still)
 
     def last(self, task: Task[Model]) -> Tensor:
         """δ^(T) after T forward–backward passes, judged by none: what training needs."""
         task = task.entered(self.threat)
         return task.change(self._iterate(task, Ledger(len(task.images)))[1])
 
+    @property
+    def _compares(self) -> bool:
+        return getattr(self.step, "compares", True)
+
     def _iterate(self, task: Task[Model], ledger: Ledger) -> tuple[Incumbent, Tensor, Tensor]:
         """The best iterate so far, δ^(T), and the images (N,) whose gradient was zero at every step."""
         room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
         delta, weights_state, step_state = self._first(task), None, None
         incumbent, best = Incumbent.none(task), self.keep == "best"
-        still, compares = torch.ones_like(incumbent.valid), getattr(self.step, "compares", True)
+        still, compares = torch.ones_like(incumbent.valid), self._compares
         for t in range(self.steps):
             seen, prediction, finite, weights_state = observe(
                 self.objective, room, delta, t, weights_state, ledger, compares=compares
@@ -242,7 +246,7 @@ class Sight:
     view: LogitView
 
 
-def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
+def see(room: Room, images: Tensor, step: int, ledger: Ledger, *, compares: bool = False) -> Sight:
     """One forward pass over images (N, B, H, W) as they are, entered in the ledger.
 
     Args:
@@ -250,9 +254,10 @@ def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
         images: What the model is shown; not a view of another tensor that is needed without a gradient.
         step: The step's index t.
         ledger: Where the pass is entered.
+        compares: Whether losses are compared between iterates, which reduced precision would drown.
     """
     task = room.task
-    guide = for_guidance(task.model)
+    guide = _guide(task.model, compares)
     logits = guide.logits(images.requires_grad_())
     _check_output(task, logits)
     ledger.enter("attack", forward=1)
@@ -285,7 +290,7 @@ def observe(
     Returns:
         The observation, the prediction (N, H, W), which images had finite logits (N,), and the weighting's state.
     """
-    sight = see(room, room.task.seen(delta), step, ledger)
+    sight = see(room, room.task.seen(delta), step, ledger, compares=compares)
     weights, state = objective.weighting.weigh(sight.view, state)
     value = _tracked(objective, sight.view, weights) if compares else torch.full_like(room.eps, math.nan)
     sight.slopes.append(_slope(objective, sight.view, weights))
@@ -319,9 +324,11 @@ def _tracked(objective: Objective, view: LogitView, weights: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def judge(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
+def judge(
+    incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger, *, best: bool, compares: bool = False
+) -> Incumbent:
     """Offer the last iterate, which needs no gradient, at the price of one forward pass; see `judge_between` too."""
-    logits = for_guidance(task.model).logits(task.seen(delta))
+    logits = _guide(task.model, compares).logits(task.seen(delta))
     if are_probabilities(logits):  # asked once a run, as the answer must be waited for
         raise InputError(
             "the model gives probabilities (in [0, 1], sum one over the classes) where logits are expected: "
@@ -343,6 +350,11 @@ def _judged(
     top, prediction = predict(logits)
     ledger.enter("judging", forward=1)
     return incumbent.offer(delta, prediction, _finite(top), task.goal, best=best)
+
+
+def _guide(model: Model, compares: bool) -> Model:
+    """What a loop looks through."""
+    return for_answers(model) if compares else for_guidance(model)
 
 
 def is_zero(gradient: Tensor) -> Tensor:
