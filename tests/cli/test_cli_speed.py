@@ -31,11 +31,12 @@ def chooses(monkeypatch: pytest.MonkeyPatch):
     def choose(guidance: Form, speed: str) -> list[str]:
         made = []
 
-        def chosen(model, images, speed, *, compiled):
+        def chosen(trial, speed, *, compiled):
             made.append(speed)
+            assert trial.disagreement(Choice(speed, FOLDED, guidance)) == ""
             return Choice(speed, FOLDED, guidance, 0.5, 0.9, left=("channels-last: it refused",))
 
-        monkeypatch.setattr("segradius.speed.speeding.chosen", chosen)
+        monkeypatch.setattr("segradius.speed.trial.Trial.choose", chosen)
         return made
 
     return choose

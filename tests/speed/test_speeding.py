@@ -15,9 +15,9 @@ from segradius.attacks.base import ATTACKS, BLACK_BOX
 from segradius.certification import Noise
 from segradius.certification.smoothed import Smoothed
 from segradius.core.contracts import for_answers, for_guidance
-from segradius.speed import Choice, Form, chosen, remembered, sped_up, speeding
+from segradius.speed import Choice, Form, chosen, remembered, sped_up
 from segradius.speed.forming import NotFormedError, formed
-from segradius.speed.trial import _Trial, _Tried
+from segradius.speed.trial import Trial, _Tried
 
 REDUCED = Choice("fast", Form(folded=True), Form(folded=True, channels_last=True, precision="bfloat16"))
 IMAGES = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(3))
@@ -161,7 +161,7 @@ def test_a_form_that_gives_other_numbers_is_left(monkeypatch):
 
 
 def test_the_simpler_form_stays_unless_another_saves_three_percent():
-    trial = _Trial(sr.wrap(network()), IMAGES, clock=lambda: 0.0)
+    trial = Trial(sr.wrap(network()), IMAGES, clock=lambda: 0.0)
     plain, folded, laid = Form(), Form(folded=True), Form(channels_last=True)
     trial._time = lambda tried: None
     for form, seconds in ((plain, 1.0), (folded, 0.975), (laid, 0.96)):
@@ -181,7 +181,7 @@ def test_what_was_chosen_is_remembered_for_the_same_network_alone(monkeypatch, t
     def never(*args, **options):
         raise AssertionError("tried again")
 
-    monkeypatch.setattr(speeding, "chosen", never)
+    monkeypatch.setattr(Trial, "choose", never)
     sped_up(model, IMAGES, "exact", told=told.append)
     assert told[1] == told[0]
     other = sr.wrap(network())
@@ -205,7 +205,12 @@ def test_what_was_remembered_of_other_code_with_the_same_weights_is_tried_again(
     monkeypatch.setenv("SEGRADIUS_CACHE", str(tmp_path))
     laid = Form(channels_last=True)
     made, told = [Choice("exact", laid, laid), Choice("exact")], list[Choice]()
-    monkeypatch.setattr(speeding, "chosen", lambda *given, **options: made.pop(0))
+
+    def choose(trial, speed, *, compiled):
+        assert trial.disagreement(made[0]) == ""
+        return made.pop(0)
+
+    monkeypatch.setattr(Trial, "choose", choose)
     monkeypatch.setattr(remembered, "repr", lambda network: "", raising=False)  # as if they looked alike
     sped_up(sr.wrap(network()), IMAGES, "exact", told=told.append)
     other = _Turned(*network())
@@ -219,6 +224,26 @@ def test_a_network_without_a_way_back_runs_as_it_is_and_it_is_said():
     choice = chosen(sr.wrap(lambda x: torch.cat([x, x.round()], 1).detach(), num_classes=6), IMAGES, "exact")
     assert choice.guidance == Form()
     assert "every form: the backward pass of model" in choice.left[0]
+
+
+def test_what_a_trial_made_is_what_loops_look_through(monkeypatch):
+    """Nothing is folded, or compiled, a second time for the attack."""
+    made = []
+
+    def once(model, form, images):
+        made.append(form)
+        return formed(model, form, images)
+
+    monkeypatch.setattr("segradius.speed.trial.formed", once)
+    laid, folded = Form(channels_last=True), Form(folded=True)
+    quick = sped_up(sr.wrap(network()), IMAGES, "exact", choice=Choice("exact", laid, folded))
+    assert made == [laid, folded]
+    assert isinstance(quick.twins.guidance.network[1], nn.Identity)
+
+
+def test_plain_makes_no_pass_and_leaves_no_forms(quick, monkeypatch):
+    monkeypatch.setattr(Trial, "__init__", None)
+    assert sped_up(quick, IMAGES, "plain").twins is None
 
 
 def test_windows_keep_their_rule_and_the_network_in_them_is_folded():

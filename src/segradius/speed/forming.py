@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from segradius.core.errors import SegradiusError
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
-from segradius.models.twins import Twins, marks
 from segradius.speed.compiled import compiled
 from segradius.speed.easing import EasedSize, ease
 from segradius.speed.fold import Pair, find_pairs, fold
-from segradius.speed.forms import PLAIN, Choice, Form
+from segradius.speed.forms import PLAIN, Form
 
 
 class NotFormedError(SegradiusError):
@@ -57,24 +56,6 @@ def formed(model: Segmenter, form: Form, images: Tensor) -> Segmenter:
     if form.compiled:
         changed = compiled(changed)
     return _with(bare, changed, form)
-
-
-def twinned(model: Segmenter, choice: Choice, images: Tensor) -> Segmenter:
-    """A model with the cheaper forms of a choice, `Twins`; the model as it is where none is cheaper.
-
-    Args:
-        model: The model.
-        choice: From `segradius.speed.chosen`.
-        images: As in `formed`.
-
-    Raises:
-        NotFormedError: It cannot have one of the forms.
-    """
-    if choice.answers == choice.guidance == PLAIN:
-        return replace(model, twins=None)
-    answers = formed(model, choice.answers, images)
-    guidance = answers if choice.guidance == choice.answers else formed(model, choice.guidance, images)
-    return replace(model, twins=Twins(answers, guidance, model.network, marks(model.network)))
 
 
 def _inside(model: Segmenter) -> tuple[Any, list[TiledNetwork]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import Tensor
 
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, ModelError
 from segradius.models.outputs import check_images
 from segradius.models.segmenter import Segmenter
-from segradius.speed.forming import twinned
-from segradius.speed.forms import Choice, Speed
+from segradius.models.twins import Twins, marks
+from segradius.speed.forms import PLAIN, Choice, Speed
 from segradius.speed.remembered import recalled, remember
-from segradius.speed.trial import chosen, disagreement
+from segradius.speed.trial import Trial
 
 
 def sped_up(
@@ -41,6 +42,7 @@ def sped_up(
 
     Raises:
         InputError: For a model or images that are not as said, another speed, or a choice that is none for this model.
+        ModelError: A choice was given, and the model's logits have no gradient.
 
     Example:
         >>> import torch, segradius as sr
@@ -53,14 +55,25 @@ def sped_up(
     if not isinstance(model, Segmenter):
         raise InputError(f"sped_up takes a Segmenter, such as wrap(network) gives; got a {type(model).__name__}")
     check_images(images)
-    images = images.to(model.device)
-    if choice is not None:
-        if why := disagreement(model, choice, images):
-            raise InputError(f"the choice does not suit model {model.name!r}. {why}")
-    else:
-        choice = recalled(model, images, speed, compiled=compiled)
-        if choice is None or disagreement(model, choice, images):
-            choice = chosen(model, images, speed, compiled=compiled)
-            remember(model, images, choice, compiled=compiled)
+    bare, images = replace(model, twins=None), images.to(model.device)
+    if choice is None and speed == "plain" and not compiled:
+        told(Choice(speed))
+        return bare
+    try:
+        trial = Trial(bare, images)
+    except ModelError as error:
+        if choice is not None:
+            raise
+        told(Choice(speed, left=(f"every form: {error}",)))
+        return bare
+    if choice is not None and (why := trial.disagreement(choice)):
+        raise InputError(f"the choice does not suit model {model.name!r}. {why}")
+    choice = choice or recalled(bare, images, speed, compiled=compiled)
+    if choice is None or trial.disagreement(choice):
+        choice = trial.choose(speed, compiled=compiled)
+        remember(bare, images, choice, compiled=compiled)
     told(choice)
-    return twinned(model, choice, images)
+    if choice.answers == choice.guidance == PLAIN:
+        return bare
+    forms = trial.formed(choice.answers), trial.formed(choice.guidance)
+    return replace(bare, twins=Twins(*forms, model.network, marks(model.network)))

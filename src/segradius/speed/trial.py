@@ -80,48 +80,10 @@ def chosen(
     if speed == "plain" and not compiled:
         return choice
     try:
-        trial = _Trial(replace(model, twins=None), images, clock or _clock(images.device.type))
+        trial = Trial(replace(model, twins=None), images, clock)
     except ModelError as error:
         return replace(choice, left=(f"every form: {error}",))
-    answers, guidance = trial.exact() if speed != "plain" else (PLAIN, PLAIN)
-    if speed == "fast":
-        guidance = trial.best([guidance, *_reduced(guidance, images.device.type)])
-    warm_up = 0.0
-    if compiled:
-        before, form = guidance, replace(guidance, compiled=True)
-        warm_up = trial.warmed(form)
-        guidance = trial.best([guidance, form])
-        if guidance == before and form not in trial.unfit:
-            passes = trial.passes(form)
-            trial.unfit[form] = f"{passes:.2f} of a plain pass, which does not pay for compiling ({warm_up:.0f} s)"
-        warm_up = warm_up if guidance.compiled else 0.0
-    return replace(
-        choice,
-        answers=answers,
-        guidance=guidance,
-        passes=trial.passes(guidance),
-        forward=trial.forward(answers),
-        warm_up=warm_up,
-        left=tuple(f"{form}: {why}" for form, why in trial.unfit.items()),
-    )
-
-
-def disagreement(model: Segmenter, choice: Choice, images: Tensor) -> str:
-    """Why a choice of an earlier trial is none for this model, whose code may be another; empty where it is one.
-
-    Args:
-        model: The model.
-        choice: Of a model with the same weights.
-        images: (N, B, H, W) in [0, 1], on its device.
-    """
-    forms = {replace(form, compiled=False) for form in (choice.answers, choice.guidance)} - {PLAIN}
-    if not forms:
-        return ""
-    try:
-        trial = _Trial(replace(model, twins=None), images, _clock(images.device.type))
-    except ModelError as error:
-        return str(error)
-    return next((f"{form}: {why}" for form in forms if (why := trial.unfitness(form))), "")
+    return trial.choose(speed, compiled=compiled)
 
 
 def _clock(device: str) -> Callable[[], float]:
@@ -135,20 +97,56 @@ def _reduced(form: Form, device: str) -> list[Form]:
     return forms if device != "cuda" else [*forms, replace(reduced, precision="float16")]
 
 
-class _Trial:
-    """Forms of one model, compared and timed on the same images."""
+class Trial:
+    """Forms of one model, compared and timed on the same images; what was made of the model is kept while it lasts.
 
-    def __init__(self, model: Segmenter, images: Tensor, clock: Callable[[], float]) -> None:
-        self.images, self.clock, self.model = images, clock, model
+    Args:
+        model: Without cheaper forms.
+        images: (N, B, H, W) in [0, 1], on its device.
+        clock: As in `chosen`.
+
+    Raises:
+        ModelError: Its logits have no gradient in the images.
+    """
+
+    def __init__(self, model: Segmenter, images: Tensor, clock: Callable[[], float] | None = None) -> None:
+        self.images, self.model, self.clock = images, model, clock or _clock(images.device.type)
         self.tried, self.unfit = dict[Form, _Tried](), dict[Form, str]()
         noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0), dtype=images.dtype)
         self.noise = noise.to(images.device)
-        with torch.no_grad():
-            shape = model.logits(images).shape
+        shape = (len(images), model.num_classes, *images.shape[-2:])
         pull = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         self.pull = pull.to(images.device, torch.promote_types(images.dtype, torch.float32))
         self.plain = self._look(model, images), self._look(model, self.noise)
         self.tried[PLAIN] = _Tried(PLAIN, model)
+
+    def choose(self, speed: Speed, *, compiled: bool = False) -> Choice:
+        """What pays, as `chosen` has it."""
+        answers, guidance = self.exact() if speed != "plain" else (PLAIN, PLAIN)
+        if speed == "fast":
+            guidance = self.best([guidance, *_reduced(guidance, self.images.device.type)])
+        warm_up = 0.0
+        if compiled:
+            before, form = guidance, replace(guidance, compiled=True)
+            warm_up = self.warmed(form)
+            guidance = self.best([guidance, form])
+            if guidance == before and form not in self.unfit:
+                passes = self.passes(form)
+                self.unfit[form] = f"{passes:.2f} of a plain pass, which does not pay for compiling ({warm_up:.0f} s)"
+            warm_up = warm_up if guidance.compiled else 0.0
+        left = tuple(f"{form}: {why}" for form, why in self.unfit.items())
+        return Choice(speed, answers, guidance, self.passes(guidance), self.forward(answers), warm_up, left)
+
+    def disagreement(self, choice: Choice) -> str:
+        """Why a choice of an earlier trial is none for this model, whose code may be another; empty where it is one."""
+        for form in (choice.answers, choice.guidance):
+            if self._tried(form) is None:
+                return f"{form}: {self.unfit[form]}"
+        return ""
+
+    def formed(self, form: Form) -> Segmenter:
+        """The model in a form that agrees with it."""
+        return self.tried[form].model
 
     def exact(self) -> tuple[Form, Form]:
         """The cheapest forms, apart by rounding, for answers and gradients; one for both where little is lost by it."""
@@ -184,11 +182,6 @@ class _Trial:
     def forward(self, form: Form) -> float:
         """Time of a forward pass likewise."""
         return self.tried[form].forward / self.tried[PLAIN].forward
-
-    def unfitness(self, form: Form) -> str:
-        """Why a form cannot be had, or does not agree with the network; empty where neither is so."""
-        self._tried(form)
-        return self.unfit.get(form, "")
 
     def _tried(self, form: Form) -> _Tried | None:
         """The form, if it agrees with the network."""
