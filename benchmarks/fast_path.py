@@ -109,7 +109,7 @@ def search(batch: Batch) -> Passes:
 def certify(batch: Batch) -> Passes:
     """The votes of 2T noisy copies of each image, and what they certify."""
     sampling = Sampling(Noise(0.1), 4, 2 * batch.steps - 4, together=len(batch.images))
-    answer = for_answers(batch.model).logits
+    answer = for_answers(batch.model).top_class
     for number, image in enumerate(batch.images):
         votes = vote(answer, image, batch.model.num_classes, sampling, sr.Randomness(0, (str(number),)))
         SegCertify()(votes)

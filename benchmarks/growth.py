@@ -106,7 +106,7 @@ def local_search(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case
 def certify(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case) -> object:
     copies = max(2 * case.steps, 32)
     sampling = Sampling(Noise(0.1), 2, copies - 2, together=len(images))
-    return SegCertify()(vote(model.logits, images[0], case.classes, sampling, sr.Randomness(0, ("image",))))
+    return SegCertify()(vote(model.top_class, images[0], case.classes, sampling, sr.Randomness(0, ("image",))))
 
 
 WORKS: dict[str, Work] = {
