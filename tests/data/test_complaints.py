@@ -1,13 +1,17 @@
-"""What readers silence they silence in their own thread, whatever another does with the filters of the process."""
+"""What readers silence they silence in their own thread, whatever another does with the filters of the process.
+
+So it is with what they learn of a log.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 
 import pytest
 
-from segradius.data.complaints import unheard
+from segradius.data.complaints import complaints, unheard
 
 
 def test_nothing_is_heard_in_the_thread_that_asks_for_it_and_all_in_another():
@@ -51,3 +55,30 @@ def test_it_ends_with_its_block_and_holds_inside_of_another():
         pass
     with pytest.raises(UserWarning, match="heard"):
         warnings.warn("heard", stacklevel=1)
+
+
+def test_what_is_logged_is_kept_in_its_thread_also_while_another_ends():
+    log, of_another, begun, end = logging.getLogger("some.other.library"), [], threading.Event(), threading.Event()
+
+    def reader() -> None:
+        with complaints(log.name) as told:
+            begun.set()
+            assert end.wait(60)
+        of_another.extend(told)
+
+    def ended(record: logging.LogRecord | None) -> bool:
+        end.set()
+        thread.join()
+        return True
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    assert begun.wait(60)
+    log.addFilter(ended)
+    try:
+        with complaints(log.name) as told:
+            log.warning("mended")
+    finally:
+        log.removeFilter(ended)
+        ended(None)
+    assert (told, of_another) == (["mended"], [])

@@ -6,7 +6,9 @@ import gzip
 import os
 import struct
 import sys
+import threading
 import zipfile
+from collections import OrderedDict
 
 import nibabel
 import numpy as np
@@ -301,6 +303,30 @@ def test_a_volume_larger_than_what_is_kept_is_read_slice_by_slice(tmp_path, monk
             said = {"bands": 1, "range": "dtype", "slices": {"axis": axis}}
             np.testing.assert_array_equal(read(path, Place(number, stack.shape[axis]), **said), kept)
             np.testing.assert_array_equal(kept[..., 0], mapped(stack.take(number, axis), -32768, 32767))
+
+
+def test_two_threads_may_read_volumes_that_are_kept(tmp_path, monkeypatch):
+    """The second comes while the first looks through those that are kept, where the hash of a name is asked for."""
+    others = []
+
+    class Meeting(arrays.Streamed):
+        def __hash__(self) -> int:
+            if threading.current_thread() is threading.main_thread() and len(arrays._wholes) == 2 and not others:
+                others.append(threading.Thread(target=kept[2].take, args=(0, 1)))
+                others[0].start()
+                others[0].join(0.2)  # for which it need not wait
+            return super().__hash__()
+
+    kept = []
+    for number in range(3):
+        path, kind = tmp_path / f"{number}.gz", arrays.Streamed if number else Meeting
+        path.write_bytes(gzip.compress(bytes([number] * 6)))
+        kept.append(kind(path, "", 0, (2, 3), np.dtype(np.uint8)))
+    monkeypatch.setattr(arrays, "_wholes", OrderedDict())
+    for number in (0, 1):
+        np.testing.assert_array_equal(kept[number].take(0, 1), [number] * 3)
+    others[0].join()
+    assert len(arrays._wholes) == 3
 
 
 def test_a_volume_that_is_kept_is_read_again_when_it_changes(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -181,17 +182,19 @@ def open_npz(path: Path, reading: Reading) -> Numbers:
 
 _Key = tuple[Streamed, tuple[int, ...]]
 _wholes: OrderedDict[_Key, Pixels] = OrderedDict()
+_WHOLES = threading.Lock()
 
 
 def _whole(array: Streamed, stamp: tuple[int, ...]) -> Pixels:
     """An array as a file of this size and time holds it; the last ones stay in memory, as many as there is room for."""
     key = array, stamp
-    found = _wholes.pop(key, None)
-    if found is None:
-        found = array.stream(None, 0)
-    _wholes[key] = found
-    while len(_wholes) > _MOST or sum(each.nbytes for each in list(_wholes.values())) > 2 * KEPT:
-        _wholes.popitem(last=False)
+    with _WHOLES:  # a dictionary in order breaks where another thread changes it meanwhile
+        found = _wholes.pop(key, None)
+        if found is None:
+            found = array.stream(None, 0)
+        _wholes[key] = found
+        while len(_wholes) > _MOST or sum(each.nbytes for each in _wholes.values()) > 2 * KEPT:
+            _wholes.popitem(last=False)
     return found
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 
 _UNHEARD: ContextVar[bool] = ContextVar("_UNHEARD", default=False)  # of this thread alone
 
@@ -43,9 +43,14 @@ def unheard() -> Iterator[None]:
         _UNHEARD.reset(token)
 
 
+_TOLD: ContextVar[Mapping[str, list[str]]] = ContextVar("_TOLD", default=MappingProxyType({}))  # by logger
+
+
 @contextmanager
 def complaints(library: str) -> Iterator[Sequence[str]]:
     """What a library logs in this thread, each in a line; it is not printed.
+
+    The filter stays: where one is taken away while another thread goes through them, that thread passes one over.
 
     Args:
         library: The name of its logger.
@@ -57,16 +62,18 @@ def complaints(library: str) -> Iterator[Sequence[str]]:
         ['mended']
     """
     told: list[str] = []
-    thread, log = threading.get_ident(), logging.getLogger(library)
-
-    def keep(record: logging.LogRecord) -> bool:
-        if record.thread != thread:
-            return True
-        told.append(" ".join(record.getMessage().split())[:200])
-        return False
-
-    log.addFilter(keep)
+    logging.getLogger(library).addFilter(_kept)
+    token = _TOLD.set({**_TOLD.get(), library: told})
     try:
         yield told
     finally:
-        log.removeFilter(keep)
+        _TOLD.reset(token)
+
+
+def _kept(record: logging.LogRecord) -> bool:
+    """Whether a record goes on to be printed."""
+    told = _TOLD.get().get(record.name)
+    if told is None:
+        return True
+    told.append(" ".join(record.getMessage().split())[:200])
+    return False
