@@ -13,9 +13,10 @@ from segradius.cli import main
 from segradius.evaluation import quicken
 from segradius.evaluation.store import Store
 from segradius.speed import Choice, Form
+from segradius.speed.trial import Trial
 
 ATTACK = ["attack", "--model", "demo", "--data", "scenes:48x64,3", "--attack", "pgd", "--steps", "3", "--device", "cpu"]
-FOLDED = Form(folded=True)
+FOLDED, EASED = Form(folded=True), Form(eased=True)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def chooses(monkeypatch: pytest.MonkeyPatch):
             assert trial.disagreement(Choice(speed, FOLDED, guidance)) == ""
             return Choice(speed, FOLDED, guidance, 0.5, 0.9, left=("channels-last: it refused",))
 
-        monkeypatch.setattr("segradius.speed.trial.Trial.choose", chosen)
+        monkeypatch.setattr(Trial, "choose", chosen)
         return made
 
     return choose
@@ -87,6 +88,25 @@ def test_a_run_that_goes_on_has_the_forms_that_it_began_with(chooses):
     assert made == ["exact"]
     with Store(Path("out/results.sqlite")) as store:
         assert store.noted(quicken.NOTE)["asked"] == ["exact", False]
+
+
+def test_a_run_whose_forms_suit_no_more_is_told_so_and_goes_on_with_others(chooses, capsys, monkeypatch):
+    made = chooses(FOLDED, "exact")
+    assert main([*ATTACK, "--out", "out", "--speed", "exact"]) == 0
+    with Store(Path("out/results.sqlite")) as store:
+        store.note(quicken.NOTE, {"asked": ["exact", False], "choice": Choice("exact", FOLDED, EASED).as_dict()})
+    agrees = Trial.disagreement
+    refuses = lambda trial, choice: "layers eased: they differ" if choice.guidance.eased else agrees(trial, choice)  # noqa: E731
+    monkeypatch.setattr(Trial, "disagreement", refuses)
+    capsys.readouterr()
+    Path("cache").rename("elsewhere")
+    more = [*ATTACK[:6], "pgd,fgsm", *ATTACK[7:], "--out", "out", "--speed", "exact"]
+    assert main(more) == 0
+    assert made == ["exact", "exact"]
+    assert "Not used: what this run began with, as the choice does not suit model" in capsys.readouterr().err
+    kept = report("out")["runtime"]["speed"]["choice"]
+    assert kept["guidance"]["folded"]
+    assert "layers eased: they differ" in kept["left"][0]
 
 
 def test_a_target_answers_as_it_does(capsys):

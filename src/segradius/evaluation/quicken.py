@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from segradius.core.errors import InputError
@@ -25,7 +26,8 @@ def quickened(
 
     Args:
         run: What is to be run.
-        store: Of its results. A choice that was made for it before is used again, as another one could round otherwise.
+        store: Of its results. A choice that was made for it before is used again, as another one could round otherwise;
+            where it suits no more, as on another machine, the trial is made anew, and the new choice says so.
         speed: What is asked for.
         compiled: Whether `torch.compile` is tried.
         told: Given the choice.
@@ -41,12 +43,17 @@ def quickened(
     first = first_usable(run) if work(run, store) else None
     if first is None:
         return run
-    kept = store.noted(NOTE)
-    choice = Choice.of(kept["choice"]) if kept and kept["asked"] == [speed, compiled] else None
+    kept, refused = store.noted(NOTE), list[str]()
 
     def noted(found: Choice) -> None:
+        found = replace(found, left=(*refused, *found.left))
         store.note(NOTE, {"asked": [speed, compiled], "choice": found.as_dict()})
         told(found)
 
-    network = cast(Segmenter, run.model)
-    return replace(run, model=sped_up(network, first.image[None], speed, compiled=compiled, choice=choice, told=noted))
+    made = partial(sped_up, cast(Segmenter, run.model), first.image[None], speed, compiled=compiled, told=noted)
+    if kept and kept["asked"] == [speed, compiled]:
+        try:
+            return replace(run, model=made(choice=Choice.of(kept["choice"])))
+        except InputError as error:
+            refused.append(f"what this run began with, as {error}")
+    return replace(run, model=made())
