@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from segradius.core.memory import available
 from segradius.data.sample import Sample, SegmentationData
 
 #: Of the memory that is free, what kept samples take where nothing else is said.
@@ -113,20 +113,6 @@ class Kept:
         return f"{kept} of {total} images are kept in memory, {size}{rest}"
 
 
-def free_memory() -> float | None:
-    """Bytes of memory that are free on this machine and allowed to this process; None where that is not known."""
-    found = []
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found += [1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
-        found.append(float(limit) - float(used))  # "max" is no number
-    except (OSError, ValueError, IndexError):
-        pass
-    return max(0.0, min(found)) if found else None
-
-
 def room(given: float | None, processes: int = 1) -> float | None:
     """Bytes that each of so many processes may keep.
 
@@ -140,7 +126,7 @@ def room(given: float | None, processes: int = 1) -> float | None:
     """
     if given is not None:
         return given * GIB / processes
-    free = free_memory()
+    free = available()
     return None if free is None else SHARE_OF_FREE * free / processes
 
 
