@@ -7,7 +7,7 @@ import torch
 from small import TRAIN
 
 from segradius.training import Augmentation
-from segradius.training.lessons import Epoch, Share, lessons, order
+from segradius.training.lessons import Epochs, Share, lessons, order
 
 AUGMENTATION = Augmentation(crop=(16, 24))
 
@@ -44,8 +44,8 @@ def test_order_and_augmentation_are_those_of_seed_and_epoch() -> None:
     assert_equal(batches(), batches())
     for other in (batches(epoch=1), batches(seed=1)):
         assert [n.split("/")[1] for x in other for n in x.ids] != [n.split("/")[1] for x in batches() for n in x.ids]
-    one, two, three = (Epoch(TRAIN, AUGMENTATION, *key)[5].image for key in ((0, 0), (0, 1), (1, 0)))
-    assert torch.equal(one, Epoch(TRAIN, AUGMENTATION, 0, 0)[5].image)
+    one, two, three = (Epochs(TRAIN, AUGMENTATION, seed)[epoch, 5].image for seed, epoch in ((0, 0), (0, 1), (1, 0)))
+    assert torch.equal(one, Epochs(TRAIN, AUGMENTATION, 0)[0, 5].image)
     assert not torch.equal(one, two)
     assert not torch.equal(one, three)
 

@@ -39,36 +39,23 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Epoch(Dataset[Sample]):
-    """The samples of one epoch, augmented; sample i is the same in whatever order and process it is asked for."""
-
-    data: SegmentationData
-    augmentation: Augmentation
-    seed: int
-    number: int
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self.data[index]
-        key = f"{self.number}/{sample.id}"
-        generator = torch.Generator().manual_seed(int(Randomness(self.seed, (key,)).integers(2**62, "augmentation")))
-        image, label = self.augmentation(sample.image, sample.label, generator, self.data.classes.ignore_index)
-        return Sample(key, image, label)
-
-
-@dataclass(frozen=True)
 class Epochs(Dataset[Sample]):
-    """The samples of all epochs, by epoch and place, so that one loader reads on from each to the next."""
+    """The augmented samples of all epochs, by epoch and place, so that one loader reads on from each to the next.
+
+    A sample is the same in whatever order and process it is asked for.
+    """
 
     data: SegmentationData
     augmentation: Augmentation
     seed: int
 
     def __getitem__(self, index: tuple[int, int]) -> Sample:
-        number, place = index
-        return Epoch(self.data, self.augmentation, self.seed, number)[place]
+        epoch, place = index
+        sample = self.data[place]
+        key = f"{epoch}/{sample.id}"
+        generator = torch.Generator().manual_seed(int(Randomness(self.seed, (key,)).integers(2**62, "augmentation")))
+        image, label = self.augmentation(sample.image, sample.label, generator, self.data.classes.ignore_index)
+        return Sample(key, image, label)
 
 
 def order(images: int, seed: int, epoch: int) -> list[int]:
