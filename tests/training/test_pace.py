@@ -194,6 +194,58 @@ def test_what_is_attacked_is_the_network_in_every_step(channels_last: bool) -> N
     assert all(p.requires_grad for p in learner.parameters())
 
 
+class Own(nn.Module):
+    """A norm that puts other tensors in the place of its buffers, and one that grows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(8, 1, 1))
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = 0.5 * self.mean + 0.5 * x.detach().mean((0, 2, 3)).view(-1, 1, 1) + 1.0
+            self.seen = torch.cat([self.seen, torch.ones(1)])
+        return x - self.mean * self.seen.sum()
+
+
+def test_what_is_attacked_has_buffers_that_a_network_puts_in_the_place_of_others() -> None:
+    torch.manual_seed(0)
+    last = nn.Conv2d(8, small.CLASSES, 1)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), Own(), nn.ReLU(), last)
+    learner, told, mirror = at_a_pace(Pace(twin=True), model=network)
+    assert told == []
+    images = torch.rand(2, 3, 16, 16)
+    for _ in range(3):
+        learner.train()
+        learner(images)
+        mirror.refresh()
+        torch.testing.assert_close(mirror.model.logits(images), learner.model.logits(images), rtol=1e-4, atol=1e-5)
+
+
+class Turned(torch.autograd.Function):
+    """The same values, and a gradient of the other sign."""
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, *gradients: torch.Tensor) -> torch.Tensor:
+        return -gradients[0]
+
+
+def test_a_twin_with_another_gradient_is_told_and_not_attacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(network: nn.Module, call: object) -> int:
+        network.register_forward_hook(lambda module, given, made: Turned.apply(made))
+        return 1
+
+    monkeypatch.setattr("segradius.training.mirror.ease", wrong)
+    _, told, mirror = at_a_pace(Pace(twin=True))
+    assert mirror is None
+    assert "attacked is Sequential itself: of a twin, its gradient differs by" in told[0]
+
+
 def test_a_twin_that_is_another_network_is_told_and_not_attacked(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(network: nn.Module, pairs: object) -> nn.Module:
         twin = fold(network, pairs)
@@ -205,7 +257,7 @@ def test_a_twin_that_is_another_network_is_told_and_not_attacked(monkeypatch: py
     _, told, mirror = at_a_pace(Pace(twin=True))
     assert mirror is None
     assert len(told) == 1
-    assert "attacked is Sequential itself: the twin's logits differ by" in told[0]
+    assert "attacked is Sequential itself: of a twin, its logits differ by" in told[0]
 
 
 def test_folding_changes_a_training_by_rounding_alone(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ class Trial:
         why = ""
         try:
             model = formed(self.model, form, self.images)
-            why = self._differs(model, form)
+            why = self.difference(model, reduced=form.precision is not None)
         except NotFormedError as error:
             why = str(error)
         except Exception as error:  # a network may refuse a layout, a type or a compiler in any way it likes
@@ -203,11 +203,16 @@ class Trial:
         self.tried[form] = _Tried(form, model)
         return self.tried[form]
 
-    def _differs(self, model: Segmenter, form: Form) -> str:
-        """Why it is not the network; empty where it is."""
+    def difference(self, model: Segmenter, *, reduced: bool = False) -> str:
+        """Why another model does not answer as this one, on the images and on noise; empty where it does.
+
+        Args:
+            model: The other one.
+            reduced: Whether only its gradient's direction counts; else logits and gradient may differ by rounding.
+        """
         for plain, images in zip(self.plain, (self.images, self.noise), strict=True):
             found = self._look(model, images)
-            why = _by_direction(plain, found) if form.precision else _by_rounding(plain, found)
+            why = _by_direction(plain, found) if reduced else _by_rounding(plain, found)
             if why:
                 return why
         return ""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from segradius.models.segmenter import Segmenter
 from segradius.speed.easing import EasedSize, ease
 from segradius.speed.fold import Pair, find_pairs, fold
-from segradius.speed.trial import LOGITS
+from segradius.speed.trial import Trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,8 @@ class Mirror:
     Args:
         model: Of the twin.
         folded: Convolution and batch norm of the network, and the convolution of the twin that is both.
-        copied: Other tensors of the twin that do not share memory, each with the network's.
+        copied: Other tensors of the twin that share no memory with the network: its module, the network's, the name in
+            both.
 
     Example:
         >>> import segradius as sr
@@ -38,15 +39,16 @@ class Mirror:
 
     model: Segmenter
     folded: Sequence[tuple[Any, Any, Any]]
-    copied: Sequence[tuple[Tensor, Tensor]]
+    copied: Sequence[tuple[nn.Module, nn.Module, str]]
 
     @classmethod
     def of(cls, model: Segmenter, images: Tensor, *, compiled: bool = False) -> Mirror | str:
         """The twin of a model's network, or in words why there is none.
 
         Args:
-            model: Its network's tensors must keep their places in memory from now on.
-            images: (N, B, H, W) in [0, 1], on its device; a pass over them shows which layers follow which.
+            model: Its network's parameters must keep their places in memory from now on.
+            images: (N, B, H, W) in [0, 1], on its device; a pass over them shows which layers follow which, and
+                others whether logits and gradients are the network's.
             compiled: Whether it will be compiled, so that backward passes are left as they are.
         """
         network: Any = model.network
@@ -62,14 +64,8 @@ class Mirror:
             return "no batch norm stands alone behind a convolution"
         mirror = cls(mirrored, *_paired(network, twin, pairs))
         mirror.refresh()
-        return mirror._differs(model, images) or mirror
-
-    @torch.no_grad()
-    def _differs(self, model: Segmenter, images: Tensor) -> str:
-        """Why it is not the network; empty where it is."""
-        own, found = model.logits(images), self.model.logits(images)
-        gap = float((found - own).abs().amax() / own.abs().amax().clamp_min(1e-30))
-        return "" if gap <= LOGITS else f"the twin's logits differ by {gap:.1g} of the largest"
+        why = Trial(replace(model, twins=None), images).difference(mirrored)
+        return f"of a twin, {why}" if why else mirror
 
     @property
     def twin(self) -> nn.Module:
@@ -89,13 +85,17 @@ class Mirror:
             torch.mul(conv.weight, scale.view(shape), out=twin.weight)
             shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
             twin.bias.copy_(shift * scale if norm.bias is None else torch.addcmul(norm.bias, shift, scale))
-        for tensor, own in self.copied:
-            tensor.copy_(own)
+        for theirs, own, name in self.copied:
+            tensor, now = getattr(theirs, name), getattr(own, name)  # anew, as code may put others in their place
+            if now is not None and tensor is not None and now.shape == tensor.shape:
+                tensor.copy_(now)
+            else:
+                setattr(theirs, name, None if now is None else now.clone())
 
 
 def _paired(
     network: nn.Module, twin: nn.Module, pairs: Sequence[Pair]
-) -> tuple[list[Any], list[tuple[Tensor, Tensor]]]:
+) -> tuple[list[Any], list[tuple[nn.Module, nn.Module, str]]]:
     """What is folded, and what is copied, as a `Mirror` has it."""
     folded = [
         (network.get_submodule(pair.conv), network.get_submodule(pair.norm), twin.get_submodule(pair.conv))
@@ -104,9 +104,9 @@ def _paired(
     made = {id(tensor) for _, _, conv in folded for tensor in conv.parameters()}
     own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     theirs = {**dict(twin.named_parameters()), **dict(twin.named_buffers())}
-    copied = [
-        (tensor, own[name])
+    apart = [
+        name.rpartition(".")
         for name, tensor in theirs.items()
         if id(tensor) not in made and tensor.data_ptr() != own[name].data_ptr()
     ]
-    return folded, copied
+    return folded, [(twin.get_submodule(path), network.get_submodule(path), name) for path, _, name in apart]

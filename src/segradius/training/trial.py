@@ -72,7 +72,7 @@ def paced(learner: Learner, recipe: Recipe, lesson: Lesson, lower: Lower) -> tup
 
 def _mirrored(learner: Learner, lesson: Lesson, *, compiled: bool) -> Mirror | str:
     try:
-        return Mirror.of(learner.model, lesson.images, compiled=compiled)
+        return Mirror.of(learner.model, lesson.images[:1], compiled=compiled)
     except Exception as error:  # whatever the code of the user's modules raises
         if is_out_of_memory(error):
             raise
