@@ -125,6 +125,20 @@ def test_help_and_refusals_are_the_same_where_options_of_other_commands_wait(wor
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["evaluate", "--speed", "exact"], "; --speed is an option of attack, certify, train; see segradius evaluate"),
+        (["attack", "--sped", "exact"], "; did you mean --speed?; see segradius attack"),
+        (["verify", "--folder", "x"], "unrecognized arguments: --folder; see segradius verify"),  # is one by its place
+    ],
+)
+def test_an_option_of_other_commands_is_said_to_be_theirs_and_one_that_is_near_is_named(words, told, capsys):
+    with pytest.raises(SystemExit):
+        build_parser(words).parse_args(words)
+    assert told in capsys.readouterr().err
+
+
 def test_help_tells_every_option_of_attack(capsys):
     with pytest.raises(SystemExit) as stop:
         build_parser().parse_args(["attack", "--help"])

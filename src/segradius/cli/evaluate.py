@@ -22,7 +22,8 @@ def evaluate(
 
     Prints PixAcc and MIoU with 95 % intervals over images, and accuracy, IoU and Dice of each class, and writes
     results.json, per_image.csv, classes.csv, table.md and results.sqlite into a folder, in which segradius attack goes
-    on. Windows, scales and mirroring stand in a model's card.
+    on. Windows, scales and mirroring stand in a model's card. There is no --speed, as in segradius attack: the one pass
+    over each image is the verdict.
 
     Args:
         data: See `DataOptions`.
@@ -30,7 +31,8 @@ def evaluate(
         out: Folder of the report.
         seed: Seed of a network without weights.
         device: auto, cpu, cuda or cuda:N.
-        batch_size: Images at a time; changes no result. auto: as many as fit into memory and pay, found by a trial.
+        batch_size: Images at a time; changes no result but by rounding. auto: as many as fit into memory and pay, found
+            by a trial of seconds.
         overwrite: Replace what another experiment left in the folder.
         fail_on_set_aside: End with exit status 3 where an image was set aside; the report is written all the same.
     """

@@ -181,12 +181,19 @@ class Parser(ArgumentParser):
             message = f"{place[1]} is {shown(value[1])}; expected {expected(self.kinds[place[1]])}"
         else:
             unknown = re.match(r"[Uu]nrecognized arguments: (--[\w-]+)", message)
-            near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
-            message += f"; did you mean {near[0]}?" if near else ""
+            message += self._instead_of(unknown[1]) if unknown else ""
             command = self.prog.replace("[options] ", "")
             message = f"{' '.join(message.split())}; see {command} --help"
         print(f"segradius: error: {visible(redacted(message))}", file=sys.stderr)
         raise SystemExit(2)
+
+    def _instead_of(self, unknown: str) -> str:
+        """Which other commands have an option that this one has not, or the nearest that it has."""
+        owners = [name for name, command in COMMANDS.items() if unknown in _options(command)]
+        near = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
+        if owners:
+            return f"; {unknown} is an option of {', '.join(owners)}"
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -261,6 +268,12 @@ def flat_kinds(make: Callable[..., Any]) -> dict[str, Any]:
     for name, kind in kinds_of(make).items():
         found |= flat_kinds(kind) if _is_group(kind) else {name: kind}
     return found
+
+
+def _options(command: Callable[..., Any]) -> set[str]:
+    """Its options, without what it takes by place."""
+    placed = [each.name for each in inspect.signature(command).parameters.values() if each.kind is each.POSITIONAL_ONLY]
+    return {f"--{name.replace('_', '-')}" for name in flat_kinds(command) if name not in placed}
 
 
 def _from_text(name: str, kind: object, value: Any) -> Any:

@@ -64,7 +64,7 @@ class Run(Generic[S]):
         model: The network, or a target. Of a target, which counts every query, all that was paid for is kept: every
             adversarial image, and what was seen in it; nothing is judged a second time.
         data: The images.
-        batch_size: Images at a time, ≥ 1; changes no result.
+        batch_size: Images at a time, ≥ 1; changes no result but by rounding.
         shown: Ids of images that pictures are made of, whose adversarial images are kept whole.
         save: Whether those of all others are kept too.
         progress: Called as steps are done.
