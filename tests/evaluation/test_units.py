@@ -36,10 +36,10 @@ CERTIFICATES = Certification(MODEL, DATA, Smoothing(0.1, 5, 60), 0, CrossCheckin
 class Elsewhere:
     """Works on units that were sent, all before the first row comes back, in another order."""
 
-    def run(self, given: Iterable[Unit], progress) -> Iterator[Rows]:
+    def run(self, given: Iterable[Unit], progress) -> Iterator[tuple[Unit, Rows]]:
         sent = [pickle.dumps(unit) for unit in given]
         here = InProcess()  # knows neither model nor data
-        back = [pickle.dumps(rows) for text in reversed(sent) for rows in here.run([pickle.loads(text)], progress)]
+        back = [pickle.dumps(found) for text in reversed(sent) for found in here.run([pickle.loads(text)], progress)]
         return map(pickle.loads, back)
 
 

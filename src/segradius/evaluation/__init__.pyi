@@ -31,8 +31,8 @@ from .foreground import Named as Named
 from .job import DataChoice as DataChoice
 from .job import Experiment as Experiment
 from .job import Job as Job
+from .job import Measurement as Measurement
 from .job import ModelChoice as ModelChoice
-from .job import Study as Study
 from .job import Task as Task
 from .journal import Checkpoints as Checkpoints
 from .journal import FileJournal as FileJournal

@@ -168,7 +168,7 @@ class Job:
         return fingerprint_of(decisive)
 
 
-class Study(Protocol):
+class Measurement(Protocol):
     """What goes into one folder: jobs of one model over the same images; `Experiment`, or `Certification`."""
 
     @property

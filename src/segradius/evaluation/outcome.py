@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segradius.core.seal import Value, seal
-from segradius.evaluation.job import Job, Study, plain
+from segradius.evaluation.job import Job, Measurement, plain
 from segradius.evaluation.store import CLEAN, ImageResult, Store
 from segradius.evaluation.trace import ImageTrace
 
@@ -49,17 +49,17 @@ class Digest:
         return cls(seal(*sorted(whole for _, whole in rows)), seal(*sorted(counted for counted, _ in rows)))
 
 
-def digest_of(study: Study, store: Store, ids: Sequence[str]) -> Digest:
-    """Of what a store holds of a study's jobs.
+def digest_of(measurement: Measurement, store: Store, ids: Sequence[str]) -> Digest:
+    """Of what a store holds of the jobs of a measurement.
 
     Args:
-        study: What was run.
+        measurement: What was run.
         store: Its results.
         ids: The images that are asked about, in any order.
     """
     wanted = set(ids)
     aside = [(("set aside", image), ()) for image in store.all_set_aside() if image in wanted]
-    jobs = (Job(study.model, study.data, study.clean, study.seed), *study.jobs)
+    jobs = (Job(measurement.model, measurement.data, measurement.clean, measurement.seed), *measurement.jobs)
     return Digest.of([*aside, *(fact for job in jobs for fact in _facts(job, store, wanted))])
 
 

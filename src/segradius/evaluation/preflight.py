@@ -18,7 +18,7 @@ from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import class_names, is_priced, structure_names
 from segradius.evaluation.facts import CHECKS, Facts, Finding
-from segradius.evaluation.job import DataChoice, ModelChoice, Study
+from segradius.evaluation.job import DataChoice, Measurement, ModelChoice
 from segradius.evaluation.probe import Measured, chosen, measure, of_samples, wanted
 from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.counts import Counts
@@ -33,11 +33,11 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
     return *own, *(found for name in CHECKS if (found := CHECKS[name](facts)) is not None)
 
 
-def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> Facts:
+def look_at(measurement: Measurement, model: Seen, data: SegmentationData, store: Store) -> Facts:
     """The facts as they are now; the few images are looked at where the store does not have that yet.
 
     Args:
-        study: What is run.
+        measurement: What is run.
         model: Its model.
         data: Its images.
         store: Its results so far; what was measured is noted there.
@@ -45,17 +45,17 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
     Raises:
         InputError: The network gives sigmoids where logits are expected.
     """
-    tasks, network = [job.task for job in study.jobs], _network(model)
+    tasks, network = [job.task for job in measurement.jobs], _network(model)
     attacks = [task for task in tasks if isinstance(task, Attacking)]
     plans, follows = [task.plan for task in attacks], any(not task.asks for task in attacks)
     judged, aside = store.results(CLEAN), store.all_set_aside()
     mine = [judged[image].pixels for image in data.ids if image in judged]
-    all_of_it = study.data.limit is None and study.data.stride == 1
+    all_of_it = measurement.data.limit is None and measurement.data.stride == 1
     ids = data.ids if is_priced(model) and SCORES in model.offers else ()
     sure = [float(kept) for image in ids if (kept := store.record(CLEAN, image)) is not None]
     return Facts(
-        study.model,
-        study.data,
+        measurement.model,
+        measurement.data,
         data.ids,
         class_names(data.classes, model.num_classes),
         len(data.classes),
@@ -64,7 +64,7 @@ def look_at(study: Study, model: Seen, data: SegmentationData, store: Store) -> 
         Counts.of(mine),
         all_of_it and len(mine) + len(aside) == len(data.ids),
         math.fsum(sure) / len(sure) if sure else math.nan,
-        _measured(study, model, data, store, gradient=follows),
+        _measured(measurement, model, data, store, gradient=follows),
         () if network is None else tuple(doubts(network)),
         tuple(dict.fromkeys((plan.label, plan.options["loss"]) for plan in plans if "loss" in plan.options)),
         data.classes.ignore_index,
@@ -85,9 +85,11 @@ def _outputs_of(network: Segmenter | None) -> str:
     return network.decode.kind if network is not None and isinstance(network.decode, Decoding) else ""
 
 
-def _measured(study: Study, model: Seen, data: SegmentationData, store: Store, *, gradient: bool) -> Measured:
+def _measured(
+    measurement: Measurement, model: Seen, data: SegmentationData, store: Store, *, gradient: bool
+) -> Measured:
     """What was noted, if it is of these images; measured anew, and noted, otherwise."""
-    predicted = study.data.predicted
+    predicted = measurement.data.predicted
     kept = store.noted("preflight")
     known = Measured() if kept is None else Measured.of(kept)
     fits, ids = kept is not None and known.gradient >= gradient, data.ids
@@ -96,7 +98,7 @@ def _measured(study: Study, model: Seen, data: SegmentationData, store: Store, *
     samples = chosen(data, model.num_classes, labels=not predicted, bands=bands_of(model))
     if fits and known.images == tuple(sample.id for sample in samples):
         return known
-    found = measure(model, data, samples, study.seed, gradient=gradient, predicted=predicted)
+    found = measure(model, data, samples, measurement.seed, gradient=gradient, predicted=predicted)
     store.note("preflight", found.as_dict())
     return found
 

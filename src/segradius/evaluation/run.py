@@ -32,7 +32,7 @@ from segradius.evaluation.batch import (
 )
 from segradius.evaluation.facts import Facts, Finding
 from segradius.evaluation.foreground import Named
-from segradius.evaluation.job import DataChoice, Job, ModelChoice, Study
+from segradius.evaluation.job import DataChoice, Job, Measurement, ModelChoice
 from segradius.evaluation.journal import LOST, Checkpoints
 from segradius.evaluation.preflight import findings, look_at
 from segradius.evaluation.sources import Watch
@@ -40,7 +40,7 @@ from segradius.evaluation.store import CLEAN, Rows, Store
 from segradius.evaluation.unit import Part, Progress, Unit, perform, reader
 from segradius.models.loading import load_model
 
-S = TypeVar("S", bound=Study)
+S = TypeVar("S", bound=Measurement)
 
 #: With so many images the model may fail before any result; then it is the model, and no image is set aside for it.
 FEW = 8
@@ -51,8 +51,8 @@ OPENED = ("weights", "num_classes", "outputs", "threshold", "channels", "output"
 class Executor(Protocol):
     """Where units are worked on. It takes the next when it has room, and gives rows as they come, in any order."""
 
-    def run(self, units: Iterable[Unit], progress: Progress) -> Iterator[Rows]:
-        """The rows of all units; they were stored when the next are asked for."""
+    def run(self, units: Iterable[Unit], progress: Progress) -> Iterator[tuple[Unit, Rows]]:
+        """The rows of all units, each with the unit they are of; they were stored when the next are asked for."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = Fal
     judged, failing = False, dict[str, list[str]]()
     watch = Watch(run.data, store, looked)
     with closing(executor.run(watch.over(units(run, store)), run.progress)) as found:
-        for rows in found:
+        for _, rows in found:
             watch.check(result.image for result in rows.results)
             store.add(rows.key, rows.results, rows.kept)
             if rows.lost:
@@ -285,8 +285,8 @@ class InProcess:
     device: str = "cpu"
     warn: Callable[[str], None] = print
 
-    def run(self, units: Iterable[Unit], progress: Progress = lambda job, steps: None) -> Iterator[Rows]:
-        """The rows of all units, in order."""
+    def run(self, units: Iterable[Unit], progress: Progress = lambda job, steps: None) -> Iterator[tuple[Unit, Rows]]:
+        """The rows of all units, in order, each with its unit."""
         checked, room = False, cast(Room | None, None)
 
         def look(model: Seen, image: Tensor) -> None:
@@ -310,7 +310,8 @@ class InProcess:
             for unit, samples in in_turn(units, begin):
                 model, data = self._opened(unit)
                 with model.frozen():
-                    yield from perform(unit, model, data, self.checkpoints, progress, look, room, samples)
+                    for rows in perform(unit, model, data, self.checkpoints, progress, look, room, samples):
+                        yield unit, rows
 
     def _opened(self, unit: Unit) -> tuple[Seen, SegmentationData]:
         clean = unit.clean

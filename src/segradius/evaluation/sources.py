@@ -12,7 +12,7 @@ from segradius.core.errors import InputError
 from segradius.data.marks import changed_meaning, marks, meaning_of, parts_of, plain
 from segradius.data.marks import look as look_at
 from segradius.data.sample import SegmentationData
-from segradius.evaluation.job import ModelChoice, Study, described
+from segradius.evaluation.job import Measurement, ModelChoice, described
 from segradius.evaluation.store import Store
 from segradius.models import code
 
@@ -42,25 +42,30 @@ class Look:
 
 
 def look(
-    study: Study, data: SegmentationData, store: Store, earlier: Mapping[str, Any] | None = None, *, begun: bool = False
+    measurement: Measurement,
+    data: SegmentationData,
+    store: Store,
+    earlier: Mapping[str, Any] | None = None,
+    *,
+    begun: bool = False,
 ) -> Look:
     """Compare what a run is about to use with what the results in its store were made from.
 
     Args:
-        study: Of the run.
+        measurement: Of the run.
         data: Its images, of which those with results are looked at.
         store: The results.
-        earlier: The study that made them, as `Study.as_dict` has it: where it names another model or other data, those
-            are not compared.
+        earlier: The measurement that made them, as `Measurement.as_dict` has it: where it names another model or other
+            data, those are not compared.
         begun: Whether work on images without results was begun, and is to go on.
     """
-    now = described(study.model, study.data)
+    now = described(measurement.model, measurement.data)
     before = now if earlier is None else dict(earlier)
     noted: Mapping[str, Any] = store.noted(NOTE) or {}
     known = {image: marks(found) for image, found in store.marks().items()}
     done = store.images()
     used = done | (known.keys() if begun else set())
-    files = _files(study)
+    files = _files(measurement)
     told: list[str] = []
     if used and now["model"]["spec"] == _part(before, "model").get("spec"):
         told += code.changed_files(files, noted.get("files"))
@@ -73,10 +78,10 @@ def look(
     return Look(first_of(told), len(done - known.keys()), note, found)
 
 
-def _files(study: Study) -> code.Files:
+def _files(measurement: Measurement) -> code.Files:
     """The files that decide what a model computes beside its parameters, and what an attack aims at."""
-    found = dict(_model_files(study.model))
-    aim = study.clean.aim
+    found = dict(_model_files(measurement.model))
+    aim = measurement.clean.aim
     if aim is not None and Path(aim).is_file():
         found |= code.digested({f"aim {Path(aim).name}": Path(aim)})
     return found

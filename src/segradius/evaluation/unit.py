@@ -50,6 +50,7 @@ class Unit:
         shown: Ids of images whose adversarial images are kept whole.
         region: (h, w) bool, where noise falls; None for the whole image.
         together: Noisy copies in a pass.
+        measurement: Its name in a study, whose rows come back with it; empty where there is one alone.
     """
 
     clean: Job
@@ -60,6 +61,7 @@ class Unit:
     shown: tuple[str, ...] = ()
     region: Tensor | None = None
     together: int | None = None
+    measurement: str = ""
 
 
 def perform(
