@@ -73,10 +73,11 @@ def test_every_white_box_attack_reports_the_verdict_of_the_plain_model(name, dem
     assert (found.ledger.passes["attack"] == before["attack"]).all()
 
 
-@pytest.mark.parametrize("name", ["pgd", "apgd", "flip_apgd", "sea"])
-def test_steps_that_compare_losses_go_by_the_exact_form(name, demo, quick):
+@pytest.mark.parametrize("name", ["pgd", "apgd", "flip_apgd", "sea", "dag_alg3"])
+def test_steps_that_compare_losses_or_gradients_go_by_the_exact_form(name, demo, quick):
     exact = sped_up(demo, IMAGES, "exact", choice=Choice("exact", REDUCED.answers, REDUCED.answers))
-    attack = sr.make_attack(name, norm="l2", eps=0.5, steps=6)
+    norm = "linf" if name == "dag_alg3" else "l2"
+    attack = sr.make_attack(name, norm=norm, **BRIEF[norm], steps=6)
     fast, same = attack(quick, IMAGES, LABELS), attack(exact, IMAGES, LABELS)
     assert torch.equal(fast.delta, same.delta) is (name != "pgd")
 

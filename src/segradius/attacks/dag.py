@@ -67,7 +67,8 @@ class DagAlgorithm3:
         """T steps, then a forward pass that judges the last."""
         task = task.entered(self.threat)
         ledger, incumbent, state = Ledger(len(task.images)), Incumbent.none(task), None
-        room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
+        budgets = self.threat.budgets(len(task.images), task.images)
+        room = Room(self.threat, task, budgets, self.steps, compares=True)  # gradients at two points
         eps, best, inside = room.eps.view(-1, 1, 1, 1), self.keep == "best", self.form == "inside"
         low, high = (0.0, 1.0) if inside else (-math.inf, math.inf)
         delta = torch.zeros_like(task.images) if task.warm is None else room.project(task.warmed(task.warm))
@@ -81,7 +82,7 @@ class DagAlgorithm3:
             if inside or t == 0:  # the point is x + δ
                 incumbent = incumbent.offer(delta, here.prediction, here.finite, task.goal, best=best)
             elif best:
-                incumbent = judge_between(incumbent, task, room.project(delta), ledger)
+                incumbent = judge_between(incumbent, room, room.project(delta), ledger)
             weights, state = self.objective.weighting.weigh(here.view, state)
             gradient = ascend(self.objective, room, here, weights, ledger)
             still = still & is_zero(gradient)
@@ -92,7 +93,7 @@ class DagAlgorithm3:
                 delta = room.project(delta)
             point = task.images + task.change(delta) if inside else point + task.change(move)
             task.done(1)
-        found = judge(incumbent, task, room.project(delta), ledger, best=best).result(task, ledger)
+        found = judge(incumbent, room, room.project(delta), ledger, best=best).result(task, ledger)
         return replace(found, still=still)
 
     def _scaled(self, difference: Tensor) -> Tensor:

@@ -44,19 +44,26 @@ class Observation:
 
 @dataclass(frozen=True)
 class Room:
-    """Where a step may move: the threat on these images.
+    """Where a step may move, the threat on these images, and what is looked through there.
 
     Attributes:
         threat: Ball and box.
         task: The batch.
         eps: (N,) radius of each image's ball.
         steps: Steps of the run, T.
+        compares: Whether losses or gradients of different iterates are compared, which reduced precision would drown.
     """
 
     threat: Threat
     task: Task[Any]
     eps: Tensor
     steps: int
+    compares: bool = True
+
+    @property
+    def guide(self) -> Any:
+        """The form of the model that gradients, weights and the choice of the best iterate come from."""
+        return for_answers(self.task.model) if self.compares else for_guidance(self.task.model)
 
     def project(self, delta: Tensor) -> Tensor:
         """The nearest perturbation that the threat allows."""
@@ -70,7 +77,8 @@ class Room:
 class Step(Protocol):
     """How the next iterate follows from an observation; a frozen dataclass.
 
-    One that does not look at the observation's value says ``compares: ClassVar[bool] = False``, which spares a loss.
+    One that does not compare what it sees with what it saw says ``compares: ClassVar[bool] = False``: its observations
+    have no value, which spares a loss, and they may come from reduced precision (`Room.guide`).
     """
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
@@ -173,29 +181,28 @@ class Iterative:
     def run(self, task: Task[Model]) -> Result:
         """T forward–backward passes and a last forward pass that judges δ^(T)."""
         ledger, task = Ledger(len(task.images)), task.entered(self.threat)
-        incumbent, delta, still = self._iterate(task, ledger)
-        last = judge(incumbent, task, delta, ledger, best=self.keep == "best", compares=self._compares)
+        room = self._room(task)
+        incumbent, delta, still = self._iterate(room, ledger)
+        last = judge(incumbent, room, delta, ledger, best=self.keep == "best")
         return replace(last.result(task, ledger), still=still)
 
     def last(self, task: Task[Model]) -> Tensor:
         """δ^(T) after T forward–backward passes, judged by none: what training needs."""
         task = task.entered(self.threat)
-        return task.change(self._iterate(task, Ledger(len(task.images)))[1])
+        return task.change(self._iterate(self._room(task), Ledger(len(task.images)))[1])
 
-    @property
-    def _compares(self) -> bool:
-        return getattr(self.step, "compares", True)
+    def _room(self, task: Task[Model]) -> Room:
+        eps = self.threat.budgets(len(task.images), task.images)
+        return Room(self.threat, task, eps, self.steps, getattr(self.step, "compares", True))
 
-    def _iterate(self, task: Task[Model], ledger: Ledger) -> tuple[Incumbent, Tensor, Tensor]:
+    def _iterate(self, room: Room, ledger: Ledger) -> tuple[Incumbent, Tensor, Tensor]:
         """The best iterate so far, δ^(T), and the images (N,) whose gradient was zero at every step."""
-        room = Room(self.threat, task, self.threat.budgets(len(task.images), task.images), self.steps)
+        task = room.task
         delta, weights_state, step_state = self._first(task), None, None
         incumbent, best = Incumbent.none(task), self.keep == "best"
-        still, compares = torch.ones_like(incumbent.valid), self._compares
+        still = torch.ones_like(incumbent.valid)
         for t in range(self.steps):
-            seen, prediction, finite, weights_state = observe(
-                self.objective, room, delta, t, weights_state, ledger, compares=compares
-            )
+            seen, prediction, finite, weights_state = observe(self.objective, room, delta, t, weights_state, ledger)
             incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=best)
             still = still & is_zero(seen.gradient)
             delta, step_state = self.step.advance(seen, room, step_state)
@@ -246,18 +253,16 @@ class Sight:
     view: LogitView
 
 
-def see(room: Room, images: Tensor, step: int, ledger: Ledger, *, compares: bool = False) -> Sight:
+def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
     """One forward pass over images (N, B, H, W) as they are, entered in the ledger.
 
     Args:
-        room: The batch, and the number of steps T.
+        room: The batch, what it is looked at through, and the number of steps T.
         images: What the model is shown; not a view of another tensor that is needed without a gradient.
         step: The step's index t.
         ledger: Where the pass is entered.
-        compares: Whether losses are compared between iterates, which reduced precision would drown.
     """
-    task = room.task
-    guide = _guide(task.model, compares)
+    task, guide = room.task, room.guide
     logits = guide.logits(images.requires_grad_())
     _check_output(task, logits)
     ledger.enter("attack", forward=1)
@@ -274,25 +279,24 @@ def ascend(objective: Objective, room: Room, sight: Sight, weights: Tensor, ledg
 
 
 def observe(
-    objective: Objective, room: Room, delta: Tensor, step: int, state: Any, ledger: Ledger, *, compares: bool = True
+    objective: Objective, room: Room, delta: Tensor, step: int, state: Any, ledger: Ledger
 ) -> tuple[Observation, Tensor, Tensor, Any]:
     """One forward and one backward pass at x + δ, which serve loss, weights and judging alike.
 
     Args:
         objective: What is maximised.
-        room: The batch, and the number of steps T.
+        room: The batch, the number of steps T, and whether the observation has a value.
         delta: (N, B, H, W).
         step: The step's index t.
         state: The weighting's state.
         ledger: Where the passes are entered.
-        compares: Whether the step looks at the observation's value.
 
     Returns:
         The observation, the prediction (N, H, W), which images had finite logits (N,), and the weighting's state.
     """
-    sight = see(room, room.task.seen(delta), step, ledger, compares=compares)
+    sight = see(room, room.task.seen(delta), step, ledger)
     weights, state = objective.weighting.weigh(sight.view, state)
-    value = _tracked(objective, sight.view, weights) if compares else torch.full_like(room.eps, math.nan)
+    value = _tracked(objective, sight.view, weights) if room.compares else torch.full_like(room.eps, math.nan)
     sight.slopes.append(_slope(objective, sight.view, weights))
     images, turn, prediction, finite = sight.images, sight.turn, sight.prediction, sight.finite
     del sight, weights  # with the logits, which the way back does not need
@@ -324,24 +328,22 @@ def _tracked(objective: Objective, view: LogitView, weights: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def judge(
-    incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger, *, best: bool, compares: bool = False
-) -> Incumbent:
+def judge(incumbent: Incumbent, room: Room, delta: Tensor, ledger: Ledger, *, best: bool) -> Incumbent:
     """Offer the last iterate, which needs no gradient, at the price of one forward pass; see `judge_between` too."""
-    logits = _guide(task.model, compares).logits(task.seen(delta))
+    logits = room.guide.logits(room.task.seen(delta))
     if are_probabilities(logits):  # asked once a run, as the answer must be waited for
         raise InputError(
             "the model gives probabilities (in [0, 1], sum one over the classes) where logits are expected: "
             'wrap(…, outputs="probabilities") or --outputs probabilities takes their logarithm, or remove the softmax'
         )
-    return _judged(incumbent, task, delta, logits, ledger, best)
+    return _judged(incumbent, room.task, delta, logits, ledger, best)
 
 
 @torch.no_grad()
-def judge_between(incumbent: Incumbent, task: Task[Model], delta: Tensor, ledger: Ledger) -> Incumbent:
+def judge_between(incumbent: Incumbent, room: Room, delta: Tensor, ledger: Ledger) -> Incumbent:
     """Offer an iterate where the attack took no gradient, at the price of one forward pass; nothing is waited for."""
-    logits = for_guidance(task.model).logits(task.seen(delta))
-    return _judged(incumbent, task, delta, logits, ledger, best=True)
+    logits = room.guide.logits(room.task.seen(delta))
+    return _judged(incumbent, room.task, delta, logits, ledger, best=True)
 
 
 def _judged(
@@ -350,11 +352,6 @@ def _judged(
     top, prediction = predict(logits)
     ledger.enter("judging", forward=1)
     return incumbent.offer(delta, prediction, _finite(top), task.goal, best=best)
-
-
-def _guide(model: Model, compares: bool) -> Model:
-    """What a loop looks through."""
-    return for_answers(model) if compares else for_guidance(model)
 
 
 def is_zero(gradient: Tensor) -> Tensor:
