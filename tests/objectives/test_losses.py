@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -140,6 +140,24 @@ def test_slope_is_the_derivative_that_autograd_finds_and_leaves_the_logits(name:
     torch.testing.assert_close(found, expected, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=1e-6)
     assert torch.equal(logits, before)
     assert not found.requires_grad
+
+
+def test_a_loss_made_of_another_has_its_own_derivative() -> None:
+    @dataclass(frozen=True)
+    class Focal(CrossEntropy):
+        def __call__(self, logits: torch.Tensor, labels: torch.Tensor, progress: float = 0.0) -> torch.Tensor:
+            found = super().__call__(logits, labels, progress)
+            return (1 - (-found).exp()).square() * found
+
+    @dataclass(frozen=True)
+    class Sharper(ExpectedFlips):
+        tau: float = 1.0
+
+    logits, labels = logits_and_labels()
+    free = logits.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(Focal()(free, labels).sum(), free)
+    assert torch.equal(Focal().slope(logits, labels, torch.ones(labels.shape, dtype=logits.dtype)), expected)
+    assert Sharper.slope is ExpectedFlips.slope
 
 
 @pytest.mark.parametrize("name", SMOOTH)

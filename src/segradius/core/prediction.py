@@ -67,7 +67,7 @@ def _parts(logits: Tensor) -> Iterator[tuple[slice, slice]]:
     count, classes, height, width = logits.shape
     most = _PART * torch.get_num_threads() if logits.device.type == "cpu" else logits.numel()
     together = max(1, most // max(1, classes * height * width))
-    rows = height if together > 1 else max(1, most // max(1, classes * width))
+    rows = max(1, height if together > 1 else most // max(1, classes * width))  # of no rows too
     for first in range(0, count, together):
         for row in range(0, height, rows):
             yield slice(first, first + together), slice(row, row + rows)

@@ -67,6 +67,12 @@ class Loss(Protocol):
         (found,) = torch.autograd.grad(loss, free, pull)
         return found
 
+    def __init_subclass__(cls) -> None:
+        """A loss that is computed otherwise than its base has not the base's derivative either."""
+        super().__init_subclass__()
+        if "__call__" in vars(cls) and "slope" not in vars(cls):
+            cls.slope = Loss.slope  # type: ignore[method-assign]
+
     def check_classes(self, classes: int) -> None:
         """Raise `InputError` unless a model with this many classes will do."""
         if classes < self.least_classes:
