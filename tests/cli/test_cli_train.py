@@ -234,6 +234,7 @@ def test_every_option_arrives(jobs: list[Job]) -> None:
     [
         (["--speed", "plain"], "32", False, Pace()),
         (["--speed", "exact", "--precision", "bf16"], "bf16", True, Pace(True, twin=True)),
+        (["--speed", "fast"], "auto", True, Pace(True, twin=True)),
         (["--speed", "fast", "--precision", "32"], "32", True, Pace(True, twin=True)),
         (["--speed", "fast", "--precision", "16", "--clip", "1"], "16", False, Pace(True, twin=True)),
         (["--compile"], "32", False, Pace(compile=True)),
@@ -251,11 +252,11 @@ def test_a_trial_decides_on_bfloat16_and_a_run_goes_on_with_what_it_decided(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for ratio, chosen in ((0.5, "bf16"), (0.97, "32"), (1.4, "32")):
-        monkeypatch.setattr("segradius.training.trial.bf16_ratio", lambda *given, ratio=ratio: ratio)
+        monkeypatch.setattr("segradius.training.trial.bf16_ratio", lambda job, ratio=ratio: ratio)
         fast = [*command("--speed", "fast", "--adversary", "none"), "--out", chosen + str(ratio)]
         assert main(fast) == 0
-        assert f"take {ratio:.2f} of the time of those in float32: precision {chosen}" in capsys.readouterr().out
-        monkeypatch.setattr("segradius.training.trial.bf16_ratio", lambda *given: 1 / 0)
+        assert f"take {ratio:.2f} of the time of those in float32: precision {chosen}" in capsys.readouterr().err
+        monkeypatch.setattr("segradius.training.trial.bf16_ratio", lambda job: 1 / 0)
         assert main(fast) == 0  # the folder says it
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,13 @@ from test_resume import ALL_ON, Stopping, assert_same_folders
 from torch import nn
 
 import segradius as sr
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, ModelError
 from segradius.speed.fold import fold
 from segradius.training import Augmentation, Engine, Optimiser, Pace, Recipe, fit, make_adversary
 from segradius.training.learner import Learner
 from segradius.training.mirror import Mirror
-from segradius.training.recipe import flat
-from segradius.training.records import Snapshot
+from segradius.training.recipe import LATER, flat
+from segradius.training.records import Snapshot, lines
 from segradius.training.trial import bf16_ratio, paced, plain, sample_lesson, unpaced, without_trace
 
 QUICK = Pace(channels_last=True, twin=True)
@@ -272,8 +272,9 @@ def test_folding_changes_a_training_by_rounding_alone(tmp_path: Path) -> None:
 def test_nothing_is_folded_where_there_is_nothing_to_fold_or_nobody_attacks() -> None:
     _, told, mirror = at_a_pace(Pace(twin=True), model=small.network(norm=None))
     assert (told, mirror) == (["attacked is Sequential itself: no batch norm stands alone behind a convolution"], None)
-    _, told, mirror = at_a_pace(Pace(twin=True), adversary=make_adversary("none"))
-    assert (told, mirror) == ([], None)
+    for name, mix in (("none", 1.0), ("gaussian", 1.0), ("gaussian", 0.5)):
+        _, told, mirror = at_a_pace(Pace(twin=True), adversary=make_adversary(name, mix=mix))
+        assert (told, mirror) == ([], None)
 
 
 def test_evaluations_are_not_compiled(compiling: list[nn.Module]) -> None:
@@ -315,7 +316,51 @@ def test_what_does_not_go_together_is_refused(make, message: str) -> None:
 
 
 def test_the_trial_of_bfloat16_is_a_ratio_and_leaves_no_trace() -> None:
-    job = small.job(Path("unused"), augmentation=Augmentation(crop=(16, 24)))
+    adversary = make_adversary("fast_adt", eps=0.02)
+    job = small.job(Path("unused"), augmentation=Augmentation(crop=(16, 24)), pace=QUICK, adversary=adversary)
     state = {name: value.clone() for name, value in job.model.network.state_dict().items()}
-    assert bf16_ratio(job.model, job.recipe, job.train, job.engine) > 0
+    assert bf16_ratio(job) > 0
     small.assert_same(job.model.network.state_dict(), state)
+    assert all(p.is_contiguous() for p in job.model.network.parameters())
+
+
+def test_a_trial_of_bfloat16_meets_only_images_that_can_be_used(tmp_path: Path) -> None:
+    bad = replace(small.TRAIN.samples[0], image=torch.full((3, 32, 48), torch.nan))
+    train = small.InMemory([bad, *small.TRAIN.samples[1:]], small.TRAIN)
+    fit(small.job(tmp_path, train=train, precision="auto", epochs=1, batch_size=2))
+    assert lines(Snapshot.read(tmp_path).identity)["precision"] in ("'32'", "'bf16'")
+
+
+@pytest.mark.parametrize("precision", ["32", "auto"])
+def test_a_lack_of_memory_in_a_trial_is_told_as_that_of_a_step(tmp_path: Path, precision: str) -> None:
+    class Large(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    job = small.job(tmp_path, Large(3, small.CLASSES, 1), pace=QUICK, precision=precision)
+    with pytest.raises(ModelError, match="Step 1 learns from 4 images: give a smaller --batch-size"):
+        fit(job)
+
+
+def test_a_finished_run_makes_no_trial_and_keeps_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"pace": QUICK, "epochs": 1, "engine": Engine("cpu", in_memory=True), "precision": "auto"}
+    first = fit(small.job(tmp_path, **changes))
+    for name in ("trial.bf16_ratio", "trial.passes", "memory.Kept.read"):
+        monkeypatch.setattr(f"segradius.training.{name}", lambda *given, **options: 1 / 0)
+    assert fit(small.job(tmp_path, **changes)) == first
+
+
+@dataclass(frozen=True)
+class Began:
+    """A recipe of which two parts came later."""
+
+    steps: int = 3
+    rate: object = field(default_factory=lambda: Optimiser(lr=0.5), metadata=LATER)
+    mode: str = field(default="a", metadata=LATER)
+
+
+def test_what_came_later_is_told_where_it_is_not_its_default() -> None:
+    assert flat(Began()) == flat(Began(rate=Optimiser(lr=0.5))) == {"steps": "3"}
+    assert flat(Began(mode="b")) == {"steps": "3", "mode": "'b'"}
+    other = flat(Began(rate=Optimiser()))
+    assert (other["rate"], other["rate.lr"]) == ("Optimiser", "0.01")

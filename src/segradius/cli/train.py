@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -208,7 +208,7 @@ class RecipeOptions:
             loss=SegmentationLoss(self.aux_weight, weights, mined, learnt.classes.ignore_index),
             adversary=defence,
             average=None if self.average is None else WeightAverage(self.average),
-            precision=self.precision or "32",
+            precision=self.precision or ("auto" if self.speed == "fast" else "32"),
             seed=self.seed,
             every=every if self.every is None else self.every,
             pace=Pace(quick, quick, self.compile),
@@ -246,14 +246,13 @@ class DefenceOptions:
     def make(self) -> tuple[Adversary, Watch | None]:
         """The defence, and the threat that is watched: its own where it attacks, or where it is asked for."""
         from segradius.training import Watch, make_adversary
-        from segradius.training.adversaries import Attacked, attacks
+        from segradius.training.adversaries import attacks
 
-        norm, budget = self._threat()
-        if self.norm is not None and not self.watch and not attacks(self.adversary):
+        (norm, budget), attacked = self._threat(), attacks(self.adversary)
+        if self.norm is not None and not self.watch and not attacked:
             raise InputError(f"norm is {self.norm}, which does nothing here: {self.adversary} attacks no image")
-        own = budget if attacks(self.adversary) or not self.watch else None  # else it is that of the watch alone
+        own = budget if attacked or not self.watch else None  # else it is that of the watch alone
         made = make_adversary(self.adversary, norm=norm, eps=own, mix=self.mix, **text.options(self.options))
-        attacked = isinstance(getattr(made, "adversary", made), Attacked)
         return made, Watch(norm, budget) if self.watch or attacked else None
 
     def _threat(self) -> tuple[str, float | None]:
@@ -326,8 +325,6 @@ def train(
     folder = Path(run.out)
     if recipe.speed != "plain":
         keep_freed_memory()
-    if recipe.speed == "fast" and recipe.precision is None:
-        how = replace(how, precision=_precision(network, how, learnt, run.engine(), folder))
     _doubt(data, learnt, judged, watch)
     card = _card(model, f"segradius train --data {learnt.name}, size {data.size or 'native'}", defence.adversary, watch)
     try:
@@ -339,20 +336,6 @@ def train(
     _print(folder, {"accuracy": "PixAcc", "miou": "MIoU"}[run.best])
     say(f"Digest of the results: {_digest(folder)}")
     return 0
-
-
-def _precision(model: Segmenter, recipe: Recipe, data: SegmentationData, engine: Engine, folder: Path) -> Any:
-    """The precision of the run that goes on in a folder; of a new one bf16 where a trial finds that it pays."""
-    from segradius.training.records import Snapshot, lines
-    from segradius.training.trial import SAVES, bf16_ratio
-
-    before = Snapshot.read(folder)
-    if before is not None:
-        return lines(before.identity).get("precision", "32").strip("'")
-    ratio = bf16_ratio(model, recipe, data, engine)
-    chosen = "bf16" if ratio < 1 - SAVES else "32"
-    say(f"speed fast: passes in bfloat16 take {ratio:.2f} of the time of those in float32: precision {chosen}")
-    return chosen
 
 
 def _doubt(data: LessonOptions, learnt: SegmentationData, judged: SegmentationData, watch: Watch | None) -> None:

@@ -86,7 +86,8 @@ def chosen(
     return trial.choose(speed, compiled=compiled)
 
 
-def _clock(device: str) -> Callable[[], float]:
+def clock_of(device: str) -> Callable[[], float]:
+    """Seconds for a trial on a device, as `chosen` has them."""
     return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
@@ -110,7 +111,7 @@ class Trial:
     """
 
     def __init__(self, model: Segmenter, images: Tensor, clock: Callable[[], float] | None = None) -> None:
-        self.images, self.model, self.clock = images, model, clock or _clock(images.device.type)
+        self.images, self.model, self.clock = images, model, clock or clock_of(images.device.type)
         self.tried, self.unfit = dict[Form, _Tried](), dict[Form, str]()
         noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0), dtype=images.dtype)
         self.noise = noise.to(images.device)

@@ -232,6 +232,16 @@ def attacks(name: str) -> bool:
     return bool(ADVERSARIES.facts(name).get("attacks", True))
 
 
+def asks(adversary: Adversary) -> bool:
+    """Whether an adversary asks the network; of one of another package that is taken to be so.
+
+    Example:
+        >>> asks(make_adversary("fast_adt", mix=0.5)), asks(make_adversary("gaussian", mix=0.5))
+        (True, False)
+    """
+    return not isinstance(adversary.adversary if isinstance(adversary, Mixture) else adversary, Clean | GaussianNoise)
+
+
 def _attacked(name: str, norm: str, eps: float | None, per_eps: float, options: Mapping[str, Any]) -> Adversary:
     """``per_eps`` is the length of a step in units of ε, where no ``alpha`` is given."""
     radius = make_threat(norm, eps).eps

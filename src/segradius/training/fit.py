@@ -18,7 +18,7 @@ from segradius.core.border import is_out_of_memory, out_of_memory
 from segradius.core.errors import InputError, ModelError
 from segradius.core.locking import owned
 from segradius.core.randomness import Randomness
-from segradius.core.screen import progress, warn
+from segradius.core.screen import note, progress, warn
 from segradius.data.sample import SegmentationData
 from segradius.data.usable import refuse_other_bands, usable_part
 from segradius.metrics.agreement import one_class
@@ -47,7 +47,7 @@ from segradius.training.records import (
     restore,
     sweep,
 )
-from segradius.training.trial import paced, plain, sample_lesson, unpaced
+from segradius.training.trial import paced, plain, sample_lesson, settled, unpaced
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -78,6 +78,10 @@ def fit(job: Job) -> Evaluation:
             refuse_unlabelled(what, data)
         if said := job.recipe.augmentation.left_out(job.model.bands):
             warn(said)
+        with _within_memory(job, step=0):
+            job, told = settled(job)
+        if told and not job.quiet:
+            note(told)
         return _fitted(job)
 
 
@@ -138,11 +142,12 @@ def _run(fabric: Any, given: tuple[Job, Content]) -> Evaluation:
     job, content = given
     process = _prepare(fabric, job, content)
     recipe, steps = job.recipe, job.recipe.steps_an_epoch(len(job.train))
-    train = _kept(job)
+    left = process.position.step < recipe.steps(len(job.train))
+    train = _kept(job) if left else job.train
     found = None
     with ExitStack() as stack:
         stack.callback(unpaced, process.network, recipe.pace)
-        if fabric.is_global_zero and process.position.step < recipe.steps(len(job.train)):
+        if fabric.is_global_zero and left:
             sweep(job.folder, (CHECKPOINT, BEST, LAST, TRAIN_LOG, EVALUATION_LOG))
             total = recipe.steps(len(job.train))
             log = Log(job.folder, process.position.step, total, process.logs, quiet=job.quiet)
@@ -186,7 +191,7 @@ def _learn(process: Process, batches: Iterator[Lesson], epoch: int) -> None:
     first = epoch == 0 and skip == 0
     process.tally = Tally(job.train.classes.names if first else (), job.train.classes.ignore_index)
     for lesson in islice(batches, steps - skip):
-        with _within_memory(process):
+        with _within_memory(job, process.position.step):
             _step(process, lesson, epoch)
         if process.position.step % job.engine.save_every == 0 and process.position.step % steps:
             _save(process)
@@ -227,9 +232,10 @@ def _prepare(fabric: Any, job: Job, content: Content) -> Process:
     if position.by != job.best:
         raise InputError(f"{job.folder} chooses its best by {position.by}; expected --best {position.by} to go on")
     told, mirror = list[str](), None
-    if recipe.pace != Pace():
-        lesson = sample_lesson(job.train, recipe, recipe.batch_size // fabric.world_size, fabric.device)
-        told, mirror = paced(learner, recipe, lesson, fabric.autocast)
+    if recipe.pace != Pace() and position.step < recipe.steps(len(job.train)):
+        with _within_memory(job, position.step):
+            lesson = sample_lesson(job.train, recipe, recipe.batch_size // fabric.world_size, fabric.device)
+            told, mirror = paced(learner, recipe, lesson, fabric.autocast)
     average = {} if recipe.average is None else recipe.average.init(learner.network)
     for name, value in ({} if snapshot is None else snapshot.average).items():
         average[name].copy_(value)
@@ -239,18 +245,18 @@ def _prepare(fabric: Any, job: Job, content: Content) -> Process:
 
 
 @contextmanager
-def _within_memory(process: Process) -> Iterator[None]:
+def _within_memory(job: Job, step: int) -> Iterator[None]:
     """A context in which a lack of memory is told with what takes it, and from where training goes on."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        it = process.job.recipe
+        it = job.recipe
         size = "" if it.augmentation.crop is None else f" of {it.augmentation.crop[0]}x{it.augmentation.crop[1]}"
         advice = (
-            f"Step {process.position.step + 1} learns from {it.batch_size} images{size}: give a smaller --batch-size "
-            f"or --crop; what was saved before is kept in {process.job.folder}"
+            f"Step {step + 1} learns from {it.batch_size} images{size}: give a smaller --batch-size "
+            f"or --crop; what was saved before is kept in {job.folder}"
         )
         raise ModelError(out_of_memory(error, advice), by_image=False) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
@@ -250,7 +250,8 @@ class Recipe:
         loss: What is minimised.
         adversary: What is done to the images first: the defence.
         average: Exponential average of the weights, which is evaluated and exported; None for the last weights.
-        precision: ``"32"``, ``"bf16"`` or ``"16"`` (mixed: weights stay float32).
+        precision: ``"32"``, ``"bf16"`` or ``"16"`` (mixed: weights stay float32); ``"auto"`` for bf16 where a trial
+            before the first step finds that it pays, else 32.
         seed: Of the order of images, augmentation, dropout and adversary. The first weights are the caller's.
         every: Epochs between evaluations; the last epoch is always evaluated.
         pace: How passes are made.
@@ -272,7 +273,7 @@ class Recipe:
     loss: SegmentationLoss = field(default_factory=SegmentationLoss)
     adversary: Adversary = field(default_factory=Clean)
     average: WeightAverage | None = None
-    precision: Literal["32", "bf16", "16"] = "32"
+    precision: Literal["32", "bf16", "16", "auto"] = "32"
     seed: Seed = 0
     every: Count = 5
     pace: Pace = field(default_factory=Pace, metadata=LATER)
@@ -295,6 +296,10 @@ class Recipe:
         return self.epochs * self.steps_an_epoch(images)
 
 
+def _default(item: Field[Any]) -> Any:
+    return item.default if item.default_factory is MISSING else item.default_factory()
+
+
 def flat(recipe: Any, prefix: str = "") -> dict[str, str]:
     """Every value of a recipe, those of its parts included, by name; of what came `LATER`, no default.
 
@@ -305,7 +310,7 @@ def flat(recipe: Any, prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for item in fields(recipe):
         value = getattr(recipe, item.name)
-        if item.metadata == LATER and value == (item.default if item.default is not MISSING else type(value)()):
+        if item.metadata == LATER and value == _default(item):
             continue
         if is_dataclass(value):
             found |= {f"{prefix}{item.name}": type(value).__name__} | flat(value, f"{prefix}{item.name}.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,12 +16,13 @@ from torch import nn
 from segradius.core.border import in_a_line, is_out_of_memory
 from segradius.data.sample import SegmentationData
 from segradius.models.holding import kept
-from segradius.models.segmenter import Segmenter
-from segradius.training.adversaries import Clean, GaussianNoise, Lesson
-from segradius.training.engine import Engine
+from segradius.speed.trial import clock_of
+from segradius.training.adversaries import Lesson, asks
+from segradius.training.job import Job
 from segradius.training.learner import Learner
 from segradius.training.mirror import Mirror
 from segradius.training.recipe import Pace, Recipe
+from segradius.training.records import Snapshot, lines
 
 Lower: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
@@ -49,7 +51,7 @@ def paced(learner: Learner, recipe: Recipe, lesson: Lesson, lower: Lower) -> tup
         if why := _refused(network, partial(passes, learner, recipe, lesson, lower)):
             network.to(memory_format=torch.contiguous_format)
             told.append(f"without channels_last memory, which {type(network).__name__} refuses: {why}")
-    if pace.twin and not isinstance(recipe.adversary, Clean | GaussianNoise):
+    if pace.twin and asks(recipe.adversary):
         found = _mirrored(learner, lesson, compiled=pace.compile)
         work = partial(passes, learner, recipe, lesson, lower)
         if why := found if isinstance(found, str) else _refused(network, partial(work, found)):
@@ -153,36 +155,60 @@ def sample_lesson(data: SegmentationData, recipe: Recipe, images: int, device: t
     return Lesson(noise, labels, ids, recipe.seed, data.classes.ignore_index).to(device)
 
 
-def bf16_ratio(model: Segmenter, recipe: Recipe, data: SegmentationData, engine: Engine) -> float:
-    """Time of a step's passes in bfloat16 over that in float32, on up to two images.
+def settled(job: Job) -> tuple[Job, str]:
+    """A job with a precision, where a trial is to find it, and what to tell of that; empty for nothing.
+
+    A run that goes on has the precision with which it began.
 
     Args:
-        model: What will be trained; its network goes to the device where it will be.
-        recipe: How.
-        data: What it will learn.
-        engine: Where.
+        job: Of images that can be used.
     """
-    device = engine.fabric("32-true").device
-    learner = Learner(model, auxiliary=recipe.loss.aux_weight > 0)
+    if job.recipe.precision != "auto":
+        return job, ""
+    found: Any
+    before, told = Snapshot.read(job.folder), ""
+    if before is None:
+        ratio = bf16_ratio(job)
+        found = "bf16" if ratio < 1 - SAVES else "32"
+        told = f"passes in bfloat16 take {ratio:.2f} of the time of those in float32: precision {found}"
+    else:
+        found = lines(before.identity).get("precision", "32").strip("'")
+    return replace(job, recipe=replace(job.recipe, precision=found)), told
+
+
+def bf16_ratio(job: Job) -> float:
+    """Time of a step's passes in bfloat16 over that in float32, at the job's pace, uncompiled; on a CPU of two images.
+
+    Args:
+        job: Its network goes to the device where it will be trained.
+    """
+    device, recipe = job.engine.fabric("32-true").device, job.recipe
+    recipe = replace(recipe, pace=replace(recipe.pace, compile=False))
+    learner = Learner(job.model, auxiliary=recipe.loss.aux_weight > 0)
     learner.to(device)
-    lesson = sample_lesson(data, recipe, min(2, recipe.batch_size), device)
+    images = recipe.batch_size // job.engine.devices
+    lesson = sample_lesson(job.train, recipe, min(2, images) if device.type == "cpu" else images, device)
+    _, mirror = paced(learner, recipe, lesson, nullcontext)
 
     def work(reduced: bool) -> None:
         lower = partial(torch.autocast, device.type, torch.bfloat16, enabled=reduced)
-        without_trace(learner.network, partial(passes, learner, recipe, lesson, lower))
+        without_trace(learner.network, partial(passes, learner, recipe, lesson, lower, mirror))
 
-    return _ratio(work, device)
+    try:
+        return _ratio(work, device)
+    finally:
+        unpaced(learner.network, recipe.pace)
 
 
 def _ratio(work: Callable[[bool], None], device: torch.device) -> float:
     """Time of work with over that without: the least of three interleaved rounds each, after one not counted."""
-    least = {False: math.inf, True: math.inf}
+    least, clock = {False: math.inf, True: math.inf}, clock_of(device.type)
     for turn in range(ROUNDS + 1):
         for which in least:
-            begun = time.perf_counter()
+            begun = clock()
             work(which)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if turn:
-                least[which] = min(least[which], time.perf_counter() - begun)
+                least[which] = min(least[which], clock() - begun)
     return least[True] / least[False]
