@@ -73,6 +73,11 @@ def test_every_white_box_attack_reports_the_verdict_of_the_plain_model(name, dem
     assert (found.ledger.passes["attack"] == before["attack"]).all()
 
 
+def test_answers_asked_in_reduced_precision_come_from_the_model_itself(quick):
+    assert for_answers(quick, torch.bfloat16) is quick
+    assert for_answers(quick, torch.float32) is for_answers(quick) is quick.twins.answers
+
+
 @pytest.mark.parametrize("name", ["pgd", "apgd", "flip_apgd", "sea", "dag_alg3"])
 def test_steps_that_compare_losses_or_gradients_go_by_the_exact_form(name, demo, quick):
     exact = sped_up(demo, IMAGES, "exact", choice=Choice("exact", REDUCED.answers, REDUCED.answers))

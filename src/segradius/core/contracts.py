@@ -88,10 +88,13 @@ def for_guidance(model: M) -> M:
     return model if twins is None else twins.guidance
 
 
-def for_answers(model: M) -> M:
-    """What answers that are counted come from: a cheaper form that differs by rounding alone, or the model itself."""
+def for_answers(model: M, precision: torch.dtype | None = None) -> M:
+    """What answers that are counted come from: a cheaper form that differs by rounding alone, or the model itself.
+
+    Asked in reduced ``precision`` it is the model itself: of what is rounded so coarsely a form would differ by much.
+    """
     twins = getattr(model, "twins", None)
-    return model if twins is None else twins.answers
+    return model if twins is None or precision not in (None, torch.float32) else twins.answers
 
 
 def check_twins(model: Offering) -> None:

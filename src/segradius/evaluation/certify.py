@@ -68,7 +68,7 @@ class Certifying:
         it, started = self.smoothing, time.perf_counter()
         journal = bench.checkpoints.journal(bench.key, batch.ids, batch.images[0]) if bench.checkpoints else None
         votes = vote(
-            answering(for_answers(bench.model), self.precision),
+            answering(for_answers(bench.model, self.precision), self.precision),
             batch.images[0],
             bench.model.num_classes,
             it.sampling(noisy_pixels(bench.region, batch), bench.together),

@@ -148,7 +148,7 @@ def _trial(run: Run[S], image: Tensor, copies: bool) -> Trial:
     """As the passes of the run: with gradients in the images if an attack takes them, in the votes' own precision."""
     tasks = [job.task for job in run.experiment.jobs]
     precision = tasks[0].precision if tasks else None
-    pass_over = partial(_answered, for_answers(run.model) if tasks else run.model, precision)
+    pass_over = partial(_answered, for_answers(run.model, precision) if tasks else run.model, precision)
     if not copies and any(task.differentiates for task in tasks):
         pass_over = partial(_differentiated, for_guidance(cast(Model, run.model)), precision)
     return Trial(lambda images: pass_over(image.expand(images, *image.shape).contiguous()), image.device)
