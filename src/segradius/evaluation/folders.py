@@ -121,7 +121,6 @@ def _kind(folder: Path) -> str:
 
 def _noted(file: Path) -> Mapping[str, Any]:
     """The experiment of a store, without a change to it."""
-
     wal = file.with_name(f"{file.name}-wal")
     mode = "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"  # which leaves no file beside it
 
