@@ -9,6 +9,7 @@ from .intervals import interval as interval
 from .intervals import jackknife as jackknife
 from .intervals import paired_difference as paired_difference
 from .intervals import student as student
+from .sign_flips import SignFlips as SignFlips
 from .statistics import Statistic as Statistic
 from .statistics import accuracy_image as accuracy_image
 from .statistics import class_dice as class_dice
