@@ -20,6 +20,7 @@ from segradius.attacks.local_search import LocalSearch, local_search
 from segradius.attacks.loop import Iterative, Observation, Room, Step, StepSize
 from segradius.attacks.make import attack_options, black_box, default_eps, guided, guided_by, make_attack, white_box
 from segradius.attacks.pgd import Momentum, Steepest, cospgd, fgsm, flip_pgd, mi_fgsm, pgd, segpgd
+from segradius.attacks.presets import PRESETS, preset_options
 from segradius.attacks.queries import Queried, Rounds
 from segradius.attacks.restarts import Restarts
 from segradius.attacks.sea import ShrinkingBudget, sea
@@ -50,6 +51,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "ATTACKS",
     "BLACK_BOX",
+    "PRESETS",
     "Apgd",
     "Ascent",
     "Attack",
@@ -106,6 +108,7 @@ __all__ = [
     "opge",
     "pbgd",
     "pgd",
+    "preset_options",
     "sea",
     "segpgd",
     "simba",

@@ -215,7 +215,12 @@ def default_eps(names: Iterable[str]) -> Mapping[str, float]:
         >>> default_eps(["pbgd"])["l2"], default_eps(["pgd", "pbgd"])["l2"]
         (10.0, 1.5)
     """
-    return BLACK.eps if all(_parse(name)[1] is BLACK for name in names) else WHITE.eps
+    return BLACK.eps if all(family_of(name) is BLACK for name in names) else WHITE.eps
+
+
+def family_of(name: str) -> Family:
+    """The family of an attack, guided or not; raises `InputError` for an unknown name."""
+    return _parse(name)[1]
 
 
 def references() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from segradius.core import text
 from segradius.core.declared import Count, Length, Queries, Restarts, Sigma, Whole
 from segradius.core.errors import InputError, must
 from segradius.core.safe_yaml import read_yaml
+from segradius.core.screen import note
 
 if TYPE_CHECKING:
     from segradius.evaluation import AttackPlan
@@ -30,6 +31,8 @@ class AttackOptions:
             flip_apgd,pgd,cr_pgd; with target local_pbgd,local_search; with plan all that it has.
         plan: YAML file with attacks by label, each a mapping of attack: NAME and options of its own, under attacks;
             beside it norm and eps. Its options go before those given here, save LABEL.NAME=value in options.
+        preset: paper sets what the paper sets where this library does otherwise by default, paper-code what the paper's
+            published code does; options that are given go before. Every difference is told. See docs/paper.md.
         norm: Norms, of l1, l2, linf; by default those that eps names, or else l2.
         eps: Budget for images in [0, 1], over all values of an image: 1.5, or per norm and several at once,
             l2=0.5,1.5,linf=4/255. Default: the paper's l1=750,l2=1.5,linf=0.006, or l1=10000,l2=10,linf=0.05 if all
@@ -61,6 +64,7 @@ class AttackOptions:
 
     attack: Names | None = None
     plan: str | None = None
+    preset: Literal["paper", "paper-code"] | None = None
     norm: Norms | None = None
     eps: Pairs | None = None
     steps: Count | None = None
@@ -91,23 +95,38 @@ class AttackOptions:
             InputError: For an unknown name or option, or a value out of range.
         """
         from segradius.attacks import default_eps
-        from segradius.evaluation import make_plans
         from segradius.threats.budgets import budgets
 
         if self.plan is None:
             names = text.names(self.attack or default)
-            return make_plans(names, budgets(self.norm, self.eps, default_eps(names)), self._given())
+            return self._made(names, budgets(self.norm, self.eps, default_eps(names)))
         variants, norm, eps = read_plan(self.plan, text.names(self.attack or []))
         if self.norm is not None or any(key for key, _ in text.pairs(self.eps or [])):
             norm, eps = self.norm, self.eps
         elif self.eps is not None:
             eps = self.eps
         usual = default_eps([own["attack"] for own in variants.values()])
-        return make_plans(variants, budgets(norm, eps, usual), self._given())
+        return self._made(variants, budgets(norm, eps, usual))
+
+    def _made(
+        self, names: Sequence[str] | Mapping[str, Mapping[str, Any]], threats: Sequence[tuple[str, float]]
+    ) -> tuple[AttackPlan, ...]:
+        """The plans, after a line on what a preset sets."""
+        from segradius.evaluation import make_plans
+
+        plans = make_plans(names, threats, self._given(), self.preset)
+        if self.preset is not None:
+            from segradius.attacks.presets import PRESETS, differences
+
+            for name, norm in dict.fromkeys((plan.name, plan.norm) for plan in plans):
+                changed = ", ".join(differences(self.preset, name, norm)) or "as by default"
+                note(f"preset {self.preset}, {name} {norm}: {changed}")
+            note(f"preset {self.preset} leaves {'; '.join(PRESETS[self.preset].left)}")
+        return plans
 
     def _given(self) -> Mapping[str, Any]:
         """Options of attacks by name; None for those that were not given."""
-        apart = ("attack", "plan", "norm", "eps", "options", "aim", "save_images")
+        apart = ("attack", "plan", "preset", "norm", "eps", "options", "aim", "save_images")
         named = {name: value for name, value in vars(self).items() if name not in apart}
         options = text.options(self.options)
         for name in options:

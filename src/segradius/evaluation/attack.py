@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from segradius.attacks.base import Attack, Result
 from segradius.attacks.make import attack_options, make_attack, refuse_untaken, taken_by
+from segradius.attacks.presets import preset_options
 from segradius.core.bands import bands_of
 from segradius.core.contracts import LOGITS, Model, Seen
 from segradius.core.declared import Eps, read
@@ -178,6 +179,7 @@ def make_plans(
     names: Sequence[str] | Mapping[str, Mapping[str, Any]],
     budgets: Sequence[tuple[str, float]],
     options: Mapping[str, Any] | None = None,
+    preset: str | None = None,
 ) -> tuple[AttackPlan, ...]:
     """Every attack in every threat model, each with those of ``options`` that it takes, and its defaults for the rest.
 
@@ -187,6 +189,7 @@ def make_plans(
         budgets: Pairs of norm and ε.
         options: Options by name, or by attack and name as in ``sea.steps``: for that attack and its ``cr_`` form alone,
             before those for all. Of a variant, by its label alone. None values are as if not given.
+        preset: Of `segradius.attacks.PRESETS`: holds where nothing is given, in the place of defaults.
 
     Raises:
         InputError: For an unknown attack or norm, an option that none of the attacks takes, a bad value, or two
@@ -210,7 +213,14 @@ def make_plans(
         refuse_untaken(label, [option for option in own if option != "attack"], takes[label], [own["attack"]])
     plans = tuple(
         AttackPlan(
-            own["attack"], norm, eps, _options(takes[label], _for_attack(label, given, takes[label], own)), label
+            own["attack"],
+            norm,
+            eps,
+            _options(
+                takes[label] | (preset_options(preset, own["attack"], norm) if preset else {}),
+                _for_attack(label, given, takes[label], own),
+            ),
+            label,
         )
         for norm, eps in dict.fromkeys((norm_name(norm), read("eps", Eps, eps)) for norm, eps in budgets)
         for label, own in variants.items()
