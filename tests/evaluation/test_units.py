@@ -36,6 +36,12 @@ CERTIFICATES = Certification(MODEL, DATA, Smoothing(0.1, 5, 60), 0, CrossCheckin
 class Elsewhere:
     """Works on units that were sent, all before the first row comes back, in another order."""
 
+    def begin(self, name: str, run: Run) -> None:
+        """It opens what a unit names."""
+
+    def end(self, name: str) -> None:
+        """It keeps nothing."""
+
     def run(self, given: Iterable[Unit], progress) -> Iterator[tuple[Unit, Rows]]:
         sent = [pickle.dumps(unit) for unit in given]
         here = InProcess()  # knows neither model nor data

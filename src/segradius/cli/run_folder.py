@@ -19,11 +19,12 @@ from segradius.core.locking import owned
 from segradius.core.screen import console, note, progress, say, warn
 from segradius.core.seal import read_json, readable
 from segradius.core.sums import SUMS, write_files
+from segradius.evaluation.driver import execute
 from segradius.evaluation.job import Job
 from segradius.evaluation.journal import resumable
 from segradius.evaluation.quicken import NOTE as QUICK
 from segradius.evaluation.quicken import quickened
-from segradius.evaluation.run import InProcess, Run, S, execute, work
+from segradius.evaluation.run import InProcess, Run, S, work
 from segradius.evaluation.sizing import AUTO, sized
 from segradius.evaluation.sizing import NOTE as TRIAL
 from segradius.evaluation.sources import look

@@ -23,9 +23,14 @@ from .class_summary import ClassRow as ClassRow
 from .class_summary import class_rows as class_rows
 from .crosscheck import CrossChecking as CrossChecking
 from .crosscheck import check_rows as check_rows
+from .driver import Begun as Begun
+from .driver import execute as execute
+from .driver import execute_all as execute_all
 from .facts import CHECKS as CHECKS
 from .facts import Facts as Facts
 from .facts import Finding as Finding
+from .folders import RunFolder as RunFolder
+from .folders import run_folders as run_folders
 from .foreground import Foreground as Foreground
 from .foreground import Named as Named
 from .job import DataChoice as DataChoice
@@ -47,7 +52,6 @@ from .record import Record as Record
 from .run import Executor as Executor
 from .run import InProcess as InProcess
 from .run import Run as Run
-from .run import execute as execute
 from .run import open_choice as open_choice
 from .run import open_images as open_images
 from .run import units as units

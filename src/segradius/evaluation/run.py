@@ -1,29 +1,26 @@
-"""The one driver: usable → clean → task → row, unit by unit, whatever the tasks and wherever units are worked on.
+"""What a run is, the units that it is cut into, and where these are worked on: in this process, here.
 
-That is in this process so far; another `Executor` needs no more than `perform` and what a unit says of itself.
+Another `Executor` needs no more than `perform`, what a unit says of itself, and what a run says of its measurement.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from segradius.core.bands import bands_of
 from segradius.core.contracts import Seen
-from segradius.core.errors import InputError, ModelError
-from segradius.core.escapes import listed
 from segradius.data.opening import open_data
 from segradius.data.sample import Classes, Sample, SegmentationData, is_thread_safe
-from segradius.data.usable import refuse_other_bands, usable
-from segradius.evaluation.ahead import Samples, closing, in_turn, one_thread, read_aside
+from segradius.data.usable import usable
+from segradius.evaluation.ahead import Samples, in_turn, one_thread, read_aside
 from segradius.evaluation.attempts import Room
 from segradius.evaluation.batch import (
-    check_classes,
     check_model,
     class_names,
     is_priced,
@@ -33,23 +30,26 @@ from segradius.evaluation.batch import (
 from segradius.evaluation.facts import Facts, Finding
 from segradius.evaluation.foreground import Named
 from segradius.evaluation.job import DataChoice, Job, Measurement, ModelChoice
-from segradius.evaluation.journal import LOST, Checkpoints
-from segradius.evaluation.preflight import findings, look_at
-from segradius.evaluation.sources import Watch
+from segradius.evaluation.journal import Checkpoints
+from segradius.evaluation.preflight import look_at
 from segradius.evaluation.store import CLEAN, Rows, Store
 from segradius.evaluation.unit import Part, Progress, Unit, perform, reader
 from segradius.models.loading import load_model
 
 S = TypeVar("S", bound=Measurement)
 
-#: With so many images the model may fail before any result; then it is the model, and no image is set aside for it.
-FEW = 8
 #: Of a choice of a model, what opens it as it is.
 OPENED = ("weights", "num_classes", "outputs", "threshold", "channels", "output")
 
 
 class Executor(Protocol):
     """Where units are worked on. It takes the next when it has room, and gives rows as they come, in any order."""
+
+    def begin(self, name: str, run: Run[Any]) -> None:
+        """Units of a measurement of this name may come from now on; what they are worked on with is in ``run``."""
+
+    def end(self, name: str) -> None:
+        """All rows of a measurement are stored: nothing of it is needed any more."""
 
     def run(self, units: Iterable[Unit], progress: Progress) -> Iterator[tuple[Unit, Rows]]:
         """The rows of all units, each with the unit they are of; they were stored when the next are asked for."""
@@ -72,6 +72,8 @@ class Run(Generic[S]):
         region: (h, w) bool mask that noise is confined to, resized to each image; None for the whole image.
         together: Noisy copies in a pass; changes no result but by rounding. None for a number that suits the device.
         warn: Told of what is probably a mistake, once each, as soon as it is known.
+        shard: (i, n) for the i-th of n parts of the images, 1 ≤ i ≤ n, which are cut by batches: batch k, by its place
+            in the data set, is in part k mod n + 1, whatever was done before.
     """
 
     experiment: S
@@ -85,6 +87,20 @@ class Run(Generic[S]):
     region: Tensor | None = None
     together: int | None = None
     warn: Callable[[Finding], None] = lambda found: None
+    shard: tuple[int, int] = (1, 1)
+
+    @property
+    def batches(self) -> Iterator[range]:
+        """Places of the images of each batch that is this part's."""
+        mine, of = self.shard
+        for first in range((mine - 1) * self.batch_size, len(self.data), of * self.batch_size):
+            yield range(first, min(first + self.batch_size, len(self.data)))
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of the images of this part."""
+        whole = self.shard == (1, 1)
+        return self.data.ids if whole else [self.data.ids[place] for batch in self.batches for place in batch]
 
     @property
     def classes(self) -> Classes:
@@ -117,56 +133,14 @@ class Run(Generic[S]):
         """
         done, kept = store.done(job.key), store.kept(job.key)
         whole = set() if is_priced(self.model) else set(self.whole)
-        return [image for image in self.data.ids if image not in done or (image in whole and image not in kept)]
+        return [image for image in self.ids if image not in done or (image in whole and image not in kept)]
 
 
 def work(run: Run[S], store: Store) -> int:
     """Steps times images that are still to be done; where images are only judged, those that are not yet."""
     if not run.experiment.jobs:
-        return len(set(run.data.ids) - store.done(CLEAN))
+        return len(set(run.ids) - store.done(CLEAN))
     return sum(job.task.total_steps * len(run.missing(job, store)) for job in run.experiment.jobs)
-
-
-def execute(run: Run[S], store: Store, executor: Executor, *, looked: bool = False) -> None:
-    """Do what is missing in ``store``. Images that cannot be used are set aside there with the reason.
-
-    What is probably a mistake is told before any attack: by a few images first, and by the first that were judged.
-
-    Args:
-        run: What is to be done.
-        store: Of the results.
-        executor: Where it is done.
-        looked: As `segradius.evaluation.sources.Watch` takes it.
-
-    Raises:
-        InputError: The model has too few classes for the data, does not give logits, or does not give what a task
-            needs; or an image changed since other results of it were stored, or while it was worked on.
-        ModelError: It fails on each of the first images.
-    """
-    _check(run)
-    store.retry_set_aside()
-    told = _warn(run, store, frozenset())
-    judged, failing = False, dict[str, list[str]]()
-    watch = Watch(run.data, store, looked)
-    with closing(executor.run(watch.over(units(run, store)), run.progress)) as found:
-        for _, rows in found:
-            watch.check(result.image for result in rows.results)
-            store.add(rows.key, rows.results, rows.kept)
-            if rows.lost:
-                store.note(LOST, (store.noted(LOST) or 0) + rows.lost)
-            if not run.experiment.jobs:
-                run.progress(_clean_job(run), len(rows.results) + len(rows.set_aside) + len(rows.failed))
-            for image, reason in {**rows.set_aside, **rows.failed}.items():
-                store.set_aside(image, reason)
-            if run.checkpoints is not None:
-                for journal in (*rows.abandoned, *([rows.journal] if rows.journal is not None else [])):
-                    run.checkpoints.remove(journal)
-            failing[rows.key] = [*failing.get(rows.key, []), *rows.failed]
-            if len(failing[rows.key]) >= FEW and not store.done(rows.key):
-                named, why = listed(failing[rows.key]), next(iter(rows.failed.values()))
-                raise ModelError(f"the model fails on every image so far ({named}): {why}", by_image=False)
-            if rows.key == CLEAN and rows.results and not judged:
-                told, judged = _warn(run, store, told), True
 
 
 def first_usable(run: Run[S]) -> Sample | None:
@@ -176,39 +150,18 @@ def first_usable(run: Run[S]) -> Sample | None:
     return next((each for each in found if isinstance(each, Sample)), None)
 
 
-def _check(run: Run[S]) -> None:
-    """Raise `InputError` where the model does not suit the data or a task."""
-    check_classes(run.model, run.data.classes)
-    refuse_other_bands(run.data, bands_of(run.model), run.model.name)
-    if not len(run.data.classes) and not run.experiment.data.predicted:
-        raise InputError(
-            f"{run.data.name} has no masks: with --labels predicted (labels='predicted') the model's own predictions "
-            "stand for them, and every accuracy is a stability"
-        )
-    for job in run.experiment.jobs:
-        job.task.check(run.model)
-
-
-def _warn(run: Run[S], store: Store, told: frozenset[str]) -> frozenset[str]:
-    """Tell what was found and not told yet; the names of all that was told."""
-    found = [each for each in findings(run.facts(store)) if each.name not in told]
-    for each in found:
-        run.warn(each)
-    return told | {each.name for each in found}
-
-
-def _clean_job(run: Run[S]) -> Job:
+def clean_job(run: Run[S]) -> Job:
+    """What comes first: that the images are judged as they are."""
     it = run.experiment
     return Job(it.model, it.data, it.clean, it.seed)
 
 
 def units(run: Run[S], store: Store) -> Iterator[Unit]:
     """What is missing, batch by batch of the data set."""
-    clean = _clean_job(run)
+    clean = clean_job(run)
     lacking = [(job, set(run.missing(job, store))) for job in run.experiment.jobs]
     judged = store.done(CLEAN)
-    for first in range(0, len(run.data), run.batch_size):
-        places = range(first, min(first + run.batch_size, len(run.data)))
+    for places in run.batches:
         ids = [run.data.ids[place] for place in places]
         parts = [Part(job, tuple(image for image in ids if image in missing)) for job, missing in lacking]
         if not judged.issuperset(ids) or any(part.images for part in parts):
@@ -272,9 +225,9 @@ class InProcess:
     """Works on one unit after the other, here; a thread reads the images of the next where that is safe.
 
     Args:
-        model: What the units name, if it is open already; opened otherwise, once.
+        model: What all units name, if it is open already; otherwise that of their measurement, or opened, once.
         data: The same.
-        checkpoints: Where unfinished work is kept; None for nowhere.
+        checkpoints: Where unfinished work is kept; None for where that of their measurement is.
         device: Where a model is opened.
         warn: Told when something does not fit into memory.
     """
@@ -284,39 +237,56 @@ class InProcess:
     checkpoints: Checkpoints | None = None
     device: str = "cpu"
     warn: Callable[[str], None] = print
+    _desks: dict[str, _Desk] = field(default_factory=dict)
+
+    def begin(self, name: str, run: Run[Any]) -> None:
+        """Units of this measurement are worked on with what it has open."""
+        self._desks[name] = _Desk(self.model or run.model, self.data or run.data, self.checkpoints or run.checkpoints)
+
+    def end(self, name: str) -> None:
+        """Its model and images are let go."""
+        self._desks.pop(name, None)
 
     def run(self, units: Iterable[Unit], progress: Progress = lambda job, steps: None) -> Iterator[tuple[Unit, Rows]]:
         """The rows of all units, in order, each with its unit."""
-        checked, room = False, cast(Room | None, None)
-
-        def look(model: Seen, image: Tensor) -> None:
-            nonlocal checked
-            if not checked:
-                check_model(model, image)
-            checked = True
 
         def begin(unit: Unit) -> Samples:
-            nonlocal room
-            model, data = self._opened(unit)
-            room = room or Room(model.device.type, together=unit.together, warn=self.warn)
-            read = reader(unit, model, data)
+            desk = self._desk(unit)
+            desk.room = desk.room or Room(desk.model.device.type, together=unit.together, warn=self.warn)
+            read = reader(unit, desk.model, desk.data)
             return (
-                read_aside(pool, unit.places[: room.most], read, model.device)
-                if is_thread_safe(data)
+                read_aside(pool, unit.places[: desk.room.most], read, desk.model.device)
+                if is_thread_safe(desk.data)
                 else Samples(read)
             )
 
         with one_thread() as pool:
             for unit, samples in in_turn(units, begin):
-                model, data = self._opened(unit)
-                with model.frozen():
-                    for rows in perform(unit, model, data, self.checkpoints, progress, look, room, samples):
+                it = self._desk(unit)
+                with it.model.frozen():
+                    for rows in perform(unit, it.model, it.data, it.checkpoints, progress, it.look, it.room, samples):
                         yield unit, rows
 
-    def _opened(self, unit: Unit) -> tuple[Seen, SegmentationData]:
-        clean = unit.clean
-        if self.model is None:
-            self.model = open_choice(clean.model, device=self.device, seed=clean.seed)
-        if self.data is None:
-            self.data = open_images(clean.data)
-        return self.model, self.data
+    def _desk(self, unit: Unit) -> _Desk:
+        if unit.measurement not in self._desks:
+            model = self.model or open_choice(unit.clean.model, device=self.device, seed=unit.clean.seed)
+            data = self.data or open_images(unit.clean.data)
+            self._desks[unit.measurement] = _Desk(model, data, self.checkpoints)
+        return self._desks[unit.measurement]
+
+
+@dataclass
+class _Desk:
+    """What the units of a measurement are worked on with, and what fits into memory there, once that is known."""
+
+    model: Seen
+    data: SegmentationData
+    checkpoints: Checkpoints | None
+    room: Room | None = None
+    checked: bool = False
+
+    def look(self, model: Seen, image: Tensor) -> None:
+        """Check the model by the first image."""
+        if not self.checked:
+            check_model(model, image)
+        self.checked = True

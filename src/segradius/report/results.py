@@ -24,12 +24,13 @@ from segradius.data.pairs import as_data
 from segradius.evaluation.attack import make_plans, with_class_weights
 from segradius.evaluation.attack_files import per_image_csv
 from segradius.evaluation.attack_summary import Summary, summarise
+from segradius.evaluation.driver import execute
 from segradius.evaluation.facts import Finding
 from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
 from segradius.evaluation.preflight import warnings
 from segradius.evaluation.quicken import NOTE as QUICK
 from segradius.evaluation.quicken import quickened
-from segradius.evaluation.run import InProcess, Run, execute, work
+from segradius.evaluation.run import InProcess, Run, work
 from segradius.evaluation.sizing import AUTO, USUAL, sized
 from segradius.evaluation.sizing import NOTE as TRIAL
 from segradius.evaluation.store import CLEAN, Store
