@@ -70,6 +70,7 @@ def timeless(found: dict) -> dict:
     """A report without times and the command."""
     for name in ("date", "command"):
         found["runtime"].pop(name)
+    found.pop("command")
     for row in found["rows"]:
         row.pop("seconds")
     return found

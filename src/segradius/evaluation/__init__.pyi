@@ -56,6 +56,7 @@ from .run import open_choice as open_choice
 from .run import open_images as open_images
 from .run import units as units
 from .run import work as work
+from .schema import results_schema as results_schema
 from .store import CLEAN as CLEAN
 from .store import ImageResult as ImageResult
 from .store import Kept as Kept

@@ -12,6 +12,7 @@ from segradius.evaluation.attack_summary import CHECKING, Summary
 from segradius.evaluation.class_summary import classes_csv
 from segradius.evaluation.foreground import NOTHING_NAMED, Named, of_image
 from segradius.evaluation.job import Experiment
+from segradius.evaluation.schema import head
 from segradius.evaluation.store import CLEAN, ImageResult, Store
 from segradius.evaluation.trace import trace_csv
 
@@ -37,6 +38,7 @@ def results_json(
         told: What is probably a mistake, as `segradius.evaluation.preflight.told` has it.
     """
     report = {
+        **head(runtime),
         "identity": experiment.identity,
         "experiment": experiment.as_dict(),
         "attacks": dict(attacks),

@@ -18,6 +18,7 @@ from segradius.evaluation.crosscheck import Checked, summarise_checks
 from segradius.evaluation.foreground import Foreground, Named, foreground_first, foreground_of
 from segradius.evaluation.outcome import Digest
 from segradius.evaluation.record import Record, Score, edges, pack, unpack
+from segradius.evaluation.schema import head
 from segradius.evaluation.store import Store, ledger
 from segradius.metrics.counts import Counts
 from segradius.metrics.intervals import Interval, interval, without_ends
@@ -255,7 +256,7 @@ def certified_json(
         runtime: What changes no result: versions, device, batch size.
         doubts: What is probably a mistake, as `segradius.evaluation.preflight.told` has it.
     """
-    described = {"identity": experiment.identity, "experiment": experiment.as_dict()}
+    described = head(runtime) | {"identity": experiment.identity, "experiment": experiment.as_dict()}
     told = "The certificates speak of all pixels, void ones too; metrics count labelled pixels only."
     found = asdict(summary) | {"rows": [row.as_dict() for row in summary.rows]}
     del found["predicted"]  # the experiment says it
