@@ -127,7 +127,7 @@ class ModelOptions:
             raise InputError(
                 f"give --model (a network, with its gradients) or --target (asked for scores only): {given}"
             )
-        if self.model is not None and (source := _target_of(self.model)) is not None:
+        if self.model is not None and (source := target_of(self.model)) is not None:
             raise InputError(
                 f"--model {self.model!r}: {source} is a target, asked for scores only: give --target {self.model}"
             )
@@ -264,7 +264,7 @@ def device_name(asked: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
-def _target_of(model: str) -> str | None:
+def target_of(model: str) -> str | None:
     """The word before the colon where it is that of a served target."""
     from segradius.targets.target import TARGETS
 

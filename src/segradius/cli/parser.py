@@ -22,6 +22,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_l
 from yaml import YAMLError
 
 from segradius import __version__
+from segradius.cli.agree import agree
 from segradius.cli.attack import attack
 from segradius.cli.certify import certify
 from segradius.cli.compare import compare
@@ -46,6 +47,7 @@ T = TypeVar("T")
 _LOADED: Callable[[str], Any] = get_loader("yaml")
 
 COMMANDS: dict[str, Callable[..., int]] = {
+    "agree": agree,
     "attack": attack,
     "certify": certify,
     "compare": compare,
@@ -61,6 +63,11 @@ COMMANDS: dict[str, Callable[..., int]] = {
 }
 
 EXAMPLES = {
+    "agree": """examples:
+  segradius agree demo demo --other-answers digits=2 --data scenes:48x64 --limit 8 --out agreed
+  segradius agree card.yaml onnx:model.onnx --data images:PATH --size 240x320
+  segradius agree onnx:model.onnx oip:http://HOST:8000/v2/models/NAME --data images:PATH --limit 20 \\
+      --other-budget 20""",
     "attack": """examples:
   segradius attack --model demo --data scenes --attack pgd,cr_pgd --norm l2 --eps 1.5 --limit 16 --out first
   segradius attack --model torchvision:deeplabv3_resnet50,num_classes=21 --weights voc.safetensors \\
@@ -119,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 2 for input that cannot be used, 3 for images set aside where ``--fail-on-set-aside`` asks
-        for that, 130 when interrupted.
+        for that, 6 from ``agree`` where two deployments differ, 130 when interrupted.
 
     Example:
         >>> main(["attack", "--model", "demo", "--data", "scenes", "--eps", "-1"])

@@ -34,19 +34,38 @@ from segradius.report.provenance import begun_at, runtime
 
 DATABASE = "results.sqlite"
 CHECKPOINTS = "checkpoints"
+#: What is kept of a second model that the run's is compared with.
+OTHERS = "second"
 #: What a certification of an earlier version has in place of a store.
 OLD = "experiment.json"
 
 #: The exit status of a run that set images aside where it is asked to tell.
 SET_ASIDE = 3
 
-TABLES = ("results.json", "per_image.csv", "trace.csv", "classes.csv", "structures.csv", "table.md", SUMS)
+TABLES = (
+    "results.json",
+    "per_image.csv",
+    "trace.csv",
+    "classes.csv",
+    "structures.csv",
+    "confusion.csv",
+    "table.md",
+    SUMS,
+)
 SAVED = ("adversarial/manifest.csv", "adversarial/*/*.npz", "adversarial/*/*.png")
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
 ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", *SAVED)
 CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
 #: Sub-folders that a run writes in.
-WRITTEN = (CHECKPOINTS, "adversarial", "adversarial/*", f"{CHECKPOINTS}/spool/*", "certificates", "maps")
+WRITTEN = (
+    CHECKPOINTS,
+    "adversarial",
+    "adversarial/*",
+    f"{CHECKPOINTS}/spool/*",
+    f"{OTHERS}/spool/*",
+    "certificates",
+    "maps",
+)
 
 
 def carry_out(
@@ -166,7 +185,8 @@ def _clear(folder: Path, more: tuple[str, ...]) -> None:
     """Remove what an earlier experiment wrote into a folder, and nothing else."""
     for file in {file for pattern in ATTACKED + more for file in folder.glob(pattern)}:
         file.unlink()
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for kept in (CHECKPOINTS, OTHERS):
+        shutil.rmtree(folder / kept, ignore_errors=True)
 
 
 def _sized(run: Run[S], at: RunOptions, store: Store, *, waiting: bool) -> tuple[Run[S], str]:

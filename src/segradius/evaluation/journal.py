@@ -23,6 +23,8 @@ from segradius.targets.target import Metered, Spooled
 
 #: Under what a store notes the queries that were answered in vain.
 LOST = "lost"
+#: Of the passes in a row, those of another model than the run's, as of the second of two that are compared.
+OTHER = "other"
 #: Of what a file holds; one of another format is set aside.
 FORMAT = 1
 
@@ -170,6 +172,8 @@ def resumable(
     folder: Path,
     seconds: float = 30.0,
     warn: Callable[[str], None] = print,
+    *,
+    other: bool = False,
 ) -> tuple[Seen, Checkpoints]:
     """A model as a run needs it that may be killed at any time, and where it keeps its checkpoints.
 
@@ -183,6 +187,7 @@ def resumable(
         folder: Of the checkpoints.
         seconds: Between checkpoints.
         warn: Told when a checkpoint cannot be used.
+        other: Whether it is not the run's own model, but one that it is compared with, whose passes rows tell apart.
     """
     Checkpoints(folder, warn=warn).drop_finished(store.done)
     if not isinstance(model, Metered):
@@ -191,8 +196,9 @@ def resumable(
 
     spool = Spooled(model.target, folder / "spool", warn=warn) if traffic_of(model) is not None else None
     checkpoints = Checkpoints(folder, seconds, spool, warn)
-    stored = (result.passes.values() for key in (CLEAN, *keys) for result in store.results(key).values())
-    paid = sum(forward for books in stored for forward, _ in books) + (store.noted(LOST) or 0)
+    stored = (result.passes.items() for key in (CLEAN, *keys) for result in store.results(key).values())
+    paid = sum(forward for books in stored for purpose, (forward, _) in books if (purpose == OTHER) == other)
+    paid += 0 if other else store.noted(LOST) or 0
     return Metered(spool or model.target, model.budget, used=paid + checkpoints.paid()), checkpoints
 
 

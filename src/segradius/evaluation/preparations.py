@@ -28,6 +28,17 @@ def preparations(bands: int) -> dict[str, Normalisation]:
     return {name: known[name] for name in PREPARATIONS if name in known}
 
 
+def others(mine: Normalisation | None, bands: int) -> dict[str, Normalisation]:
+    """Those of `preparations` that a network has not.
+
+    Example:
+        >>> "none" in others(None, 3), "imagenet" in others(Normalisation.imagenet(), 3)
+        (False, False)
+    """
+    own = mine or Normalisation.none()
+    return {w: c for w, c in preparations(bands).items() if c != own and not (c.is_identity and own.is_identity)}
+
+
 def written(colours: Normalisation) -> str:
     """What `--normalisation` takes for it.
 

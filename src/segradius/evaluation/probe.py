@@ -19,14 +19,13 @@ from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.data.sample import Sample, SegmentationData
 from segradius.evaluation.batch import is_priced, usable
-from segradius.evaluation.preparations import preparations
-from segradius.metrics.agreement import kappa
+from segradius.evaluation.preparations import others
+from segradius.metrics.agreement import kappa, renaming
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
 from segradius.models.decoding import IN_UNIT, Decoding
 from segradius.models.holding import kept
 from segradius.models.outputs import refuse_sigmoids
-from segradius.models.preprocessing import Normalisation
 from segradius.models.segmenter import Segmenter
 
 NAN = math.nan
@@ -277,8 +276,8 @@ class _Look:
                 "flipped": _share(mirrored == prediction),
                 "brighter": _share(brighter == prediction),
             }
-            classes, others = self.model.num_classes, self.prepared()
-            counts = {what: self.counts(seen) for what, seen in {"": prediction, **others}.items()}
+            classes, prepared = self.model.num_classes, self.prepared()
+            counts = {what: self.counts(seen) for what, seen in {"": prediction, **prepared}.items()}
             pairs = torch.bincount((self.labels * classes + prediction)[self.counted], minlength=classes**2)
         return _Seen(self.name, numbers, state, pairs.view(classes, classes).cpu().double(), counts)
 
@@ -309,10 +308,8 @@ class _Look:
 
     def prepared(self) -> dict[str, Tensor]:
         """What is predicted under each other preparation of the colours."""
-        mine = self.model.normalisation or Normalisation.none()
-        guesses = preparations(self.image.shape[1]).items()
-        others = {w: c for w, c in guesses if c != mine and not (c.is_identity and mine.is_identity)}
-        return {w: predict(self.logits(self.image, replace(self.model, normalisation=c)))[1] for w, c in others.items()}
+        known = others(self.model.normalisation, self.image.shape[1])
+        return {w: predict(self.logits(self.image, replace(self.model, normalisation=c)))[1] for w, c in known.items()}
 
     def counts(self, prediction: Tensor) -> Counts:
         """What a prediction is worth."""
@@ -337,7 +334,6 @@ def _range(logits: Tensor) -> dict[str, float]:
 
 def _together(known: Measured, looks: Sequence[_Seen]) -> Measured:
     """Over the images."""
-    from scipy.optimize import linear_sum_assignment  # slow to import, and not asked of targets
 
     def over(what: str) -> list[float]:
         return [look.numbers[what] for look in looks if what in look.numbers]
@@ -348,7 +344,7 @@ def _together(known: Measured, looks: Sequence[_Seen]) -> Measured:
     counts = {what: Counts.joined(look.counts[what] for look in looks) for what in looks[0].counts}
     own = counts.pop("")
     confusion = torch.stack([look.confusion for look in looks]).sum(0)
-    order = linear_sum_assignment(confusion.numpy(), maximize=True)[1].tolist()
+    order = list(renaming(confusion.long()))
     right, reordered = (confusion[range(len(order)), columns].sum() for columns in (range(len(order)), order))
     renamed = confusion[:, order].long()
     found: dict[str, Any] = {what: math.fsum(each) / len(each) for what, each in means.items() if each}

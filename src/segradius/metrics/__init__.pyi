@@ -1,5 +1,6 @@
 from .agreement import kappa as kappa
 from .agreement import one_class as one_class
+from .agreement import renaming as renaming
 from .counts import Counts as Counts
 from .counts import count as count
 from .intervals import LEAST as LEAST
@@ -9,6 +10,9 @@ from .intervals import interval as interval
 from .intervals import jackknife as jackknife
 from .intervals import paired_difference as paired_difference
 from .intervals import student as student
+from .shifts import best_shift as best_shift
+from .shifts import reach_of as reach_of
+from .shifts import shift_table as shift_table
 from .sign_flips import SignFlips as SignFlips
 from .statistics import Statistic as Statistic
 from .statistics import accuracy_image as accuracy_image

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import torch
+from torch import Tensor
+
 from segradius.metrics.counts import Counts
 
 #: Share of the pixels from which on one class is said everywhere, and share of the others that may still be found.
@@ -47,3 +50,22 @@ def one_class(counts: Counts) -> int | None:
     others, found = int(labelled.sum() - labelled[top]), int(right.sum() - right[top])
     everywhere = predicted[top] >= EVERYWHERE * predicted.sum()
     return top if everywhere and others and found <= FOUND * others else None
+
+
+def renaming(pairs: Tensor) -> tuple[int, ...]:
+    """For each class of one map the class of another that it would be called there, so that most pixels agree.
+
+    The exact optimum over all one-to-one renamings (Kuhn 1955); of equals one that renames little.
+
+    Args:
+        pairs: (C, C) int64, pixels by the class of the one and of the other.
+
+    Example:
+        >>> renaming(torch.tensor([[0, 5, 0], [4, 1, 0], [0, 0, 0]]))
+        (1, 0, 2)
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
+    # Half a pixel for all names that stay can turn no optimum into another number of pixels.
+    gain = pairs.double() + torch.eye(len(pairs), dtype=torch.float64) / (2 * len(pairs))
+    return tuple(linear_sum_assignment(gain.numpy(), maximize=True)[1].tolist())
