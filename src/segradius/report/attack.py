@@ -32,6 +32,7 @@ from segradius.evaluation.facts import Facts, Finding
 from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
+from segradius.evaluation.sanity import gathered, verdicts, verdicts_told
 from segradius.evaluation.store import CLEAN, Store
 from segradius.radius.smoothing import at_most, pixel_radius
 from segradius.report.adversarial import adversarial_files
@@ -41,6 +42,7 @@ from segradius.report.figures import GIVEN, Words, about, figures, said_of, shar
 from segradius.report.overlay import Painter
 from segradius.report.panels import colour_bar, grid, height, panel, partly, photo, png, swatch
 from segradius.report.provenance import heading, made
+from segradius.report.sanity_table import sanity_lines, sanity_table
 
 NAMES = {"iou": "IoU", "dice": "Dice"}
 
@@ -274,10 +276,11 @@ def report_attacks(run: Run[Experiment], store: Store, facts: Mapping[str, Any])
     summary = summarise(run.experiment, store, run.data.ids, run.named)
     if not summary.rows[0].images:
         raise nothing_usable(summary.set_aside, "the data set is empty")
-    seen = run.facts(store)
-    doubts = doubted(seen, summary)
-    said = [*notes(summary), *warnings(doubts)]
-    files = _files(run, store, summary, facts, said, told(seen, doubts))
+    evidence = gathered(run, store, summary)
+    doubts, sane = doubted(evidence.facts, summary), verdicts(evidence)
+    said = [*notes(summary), *warnings(doubts), *sanity_lines(sane, doubts)]
+    found = told(evidence.facts, doubts) | verdicts_told(sane, evidence.probed)
+    files = _files(run, store, summary, facts, said, found, sanity_table(sane))
     return Report(summary, tables(summary), said, files, "results", heading(run, summary.rows[0].images), "yellow")
 
 
@@ -288,6 +291,7 @@ def _files(
     facts: Mapping[str, Any],
     said: Sequence[str],
     doubts: Mapping[str, Any],
+    sanity: Cells,
 ) -> Iterator[tuple[str, str | bytes]]:
     experiment, ids, looks = run.experiment, run.data.ids, Ledger(1)
     threats, wording = list(dict.fromkeys(plan.threat for plan in experiment.attacks)), said_of(summary)
@@ -311,7 +315,11 @@ def _files(
         yield "structures.csv", structures
     yield (
         "table.md",
-        page([*tables(summary), *classes_tables(summary)], [*said, *made(facts)], heading(run, summary.rows[0].images)),
+        page(
+            [*tables(summary), *classes_tables(summary), sanity],
+            [*said, *made(facts)],
+            heading(run, summary.rows[0].images),
+        ),
     )
     parts = {
         f"{task.plan.label} {task.plan.norm} {task.plan.eps:g}": str(task.attack)

@@ -17,7 +17,7 @@ from segradius.metrics.intervals import Difference, Interval
 
 @dataclass(frozen=True)
 class Cells:
-    """A table as text, every row as long as ``header``; the first column is text, the others are numbers.
+    """A table as text, every row as long as ``header``; the first ``words`` columns are text, the others are numbers.
 
     Example:
         >>> print(Cells("Two", ("name", "value"), (("a", "1"),)).markdown())
@@ -31,10 +31,11 @@ class Cells:
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: int = 1
 
     def markdown(self) -> str:
         """The table in Markdown."""
-        rule = "|".join([":--", *["--:"] * (len(self.header) - 1)])
+        rule = "|".join(":--" if place < self.words else "--:" for place in range(len(self.header)))
         lines = [" | ".join(map(markdown, row)) for row in (self.header, *self.rows)]
         body = [f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])]
         return "\n".join([f"**{markdown(self.title)}**", "", *body])
@@ -43,7 +44,7 @@ class Cells:
         """The table for a `rich` console."""
         table = Table(title=Text(visible(self.title)), title_justify="left", title_style="bold")
         for place, name in enumerate(self.header):
-            table.add_column(Text(visible(name)), justify="right" if place else "left", overflow="fold")
+            table.add_column(Text(visible(name)), justify="right" if place >= self.words else "left", overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(visible(each)) for each in row))
         return table

@@ -25,12 +25,14 @@ from segradius.evaluation.attack import make_plans, with_class_weights
 from segradius.evaluation.attack_files import per_image_csv
 from segradius.evaluation.attack_summary import Summary, summarise
 from segradius.evaluation.driver import execute
+from segradius.evaluation.evidence import SanityVerdict
 from segradius.evaluation.facts import Finding
 from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
 from segradius.evaluation.preflight import warnings
 from segradius.evaluation.quicken import NOTE as QUICK
 from segradius.evaluation.quicken import quickened
 from segradius.evaluation.run import InProcess, Run, work
+from segradius.evaluation.sanity import gathered, probed_once, verdicts
 from segradius.evaluation.sizing import AUTO, USUAL, sized
 from segradius.evaluation.sizing import NOTE as TRIAL
 from segradius.evaluation.store import CLEAN, Store
@@ -39,6 +41,7 @@ from segradius.report.attack import classes_tables, doubted, notes, report_attac
 from segradius.report.cells import nothing_usable, page, set_aside_note
 from segradius.report.evaluate import report_accuracy
 from segradius.report.provenance import begun_at, runtime
+from segradius.report.sanity_table import sanity_lines
 from segradius.speed.forms import Speed
 from segradius.targets.target import Target
 from segradius.threats.budgets import budgets
@@ -68,6 +71,11 @@ class Results:
     def warnings(self) -> list[Finding]:
         """What is probably a mistake: the name of each check, what it saw, what to do, and the figure behind it."""
         return doubted(self.run.facts(self.store), self.summary)
+
+    @cached_property
+    def verdicts(self) -> tuple[SanityVerdict, ...]:
+        """Sanity verdicts: the name of each check, its verdict, what it saw, what to do, and the figure behind it."""
+        return verdicts(gathered(self.run, self.store, self.summary)) if self.run.experiment.attacks else ()
 
     def per_image(self) -> list[dict[str, Any]]:
         """A row for each attack and image, as in per_image.csv, with numbers for numbers; None where there is none."""
@@ -107,7 +115,8 @@ class Results:
 
     def __str__(self) -> str:
         found = [*tables(self.summary), *classes_tables(self.summary)]
-        return page(found, notes(self.summary) + warnings(self.warnings))
+        said = [*notes(self.summary), *warnings(self.warnings), *sanity_lines(self.verdicts, self.warnings)]
+        return page(found, said)
 
 
 def evaluate(
@@ -212,6 +221,7 @@ def evaluate(
         raise nothing_usable(aside, "the data set is empty")
     for line in () if quiet else set_aside_note(aside):
         warn(line)
+    probed_once(run, store)  # the network may be another one when it is asked for verdicts
     return Results(run, store)
 
 
