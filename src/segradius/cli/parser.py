@@ -32,6 +32,7 @@ from segradius.cli.evaluate import evaluate
 from segradius.cli.init import init
 from segradius.cli.list import list_names
 from segradius.cli.models import export, models
+from segradius.cli.report import report
 from segradius.cli.train import train
 from segradius.cli.verify import verify
 from segradius.core import text
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "init": init,
     "list": list_names,
     "models": models,
+    "report": report,
     "train": train,
     "verify": verify,
 }
@@ -101,6 +103,9 @@ EXAMPLES = {
   segradius init roads --model smp:Unet,encoder_name=resnet18,classes=1 --weights unet.safetensors""",
     "list": "example:\n  segradius list attacks",
     "models": "example:\n  segradius models convert train_epoch_50.pth pspnet50_voc.safetensors",
+    "report": """examples:
+  segradius report first --out report.html
+  segradius report first certified --out report.html --title 'Our network, before release'""",
     "verify": "examples:\n  segradius verify first\n  segradius verify first --mend",
     "train": """examples:
   segradius train --config configs/camvid/pspnet_light.yaml --data camvid:PATH --out pspnet

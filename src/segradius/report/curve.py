@@ -94,9 +94,9 @@ def draw_curves(
 
 def _line(axis: Axes, curve: Curve, colour: str, *, log: bool) -> float:
     """Draw one curve; the height at which it ends."""
-    grid = _grid(curve.queries, log=log)
+    grid = grid_of(curve.queries, log=log)
     values = curve.values(grid)
-    mean, (low, high) = 100 * values.mean(0), (100 * end for end in _band(values))
+    mean, (low, high) = 100 * values.mean(0), (100 * end for end in band(values))
     axis.fill_between(grid, low, high, color=colour, alpha=0.12, linewidth=0, step="post")
     dashes = "-" if curve.verified else (0, (4, 2))
     axis.plot(grid, mean, color=colour, linewidth=1.6, linestyle=dashes, drawstyle="steps-post")
@@ -145,13 +145,13 @@ def spread(heights: Sequence[float], gap: float, top: float = 100.0) -> list[flo
     return [found[place] for place in range(len(heights))]
 
 
-def _grid(queries: int, *, log: bool) -> list[int]:
+def grid_of(queries: int, *, log: bool) -> list[int]:
     """Numbers of queries from none, or from one on a logarithmic axis, to the budget."""
     even = np.geomspace(1, queries, _POINTS) if log else np.linspace(0, queries, _POINTS)
     return sorted({*even.round().astype(int).tolist()})
 
 
-def _band(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def band(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """95 % interval of the mean over images of shares (N, len(grid)), (len(grid),) twice; NaN for too few images."""
     n = len(values)
     if n < LEAST:

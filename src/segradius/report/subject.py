@@ -1,0 +1,275 @@
+"""What is told together: runs of one model on the same data, in three sentences and with what stands against them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from segradius.core.escapes import visible
+from segradius.evaluation.certify_summary import CertifiedRow
+from segradius.metrics.intervals import LEAST, Interval
+from segradius.report.cells import percent
+from segradius.report.figures import Words
+from segradius.report.story import CLEAN, Line, Story, Verdict
+
+SIGNS = {"l1": "l1", "l2": "l2", "linf": "l∞", "l0": "l0"}
+WORST = "worst of "
+#: What two runs must share to be told together: a certificate is often of fewer images, which each row tells.
+SAME = ("spec", "split", "size", "protocol", "labels")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Runs of one model on the same data.
+
+    Attributes:
+        model: Its name.
+        data: The data's.
+        stories: At least one.
+    """
+
+    model: str
+    data: str
+    stories: tuple[Story, ...]
+
+    @property
+    def title(self) -> str:
+        """For a heading."""
+        return f"{self.model} on {self.data}"
+
+    @cached_property
+    def attacked(self) -> tuple[Story, ...]:
+        """Runs that judged or attacked images."""
+        return tuple(story for story in self.stories if story.lines)
+
+    @cached_property
+    def certified(self) -> tuple[Story, ...]:
+        """Runs that certified."""
+        return tuple(story for story in self.stories if story.answers)
+
+    @property
+    def words(self) -> Words:
+        """What pixels that agree with their labels are called."""
+        return self.stories[0].words
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the attacks had an aim, and go by the pixels that are where it is."""
+        return any(story.targeted for story in self.attacked)
+
+    @property
+    def measure(self) -> str:
+        """The share by which attacks are ranked."""
+        return "success" if self.targeted else "pixacc"
+
+    @property
+    def measured(self) -> str:
+        """What that is called."""
+        return "pixels where aimed" if self.targeted else self.words.pixacc
+
+    @cached_property
+    def lines(self) -> tuple[tuple[Story, Line], ...]:
+        """Attacks at their budgets, in the order of norms, budgets and runs."""
+        found = [(story, line) for story in self.attacked for line in story.lines if line.plan != CLEAN]
+        return tuple(sorted(found, key=lambda each: each[1].plan[1:]))
+
+    @cached_property
+    def strongest(self) -> tuple[tuple[Story, Line], ...]:
+        """For each norm, what left least: mostly at its largest budget, save where that had weaker attacks alone."""
+        found, sign = [], -1 if self.targeted else 1
+        for norm in dict.fromkeys(line.plan[1] for _, line in self.lines):
+            mine = [each for each in self.lines if each[1].plan[1] == norm and not math.isnan(self._left(each[1]))]
+            found += [min(mine, key=lambda each: sign * self._left(each[1]))] if mine else []
+        return tuple(found)
+
+    def _left(self, line: Line) -> float:
+        return line.shares[self.measure].value
+
+    @cached_property
+    def certificate(self) -> tuple[Story, CertifiedRow] | None:
+        """Of all certificates the one with the largest product of accuracy and radius."""
+        found = [
+            (story, row)
+            for story in self.certified
+            for row in story.answers
+            if row.promise and row.radius == row.radius
+        ]
+        return max(found, key=lambda each: each[1].pixacc.value * each[1].radius) if found else None
+
+    @property
+    def verdicts(self) -> Iterator[tuple[Story, Verdict]]:
+        """Sanity verdicts of all runs."""
+        for story in self.stories:
+            yield from ((story, each) for each in story.verdicts or ())
+
+    @property
+    def alarms(self) -> list[tuple[Story, Verdict]]:
+        """What a reader must see first: checks that failed, and warnings."""
+        failed = [each for each in self.verdicts if each[1].grade == "fail"]
+        return failed + [(story, each) for story in self.stories for each in story.warnings]
+
+
+def subjects(stories: Sequence[Story]) -> tuple[Subject, ...]:
+    """Runs by what they are of, in order.
+
+    Args:
+        stories: From `segradius.report.story.read_story`.
+    """
+    found: dict[str, list[Story]] = {}
+    for story in stories:
+        model, data = story.experiment["model"], story.experiment["data"]
+        key = [model["spec"], model.get("fingerprint"), *(data.get(name) for name in SAME)]
+        found.setdefault(json.dumps([*key, story.experiment.get("target")], default=str), []).append(story)
+    several = [_names(group[0]) for group in found.values()]
+    alike = {names for names in several if several.count(names) > 1}
+    return tuple(
+        Subject(
+            f"{names[0]} ({visible(str(_fingerprint(group[0])))})" if names in alike else names[0],
+            names[1],
+            tuple(group),
+        )
+        for names, group in zip(several, found.values(), strict=True)
+    )
+
+
+def _fingerprint(story: Story) -> str:
+    found: str = story.experiment["model"].get("fingerprint") or "no fingerprint"
+    return found
+
+
+def _names(story: Story) -> tuple[str, str]:
+    model, data = story.experiment["model"], story.experiment["data"]
+    size = f" at {data['size'][0]}×{data['size'][1]}" if data.get("size") else ""
+    protocol = f", protocol {data['protocol']}" if data.get("protocol") else ""
+    split = f", {data['split']}" if data.get("split") else ""
+    aim = f", aim {story.experiment['target']}" if story.experiment.get("target") is not None else ""
+    return visible(str(model["spec"])), visible(f"{data['spec']}{split}{size}{protocol}{aim}")
+
+
+def budget(norm: str, eps: float) -> str:
+    """ε as people write it: in 1/255 where that is a round number of l∞.
+
+    Example:
+        >>> budget("linf", 4 / 255), budget("linf", 0.006), budget("l2", 1.5)
+        ('4/255', '0.006', '1.5')
+    """
+    levels = 255 * eps
+    whole = norm == "linf" and levels > 0 and abs(2 * levels - round(2 * levels)) < 1e-6
+    return f"{round(2 * levels) / 2:g}/255" if whole else f"{eps:.4g}"
+
+
+def at(norm: str, eps: float) -> str:
+    """A budget in its norm.
+
+    Example:
+        >>> at("linf", 4 / 255), at("l2", 0.5)
+        ('l∞ 4/255', 'l2 0.5')
+    """
+    return f"{SIGNS.get(norm, norm)} {budget(norm, eps)}"
+
+
+def cent(found: Interval) -> str:
+    """A share in per cent, for a sentence.
+
+    Example:
+        >>> cent(Interval(0.912, 0.901, 0.92))
+        '91.2 % [90.1, 92.0]'
+    """
+    value, bracket, rest = percent(found.value, found).partition(" [")
+    return f"{value} %{bracket}{rest}"
+
+
+def sentences(subject: Subject) -> list[str]:
+    """What a person must know: unattacked, under attack, certified; each with its interval.
+
+    Args:
+        subject: What is told.
+    """
+    return [_unattacked(subject), _under_attack(subject), _proven(subject)]
+
+
+def _few(images: int) -> str:
+    return f"{images} image{'s' * (images != 1)}" + (", too few for an interval" if images < LEAST else "")
+
+
+def _unattacked(subject: Subject) -> str:
+    if subject.attacked:
+        line = subject.attacked[0].lines[0]
+        found, images, shares = line.shares["pixacc"], line.images, line.shares
+    else:
+        story = subject.certified[0]
+        found, images, shares = story.answers[0].pixacc, story.certified_images, {}
+    said = subject.words
+    if subject.stories[0].experiment["data"].get("labels") == "predicted":
+        return (
+            f"There are no labels: what the network says of the {_few(images)} unattacked is taken for right, so that "
+            f"every figure here is a stability, the share of {said.whole}."
+        )
+    asked = subject.attacked[0].asked if subject.attacked else ""
+    dice = f"the Dice of {asked} is {cent(shares['dice'])}, and " if asked and "dice" in shares else ""
+    return f"Unattacked, {dice}the network gets {cent(found)} of pixels {said.right} on {_few(images)}."
+
+
+def _under_attack(subject: Subject) -> str:
+    if not subject.strongest:
+        return f"No attack was run, so nothing is known of its robustness: {attack_command(subject)}"
+    told: list[str] = []
+    verb = ("brings", " where it aims") if subject.targeted else ("leaves", f" {subject.words.right}")
+    for _, line in subject.strongest:
+        found = cent(line.shares[subject.measure])
+        name, norm, eps = line.plan
+        named = f"the {name} attacks" if name.startswith(WORST) else name
+        rounded = line.shares.get("rounded_pixacc")
+        more = f" ({cent(rounded)} after rounding to 8 bits)" if rounded and rounded.value == rounded.value else ""
+        what = "" if told else f" of pixels{verb[1]}"
+        told.append(f"{found}{what} at {at(norm, eps)} ({named}){more}")
+    images = min(line.images for _, line in subject.strongest)
+    return f"The strongest attack tried {verb[0]} {' and '.join(told)}, on {_few(images)}."
+
+
+def _proven(subject: Subject) -> str:
+    if subject.certificate is None:
+        return f"Nothing is certified, so a stronger attack may leave less: {certify_command(subject)}"
+    story, row = subject.certificate
+    it, own = story.experiment["smoothing"], row.name == "radii"
+    where = f"a radius of its own, {row.radius:.3g} on average" if own else f"l2 {_down(row.radius):g}"
+    return (
+        f"Certified, for the network smoothed by noise of σ = {it['sigma']:g}: {cent(row.pixacc)} of pixels stay "
+        f"{subject.words.right} under every change within {where}, on {_few(story.certified_images)}."
+    )
+
+
+def _down(radius: float) -> float:
+    """Four decimals, never rounded up."""
+    return int(radius * 1e4 + 1e-9) / 1e4
+
+
+def attack_command(subject: Subject, norm: str = "l2") -> str:
+    """A command that would attack it.
+
+    Args:
+        subject: What is told.
+        norm: Of the attacks.
+    """
+    eps = {"l2": "l2=0.5,1.5", "linf": "linf=2/255,4/255"}[norm]
+    return _command(subject, "attack", "--attack", "flip_apgd,pgd,cr_pgd", "--eps", eps)
+
+
+def certify_command(subject: Subject) -> str:
+    """A command that would certify it."""
+    return _command(subject, "certify", "--sigma", "0.25", "--radii", "one", "--limit", "16")
+
+
+def _command(subject: Subject, *words: str) -> str:
+    model, data = subject.stories[0].experiment["model"], subject.stories[0].experiment["data"]
+    found = ["segradius", words[0], "--target" if model.get("scores_only") else "--model", str(model["spec"])]
+    found += ["--weights", str(model["weights"])] if model.get("weights") else []
+    found += ["--data", str(data["spec"])]
+    found += ["--split", str(data["split"])] if data.get("split") else []
+    found += ["--size", f"{data['size'][0]}x{data['size'][1]}"] if data.get("size") else []
+    found += ["--labels", "predicted"] if data.get("labels") == "predicted" else []
+    return visible(shlex.join([*found, *words[1:], "--out", f"{subject.stories[0].run.name}-{words[0]}"]))
