@@ -18,29 +18,24 @@ tables are made of, without a path of this machine.
 
 from __future__ import annotations
 
-import csv
 import importlib
-import json
 import math
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import yaml
 from jsonargparse import auto_cli
 
 import segradius as sr
 from segradius.core import text
-from segradius.evaluation import Comparison, Row, Summary
-from segradius.metrics import Difference, Interval
+from segradius.evaluation import Row, Summary
 from segradius.report import Cells, network_tables, percent, read_network, tables
-
-T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"^<!-- table: (?P<what>.+) -->\n(?P<table>(?:\*\*.*\*\*\n\n)?(?:\|.*\n)*)", re.M)
@@ -97,18 +92,10 @@ def read_summary(folder: Path) -> Summary:
     Raises:
         InputError: per_image.csv beside it does not have the same accuracies.
     """
-    report = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    shares = ("pixacc", "miou", "miou_image", "success")
-    rows = [
-        _made(Row, row | {name: _made(Interval, row[name]) for name in shares} | {"sanity": None})
-        for row in report["rows"]
-    ]
-    pairs = [
-        _made(Comparison, each | {"difference": _made(Difference, each["difference"])})
-        for each in report["paired_differences"]
-    ]
-    _must_agree(rows, folder)
-    return Summary(tuple(rows), tuple(pairs), report["set_aside"], report["experiment"].get("target") is not None)
+    found = sr.load_results(folder).runs[0]
+    summary = cast(Summary, found.summary)
+    _must_agree(summary.rows, found)
+    return summary
 
 
 def attacks(folder: Path, rows: str = "") -> list[Cells]:
@@ -222,26 +209,17 @@ def _keep(source: Path, target: Path, names: Sequence[str], hidden: Mapping[str,
             (target / name).write_text(content, encoding="utf-8")
 
 
-def _made(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
-    """A dataclass from what JSON holds of it: null is NaN in a number, and None elsewhere."""
-    found = {}
-    for field in fields(kind):  # type: ignore[arg-type]
-        value = values.get(field.name)
-        found[field.name] = math.nan if value is None and field.type == "float" else value
-    return kind(**found)
-
-
-def _must_agree(rows: Sequence[Row], folder: Path) -> None:
-    right: dict[tuple[str, str, float], list[int]] = {}
-    for line in csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()):
-        if line["valid"] == "1":
-            sums = right.setdefault((line["attack"], line["norm"], float(line["eps"] or 0)), [0, 0])
-            sums[0] += int(line["right"])
-            sums[1] += int(line["pixels"])
+def _must_agree(rows: Sequence[Row], found: sr.SavedRun) -> None:
+    right: dict[tuple[Any, ...], list[int]] = {}
+    for line in found.per_image():
+        if line["valid"]:
+            sums = right.setdefault((line["attack"], line["norm"], line["eps"]), [0, 0])
+            sums[0] += cast(int, line["right"])
+            sums[1] += cast(int, line["pixels"])
     for row in rows:
-        key = (row.name, row.norm or "", row.eps or 0.0)
+        key = (row.name, row.norm, row.eps)
         if key in right and not math.isclose(right[key][0] / right[key][1], row.pixacc.value, rel_tol=1e-9):
-            raise sr.InputError(f"{folder}: per_image.csv and results.json differ in the accuracy of {row.name}")
+            raise sr.InputError(f"{found.path}: per_image.csv and results.json differ in the accuracy of {row.name}")
 
 
 def _study(name: str) -> Callable[..., list[Cells]]:

@@ -26,6 +26,9 @@ from .core.errors import SegradiusError as SegradiusError
 from .core.ledger import Ledger as Ledger
 from .core.randomness import Randomness as Randomness
 from .data import open_data as open_data
+from .evaluation import SavedResults as SavedResults
+from .evaluation import SavedRun as SavedRun
+from .evaluation import load_results as load_results
 from .models import AsModule as AsModule
 from .models import Segmenter as Segmenter
 from .models import load_model as load_model

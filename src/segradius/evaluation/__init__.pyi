@@ -43,6 +43,9 @@ from .journal import Checkpoints as Checkpoints
 from .journal import FileJournal as FileJournal
 from .journal import digest as digest
 from .journal import resumable as resumable
+from .loaded import SavedResults as SavedResults
+from .loaded import SavedRun as SavedRun
+from .loaded import load_results as load_results
 from .preflight import findings as findings
 from .preflight import look_at as look_at
 from .preflight import of_data as of_data

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import importlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,8 +10,7 @@ from typing import Any, Literal, cast
 
 from segradius.attacks.make import default_eps
 from segradius.core.contracts import LOGITS, Seen
-from segradius.core.errors import InputError, is_whole, missing_extra, must
-from segradius.core.escapes import from_cell
+from segradius.core.errors import InputError, is_whole, must
 from segradius.core.locking import owned
 from segradius.core.screen import note, warn
 from segradius.core.screen import progress as bar
@@ -24,6 +20,7 @@ from segradius.data.pairs import as_data
 from segradius.evaluation.attack import make_plans, with_class_weights
 from segradius.evaluation.attack_files import per_image_csv
 from segradius.evaluation.attack_summary import Summary, summarise
+from segradius.evaluation.columns import as_frame, read_table
 from segradius.evaluation.driver import execute
 from segradius.evaluation.evidence import SanityVerdict
 from segradius.evaluation.facts import Finding
@@ -80,19 +77,11 @@ class Results:
     def per_image(self) -> list[dict[str, Any]]:
         """A row for each attack and image, as in per_image.csv, with numbers for numbers; None where there is none."""
         text = per_image_csv(self.run.experiment, self.store, self.run.data.ids, self.run.named)
-        words = ("attack", "norm", "image")
-        return [
-            {name: from_cell(cell) if name in words else _number(cell) for name, cell in row.items()}
-            for row in csv.DictReader(io.StringIO(text))
-        ]
+        return list(read_table(text, "images"))
 
     def to_pandas(self) -> Any:
         """`per_image` as a pandas data frame; raises `InputError` where pandas is not installed."""
-        try:
-            pandas = importlib.import_module("pandas")
-        except ModuleNotFoundError as error:
-            raise missing_extra("a data frame", "pandas") from error
-        return pandas.DataFrame(self.per_image())
+        return as_frame(self.per_image(), "images")
 
     def save(self, folder: str | Path) -> Path:
         """Write the files of ``segradius attack`` into a folder, which is made, and return it.
@@ -231,9 +220,3 @@ def _mark(model: Seen) -> str:
     from segradius.targets import opening  # brings every protocol
 
     return opening.fingerprint(cast(Target, model))
-
-
-def _number(cell: str) -> float | int | None:
-    if not cell:
-        return None
-    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
