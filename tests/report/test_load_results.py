@@ -169,5 +169,5 @@ def test_without_pandas_its_extra_is_named(monkeypatch: pytest.MonkeyPatch):
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(MissingExtraError, match=r"needs pandas, which is not installed: pip install 'segradius\[pandas\]'"):
+    with pytest.raises(MissingExtraError, match=r"which is not installed: pip install 'segradius\[pandas\]'"):
         sr.load_results(runs()["attack"]).to_pandas()
