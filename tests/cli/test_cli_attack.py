@@ -94,8 +94,9 @@ def test_the_report_has_the_numbers_of_the_closed_form(place, capsys):
     assert found["set_aside"] == {}
     assert fgsm["ledger"]["checking"] == {"forward": 3, "backward": 0}
     assert fgsm["forward"] == sum(book["forward"] for name, book in fgsm["ledger"].items() if name != "checking") / 3
-    # Two images in the picture, each seen before and after two attacks, and 8 noisy copies for its radius map.
-    assert found["runtime"]["picture"] == {"picture": {"forward": 2 * (3 + 8), "backward": 0}}
+    # Two images in the picture, each seen before the attacks; 8 noisy copies for their radius maps, and for that of a
+    # third one in the gallery. What was seen after attacks was kept.
+    assert found["runtime"]["picture"] == {"picture": {"forward": 2 * (1 + 8) + 8, "backward": 0}}
     shown = capsys.readouterr().out
     assert "72.7" in shown
     assert "worst of 2" in shown
@@ -112,7 +113,8 @@ def test_one_line_for_each_image_and_a_picture(place):
         assert picture.format == "PNG"
     assert Path("out/table.md").read_text().count("| fgsm | linf | 0.1 | 3 |") == 1
     assert {file.name for file in Path("out").iterdir()} == {
-        "results.json", "per_image.csv", "classes.csv", "table.md", "figure.png", "results.sqlite", "SHA256SUMS",
+        "results.json", "per_image.csv", "classes.csv", "confusion.csv", "table.md", "figure.png", "gallery",
+        "results.sqlite", "SHA256SUMS",
     }  # fmt: skip
 
 
@@ -349,4 +351,4 @@ def test_every_adversarial_image_can_be_kept_as_it_was_judged_and_rounded(place)
         assert np.array_equal(levels, np.round(exact * 255))
         assert float(line["length_png"]) == pytest.approx(np.abs(levels / 255 - clean).max(), abs=1e-7)
     assert main([*FGSM, "--figures", "0", "--overwrite"]) == 0
-    assert not list(Path("out").rglob("*.npz"))
+    assert not list(Path("out").glob("adversarial/**/*.npz"))

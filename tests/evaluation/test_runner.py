@@ -114,14 +114,14 @@ def test_nothing_is_left_to_do_after_a_run_and_progress_adds_up_to_the_work_anno
 
 def test_adversarial_images_are_kept_for_pictures_and_made_again_when_more_are_wanted(data, model):
     with Store(":memory:") as store:
-        run(data, model, store, shown=("image 0",))
+        run(data, model, store, shown=("image 0",), gallery=0)
         key = EXPERIMENT.key(EXPERIMENT.attacks[0])
         assert store.kept(key) == {"image 0"}
         change = store.example(key, "image 0") - data[0].image
         expected = torch.tensor([0.1, 0.1, -0.1, -0.1]).expand(3, 1, 4)
         torch.testing.assert_close(change, expected, atol=1e-6, rtol=0)
         before = per_image_csv(EXPERIMENT, store, data.ids)
-        run(data, model, store, shown=("image 0", "image 2"))
+        run(data, model, store, shown=("image 0", "image 2"), gallery=0)
         assert store.kept(key) == {"image 0", "image 2"}
         assert per_image_csv(EXPERIMENT, store, data.ids) == before
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions
 from segradius.core import text
-from segradius.core.declared import Count, Length, Queries, Restarts, Sigma, Whole
+from segradius.core.declared import Count, Length, Queries, Range, Restarts, Sigma, Whole
 from segradius.core.errors import InputError, must
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.screen import note
@@ -59,6 +59,8 @@ class AttackOptions:
         options: Further options as name=value,name=value; see segradius list attacks.
         save_images: Keep every adversarial image: the folder adversarial gets each as NPZ, exact, and as PNG of 8 bits,
             and a list of them.
+        gallery: How many images of each attack, of those hurt most and of those hurt least, are kept whole, with what
+            the model sees in them, in the folder gallery; 0 for none.
         aim: Aim at a class (name or number), at random classes, or at a mask image. Default: untargeted.
     """
 
@@ -84,6 +86,7 @@ class AttackOptions:
     options: Pairs | None = None
     aim: str | None = None
     save_images: bool = False
+    gallery: Annotated[int, Range("[0, 1000]")] = 3
 
     def plans(self, default: str) -> tuple[AttackPlan, ...]:
         """The attacks, spelt out.
@@ -126,7 +129,7 @@ class AttackOptions:
 
     def _given(self) -> Mapping[str, Any]:
         """Options of attacks by name; None for those that were not given."""
-        apart = ("attack", "plan", "preset", "norm", "eps", "options", "aim", "save_images")
+        apart = ("attack", "plan", "preset", "norm", "eps", "options", "aim", "save_images", "gallery")
         named = {name: value for name, value in vars(self).items() if name not in apart}
         options = text.options(self.options)
         for name in options:
@@ -167,8 +170,8 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
 
     A model that you have is attacked with its gradients, or without them; a target, which answers with scores only, by
     black-box attacks, which count every query. Prints a table and writes a report into a folder: results.json,
-    per_image.csv, classes.csv, table.md, figure.png and results.sqlite; of black-box attacks trace.csv and curve.png
-    too. Started again, the same command goes on where it was stopped.
+    per_image.csv, classes.csv, confusion.csv, table.md, figure.png, gallery and results.sqlite; of black-box attacks
+    trace.csv and curve.png too. Started again, the same command goes on where it was stopped.
     """
     from segradius.cli.run_folder import carry_out, status
     from segradius.evaluation import Experiment, Run, with_class_weights
@@ -182,6 +185,6 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     plans = with_class_weights(plans, opened, seen.num_classes, predicted=choice.predicted)
     experiment = Experiment(chosen, choice, plans, attack.aim, run.seed)
     shown = opened.ids[: run.figures]
-    what = Run(experiment, seen, opened, run.together or 8, shown, save=attack.save_images)
+    what = Run(experiment, seen, opened, run.together or 8, shown, save=attack.save_images, gallery=attack.gallery)
     found = carry_out(what, run, report_attacks, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
     return status(found, run)

@@ -21,9 +21,9 @@ def evaluate(
     """Measure the accuracy of a segmentation model over the images of a data set, unattacked.
 
     Prints PixAcc and MIoU with 95 % intervals over images, and accuracy, IoU and Dice of each class, and writes
-    results.json, per_image.csv, classes.csv, table.md and results.sqlite into a folder, in which segradius attack goes
-    on. Windows, scales and mirroring stand in a model's card. There is no --speed, as in segradius attack: the one pass
-    over each image is the verdict.
+    results.json, per_image.csv, classes.csv, confusion.csv, table.md and results.sqlite into a folder, in which
+    segradius attack goes on. Windows, scales and mirroring stand in a model's card. There is no --speed, as in
+    segradius attack: the one pass over each image is the verdict.
 
     Args:
         data: See `DataOptions`.

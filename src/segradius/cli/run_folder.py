@@ -52,15 +52,18 @@ TABLES = (
     "table.md",
     SUMS,
 )
+#: What of a gallery is no part of it any more is removed.
+GALLERY = ("gallery/*.npz", "gallery/index.json")
 SAVED = ("adversarial/manifest.csv", "adversarial/*/*.npz", "adversarial/*/*.png")
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
-ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", *SAVED)
+ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", *SAVED, *GALLERY)
 CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
 #: Sub-folders that a run writes in.
 WRITTEN = (
     CHECKPOINTS,
     "adversarial",
     "adversarial/*",
+    "gallery",
     f"{CHECKPOINTS}/spool/*",
     f"{OTHERS}/spool/*",
     "certificates",
@@ -113,7 +116,7 @@ def _carried_out(
     run, trial = _sized(run, at, store, waiting=checkpoints.waiting())
     _execute(run, store, at.folder)
     found = report(run, store, runtime(model, run.together or run.batch_size, begun, store.noted(QUICK), trial))
-    write_files(at.folder, found.files)
+    write_files(at.folder, found.files, GALLERY)
     checkpoints.tidy()
     total = len(counted) * len(run.data)
     _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segradius.core.errors import DamagedError
@@ -14,12 +14,13 @@ SUMS = "SHA256SUMS"
 LINE = re.compile(r"(\\?)([0-9a-f]{64})  (.+)")
 
 
-def write_files(folder: Path, files: Iterable[tuple[str, str | bytes]]) -> None:
+def write_files(folder: Path, files: Iterable[tuple[str, str | bytes]], instead: Sequence[str] = ()) -> None:
     """Write files into a folder, each whole unless it is there already as it should be, and then their checksums.
 
     Args:
         folder: That exists; folders in it are made.
         files: Path in the folder, and content.
+        instead: Globs of earlier files, of which those are removed that are not among these.
     """
     sums = {}
     for name, content in files:
@@ -29,6 +30,9 @@ def write_files(folder: Path, files: Iterable[tuple[str, str | bytes]]) -> None:
             write_atomically(path, wanted)
         sums[name] = sum_of(wanted)
     write_sums(folder, sums)
+    for file in {file for pattern in instead for file in folder.glob(pattern)}:
+        if file.relative_to(folder).as_posix() not in sums:
+            file.unlink()
 
 
 def write_sums(folder: Path, sums: Mapping[str, str]) -> None:

@@ -8,7 +8,6 @@ from .attack_summary import Comparison as Comparison
 from .attack_summary import Row as Row
 from .attack_summary import Sanity as Sanity
 from .attack_summary import Summary as Summary
-from .attack_summary import share_left as share_left
 from .attack_summary import summarise as summarise
 from .batch import fault as fault
 from .batch import judge as judge
@@ -33,6 +32,7 @@ from .folders import RunFolder as RunFolder
 from .folders import run_folders as run_folders
 from .foreground import Foreground as Foreground
 from .foreground import Named as Named
+from .gallery import share_left as share_left
 from .job import DataChoice as DataChoice
 from .job import Experiment as Experiment
 from .job import Job as Job

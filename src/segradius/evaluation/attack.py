@@ -22,7 +22,8 @@ from segradius.core.declared import Eps, read
 from segradius.core.errors import InputError, unknown_name
 from segradius.data.sample import SegmentationData, class_counts
 from segradius.evaluation.batch import Batch, Bench, goal_counts, is_priced, judge
-from segradius.evaluation.store import ImageResult, Kept, Rows
+from segradius.evaluation.gallery import extremes, remaining
+from segradius.evaluation.store import Exhibit, ImageResult, Kept, Rows
 from segradius.evaluation.trace import image_traces
 from segradius.metrics.counts import Pixels
 from segradius.objectives.weightings import balanced_weights
@@ -155,17 +156,28 @@ class Attacking:
         seconds = (time.perf_counter() - started) / len(batch.ids)
         again = None if is_priced(model) else judge(model, result.adversarial)[0]
         found = attack_results(result, batch, model.num_classes, target, again, seconds, self.plan)
-        kept = replace(_kept(result, batch, bench), records={image: STILL for image in _still(result, found)})
+        kept = replace(
+            _kept(result, batch, bench, remaining(found, targeted=self.aim is not None)),
+            records={image: STILL for image in _still(result, found)},
+            confusions=batch.confusions(result.prediction, bench),
+        )
         return Rows(bench.key, found, kept, journal=journal.name if journal else None)
 
 
-def _kept(result: Result, batch: Batch, bench: Bench) -> Kept:
-    """What is shown; of a model with a price everything, as it was paid for."""
-    images = dict(zip(batch.ids, result.adversarial.float(), strict=True))
+def _kept(result: Result, batch: Batch, bench: Bench, left: Mapping[str, float]) -> Kept:
+    """What is shown, and what may be by what is left; of a model with a price everything, as it was paid for."""
     traces = dict(zip(batch.ids, image_traces(result), strict=True)) if result.trace is not None else {}
-    if is_priced(bench.model):
-        return Kept(images, dict(zip(batch.ids, result.prediction, strict=True)), traces)
-    return Kept({image: x for image, x in images.items() if image in bench.shown}, {}, traces)
+    priced, before = is_priced(bench.model), dict(zip(batch.ids, batch.prediction, strict=True))
+    extreme = () if priced else [image for end in extremes(left, bench.gallery) for image in end]
+    whole = {image for image in batch.ids if priced or image in bench.shown or image in extreme}
+    seen = zip(batch.ids, result.adversarial.float(), result.prediction, strict=True)
+    kept = {image: (x, prediction) for image, x, prediction in seen if image in whole}
+    return Kept(
+        {image: x for image, (x, _) in kept.items()},
+        {image: prediction for image, (_, prediction) in kept.items()},
+        traces,
+        gallery={image: Exhibit(left[image], before[image]) for image in extreme},
+    )
 
 
 def _still(result: Result, found: Sequence[ImageResult]) -> list[str]:

@@ -14,6 +14,7 @@ from segradius.evaluation.attack import STILL, AttackPlan
 from segradius.evaluation.class_summary import ClassRow, class_rows
 from segradius.evaluation.facts import Finding
 from segradius.evaluation.foreground import NOTHING_NAMED, Foreground, Named, foreground_first, foreground_of, least
+from segradius.evaluation.gallery import share_left
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.outcome import Digest, digest_of
 from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
@@ -147,20 +148,6 @@ class Outcome:
         names = dict.fromkeys(name for result in chosen for name in result.members)
         members = [Counts.of([result.members.get(name, result.pixels) for result in chosen]) for name in names]
         return [Counts.of([result.pixels for result in chosen]), *members]
-
-
-def share_left(result: ImageResult, *, targeted: bool) -> float:
-    """What an attack left undone of an image: labelled pixels that are right or, targeted, not where it aimed.
-
-    Example:
-        >>> from segradius.metrics.counts import Pixels
-        >>> result = ImageResult("a", Pixels((1, 2), (2, 2), (3, 1)), hit=1, eligible=4)
-        >>> share_left(result, targeted=False), share_left(result, targeted=True)
-        (0.75, 0.75)
-    """
-    if targeted:
-        return 1 - result.hit / max(1, result.eligible)
-    return sum(result.pixels.intersection) / max(1, sum(result.pixels.labelled))
 
 
 def summarise(

@@ -22,6 +22,7 @@ from segradius.data.usable import fault as fault
 from segradius.data.usable import usable as usable
 from segradius.evaluation.journal import Checkpoints
 from segradius.evaluation.store import ImageResult, Kept, Rows
+from segradius.metrics.confusion import confusions
 from segradius.metrics.counts import Counts, count
 from segradius.models.segmenter import Segmenter
 from segradius.objectives.goal import one_class, random_classes
@@ -89,6 +90,11 @@ class Batch:
         """What a prediction (N, H, W) is worth, by image and class."""
         return count(prediction, self.labels, num_classes, self.ignore_index, self.structures)
 
+    def confusions(self, prediction: Tensor, bench: Bench) -> dict[str, Tensor]:
+        """Labels and what they were taken for in a prediction (N, H, W), by image."""
+        found = confusions(prediction, self.labels, bench.model.num_classes, self.ignore_index)
+        return dict(zip(self.ids, found, strict=True))
+
     def select(self, rows: Sequence[int]) -> Batch:
         """The batch of some of its images."""
         if len(rows) == len(self.ids):
@@ -118,6 +124,7 @@ class Bench:
         checkpoints: Where unfinished work is kept; None for nowhere.
         progress: Told of the steps just done over each image.
         shown: Ids of images whose adversarial images are kept whole.
+        gallery: How many more are, of those hurt most and of those hurt least.
         region: (h, w) bool, where noise falls; None for the whole image.
         together: Noisy copies in a pass; None for a number that suits the device.
         certificates: Of images that are certified already, packed.
@@ -130,6 +137,7 @@ class Bench:
     checkpoints: Checkpoints | None = None
     progress: Callable[[int], None] = lambda steps: None
     shown: Sequence[str] = ()
+    gallery: int = 0
     region: Tensor | None = None
     together: int | None = None
     certificates: Mapping[str, bytes] = field(default_factory=dict)
@@ -224,7 +232,7 @@ class Clean:
         """The verdicts, and of a model with a price what was seen."""
         found = clean_results(batch, bench.model.num_classes, bench.target(self.aim, batch))
         seen = dict(zip(batch.ids, batch.prediction, strict=True)) if is_priced(bench.model) else {}
-        return Rows(bench.key, found, Kept(predictions=seen))
+        return Rows(bench.key, found, Kept(predictions=seen, confusions=batch.confusions(batch.prediction, bench)))
 
 
 def clean_results(batch: Batch, num_classes: int, target: Tensor | None = None) -> list[ImageResult]:

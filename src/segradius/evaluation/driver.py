@@ -12,6 +12,7 @@ from segradius.core.escapes import listed
 from segradius.data.usable import refuse_other_bands
 from segradius.evaluation.ahead import closing
 from segradius.evaluation.batch import check_classes
+from segradius.evaluation.gallery import Gallery
 from segradius.evaluation.journal import LOST
 from segradius.evaluation.preflight import findings
 from segradius.evaluation.run import Executor, Run, S, clean_job, units
@@ -127,7 +128,9 @@ class _Going:
         _check(self.begun.run)
         self.begun.store.retry_set_aside()
         self._warn()
-        self._watch = Watch(self.begun.run.data, self.begun.store, self.begun.looked)
+        run, store = self.begun.run, self.begun.store
+        self._watch = Watch(run.data, store, self.begun.looked)
+        self._gallery = Gallery(run.gallery, store, run.whole)
 
     def units(self) -> Iterator[Unit]:
         """What is missing; what an image is, is seen before it is read."""
@@ -143,7 +146,8 @@ class _Going:
         """Store rows of a unit; a second time they change nothing."""
         run, store, lost = self.begun.run, self.begun.store, {**rows.set_aside, **rows.failed}
         self._watch.check(result.image for result in rows.results)
-        store.add(rows.key, rows.results, rows.kept)
+        rows, fallen = self._gallery.sieved(rows)
+        store.add(rows.key, rows.results, rows.kept, fallen)
         if rows.lost:
             store.note(LOST, (store.noted(LOST) or 0) + rows.lost)
         if not run.experiment.jobs:

@@ -67,6 +67,7 @@ class Run(Generic[S]):
         batch_size: Images at a time, ≥ 1; changes no result but by rounding.
         shown: Ids of images that pictures are made of, whose adversarial images are kept whole.
         save: Whether those of all others are kept too.
+        gallery: Of how many images of each job, of those hurt most and of those hurt least, they are kept too.
         progress: Called as steps are done.
         checkpoints: Where unfinished work is kept; None for nowhere.
         region: (h, w) bool mask that noise is confined to, resized to each image; None for the whole image.
@@ -87,6 +88,7 @@ class Run(Generic[S]):
     region: Tensor | None = None
     together: int | None = None
     warn: Callable[[Finding], None] = lambda found: None
+    gallery: int = 3
     shard: tuple[int, int] = (1, 1)
 
     @property
@@ -170,7 +172,8 @@ def units(run: Run[S], store: Store) -> Iterator[Unit]:
             before = [(job.key, image) for job, _ in reversed(lacking) for image in ids]
             made = {image: kept for key, image in before if (kept := store.record(key, image))}
             todo = tuple(part for part in parts if part.images)
-            yield Unit(clean, todo, tuple(places), known, made, tuple(run.whole), run.region, run.together)
+            shown = tuple(run.whole), run.region, run.together
+            yield Unit(clean, todo, tuple(places), known, made, *shown, gallery=run.gallery)
 
 
 def open_choice(

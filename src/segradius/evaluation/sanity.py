@@ -14,9 +14,10 @@ import segradius.evaluation.sanity_model  # noqa: F401  likewise
 from segradius.core.bands import bands_of
 from segradius.core.border import in_a_line
 from segradius.evaluation.attack import Attacking
-from segradius.evaluation.attack_summary import Summary, share_left
+from segradius.evaluation.attack_summary import Summary
 from segradius.evaluation.batch import is_priced
 from segradius.evaluation.evidence import SANITY, Evidence, SanityVerdict, Tried
+from segradius.evaluation.gallery import share_left
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.run import Run
 from segradius.evaluation.sanity_probe import PURPOSE, Probed, first_usable, probe

@@ -54,6 +54,20 @@ TABLES = {
     "predictions": Table(_PAIR, ("shape TEXT", "classes BLOB")),
     "traces": Table(_PAIR, ("trace BLOB",)),
     "records": Table(_PAIR, ("record BLOB",)),
+    "confusions": Table(_PAIR, ("shape TEXT", "cells BLOB")),
+    "rounded": Table(
+        _PAIR,
+        (
+            "pixels TEXT",
+            "hit INTEGER",
+            "l1 REAL",
+            "l2 REAL",
+            "linf REAL",
+            "passes INTEGER",
+            "valid INTEGER",
+        ),
+    ),
+    "gallery": Table(_PAIR, ("remaining REAL", "shape TEXT", "before BLOB")),
 }
 SEALS = "CREATE TABLE seals (part TEXT, one TEXT, two TEXT, seal TEXT, PRIMARY KEY (part, one, two)) WITHOUT ROWID"
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from segradius.core.errors import DamagedError, InputError, StorageError
+from segradius.evaluation.packing import column, packed, unpacked
 from segradius.evaluation.seals import SMALL, Sealed, UnsealedError
 from segradius.evaluation.trace import ImageTrace, pack, unpack
 from segradius.metrics.counts import Pixels
+
+T = TypeVar("T")
 
 CLEAN = "clean"
 """The key under which the judgement of the unattacked images is stored."""
@@ -66,6 +66,42 @@ class ImageResult:
 
 
 @dataclass(frozen=True)
+class Rounded:
+    """What a model saw in an adversarial image of which 8 bits a value were kept; all counts over labelled pixels.
+
+    Args:
+        pixels: Counts by class.
+        hit: Eligible pixels that reached the goal.
+        l1: ‖δ‖₁ of the rounded image, of w ⊙ δ where bands have weights, like the next two.
+        l2: ‖δ‖₂.
+        linf: ‖δ‖∞.
+        passes: Forward passes that it took.
+        valid: False where NaN or infinite logits were met.
+    """
+
+    pixels: Pixels
+    hit: int = 0
+    l1: float = 0.0
+    l2: float = 0.0
+    linf: float = 0.0
+    passes: int = 1
+    valid: bool = True
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What the gallery has of an image beside its adversarial image and what was seen in that.
+
+    Args:
+        remaining: What the attack left of it, as `segradius.evaluation.share_left` has it.
+        before: What the model saw in it unattacked, (H, W) int64.
+    """
+
+    remaining: float
+    before: Tensor
+
+
+@dataclass(frozen=True)
 class Kept:
     """What is kept of a batch beside the numbers, each by image id.
 
@@ -74,12 +110,18 @@ class Kept:
         predictions: What the model saw in them, (H, W) int64.
         traces: How a black-box attack went.
         records: What else there is to say of an image, packed by the job's task: certificates, verdicts on them.
+        confusions: Labels and what they were taken for, as `segradius.metrics.confusion.confusions` counts them.
+        rounded: What was seen in the adversarial image after rounding to 8 bits.
+        gallery: Of images that are kept because none, or all others, were hurt more; others that are, have no entry.
     """
 
     adversarial: Mapping[str, Tensor] = field(default_factory=dict)
     predictions: Mapping[str, Tensor] = field(default_factory=dict)
     traces: Mapping[str, ImageTrace] = field(default_factory=dict)
     records: Mapping[str, bytes] = field(default_factory=dict)
+    confusions: Mapping[str, Tensor] = field(default_factory=dict)
+    rounded: Mapping[str, Rounded] = field(default_factory=dict)
+    gallery: Mapping[str, Exhibit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,25 +232,26 @@ class Store:
         rows = self._rows("meta", "value", "name = ?", name)
         return json.loads(rows[0][0]) if rows else None
 
-    def add(self, attack: str, results: Iterable[ImageResult], kept: Kept | None = None) -> None:
+    def add(
+        self, attack: str, results: Iterable[ImageResult], kept: Kept | None = None, fallen: Iterable[str] = ()
+    ) -> None:
         """Store results under the key of their attack, all or none; what is there already stays as it is.
 
         Args:
             attack: Key of the job, or `CLEAN`.
             results: One for each image of a batch.
             kept: What to keep beside them.
+            fallen: Images that the gallery has no more, whose adversarial images go.
         """
-        kept = kept or Kept()
-        rows = [(attack, *(_column(getattr(result, f.name)) for f in fields(ImageResult))) for result in results]
-        images = [(attack, image, *_packed(x, "<f4")) for image, x in kept.adversarial.items()]
-        maps = [(attack, image, *_packed(x, "<i2")) for image, x in kept.predictions.items()]
-        traces = [(attack, image, pack(trace)) for image, trace in kept.traces.items()]
-        records = [(attack, image, record) for image, record in kept.records.items()]
-        tables = {"results": rows, "examples": images, "predictions": maps, "traces": traces, "records": records}
+        rows = [(attack, *(column(getattr(result, f.name)) for f in fields(ImageResult))) for result in results]
+        tables = {"results": rows} | _tables(attack, kept or Kept())
         with self._told(), self._base.base:
             for table, found in tables.items():
                 for row in found:
                     self._base.put(table, row)
+            for image in fallen:
+                for table in ("examples", "predictions", "gallery"):
+                    self._base.drop(table, attack, image)
 
     def done(self, attack: str) -> set[str]:
         """Ids of the images that have a result of ``attack``."""
@@ -226,12 +269,12 @@ class Store:
     def example(self, attack: str, image: str) -> Tensor | None:
         """The adversarial image (B, H, W) of ``attack``; None where it was not kept."""
         rows = self._rows("examples", "shape, adversarial", "attack = ? AND image = ?", attack, image)
-        return _unpacked(rows[0], "<f4") if rows else None
+        return unpacked(rows[0], "<f4") if rows else None
 
     def prediction(self, attack: str, image: str) -> Tensor | None:
         """What the model saw after ``attack``, (H, W) int64; None where it was not kept."""
         rows = self._rows("predictions", "shape, classes", "attack = ? AND image = ?", attack, image)
-        return _unpacked(rows[0], "<i2").long() if rows else None
+        return unpacked(rows[0], "<i2").long() if rows else None
 
     def traces(self, attack: str) -> dict[str, ImageTrace]:
         """How ``attack`` went, by image id; of black-box attacks only."""
@@ -241,6 +284,25 @@ class Store:
         """What else ``attack`` kept of an image, packed; None where there is nothing."""
         rows = self._rows("records", "record", "attack = ? AND image = ?", attack, image)
         return bytes(rows[0][0]) if rows else None
+
+    def rounded(self, attack: str) -> dict[str, Rounded]:
+        """What was seen in rounded images, by image id; an earlier version did not look."""
+        columns = ", ".join(f.name for f in fields(Rounded))
+        return {row[0]: _rounded(row[1:]) for row in self._rows("rounded", f"image, {columns}", "attack = ?", attack)}
+
+    def confusions(self, attack: str) -> Iterator[tuple[str, Tensor]]:
+        """Image ids, and labels with what they were taken for; an earlier version did not count them."""
+        for image, *row in self._rows("confusions", "image, shape, cells", "attack = ?", attack):
+            yield image, unpacked(row, "<i4").long()
+
+    def gallery(self, attack: str) -> dict[str, float]:
+        """What ``attack`` left of the images that are kept for the gallery, by image id."""
+        return dict(self._rows("gallery", "image, remaining", "attack = ?", attack))
+
+    def before(self, attack: str, image: str) -> Tensor | None:
+        """What the model saw in an unattacked image, (H, W) int64; None where it was not kept with ``attack``."""
+        rows = self._rows("gallery", "shape, before", "attack = ? AND image = ?", attack, image)
+        return unpacked(rows[0], "<i2").long() if rows else None
 
     def images(self) -> set[str]:
         """Ids of the images that have any result."""
@@ -294,15 +356,21 @@ class Store:
             raise DamagedError(f"{self.path}: {error}; {ADVICE} {Path(self.path).parent}") from error
 
 
-def _column(value: Any) -> Any:
-    """JSON for lists and dicts; SQLite has no NaN of its own, so it becomes NULL."""
-    if isinstance(value, Pixels):
-        value = value.plain
-    if isinstance(value, Mapping):
-        value = {name: inner.plain if isinstance(inner, Pixels) else inner for name, inner in value.items()}
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value)
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _tables(attack: str, kept: Kept) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows of the tables beside that of results."""
+
+    def rows(parts: Mapping[str, T], columns: Callable[[T], Sequence[Any]]) -> list[tuple[Any, ...]]:
+        return [(attack, image, *columns(part)) for image, part in parts.items()]
+
+    return {
+        "examples": rows(kept.adversarial, lambda image: packed(image, "<f4")),
+        "predictions": rows(kept.predictions, lambda seen: packed(seen, "<i2")),
+        "traces": rows(kept.traces, lambda trace: (pack(trace),)),
+        "records": rows(kept.records, lambda record: (record,)),
+        "confusions": rows(kept.confusions, lambda cells: packed(cells, "<i4")),
+        "rounded": rows(kept.rounded, lambda it: [column(getattr(it, f.name)) for f in fields(Rounded)]),
+        "gallery": rows(kept.gallery, lambda it: (it.remaining, *packed(it.before, "<i2"))),
+    }
 
 
 def _result(row: Sequence[Any]) -> ImageResult:
@@ -325,12 +393,7 @@ def _result(row: Sequence[Any]) -> ImageResult:
     )
 
 
-def _packed(tensor: Tensor, kind: str) -> tuple[str, bytes]:
-    """Shape and compressed values."""
-    values = tensor.detach().cpu().contiguous().numpy().astype(kind)
-    return json.dumps(tensor.shape), zlib.compress(values.tobytes(), 1)
-
-
-def _unpacked(row: tuple[Any, ...], kind: str) -> Tensor:
-    shape, packed = row
-    return torch.from_numpy(np.frombuffer(zlib.decompress(packed), dtype=kind).reshape(json.loads(shape)).copy())
+def _rounded(row: Sequence[Any]) -> Rounded:
+    pixels, hit, *lengths, passes, valid = row
+    l1, l2, linf = (math.nan if value is None else value for value in lengths)
+    return Rounded(Pixels(*json.loads(pixels)), hit, l1, l2, linf, passes, bool(valid))

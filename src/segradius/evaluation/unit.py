@@ -48,6 +48,7 @@ class Unit:
         known: Clean predictions that were kept, by id: those are not asked for again.
         certificates: Packed, of images that were certified before.
         shown: Ids of images whose adversarial images are kept whole.
+        gallery: How many more are, of those hurt most and of those hurt least.
         region: (h, w) bool, where noise falls; None for the whole image.
         together: Noisy copies in a pass.
         measurement: Its name in a study, whose rows come back with it; empty where there is one alone.
@@ -62,6 +63,7 @@ class Unit:
     region: Tensor | None = None
     together: int | None = None
     measurement: str = ""
+    gallery: int = 0
 
 
 def perform(
@@ -94,8 +96,8 @@ def perform(
         samples or Samples(reader(unit, model, data)),
     )
     classes = judged_classes(data.classes, model.num_classes, predicted=unit.clean.data.predicted)
-    bench = Bench(model, classes, CLEAN, unit.clean.seed, checkpoints, shown=unit.shown, region=unit.region,
-                  certificates=dict(unit.certificates))  # fmt: skip
+    bench = Bench(model, classes, CLEAN, unit.clean.seed, checkpoints, shown=unit.shown, gallery=unit.gallery,
+                  region=unit.region, certificates=dict(unit.certificates))  # fmt: skip
     ids = {place: data.ids[place] for place in unit.places}
     # One stage for all halves, so that what was answered before one of them failed is not asked again.
     judge = partial(_judge, unit, data, samples, bench, f"clean {digest(list(ids.values()))}", look)

@@ -155,8 +155,8 @@ def count(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: in
     if structures and num_classes < 2**structures:
         raise InputError(f"{num_classes} classes are not the {2**structures} sets of {structures} structures")
     counted = labels != ignore_index
-    _check_classes("the prediction", prediction, num_classes)
-    _check_classes("the label", labels.masked_fill(~counted, 0), num_classes)
+    check_classes("the prediction", prediction, num_classes)
+    check_classes("the label", labels.masked_fill(~counted, 0), num_classes)
     right = counted & (prediction == labels)
     return Counts(
         _histogram(labels, right, num_classes),
@@ -173,7 +173,7 @@ def _overlaps(prediction: Tensor, labels: Tensor, counted: Tensor, structures: i
     return _histogram(both, counted, sets) @ members(structures).long()
 
 
-def _check_classes(what: str, classes: Tensor, num_classes: int) -> None:
+def check_classes(what: str, classes: Tensor, num_classes: int) -> None:
     """Raise `InputError` naming the first image with a class outside [0, C)."""
     if classes.is_floating_point():
         raise InputError(f"{what} has type {classes.dtype}; expected integer classes of shape (N, H, W)")

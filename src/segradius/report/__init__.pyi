@@ -1,10 +1,7 @@
-from .attack import Attacked as Attacked
-from .attack import Shown as Shown
 from .attack import curves as curves
 from .attack import draw as draw
 from .attack import notes as notes
 from .attack import report_attacks as report_attacks
-from .attack import shown_images as shown_images
 from .attack import tables as tables
 from .cells import Cells as Cells
 from .cells import Report as Report
@@ -23,3 +20,7 @@ from .compare import read_network as read_network
 from .curve import Curve as Curve
 from .curve import draw_curves as draw_curves
 from .evaluate import report_accuracy as report_accuracy
+from .shown import Attacked as Attacked
+from .shown import Looks as Looks
+from .shown import Shown as Shown
+from .shown import shown_images as shown_images

@@ -14,6 +14,7 @@ from segradius.core.names import safe_names
 from segradius.core.storage import as_csv
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.job import Experiment, Job
+from segradius.evaluation.rounded import levels
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.panels import partly, visible_bands
@@ -45,7 +46,7 @@ def adversarial_files(run: Run[Experiment], jobs: Sequence[Job], store: Store) -
                 continue
             found = store.example(job.key, image)
             assert found is not None
-            rounded = (found * 255).round()
+            rounded = levels(found)
             files = f"{place}/{names[image]}.npz", f"{place}/{names[image]}.png"
             yield files[0], _npz(found)
             yield files[1], _png(rounded)
@@ -64,8 +65,8 @@ def _npz(image: Tensor) -> bytes:
     return file.getvalue()
 
 
-def _png(levels: Tensor) -> bytes:
+def _png(rounded: Tensor) -> bytes:
     file = io.BytesIO()
-    pixels = visible_bands(levels).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    pixels = visible_bands(rounded).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, format="PNG")
     return file.getvalue()

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segradius.core.border import is_out_of_memory, release
-from segradius.core.contracts import LogitModel
-from segradius.core.ledger import Ledger
-from segradius.core.randomness import Randomness
-from segradius.data.sample import Classes, Sample
-from segradius.evaluation.attack import Attacking
+from segradius.data.sample import Classes
 from segradius.evaluation.attack_files import (
     per_image_csv,
     results_json,
@@ -25,24 +18,26 @@ from segradius.evaluation.attack_files import (
     summary_structures_csv,
     traces_csv,
 )
-from segradius.evaluation.attack_summary import Comparison, Row, Summary, share_left, summarise, without_gradient
-from segradius.evaluation.batch import is_priced, judge
+from segradius.evaluation.attack_summary import Comparison, Row, Summary, summarise, without_gradient
 from segradius.evaluation.class_summary import ClassRow
+from segradius.evaluation.confusion import confusion_csv
 from segradius.evaluation.facts import Facts, Finding
+from segradius.evaluation.gallery import share_left
 from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
 from segradius.evaluation.sanity import gathered, verdicts, verdicts_told
 from segradius.evaluation.store import CLEAN, Store
-from segradius.radius.smoothing import at_most, pixel_radius
 from segradius.report.adversarial import adversarial_files
 from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves
 from segradius.report.figures import GIVEN, Words, about, figures, said_of, shares
+from segradius.report.gallery import gallery_files
 from segradius.report.overlay import Painter
 from segradius.report.panels import colour_bar, grid, height, panel, partly, photo, png, swatch
 from segradius.report.provenance import heading, made
 from segradius.report.sanity_table import sanity_lines, sanity_table
+from segradius.report.shown import Looks, Shown, attacking, shown_images
 
 NAMES = {"iou": "IoU", "dice": "Dice"}
 
@@ -138,27 +133,6 @@ def _difference(comparison: Comparison) -> list[str]:
     threat = [comparison.norm, f"{comparison.eps:.4g}", str(comparison.images)]
     points = percent(found.mean, found, sign="+")
     return [f"{comparison.attack} − {comparison.against}", *threat, points, f"{found.p_value:.2g}"]
-
-
-@dataclass(frozen=True)
-class Attacked:
-    """One attack's work on an image: its title, the adversarial image (B, H, W) and the prediction (H, W) for it."""
-
-    title: str
-    adversarial: Tensor
-    prediction: Tensor
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One image (B, H, W) with label, prediction and radius map or None, each (H, W), and what attacks did to it."""
-
-    name: str
-    image: Tensor
-    label: Tensor
-    prediction: Tensor
-    radius: Tensor | None
-    attacks: tuple[Attacked, ...]
 
 
 def draw(shown: Sequence[Shown], classes: Classes, title: str, said: Words = GIVEN) -> bytes:
@@ -293,14 +267,14 @@ def _files(
     doubts: Mapping[str, Any],
     sanity: Cells,
 ) -> Iterator[tuple[str, str | bytes]]:
-    experiment, ids, looks = run.experiment, run.data.ids, Ledger(1)
+    experiment, ids, looks = run.experiment, run.data.ids, Looks(run, store)
     threats, wording = list(dict.fromkeys(plan.threat for plan in experiment.attacks)), said_of(summary)
     for norm, eps in threats:
-        mine = [job for job in experiment.jobs if (norm, eps) == _attack(job).plan.threat]
+        mine = [job for job in experiment.jobs if (norm, eps) == attacking(job).plan.threat]
         name = "" if (norm, eps) == threats[0] else f"-{norm}-{eps:.4g}"
         weights = f", w = {experiment.attacks[0].weights}" if experiment.attacks[0].weights else ""
         title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}{weights}"
-        if shown := shown_images(run, mine, store, looks):
+        if shown := shown_images(run, mine, looks):
             yield f"figure{name}.png", draw(shown, run.classes, title, wording)
         if drawn := curves(run, mine, store):
             above = f"{title}, {len(drawn[0].traces)} images"
@@ -310,7 +284,10 @@ def _files(
         yield "trace.csv", traces
     if run.save:
         yield from adversarial_files(run, experiment.jobs, store)
+    if run.gallery:
+        yield from gallery_files(run, looks)
     yield "classes.csv", summary_classes_csv(summary)
+    yield "confusion.csv", confusion_csv(experiment, store, ids, run.names)
     if (structures := summary_structures_csv(summary)) is not None:
         yield "structures.csv", structures
     yield (
@@ -323,29 +300,10 @@ def _files(
     )
     parts = {
         f"{task.plan.label} {task.plan.norm} {task.plan.eps:g}": str(task.attack)
-        for task in map(_attack, experiment.jobs)
+        for task in map(attacking, experiment.jobs)
     }
-    facts = {**facts, "picture": looks.by_purpose()}
+    facts = {**facts, "picture": looks.book.by_purpose()}
     yield "results.json", results_json(experiment, summary, parts, facts, doubts)
-
-
-def _attack(job: Job) -> Attacking:
-    assert isinstance(job.task, Attacking)
-    return job.task
-
-
-def shown_images(run: Run[Experiment], jobs: Sequence[Job], store: Store, looks: Ledger) -> list[Shown]:
-    """The images of ``run.shown`` for which every one of ``jobs`` kept its adversarial image.
-
-    The radius map is the normalised radius score Φ⁻¹(p) at the paper's σ = 0.001 and M = 8. A target, which counts
-    every query, is not asked for one. Passes made for the picture are entered in ``looks``, of one image, as
-    ``picture``.
-    """
-    kept = [store.kept(job.key) for job in jobs]
-    places = {image: place for place, image in enumerate(run.data.ids)}
-    wanted = [image for image in run.shown if all(image in each for each in kept)]
-    with run.model.frozen():
-        return [_shown(run, jobs, store, run.data[places[image]], looks) for image in wanted]
 
 
 def curves(run: Run[Experiment], jobs: Sequence[Job], store: Store) -> list[Curve]:
@@ -360,39 +318,5 @@ def _curve(run: Run[Experiment], job: Job, store: Store) -> Curve | None:
         return None
     targeted = run.experiment.aim is not None
     before = tuple(share_left(clean[image], targeted=targeted) for image in ids)
-    task = _attack(job)
+    task = attacking(job)
     return Curve(task.plan.label, task.total_steps, before, tuple(traces[image] for image in ids))
-
-
-def _shown(run: Run[Experiment], jobs: Sequence[Job], store: Store, sample: Sample, looks: Ledger) -> Shown:
-    def seen(key: str, pixels: Tensor) -> Tensor:
-        """What the model sees in an image (B, H, W): what was kept of that, or else by looking."""
-        kept = store.prediction(key, sample.id)
-        if kept is None:
-            looks.enter("picture", forward=1)
-            return judge(run.model, pixels[None].to(run.model.device))[0][0].cpu()
-        return kept
-
-    prediction, attacks = seen(CLEAN, sample.image), []
-    for job in jobs:
-        adversarial = store.example(job.key, sample.id)
-        assert adversarial is not None
-        attacks.append(Attacked(_attack(job).plan.label, adversarial, seen(job.key, adversarial)))
-    label = prediction if run.experiment.data.predicted else sample.label
-    return Shown(sample.id, sample.image, label, prediction, _radius(run, sample, looks), tuple(attacks))
-
-
-def _radius(run: Run[Experiment], sample: Sample, looks: Ledger) -> Tensor | None:
-    if is_priced(run.model):
-        return None
-    image, keys, samples = sample.image[None].to(run.model.device), Randomness(run.experiment.seed, (sample.id,)), 8
-    looks.enter("picture", forward=samples)
-    look = partial(pixel_radius, cast(LogitModel, run.model), image, keys, samples=samples)
-    try:
-        return look().normalised[0].cpu()
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    release()
-    with at_most(1):
-        return look().normalised[0].cpu()

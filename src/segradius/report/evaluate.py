@@ -8,6 +8,7 @@ from typing import Any
 from segradius.evaluation.attack_files import per_image_csv, results_json, summary_structures_csv
 from segradius.evaluation.attack_summary import Summary, summarise
 from segradius.evaluation.class_summary import ClassRow, classes_csv
+from segradius.evaluation.confusion import confusion_csv
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.run import Run
@@ -46,6 +47,7 @@ def report_accuracy(run: Run[Experiment], store: Store, facts: Mapping[str, Any]
     def files() -> Iterator[tuple[str, str]]:
         yield "per_image.csv", per_image_csv(experiment, store, run.data.ids, run.named)
         yield "classes.csv", classes_csv(((), row) for row in rows)
+        yield "confusion.csv", confusion_csv(experiment, store, run.data.ids, run.names)
         if (structures := summary_structures_csv(summary)) is not None:
             yield "structures.csv", structures
         yield "table.md", page(tables, [*notes, *made(facts)], heading(run, summary.rows[0].images))

@@ -124,6 +124,7 @@ def evaluate(
     batch_size: int | Literal["auto"] = 8,
     figures: int = 2,
     save_images: bool = False,
+    gallery: int = 3,
     quiet: bool = False,
     speed: Speed = "plain",
     **more: Any,
@@ -150,6 +151,7 @@ def evaluate(
             found by a trial of seconds.
         figures: Images in the picture of `Results.save`.
         save_images: Whether every adversarial image is kept, for `Results.save`.
+        gallery: How many images of each attack, of those hurt most and of those hurt least, are kept for that too.
         quiet: Whether nothing is shown on the way: no progress and no warning.
         speed: ``exact``: passes are made cheaper by what changes nothing but rounding; ``fast``: gradients are taken in
             reduced precision too. Every verdict is the model's own either way; see `segradius.speed.sped_up`.
@@ -187,7 +189,7 @@ def evaluate(
     auto = batch_size == AUTO
     must(auto or is_whole(batch_size, 1), "batch_size", batch_size, "a whole number of at least 1, or auto")
     number = USUAL if auto else int(batch_size)
-    run = Run(experiment, model, opened, number, opened.ids[:figures], save=save_images)
+    run = Run(experiment, model, opened, number, opened.ids[:figures], save=save_images, gallery=gallery)
     store = Store(":memory:")
     store.note("experiment", experiment.as_dict())
     begun_at(store)
