@@ -32,6 +32,7 @@ class ImageOptions:
         stride: Only every stride-th image, as neighbouring frames of a video look alike.
         size: Resize to height x width, as in 240x320.
         protocol: Named preparation of images, instead of size.
+        order: given by the data, or spread: one of which limit takes images from everywhere.
     """
 
     data: str
@@ -40,6 +41,7 @@ class ImageOptions:
     stride: Images = 1
     size: str | None = None
     protocol: str | None = None
+    order: Literal["given", "spread"] = "given"
 
     @property
     def whole(self) -> DataOptions:

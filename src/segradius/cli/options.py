@@ -179,6 +179,8 @@ class DataOptions:
         protocol: Named preparation of images, instead of size.
         labels: given by the data, or predicted: what the model itself makes of each unattacked image, for images
             without masks (images:PATH). Every accuracy is then a stability.
+        order: given by the data, or spread: one of which limit takes images from everywhere, and more of them with a
+            larger limit, which goes on in the same folder.
     """
 
     data: str
@@ -188,15 +190,15 @@ class DataOptions:
     size: str | None = None
     protocol: str | None = None
     labels: Literal["given", "predicted"] = "given"
+    order: Literal["given", "spread"] = "given"
 
     @property
     def choice(self) -> DataChoice:
         """How an experiment describes them."""
         from segradius.evaluation import DataChoice
 
-        return DataChoice(
-            self.data, self.split, text.size(self.size), self.protocol, self.limit, self.stride, self.labels
-        )
+        size = text.size(self.size)
+        return DataChoice(self.data, self.split, size, self.protocol, self.limit, self.stride, self.labels, self.order)
 
     def open(self) -> SegmentationData:
         """The images, after a line on how many there are; raises `InputError` where there are none of that name."""

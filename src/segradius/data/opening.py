@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from segradius.core.declared import Images, Side, check_fields, read
-from segradius.core.errors import InputError, shown
+from segradius.core.errors import InputError, one_of, shown
 from segradius.core.registry import Registry
 from segradius.data.listing import told
-from segradius.data.prepared import Preparation, Prepared
+from segradius.data.prepared import Preparation, Prepared, spread
 from segradius.data.sample import DATA, SegmentationData
 
 PROTOCOLS: Registry[Preparation] = Registry("evaluation protocol")
@@ -121,6 +123,7 @@ def open_data(
     protocol: str | None = None,
     limit: int | None = None,
     stride: int = 1,
+    order: Literal["given", "spread"] = "given",
 ) -> SegmentationData:
     """Open a data set by name; files are listed now and read one by one when asked for.
 
@@ -132,6 +135,7 @@ def open_data(
         protocol: Name of an evaluation protocol in `PROTOCOLS`.
         limit: Keep at most this many samples, from the first.
         stride: Keep only every stride-th sample, as neighbouring frames of a video look alike; before ``limit``.
+        order: ``spread`` for one of which ``limit`` takes samples from everywhere, and more of them with a larger one.
 
     Raises:
         InputError: The name, path, split, size, protocol or limit is not usable, or an image has no mask.
@@ -147,7 +151,11 @@ def open_data(
     if name not in DATA and (advice := _place(spec)):
         raise InputError(f"unknown data set {shown(spec)}, which is {advice}. Known: {', '.join(DATA)}")
     source = DATA[name](path, split)
-    return Prepared(source, range(0, len(source), stride)[:limit], preparation)
+    one_of(("given", "spread"), order=order)
+    places: Sequence[int] = range(0, len(source), stride)
+    if order == "spread":
+        places = [places[place] for place in spread(len(places))]
+    return Prepared(source, places[:limit], preparation)
 
 
 #: What to write before a file, by its ending.

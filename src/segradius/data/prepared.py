@@ -17,6 +17,21 @@ Preparation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """A function of image (B, H, W) in [0, 1] and label (H, W) that gives both at another size."""
 
 
+def spread(count: int) -> list[int]:
+    """Places of so many samples in an order of which every beginning is spread evenly over all of them.
+
+    Bits in reverse (van der Corput 1935): the first n are at most about twice as far apart as n could be at best, and
+    the first n + 1 are those n and one more, which a stride is not.
+
+    Example:
+        >>> spread(10)
+        [0, 8, 4, 2, 6, 1, 9, 5, 3, 7]
+    """
+    bits = max(1, (count - 1).bit_length())
+    places = (int(f"{index:0{bits}b}"[::-1], 2) for index in range(2**bits))
+    return [place for place in places if place < count]
+
+
 class Prepared:
     """The samples of a data set at some places, each put through a preparation.
 

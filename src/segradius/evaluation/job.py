@@ -23,7 +23,7 @@ from segradius.evaluation.store import CLEAN, Rows
 UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype", "threshold", "channels", "output", "speed")
 
 #: What is meant where nothing was said.
-UNSAID = {"model.speed": "plain"}
+UNSAID = {"model.speed": "plain", "data.order": "given"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class DataChoice:
         stride: Only every stride-th image.
         labels: ``given`` with them, or ``predicted``: what the model makes of each image before any attack, so that
             figures tell stability in place of accuracy.
+        order: ``spread`` where ``limit`` takes images from everywhere.
     """
 
     spec: str
@@ -86,9 +87,11 @@ class DataChoice:
     limit: int | None = None
     stride: int = 1
     labels: Literal["given", "predicted"] = "given"
+    order: Literal["given", "spread"] = "given"
 
     def __post_init__(self) -> None:
         one_of(("given", "predicted"), labels=self.labels)
+        one_of(("given", "spread"), order=self.order)
 
     @property
     def predicted(self) -> bool:
@@ -163,6 +166,7 @@ class Job:
             return CLEAN
         decisive = described(self.model, self.data) | plain(self.task.described) | {"seed": self.seed}
         del decisive["data"]["limit"], decisive["data"]["stride"]
+        decisive["data"].pop("order", None)
         if self.model.fingerprint:  # says more of the weights than the name of their file
             del decisive["model"]["weights"]
         return fingerprint_of(decisive)
@@ -266,7 +270,8 @@ def described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
     """Model and data as plain numbers, strings, lists and dicts; secrets are left out, and change no number."""
     # Without what is for few of them, experiments of networks are described as those of earlier versions.
     chosen = {name: value for name, value in plain(asdict(model)).items() if value or name not in UNLESS_GIVEN}
-    images = {name: value for name, value in plain(asdict(data)).items() if (name, value) != ("labels", "given")}
+    unsaid = (("labels", "given"), ("order", "given"))
+    images = {name: value for name, value in plain(asdict(data)).items() if (name, value) not in unsaid}
     found: dict[str, Any] = without_secrets({"model": chosen, "data": images})
     return found
 
