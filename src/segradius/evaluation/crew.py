@@ -5,9 +5,10 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from segradius.core.errors import SegradiusError
 from segradius.core.escapes import listed
@@ -26,6 +27,7 @@ from segradius.evaluation.messages import (
     Stepped,
 )
 from segradius.evaluation.pieces import Account, Piece, smaller
+from segradius.evaluation.run import Run
 from segradius.evaluation.store import Rows
 from segradius.evaluation.unit import Progress, Unit
 from segradius.evaluation.worker import refuse_target
@@ -92,19 +94,29 @@ class Crew:
         size: How many workers, at most.
         hire: Makes one.
         patience: Seconds without a word from a worker that works, after which it is killed.
-        openings: By name of a measurement, looked up when a unit of it is given.
         warn: Told of deaths, and what workers warn of, with the worker's name.
+        where: The context in which workers can be hired.
     """
 
     size: int
     hire: Hire
     patience: float = PATIENCE
-    openings: Mapping[str, Opening] = field(default_factory=dict)
     warn: Callable[[str], None] = print
+    where: Callable[[], AbstractContextManager[object]] = nullcontext
+    _openings: dict[str, Opening] = field(default_factory=dict)
     _members: dict[int, _Member] = field(default_factory=dict)
     _backlog: deque[Piece] = field(default_factory=deque)
     _inbox: Inbox = field(default_factory=queue.SimpleQueue)
     _starts: list[str] = field(default_factory=list)
+
+    def begin(self, name: str, run: Run[Any]) -> None:
+        """Units of this measurement may come; raises `InputError` where its model is a target."""
+        refuse_target(run.experiment.model)
+        self._openings[name] = Opening.of(run)
+
+    def end(self, name: str) -> None:
+        """None of its units will come any more."""
+        self._openings.pop(name, None)
 
     def run(self, units: Iterable[Unit], progress: Progress = lambda job, steps: None) -> Iterator[tuple[Unit, Rows]]:
         """The rows of all units as they come, each with its unit.
@@ -113,18 +125,19 @@ class Crew:
             InputError: A unit is of a target; or what a worker raised.
             WorkersError: Several ended at once, one after the other.
         """
-        calm = False
-        try:
-            left = iter(units)
-            while self._pull(left):
-                self._hand_out()
-                for member, event in self._events():
-                    for piece, rows in self._met(member, event, progress):
-                        if rows.results or rows.set_aside or rows.failed or rows.journal or rows.abandoned or rows.lost:
-                            yield piece.account.unit, rows
-            calm = True
-        finally:
-            self._dismiss(calm)
+        with self.where():
+            calm = False
+            try:
+                left = iter(units)
+                while self._pull(left):
+                    self._hand_out()
+                    for member, event in self._events():
+                        for piece, rows in self._met(member, event, progress):
+                            if rows.results or rows.set_aside or rows.failed:
+                                yield piece.account.unit, rows
+                calm = True
+            finally:
+                self._dismiss(calm)
 
     def _pull(self, left: Iterator[Unit]) -> bool:
         """Have enough in stock for everyone; whether there is anything to do."""
@@ -159,7 +172,7 @@ class Crew:
             member.silent = 0.0
         member.hand.append(piece)
         member.model = piece.unit.clean.model
-        member.worker.give(Order(piece.unit, self.openings.get(piece.unit.measurement, Opening())))
+        member.worker.give(Order(piece.unit, self._openings.get(piece.unit.measurement, Opening())))
 
     def _next(self, model: ModelChoice | None) -> Piece | None:
         """From the stock, rather of the model that is open already; None where nothing is left to do."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segradius.core.errors import SegradiusError
+from segradius.evaluation.run import Run
 from segradius.evaluation.store import Rows
 from segradius.evaluation.unit import Unit
-from segradius.speed.forms import Speed
+from segradius.speed.forms import Choice
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,21 @@ class Opening:
     Args:
         checkpoints: Folder where unfinished work is kept; None for nowhere.
         seconds: Between two writings of it, at least.
-        speed: As `segradius.speed.sped_up` takes it.
-        compiled: Likewise.
-        choice: What the driver's trial chose, as `segradius.speed.Choice.as_dict` has it, so that every worker looks
-            through the same forms; None for the model as it is.
+        choice: Of forms, which the driver's trial made, so that every worker looks through the same; None for the model
+            as it is.
     """
 
     checkpoints: str | None = None
     seconds: float = 30.0
-    speed: Speed = "plain"
-    compiled: bool = False
-    choice: Mapping[str, Any] | None = None
+    choice: Choice | None = None
+
+    @staticmethod
+    def of(run: Run[Any]) -> Opening:
+        """That of a run."""
+        kept = run.checkpoints
+        if kept is None:
+            return Opening(choice=run.choice)
+        return Opening(str(kept.folder.absolute()), kept.seconds, run.choice)
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,15 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 import torch
 
-from segradius.core.errors import InputError, at_least
+from segradius.core.errors import InputError, at_least, positive
 from segradius.evaluation.crew import PATIENCE, Crew, Inbox
-from segradius.evaluation.messages import Event, Gone, Here, Opening, Order, packed, unpacked
-from segradius.evaluation.store import Rows
-from segradius.evaluation.unit import Progress, Unit
+from segradius.evaluation.messages import Event, Gone, Here, Order, packed, unpacked
 from segradius.evaluation.worker import Setup, Worker
 
 #: Of Linux's sys/prctl.h: the signal that a process gets when the one that started it ends.
@@ -64,8 +62,15 @@ def devices(device: str, workers: int) -> list[str]:
     return [device] if workers == 1 else [f"{kind}:{k}" for k in range(workers)]
 
 
-@dataclass(frozen=True)
-class Processes:
+def in_processes(
+    workers: int,
+    device: str = "cpu",
+    *,
+    threads: int | None = None,
+    allow_download: bool = False,
+    patience: float = PATIENCE,
+    warn: Callable[[str], None] = print,
+) -> Crew:
     """An `segradius.evaluation.run.Executor` of processes that are started fresh (spawn).
 
     Args:
@@ -74,44 +79,24 @@ class Processes:
         threads: Of each; by default the cores, divided among them.
         allow_download: As `segradius.evaluation.open_choice` takes it.
         patience: Seconds without a sign of life after which a worker is killed; what it did is done by another one.
-        openings: By name of a measurement, what its description does not say.
         warn: Told of what is told of a worker.
 
     Raises:
         InputError: A number is out of range, or there are fewer accelerators.
 
     Example:
-        >>> Processes(2, threads=1).setups[1].threads
-        1
+        >>> in_processes(2, threads=1).size
+        2
     """
+    positive(patience=patience)
+    at_least(1, workers=workers, threads=1 if threads is None else threads)
+    each = devices(device, workers)
+    common = Setup.of_driver(threads=threads or max(1, cores() // workers), allow_download=allow_download)
 
-    workers: int
-    device: str = "cpu"
-    threads: int | None = None
-    allow_download: bool = False
-    patience: float = PATIENCE
-    openings: Mapping[str, Opening] = field(default_factory=dict)
-    warn: Callable[[str], None] = print
+    def hire(place: int, inbox: Inbox) -> _Process:
+        return _Process(f"worker {place + 1}", replace(common, device=each[place]), inbox)
 
-    def __post_init__(self) -> None:
-        at_least(1, workers=self.workers, **({} if self.threads is None else {"threads": self.threads}))
-        devices(self.device, self.workers)
-
-    @property
-    def setups(self) -> list[Setup]:
-        """Of each worker."""
-        threads = self.threads or max(1, cores() // self.workers)
-        common = Setup.of_driver(self.device, threads, allow_download=self.allow_download)
-        return [replace(common, device=device) for device in devices(self.device, self.workers)]
-
-    def run(self, units: Iterable[Unit], progress: Progress = lambda job, steps: None) -> Iterator[tuple[Unit, Rows]]:
-        """See `segradius.evaluation.crew.Crew.run`."""
-        setups = self.setups
-
-        def hire(place: int, inbox: Inbox) -> _Process:
-            return _Process(f"worker {place + 1}", setups[place], inbox)
-
-        return Crew(self.workers, hire, self.patience, self.openings, self.warn).run(units, progress)
+    return Crew(workers, hire, patience, warn)
 
 
 class _Process:

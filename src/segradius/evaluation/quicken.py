@@ -43,17 +43,20 @@ def quickened(
     first = first_usable(run) if work(run, store) else None
     if first is None:
         return run
-    kept, refused = store.noted(NOTE), list[str]()
+    kept, refused, chosen = store.noted(NOTE), list[str](), list[Choice]()
 
     def noted(found: Choice) -> None:
         found = replace(found, left=(*refused, *found.left))
+        chosen.append(found)
         store.note(NOTE, {"asked": [speed, compiled], "choice": found.as_dict()})
         told(found)
 
     made = partial(sped_up, cast(Segmenter, run.model), first.image[None], speed, compiled=compiled, told=noted)
     if kept and kept["asked"] == [speed, compiled]:
         try:
-            return replace(run, model=made(choice=Choice.of(kept["choice"])))
+            model = made(choice=Choice.of(kept["choice"]))
+            return replace(run, model=model, choice=chosen[-1])
         except InputError as error:
             refused.append(f"what this run began with, as {error}")
-    return replace(run, model=made())
+    model = made()
+    return replace(run, model=model, choice=chosen[-1])

@@ -35,6 +35,7 @@ from segradius.evaluation.preflight import look_at
 from segradius.evaluation.store import CLEAN, Rows, Store
 from segradius.evaluation.unit import Part, Progress, Unit, perform, reader
 from segradius.models.loading import load_model
+from segradius.speed.forms import Choice
 
 S = TypeVar("S", bound=Measurement)
 
@@ -73,6 +74,7 @@ class Run(Generic[S]):
         region: (h, w) bool mask that noise is confined to, resized to each image; None for the whole image.
         together: Noisy copies in a pass; changes no result but by rounding. None for a number that suits the device.
         warn: Told of what is probably a mistake, once each, as soon as it is known.
+        choice: Of the cheaper forms that the model carries, so that others can open it with the same; None for none.
         shard: (i, n) for the i-th of n parts of the images, 1 ≤ i ≤ n, which are cut by batches: batch k, by its place
             in the data set, is in part k mod n + 1, whatever was done before.
     """
@@ -89,6 +91,7 @@ class Run(Generic[S]):
     together: int | None = None
     warn: Callable[[Finding], None] = lambda found: None
     gallery: int = 3
+    choice: Choice | None = None
     shard: tuple[int, int] = (1, 1)
 
     @property

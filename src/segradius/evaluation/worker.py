@@ -36,7 +36,6 @@ from segradius.evaluation.run import open_choice, open_images
 from segradius.evaluation.unit import Unit, perform, reader
 from segradius.models import fingerprint
 from segradius.models.segmenter import Segmenter
-from segradius.speed.forms import Choice
 from segradius.speed.speeding import sped_up
 
 #: Seconds between two words on steps, at least.
@@ -290,15 +289,14 @@ def _same_images(unit: Unit, data: SegmentationData) -> None:
 
 def _quick(model: Seen, data: SegmentationData, order: Order) -> Seen:
     """The model with the forms that the driver chose."""
-    opening = order.opening
-    if opening.choice is None:
+    choice = order.opening.choice
+    if choice is None:
         return model
-    if opening.speed != "plain":
+    if choice.speed != "plain":
         keep_freed_memory()
     labels = not order.unit.clean.data.predicted
     found = (usable(data, at, model.num_classes, labels=labels, bands=bands_of(model)) for at in range(len(data)))
     first = next((each for each in found if isinstance(each, Sample)), None)
     if first is None:
         return model
-    choice = Choice.of(opening.choice)
-    return sped_up(cast(Segmenter, model), first.image[None], opening.speed, compiled=opening.compiled, choice=choice)
+    return sped_up(cast(Segmenter, model), first.image[None], choice.speed, choice=choice)
