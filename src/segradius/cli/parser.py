@@ -87,7 +87,8 @@ EXAMPLES = {
   segradius certify --config certify.yaml --early-stop 0.01""",
     "compare": """examples:
   segradius compare plain hardened --labels undefended,FastADT --out compared
-  segradius compare certified-0.1 certified-0.25 --out certified""",
+  segradius compare certified-0.1 certified-0.25 --out certified
+  segradius compare released candidate --max-drop 0.02 --junit compare.xml --markdown compare.md""",
     "data": """examples:
   segradius data check scenes:48x64 --limit 8 --out looked
   segradius data check folder:PATH --split test --against-split train

@@ -22,9 +22,17 @@ from .class_summary import ClassRow as ClassRow
 from .class_summary import class_rows as class_rows
 from .crosscheck import CrossChecking as CrossChecking
 from .crosscheck import check_rows as check_rows
+from .decisions import Bound as Bound
+from .decisions import Verdict as Verdict
 from .driver import Begun as Begun
 from .driver import execute as execute
 from .driver import execute_all as execute_all
+from .drops import About as About
+from .drops import Drop as Drop
+from .drops import Judged as Judged
+from .drops import Pairs as Pairs
+from .drops import judged as judged
+from .drops import of_values as of_values
 from .facts import CHECKS as CHECKS
 from .facts import Facts as Facts
 from .facts import Finding as Finding

@@ -5,21 +5,20 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from segradius.core.errors import DamagedError
 from segradius.evaluation.seals import PAIRED, TABLES, Damage, Sealed
 
 
-def inspected(path: Path) -> tuple[int, bool, list[Damage]]:
-    """What a store holds, without a change to it or to its folder.
+@contextmanager
+def looked_into(path: Path) -> Iterator[Sealed]:
+    """A store to be read without a change to it or to its folder.
 
     Args:
         path: The file; nobody writes in it now.
-
-    Returns:
-        Rows; whether they have checksums; and those that are not as they were stored.
 
     Raises:
         DamagedError: It is no SQLite file, or not a whole one.
@@ -34,12 +33,28 @@ def inspected(path: Path) -> tuple[int, bool, list[Damage]]:
         try:
             base = Sealed(f"{place.absolute().as_uri()}?{mode}", uri=True)
             with closing(base.base):
-                if told := base.structure():
-                    raise DamagedError(f"it is no whole database: {told}")
-                sealed = base.is_sealed()
-                return base.counted(), sealed, list(base.damages(base.tables())) if sealed else []
+                yield base
         except sqlite3.Error as error:
             raise DamagedError(f"it is no whole database: {error}") from error
+
+
+def inspected(path: Path) -> tuple[int, bool, list[Damage]]:
+    """What a store holds, without a change to it or to its folder.
+
+    Args:
+        path: The file; nobody writes in it now.
+
+    Returns:
+        Rows; whether they have checksums; and those that are not as they were stored.
+
+    Raises:
+        DamagedError: It is no SQLite file, or not a whole one.
+    """
+    with looked_into(path) as base:
+        if told := base.structure():
+            raise DamagedError(f"it is no whole database: {told}")
+        sealed = base.is_sealed()
+        return base.counted(), sealed, list(base.damages(base.tables())) if sealed else []
 
 
 def mended(path: Path) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -67,13 +67,8 @@ class SignFlips:
 
     @cached_property
     def signs(self) -> Tensor:
-        """(F, N) int8 of 1 and −1, the assignment that was found first."""
-        n = len(self.gaps)
-        if self.exact:
-            return (1 - 2 * (torch.arange(2**n)[:, None] >> torch.arange(n) & 1)).to(torch.int8)
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randint(2, (self.flips, n), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
-        return torch.cat([torch.ones(1, n, dtype=torch.int8), drawn])
+        """(F, N) int8 of 1 and −1, the assignment that was found first; not to be written in."""
+        return _signs(len(self.gaps), self.flips, self.seed)
 
     def ends(self, level: float) -> tuple[Tensor, Tensor]:
         """Ends of the interval of each mean: what would not be rejected, at half of 1 − level on either side.
@@ -137,3 +132,12 @@ class SignFlips:
         ascending = sums.T.contiguous().sort(1).values
         below = torch.searchsorted(ascending, (sums - slack).T.contiguous())
         return (len(sums) - below).T.double() / len(sums)
+
+
+@lru_cache(maxsize=1)
+def _signs(n: int, flips: int, seed: int) -> Tensor:
+    if 2**n <= flips:
+        return (1 - 2 * (torch.arange(2**n)[:, None] >> torch.arange(n) & 1)).to(torch.int8)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(2, (flips, n), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
+    return torch.cat([torch.ones(1, n, dtype=torch.int8), drawn])

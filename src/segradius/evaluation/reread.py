@@ -1,0 +1,58 @@
+"""A finished run read again from its store: which job a key is of, and the counts of each image, changing nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segradius.core.errors import DamagedError
+from segradius.core.seal import readable
+from segradius.evaluation.attack import AttackPlan
+from segradius.evaluation.inspection import looked_into
+from segradius.evaluation.job import DataChoice, Experiment, ModelChoice
+from segradius.evaluation.seals import UnsealedError
+from segradius.evaluation.store import CLEAN
+from segradius.metrics.counts import Pixels
+
+Plan = tuple[str, str, float]
+"""Label, norm and ε of an attack; ("clean", "", 0) for the unattacked images."""
+
+
+def experiment_of(described: Mapping[str, Any]) -> Experiment:
+    """The experiment that `Experiment.as_dict` gave.
+
+    Example:
+        >>> one = Experiment(ModelChoice("demo"), DataChoice("scenes"), (AttackPlan("pgd", "l2", 1.5),))
+        >>> experiment_of(one.as_dict()).key(one.attacks[0]) == one.key(one.attacks[0])
+        True
+    """
+    attacks = tuple(AttackPlan(**attack) for attack in described["attacks"])
+    model, data = ModelChoice(**described["model"]), DataChoice(**described["data"])
+    return Experiment(model, data, attacks, described["target"], described["seed"])
+
+
+def counts_of(store: Path) -> dict[Plan, dict[str, Pixels]]:
+    """Counts of every valid image under every attack of a run; nothing of a store without checksums.
+
+    Args:
+        store: Its results.sqlite; nobody writes in it now.
+
+    Raises:
+        DamagedError: It is no whole store, or not of attacks.
+    """
+    try:
+        with looked_into(store) as base:
+            if not base.is_sealed():  # of an early version
+                return {}
+            noted = base.rows("meta", "value", "name = ?", "experiment")
+            it = readable(lambda: experiment_of(json.loads(noted[0][0])), store, "the store of an attack")
+            keys = {CLEAN: (CLEAN, "", 0.0)} | {it.key(plan): (plan.label, *plan.threat) for plan in it.attacks}
+            found: dict[Plan, dict[str, Pixels]] = {}
+            for key, plan in keys.items():
+                rows = base.rows("results", "image, pixels", "attack = ? AND valid", key)
+                found[plan] = {image: Pixels(*json.loads(pixels)) for image, pixels in rows}
+            return found
+    except UnsealedError as error:
+        raise DamagedError(f"{store}: {error}") from error
