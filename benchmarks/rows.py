@@ -5,10 +5,7 @@
 
 A row is what one job found of one image, with counts of 21 classes. A run of R rows has R/10 images under 9 attacks,
 unattacked first, as ``segradius attack`` would do it: the driver cuts units, watches the images, stores what an
-executor makes up, and the report is made of the store. Each phase is a process of its own: seconds are of the clock,
-memory is the peak of resident memory above what importing takes. The power is the slope of log seconds over log rows
-between the two largest runs: 1 grows with the rows.
-"""
+executor XX"""
 
 from __future__ import annotations
 
@@ -191,17 +188,17 @@ PHASES: dict[str, Callable[[Case], None]] = {
 }  # fmt: skip
 
 
-def measured(phase: str, case: Case) -> tuple[float, float]:
-    """Seconds, and MiB above what importing takes."""
+def measured(phase: str, case: Case) -> tuple[float, float, float]:
+    """Seconds of the clock and of the processor, and MiB above what importing takes."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(_measured, (phase, case))
 
 
-def _measured(phase: str, case: Case) -> tuple[float, float]:
+def _measured(phase: str, case: Case) -> tuple[float, float, float]:
     torch.set_num_threads(1)
-    before, started = _peak(), time.perf_counter()
+    before, started, spent = _peak(), time.perf_counter(), time.process_time()
     PHASES[phase](case)
-    return time.perf_counter() - started, _peak() - before
+    return time.perf_counter() - started, time.process_time() - spent, _peak() - before
 
 
 def _peak() -> float:
@@ -228,9 +225,9 @@ def main(
             shutil.rmtree(case.folder, ignore_errors=True)
         case.folder.mkdir(parents=True, exist_ok=True)
         for phase in chosen:
-            seconds, peak = measured(phase, case)
-            found.setdefault(phase, {})[many] = {"seconds": seconds, "mib": peak}
-            told = f"{seconds:9.2f} s {1e6 * seconds / many:9.1f} µs/row {peak:8.0f} MiB"
+            seconds, cpu, peak = measured(phase, case)
+            found.setdefault(phase, {})[many] = {"seconds": seconds, "cpu": cpu, "mib": peak}
+            told = f"{seconds:9.2f} s {cpu:9.2f} s of CPU {1e6 * cpu / many:9.1f} µs/row {peak:8.0f} MiB"
             print(f"{phase:>8} {many:>9,} rows {told}", flush=True)
         sizes = {file.name: file.stat().st_size for file in sorted(case.folder.iterdir())}
         found.setdefault("bytes", {})[many] = sizes
@@ -249,7 +246,7 @@ def powers(found: dict[str, dict[int, Any]]) -> None:
     for phase, by_rows in found.items():
         if phase != "bytes" and len(by_rows) > 1:
             small, large = sorted(by_rows)[-2:]
-            told = [f"{_power(by_rows, small, large, what):.2f} of {what}" for what in ("seconds", "mib")]
+            told = [f"{_power(by_rows, small, large, what):.2f} of {what}" for what in ("seconds", "cpu", "mib")]
             print(f"{phase:>8} power {', '.join(told)}")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +128,13 @@ def test_a_file_that_has_another_sum_is_named_and_one_without_is_read(tmp_path: 
     (tmp_path / SUMS).write_text(json.dumps({}))
     with pytest.raises(DamagedError, match="line 1 is no checksum"):
         checked(tmp_path, "a.csv")
+
+
+def test_the_checksum_is_blake2b_of_kind_length_and_content_of_each_value():
+    values = ("pgd", 1, None, 0.5, b"x" * 5000, "é\ud800", True, b"", -3)
+    framed = [
+        (b"s", b"pgd"), (b"i", b"1"), (b"n", b""), (b"f", struct.pack("<d", 0.5)), (b"b", b"x" * 5000),
+        (b"s", "é\ud800".encode("utf-8", "surrogatepass")), (b"i", b"1"), (b"b", b""), (b"i", b"-3"),
+    ]  # fmt: skip
+    content = b"".join(kind + len(each).to_bytes(8, "little") + each for kind, each in framed)
+    assert seal(*values) == hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -126,13 +126,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Valid results of one attack in the order of the data, how many were invalid, and where it had no gradient."""
+    """Valid results of one attack in the order of the data, those that were not, and where it had no gradient."""
 
     plan: AttackPlan
     results: dict[str, ImageResult]
     invalid: int
     still: tuple[str, ...] = ()
     targeted: bool = False
+    spoilt: tuple[str, ...] = ()
 
     def left(self, ids: Iterable[str]) -> list[float]:
         """What the attack left of each image."""
@@ -177,10 +178,7 @@ def summarise(
         rows += _worst([outcome for outcome in outcomes if outcome.plan.threat == threat], named)
     digest = digest_of(experiment, store, ids)
     spoilt: dict[tuple[str, str | None, float | None], tuple[str, ...]] = {
-        (plan.label, *plan.threat): tuple(
-            image for image, found in store.results(experiment.key(plan)).items() if not found.valid
-        )
-        for plan in experiment.attacks
+        (outcome.plan.label, *outcome.plan.threat): outcome.spoilt for outcome in outcomes
     }
     pairs, structures = tuple(_comparisons(outcomes)), tuple(named.structures)
     return Summary(tuple(rows), pairs, aside, targeted, digest, structures, spoilt, own)
@@ -190,8 +188,10 @@ def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, ta
     stored = store.results(key)
     found = [stored[image] for image in ids if image in stored]
     valid = {result.image: result for result in found if result.valid}
-    still = tuple(image for image in valid if store.record(key, image) == STILL)
-    return Outcome(plan, valid, len(found) - len(valid), still, targeted)
+    recorded = store.recorded(key)
+    still = tuple(image for image in valid if image in recorded and store.record(key, image) == STILL)
+    spoilt = tuple(result.image for result in found if not result.valid)
+    return Outcome(plan, valid, len(spoilt), still, targeted, spoilt)
 
 
 def _row(outcome: Outcome, named: Named) -> Row:

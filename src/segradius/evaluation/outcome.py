@@ -65,11 +65,11 @@ def digest_of(measurement: Measurement, store: Store, ids: Sequence[str]) -> Dig
 
 def _facts(job: Job, store: Store, wanted: set[str]) -> Iterator[tuple[list[Value], list[Value]]]:
     what = _text(plain(job.task.described)) if job.key != CLEAN else CLEAN
-    traces = store.traces(job.key)
+    traces, recorded = store.traces(job.key), store.recorded(job.key)
     for image, result in store.results(job.key).items():
         if image in wanted:
             counted, measured = fact_of(result)
-            counts, rest = _record(store.record(job.key, image))
+            counts, rest = _record(store.record(job.key, image) if image in recorded else None)
             yield [what, *counted, *counts], [*measured, *rest, *_trace(traces.get(image))]
 
 

@@ -165,17 +165,20 @@ def units(run: Run[S], store: Store) -> Iterator[Unit]:
     """What is missing, batch by batch of the data set."""
     clean = clean_job(run)
     lacking = [(job, set(run.missing(job, store))) for job in run.experiment.jobs]
-    judged = store.done(CLEAN)
+    judged, seen = store.done(CLEAN), store.predicted(CLEAN)
+    recorded = [(job.key, store.recorded(job.key)) for job, _ in lacking]
+    whole = set(run.whole)
     for places in run.batches:
         ids = [run.data.ids[place] for place in places]
         parts = [Part(job, tuple(image for image in ids if image in missing)) for job, missing in lacking]
         if not judged.issuperset(ids) or any(part.images for part in parts):
-            known = {image: seen for image in ids if (seen := store.prediction(CLEAN, image)) is not None}
+            kept = {image: store.prediction(CLEAN, image) for image in ids if image in seen}
+            known = {image: prediction for image, prediction in kept.items() if prediction is not None}
             # Of the first job that has a record of it: what is found of certificates comes after them.
-            before = [(job.key, image) for job, _ in reversed(lacking) for image in ids]
-            made = {image: kept for key, image in before if (kept := store.record(key, image))}
+            before = [(key, image) for key, images in reversed(recorded) for image in ids if image in images]
+            made = {image: record for key, image in before if (record := store.record(key, image))}
             todo = tuple(part for part in parts if part.images)
-            shown = tuple(run.whole), run.region, run.together
+            shown = tuple(image for image in ids if image in whole), run.region, run.together
             yield Unit(clean, todo, tuple(places), known, made, *shown, gallery=run.gallery)
 
 

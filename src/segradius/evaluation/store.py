@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -276,6 +277,10 @@ class Store:
         rows = self._rows("predictions", "shape, classes", "attack = ? AND image = ?", attack, image)
         return unpacked(rows[0], "<i2").long() if rows else None
 
+    def predicted(self, attack: str) -> set[str]:
+        """Ids of the images of which is kept what the model saw after ``attack``."""
+        return self._images("predictions", attack)
+
     def traces(self, attack: str) -> dict[str, ImageTrace]:
         """How ``attack`` went, by image id; of black-box attacks only."""
         return {image: unpack(trace) for image, trace in self._rows("traces", "image, trace", "attack = ?", attack)}
@@ -303,6 +308,10 @@ class Store:
         """What the model saw in an unattacked image, (H, W) int64; None where it was not kept with ``attack``."""
         rows = self._rows("gallery", "shape, before", "attack = ? AND image = ?", attack, image)
         return unpacked(rows[0], "<i2").long() if rows else None
+
+    def recorded(self, attack: str) -> set[str]:
+        """Ids of the images of which ``attack`` kept what `record` gives."""
+        return self._images("records", attack)
 
     def images(self) -> set[str]:
         """Ids of the images that have any result."""
@@ -379,7 +388,7 @@ def _result(row: Sequence[Any]) -> ImageResult:
     return ImageResult(
         image,
         Pixels(*json.loads(pixels)),
-        {name: Pixels(*parts) for name, parts in json.loads(members).items()},
+        {name: Pixels(*parts) for name, parts in _shared(members).items()},
         hit,
         eligible,
         l1,
@@ -387,7 +396,7 @@ def _result(row: Sequence[Any]) -> ImageResult:
         linf,
         outside,
         disagreement,
-        json.loads(passes),
+        _shared(passes),
         bool(valid),
         seconds,
     )
@@ -397,3 +406,9 @@ def _rounded(row: Sequence[Any]) -> Rounded:
     pixels, hit, *lengths, passes, valid = row
     l1, l2, linf = (math.nan if value is None else value for value in lengths)
     return Rounded(Pixels(*json.loads(pixels)), hit, l1, l2, linf, passes, bool(valid))
+
+
+@lru_cache(maxsize=256)
+def _shared(text: str) -> Any:
+    """What a JSON text holds, one object for all rows that say the same, as most do of their passes."""
+    return json.loads(text)
