@@ -33,6 +33,11 @@ from .drops import Judged as Judged
 from .drops import Pairs as Pairs
 from .drops import judged as judged
 from .drops import of_values as of_values
+from .evidence import SANITY as SANITY
+from .evidence import Evidence as Evidence
+from .evidence import Said as Said
+from .evidence import SanityVerdict as SanityVerdict
+from .evidence import Tried as Tried
 from .facts import CHECKS as CHECKS
 from .facts import Facts as Facts
 from .facts import Finding as Finding
@@ -67,6 +72,9 @@ from .run import open_choice as open_choice
 from .run import open_images as open_images
 from .run import units as units
 from .run import work as work
+from .sanity import gathered as gathered
+from .sanity import verdicts as verdicts
+from .sanity_probe import Probed as Probed
 from .schema import results_schema as results_schema
 from .store import CLEAN as CLEAN
 from .store import ImageResult as ImageResult

@@ -66,10 +66,9 @@ def judged(pairs: Sequence[Pair], grade: Callable[[Pair], Grade], advice: str, l
     if not known:
         images = max(pair.images for pair in pairs)
         return Said("open", f"{images} images are too few to tell", f"give {LEAST} images or more", pairs[0].more.mean)
-    worst = max(known, key=lambda pair: (pair.more.low > 0 and pair.more.mean > POINT, pair.more.mean))
-    if worst.more.low > 0 and worst.more.mean > POINT:
-        return Said(grade(worst), worst.told, advice, worst.more.mean)
-    return Said("pass", worst.told, "", worst.more.mean)
+    wrong = [pair for pair in known if pair.more.low > 0 and pair.more.mean > POINT]
+    worst = max(wrong or known, key=lambda pair: (bool(wrong) and grade(pair) == "fail", pair.more.mean))
+    return Said(grade(worst) if wrong else "pass", worst.told, advice if wrong else "", worst.more.mean)
 
 
 def threats(tried: Sequence[Tried]) -> Iterator[list[Tried]]:
