@@ -134,7 +134,7 @@ def test_files_are_equal_byte_by_byte_for_every_order_and_size_of_batches(data, 
     index = json.loads(first["gallery/index.json"])
     ranked = [(row["rank"], row["image"], round(7 * row["left"])) for row in index if row["attack"] == "pgd"]
     assert ranked == [("most", "image 4", 3), ("most", "image 5", 3), ("least", "image 0", 7), ("least", "image 1", 6)]
-    assert {row["file"] for row in index} | {"gallery/index.json"} == set(first)
+    assert {row["file"] for row in index} | {"gallery/index.json", "gallery/classes.json"} == set(first)
     assert all(row["before"] == 1 and row["norm"] == "linf" and row["eps"] == 0.1 for row in index)
 
 
@@ -178,7 +178,7 @@ def test_aims_predicted_labels_bands_structures_and_hostile_names_have_a_gallery
         assert [row["rank"] for row in index] == ["most", "most", "least"]
         assert {row["image"] for row in index} == set(HOSTILE)
         assert {file.name for file in (folder / "gallery").iterdir()} == {
-            "index.json", *(Path(row["file"]).name for row in index)
+            "index.json", "classes.json", *(Path(row["file"]).name for row in index)
         }  # fmt: skip
         for row in index:
             arrays = np.load(folder / row["file"])

@@ -53,7 +53,7 @@ TABLES = (
     SUMS,
 )
 #: What of a gallery is no part of it any more is removed.
-GALLERY = ("gallery/*.npz", "gallery/index.json")
+GALLERY = ("gallery/*.npz", "gallery/index.json", "gallery/classes.json")
 SAVED = ("adversarial/manifest.csv", "adversarial/*/*.npz", "adversarial/*/*.png")
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
 ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", *SAVED, *GALLERY)

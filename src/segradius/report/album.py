@@ -23,7 +23,7 @@ from segradius.report.story import Shot, Story
 #: Of photographs: little is seen to be lost, and what the network saw is in the run's folder.
 QUALITY = 82
 #: Up to so many pixels a photograph is kept exactly, as it costs next to nothing.
-SMALL = 128 * 128
+SMALL = 64 * 64
 #: Steps of a radius that a page tells apart.
 STEPS = 63
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.rounded import levels
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import CLEAN
-from segradius.report.panels import visible_bands
+from segradius.report.panels import full_palette, visible_bands
 from segradius.report.shown import Looks, attacking
 
 FOLDER = "gallery"
@@ -27,13 +28,15 @@ VOID = -1
 
 
 def gallery_files(run: Run[Experiment], looks: Looks) -> Iterator[tuple[str, bytes | str]]:
-    """Path and content of the files of each image in the gallery, and at the end of ``index.json``.
+    """Path and content of the files of each image in the gallery, then of ``classes.json`` and ``index.json``.
 
     The index is a list of ``image``, ``attack``, ``norm``, ``eps``, ``before`` and ``left`` (what is left of the image
     before and after the attack, as `segradius.evaluation.share_left` has it), ``rank`` (``most`` or ``least`` hurt) and
     ``file``. A file holds ``clean`` and ``adversarial``, uint8 (H, W, 3), of which 8 bits and the first three bands are
     left (of two the first, as grey); ``delta``, float16 (B, H, W), all of what was changed; ``label``, ``before`` and
     ``after``, int16 (H, W) classes, −1 where there is no label; and ``radius``, float16 (H, W), unless there is none.
+    ``classes.json`` has the ``names`` of the classes in order, their colours (``palette``) and what stands for
+    ``void``.
 
     Which images these are depends on the results alone: the least or most of it is left, ids decide between equals.
 
@@ -52,8 +55,18 @@ def gallery_files(run: Run[Experiment], looks: Looks) -> Iterator[tuple[str, byt
                 file = f"{FOLDER}/{names[title]}.npz"
                 yield file, _npz(arrays)
                 index.append(told | {"file": file})
-    whole = json.dumps(null(index), indent=2, ensure_ascii=False, allow_nan=False)
-    yield f"{FOLDER}/index.json", whole.encode("utf-8", "backslashreplace").decode() + "\n"
+    yield f"{FOLDER}/classes.json", _json(_classes(run))
+    yield f"{FOLDER}/index.json", _json(index)
+
+
+def _json(found: object) -> str:
+    whole = json.dumps(null(found), indent=2, ensure_ascii=False, allow_nan=False)
+    return whole.encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _classes(run: Run[Experiment]) -> dict[str, Any]:
+    colours = full_palette(run.classes, [torch.tensor([run.model.num_classes - 1])])
+    return {"names": list(run.names), "palette": colours.tolist(), "void": VOID}
 
 
 def _attacks(chosen: list[tuple[Job, str, dict[str, Any]]]) -> Iterator[tuple[Any, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 from segradius.metrics.intervals import Interval
 from segradius.report.album import Album, chosen
 from segradius.report.story import CLEAN, Line, Part, Story
-from segradius.report.subject import Subject, at
+from segradius.report.subject import WORST, Subject, at
 
 #: Classes in a table of what becomes what; all others are put together.
 MOST = 14
@@ -17,21 +17,28 @@ OTHERS = "other classes"
 
 
 def lenses(subject: Subject, album: Album, images: int) -> list[dict[str, Any]]:
-    """Of each attack at each budget, the strongest first.
+    """Of each attack at each budget, by norm and the strongest first; what has no images of its own stands last.
 
     Args:
         subject: What is told.
         album: Takes the pictures.
         images: How many of the gallery an attack has.
     """
-    best = [line for _, line in subject.strongest]
-    order = sorted(subject.lines, key=lambda each: (each[1] not in best, each[1].plan[1], -each[1].plan[2]))
+    sign = -1 if subject.targeted else 1
+    order = sorted(
+        subject.lines,
+        key=lambda each: (
+            each[1].name.startswith(WORST),
+            each[1].plan[1],
+            sign * each[1].shares[subject.measure].value,
+        ),
+    )
     shots = {story.run: chosen(story, images) for story in subject.attacked}
     found = []
     for story, line in order:
         mine = [shot for shot in shots[story.run] if shot.plan == line.plan]
         pictures = [
-            {"image": s.image, "before": s.before, "left": s.left, "rank": s.rank, **album.add(story, s)} for s in mine
+            {"image": s.image, "rank": s.rank, "shares": [s.before, s.left], **album.add(story, s)} for s in mine
         ]
         found.append(
             {

@@ -236,10 +236,10 @@ def _proven(subject: Subject) -> str:
         return f"Nothing is certified, so a stronger attack may leave less: {certify_command(subject)}"
     story, row = subject.certificate
     it, own = story.experiment["smoothing"], row.name == "radii"
-    where = f"a radius of its own, {row.radius:.3g} on average" if own else f"l2 {_down(row.radius):g}"
+    where = f"its own l2 radius, {row.radius:.3g} on average" if own else f"l2 {_down(row.radius):g}"
     return (
         f"Certified, for the network smoothed by noise of σ = {it['sigma']:g}: {cent(row.pixacc)} of pixels stay "
-        f"{subject.words.right} under every change within {where}, on {_few(story.certified_images)}."
+        f"{subject.words.right}{', each' * own} under every change within {where}, on {_few(story.certified_images)}."
     )
 
 

@@ -174,7 +174,8 @@ def _tiles(subject: Subject) -> list[tuple[str, str, str]]:
         found.append((*_large(line.shares[subject.measure]), f"{what} at {at(*line.plan[1:])}"))
     if subject.certificate:
         _, row = subject.certificate
-        found.append((*_large(row.pixacc), f"certified, radius l2 {row.radius:.3g}"))
+        what = f"own radii, {row.radius:.3g} on average" if row.name == "radii" else f"l2 {row.radius:.3g}"
+        found.append((*_large(row.pixacc), f"certified within {what}"))
     return found
 
 

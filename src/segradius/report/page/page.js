@@ -279,7 +279,7 @@
     lens.shots.forEach((shot, at) => {
       const chosen = make("button", { type: "button", "aria-pressed": String(!at) },
         make("img", { src: source(shot.clean), alt: "" }), make("b", {}, make("bdi", { textContent: shot.image })),
-        `${shot.rank === "most" ? "hurt most" : "hurt least"}: ${percent(shot.before)} → ${percent(shot.left)} %`);
+        `${shot.rank === "most" ? "hurt most" : "hurt least"}: ${percent(shot.shares[0])} → ${percent(shot.shares[1])} %`);
       chosen.addEventListener("click", () => {
         all("button", strip).forEach((each) => each.setAttribute("aria-pressed", String(each === chosen)));
         look(viewer, shot, palette, words);
@@ -305,7 +305,7 @@
     const cross = make("span", { className: "cross", hidden: true });
     const slider = make("input", { type: "range", min: 0, max: 100, value: 50, className: "slide" });
     slider.setAttribute("aria-label", "Line between unattacked and attacked, per cent from the left");
-    const opacity = make("input", { type: "range", min: 0, max: 100, value: 55, className: "opacity" });
+    const opacity = make("input", { type: "range", min: 0, max: 100, value: 70, className: "opacity" });
     opacity.setAttribute("aria-label", "Opacity of what is laid over, per cent");
     const readout = make("p", { className: "readout", role: "status" }, "Point at a pixel, or focus the image and use the arrow keys.");
     const list = make("ul", { className: "legend" });
@@ -403,8 +403,8 @@
       choices.append(chosen);
     }
     const stage = make("div", { className: "stage" }, canvas, cut, cross);
-    const sides = make("div", { className: "sides" }, make("span", { textContent: `unattacked: ${percent(shot.before)} %` }),
-      make("span", { textContent: `attacked: ${percent(shot.left)} % ${words.right}` }));
+    const sides = make("div", { className: "sides" }, make("span", { textContent: `unattacked: ${percent(shot.shares[0])} %` }),
+      make("span", { textContent: `attacked: ${percent(shot.shares[1])} % ${words.right}` }));
     viewer.replaceChildren(make("div", {}, stage, slider, sides, readout),
       make("div", {}, choices, make("label", {}, "opacity ", opacity), list));
     paint();
