@@ -106,7 +106,7 @@ def attacks(folder: Path, rows: str = "") -> list[Cells]:
         text.refuse_unknown(f"row of {folder}", chosen, [row.name for row in summary.rows])
         pairs = tuple(each for each in summary.comparisons if {each.attack, each.against} <= set(chosen))
         summary = replace(summary, rows=tuple(row for row in summary.rows if row.name in chosen), comparisons=pairs)
-    return [_without(cells, "s/image") for cells in tables(summary)]
+    return [_without(cells, "s/image", *_never_looked_at(cells)) for cells in tables(summary)]
 
 
 def networks(folder: Path, **labels: str) -> list[Cells]:
@@ -231,8 +231,15 @@ def _study(name: str) -> Callable[..., list[Cells]]:
     return found
 
 
-def _without(cells: Cells, column: str) -> Cells:
-    kept = [place for place, name in enumerate(cells.header) if name != column]
+def _never_looked_at(cells: Cells) -> list[str]:
+    """Columns of 8 bits where no row has a figure, as of runs of earlier versions, and with them the grey levels."""
+    eight = [(place, name) for place, name in enumerate(cells.header) if name.endswith("8 bits")]
+    empty = [name for place, name in eight if {row[place] for row in cells.rows} <= {"", "–"}]
+    return [*empty, "ε in 1/255"] if empty else []
+
+
+def _without(cells: Cells, *columns: str) -> Cells:
+    kept = [place for place, name in enumerate(cells.header) if name not in columns]
     return Cells(cells.title, [cells.header[k] for k in kept], [[row[k] for k in kept] for row in cells.rows])
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from segradius.data import Classes
 from segradius.evaluation import Comparison, Row, Sanity, Summary
+from segradius.evaluation.rounded import EightBit
 from segradius.metrics.intervals import Difference, Interval
 from segradius.report import Attacked, Shown, draw, notes, tables
 from segradius.report.attack import CHANGES, changes, magnification
@@ -27,8 +28,9 @@ NONE = Interval(math.nan, math.nan, math.nan)
 CLEAN = Row("clean", None, None, 3, 0, *[Interval(0.9, 0.8, 1.0)] * 3, NONE, 1.0, 0.0, 0.02, {}, None)
 HALF = [Interval(0.5, 0.25, 0.625)] * 3
 PGD = Row("pgd", "l2", 1.5, 2, 1, *HALF, replace(NONE, value=0.4), 51.0, 50.0, 1.234, {}, Sanity(1.0, 0.0, 0.0))
+EIGHT = EightBit(Interval(0.6, 0.5, 0.7), HALF[0], 1.53125, 390.47)
 SUMMARY = Summary(
-    (CLEAN, PGD, replace(PGD, name="cr_pgd")),
+    (CLEAN, replace(PGD, rounded=EIGHT), replace(PGD, name="cr_pgd")),
     (Comparison("cr_pgd", "pgd", "l2", 1.5, 2, Difference(-0.0125, -0.02, 0.001, 0.04)),),
     {"b": "truncated"},
 )
@@ -37,11 +39,14 @@ SUMMARY = Summary(
 def test_the_markdown_table_line_by_line():
     metrics, differences = (cells.markdown().splitlines()[2:] for cells in tables(SUMMARY))
     assert metrics == [
-        "| attack | norm | ε | images | PixAcc % | MIoU % | MIoU/image % | success % | passes f+b | s/image |",
-        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-        "| clean |  |  | 3 | 90.0 [80.0, 100.0] | 90.0 [80.0, 100.0] | 90.0 [80.0, 100.0] |  | 1+0 | 0.02 |",
-        "| pgd | l2 | 1.5 | 2 | 50.0 [25.0, 62.5] | 50.0 [25.0, 62.5] | 50.0 [25.0, 62.5] | 40.0 | 51+50 | 1.23 |",
-        "| cr_pgd | l2 | 1.5 | 2 | 50.0 [25.0, 62.5] | 50.0 [25.0, 62.5] | 50.0 [25.0, 62.5] | 40.0 | 51+50 | 1.23 |",
+        "| attack | norm | ε | images | PixAcc % | MIoU % | MIoU/image % | PixAcc %, 8 bits | ε, 8 bits | success % "
+        "| passes f+b | s/image |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| clean |  |  | 3 | 90.0 [80.0, 100.0] | 90.0 [80.0, 100.0] | 90.0 [80.0, 100.0] |  |  |  | 1+0 | 0.02 |",
+        "| pgd | l2 | 1.5 | 2 | 50.0 [25.0, 62.5] | 50.0 [25.0, 62.5] | 50.0 [25.0, 62.5] | 60.0 [50.0, 70.0] | 1.531 "
+        "| 40.0 | 51+50 | 1.23 |",
+        "| cr_pgd | l2 | 1.5 | 2 | 50.0 [25.0, 62.5] | 50.0 [25.0, 62.5] | 50.0 [25.0, 62.5] | – | – "
+        "| 40.0 | 51+50 | 1.23 |",
     ]
     assert differences[-1] == "| cr_pgd − pgd | l2 | 1.5 | 2 | -1.2 [-2.0, +0.1] | 0.04 |"
 

@@ -121,7 +121,10 @@ def _image_fault(sample: Sample) -> str | None:
     if not bool(image.isfinite().all()):
         return f"the image has {int((~image.isfinite()).sum())} values that are NaN or infinite"
     low, high = image.min().item(), image.max().item()
-    return f"pixel values run from {low:g} to {high:g}; they must lie in [0, 1]" if low < 0 or high > 1 else None
+    if low >= 0 and high <= 1:
+        return None
+    advice = ": divide those of 8 bits by 255" if 2 < high <= 255 else ""
+    return f"pixel values run from {low:g} to {high:g}; they must lie in [0, 1]{advice}"
 
 
 def _label_fault(sample: Sample, num_classes: int, ignore_index: int) -> str | None:

@@ -23,6 +23,7 @@ from segradius.core.errors import InputError, unknown_name
 from segradius.data.sample import SegmentationData, class_counts
 from segradius.evaluation.batch import Batch, Bench, goal_counts, is_priced, judge
 from segradius.evaluation.gallery import extremes, remaining
+from segradius.evaluation.rounded import rounded_results
 from segradius.evaluation.store import Exhibit, ImageResult, Kept, Rows
 from segradius.evaluation.trace import image_traces
 from segradius.metrics.counts import Pixels
@@ -154,12 +155,15 @@ class Attacking:
             journal=journal,
         )
         seconds = (time.perf_counter() - started) / len(batch.ids)
-        again = None if is_priced(model) else judge(model, result.adversarial)[0]
+        free = not is_priced(model)
+        again = judge(model, result.adversarial)[0] if free else None
+        rounded = rounded_results(model, batch, result.adversarial, target, self.plan.lengths) if free else {}
         found = attack_results(result, batch, model.num_classes, target, again, seconds, self.plan)
         kept = replace(
             _kept(result, batch, bench, remaining(found, targeted=self.aim is not None)),
             records={image: STILL for image in _still(result, found)},
             confusions=batch.confusions(result.prediction, bench),
+            rounded=rounded,
         )
         return Rows(bench.key, found, kept, journal=journal.name if journal else None)
 

@@ -13,12 +13,13 @@ from segradius.evaluation.class_summary import classes_csv
 from segradius.evaluation.foreground import NOTHING_NAMED, Named, of_image
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.schema import head
-from segradius.evaluation.store import CLEAN, ImageResult, Store
+from segradius.evaluation.store import CLEAN, ImageResult, Rounded, Store
 from segradius.evaluation.trace import trace_csv
 
 ABOUT = ("attack", "norm", "eps", "image", "valid")
 COUNTED = ("pixels", "right", "pixacc", "hit", "eligible")
 MEASURED = ("l1", "l2", "linf", "outside", "disagreement", "forward", "backward")
+ROUNDED = ("rounded_right", "rounded_pixacc", "rounded_l1", "rounded_l2", "rounded_linf")
 
 
 def results_json(
@@ -65,9 +66,14 @@ def per_image_csv(experiment: Experiment, store: Store, ids: Sequence[str], name
     ids = [image for image in ids if image not in aside]
     clean = [(CLEAN, "", "", CLEAN)]
     plans = [(plan.label, plan.norm, plan.eps, experiment.key(plan)) for plan in experiment.attacks]
-    stored = ((about, store.results(key)) for *about, key in clean + plans)
-    rows = ([*about, *_line(found[image], named)] for about, found in stored for image in ids if image in found)
-    return as_csv((*ABOUT, *named.columns, *COUNTED, *MEASURED), rows)
+    stored = ((about, store.results(key), store.rounded(key)) for *about, key in clean + plans)
+    rows = (
+        [*about, *_line(found[image], named), *_rounded(rounded.get(image))]
+        for about, found, rounded in stored
+        for image in ids
+        if image in found
+    )
+    return as_csv((*ABOUT, *named.columns, *COUNTED, *MEASURED, *ROUNDED), rows)
 
 
 def summary_structures_csv(summary: Summary) -> str | None:
@@ -98,6 +104,15 @@ def traces_csv(experiment: Experiment, store: Store, ids: Sequence[str]) -> str 
         if image in traces
     ]
     return trace_csv(found) if found else None
+
+
+def _rounded(seen: Rounded | None) -> list[Any]:
+    """Of the image rounded to 8 bits; nothing where it was not looked at."""
+    if seen is None or not seen.valid:
+        return [""] * len(ROUNDED)
+    right = sum(seen.pixels.intersection)
+    shares = (right / sum(seen.pixels.labelled), seen.l1, seen.l2, seen.linf)
+    return [right, *(f"{value:.9g}" for value in shares)]
 
 
 def _line(result: ImageResult, named: Named) -> list[Any]:

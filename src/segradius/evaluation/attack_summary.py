@@ -17,7 +17,8 @@ from segradius.evaluation.foreground import NOTHING_NAMED, Foreground, Named, fo
 from segradius.evaluation.gallery import share_left
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.outcome import Digest, digest_of
-from segradius.evaluation.store import CLEAN, ImageResult, Store, ledger
+from segradius.evaluation.rounded import LEVELS, EightBit, eight_bit
+from segradius.evaluation.store import CLEAN, ImageResult, Rounded, Store, ledger
 from segradius.metrics.counts import Counts
 from segradius.metrics.intervals import Difference, Interval, interval, jackknife, paired_difference, without_ends
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy
@@ -68,6 +69,8 @@ class Row:
         classes: What is left of each class.
         foreground: Of what is asked with yes or no; None where nothing is.
         weights: Those of the bands, as they are written; empty where all are 1.
+        rounded: Of the adversarial images rounded to 8 bits; None where they were not looked at, as each look at a
+            target has its price, and an earlier version made none.
     """
 
     name: str
@@ -87,10 +90,17 @@ class Row:
     classes: tuple[ClassRow, ...] = ()
     foreground: Foreground | None = None
     weights: str = ""
+    rounded: EightBit | None = None
+
+    @property
+    def eps_levels(self) -> float | None:
+        """ε in grey levels of 1/255; None where ε is not that of a single value."""
+        return LEVELS * self.eps if self.eps is not None and self.norm == "linf" else None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; what is asked with yes or no stands before all other figures, and weights only if there are any."""
-        found = foreground_first(asdict(self), "name", "norm", "eps", "images", "invalid")
+        whole = asdict(self) | {"rounded": self.rounded and self.rounded.as_dict(), "eps_levels": self.eps_levels}
+        found = foreground_first(whole, "name", "norm", "eps", "images", "invalid")
         return {name: value for name, value in found.items() if name != "weights" or value}
 
 
@@ -134,6 +144,7 @@ class Outcome:
     still: tuple[str, ...] = ()
     targeted: bool = False
     spoilt: tuple[str, ...] = ()
+    rounded: Mapping[str, Rounded] = field(default_factory=dict)
 
     def left(self, ids: Iterable[str]) -> list[float]:
         """What the attack left of each image."""
@@ -191,7 +202,7 @@ def _outcome(plan: AttackPlan, key: str, store: Store, ids: Sequence[str], *, ta
     recorded = store.recorded(key)
     still = tuple(image for image in valid if image in recorded and store.record(key, image) == STILL)
     spoilt = tuple(result.image for result in found if not result.valid)
-    return Outcome(plan, valid, len(spoilt), still, targeted, spoilt)
+    return Outcome(plan, valid, len(spoilt), still, targeted, spoilt, store.rounded(key))
 
 
 def _row(outcome: Outcome, named: Named) -> Row:
@@ -207,6 +218,7 @@ def _row(outcome: Outcome, named: Named) -> Row:
         [own] if outcome.targeted else [own, *members],
         _sanity(outcome) if attacked else None,
         named,
+        rounded=_after_rounding([outcome]) if attacked else (None, 0),
     )
 
 
@@ -230,6 +242,7 @@ def _worst(outcomes: Sequence[Outcome], named: Named) -> list[Row]:
         None,
         named,
         hits=chosen,
+        rounded=_after_rounding(outcomes, ids),
     )
     return [row]
 
@@ -244,9 +257,13 @@ def _filled(
     sanity: Sanity | None,
     named: Named,
     hits: Sequence[ImageResult] | None = None,
+    rounded: tuple[EightBit | None, int] = (None, 0),
 ) -> Row:
     """A row from the results whose cost it bears and the counts that its metrics come from, chosen from ``every``."""
     book, images = ledger(result.passes for result in results), max(1, len(counts))
+    eight, looks = rounded
+    if looks:
+        book.setdefault(CHECKING, {"forward": 0, "backward": 0})["forward"] += looks
     own = [passes for purpose, passes in book.items() if purpose != CHECKING]
     return Row(
         name,
@@ -266,7 +283,20 @@ def _filled(
         tuple(class_rows(counts, named.classes)),
         foreground_of(counts, every, named) if named.asked else None,
         plan.weights if plan else "",
+        eight,
     )
+
+
+def _after_rounding(outcomes: Sequence[Outcome], ids: Iterable[str] | None = None) -> tuple[EightBit | None, int]:
+    """What is left after rounding, over all images or some, and how many forward passes it took to know."""
+    first, *_ = outcomes
+    wanted = set(first.results if ids is None else ids)
+    parts = [
+        ({image: result for image, result in each.results.items() if image in wanted}, each.rounded)
+        for each in outcomes
+    ]
+    looks = sum(seen.passes for each in outcomes for image, seen in each.rounded.items() if image in wanted)
+    return eight_bit(parts, first.plan.norm, targeted=first.targeted), looks
 
 
 def _comparisons(outcomes: Sequence[Outcome]) -> Iterator[Comparison]:

@@ -46,6 +46,7 @@ _SHARES = {
     "boundary": "accuracy near other classes, in [0, 1]; pixels there in a row of an image",
     "interior": "accuracy elsewhere, in [0, 1]",
     "rounded_pixacc": "pixacc of the adversarial images rounded to 8 bits",
+    "rounded_dice": "dice of the adversarial images rounded to 8 bits",
     "rounded_miou": "miou of the adversarial images rounded to 8 bits",
 }
 _ENDS = {"low": "lower end of the 95 % interval over images", "high": "upper end of the 95 % interval over images"}
@@ -74,6 +75,7 @@ COLUMNS: Mapping[str, Column] = {
     **_of(
         "integer",
         seed="of all random numbers",
+        rounded_right="labelled pixels that are right after rounding to 8 bits; empty where a look has a price",
         valid="1, or 0 where NaN or infinite logits were met: then nothing of it counts",
         pixels="labelled pixels",
         right="labelled pixels that are right",
@@ -105,6 +107,9 @@ COLUMNS: Mapping[str, Column] = {
         l1="‖δ‖₁ over all values of the image, in [0, 1]; with weights of ‖w ⊙ δ‖, like the next two",
         l2="‖δ‖₂",
         linf="‖δ‖∞",
+        rounded_l1="‖δ‖₁ of the adversarial image rounded to 8 bits, like l1",
+        rounded_l2="‖δ‖₂ of it",
+        rounded_linf="‖δ‖∞ of it",
         outside="how far any adversarial value lies outside [0, 1]; 0 is right",
         seconds="wall time of an image",
         loss="mean loss over the counted pixels",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from segradius.core.errors import DamagedError, InputError, StorageError
-from segradius.evaluation.packing import column, packed, unpacked
+from segradius.evaluation.packing import column, tables, unpacked
 from segradius.evaluation.seals import SMALL, Sealed, UnsealedError
-from segradius.evaluation.trace import ImageTrace, pack, unpack
+from segradius.evaluation.trace import ImageTrace, unpack
 from segradius.metrics.counts import Pixels
 
 T = TypeVar("T")
@@ -245,9 +245,9 @@ class Store:
             fallen: Images that the gallery has no more, whose adversarial images go.
         """
         rows = [(attack, *(column(getattr(result, f.name)) for f in fields(ImageResult))) for result in results]
-        tables = {"results": rows} | _tables(attack, kept or Kept())
+        every = {"results": rows} | tables(attack, kept or Kept())
         with self._told(), self._base.base:
-            for table, found in tables.items():
+            for table, found in every.items():
                 for row in found:
                     self._base.put(table, row)
             for image in fallen:
@@ -363,23 +363,6 @@ class Store:
             raise StorageError(f"{self.path} cannot be read or written: {error}. {KEPT}") from error
         except sqlite3.DatabaseError as error:
             raise DamagedError(f"{self.path}: {error}; {ADVICE} {Path(self.path).parent}") from error
-
-
-def _tables(attack: str, kept: Kept) -> dict[str, list[tuple[Any, ...]]]:
-    """Rows of the tables beside that of results."""
-
-    def rows(parts: Mapping[str, T], columns: Callable[[T], Sequence[Any]]) -> list[tuple[Any, ...]]:
-        return [(attack, image, *columns(part)) for image, part in parts.items()]
-
-    return {
-        "examples": rows(kept.adversarial, lambda image: packed(image, "<f4")),
-        "predictions": rows(kept.predictions, lambda seen: packed(seen, "<i2")),
-        "traces": rows(kept.traces, lambda trace: (pack(trace),)),
-        "records": rows(kept.records, lambda record: (record,)),
-        "confusions": rows(kept.confusions, lambda cells: packed(cells, "<i4")),
-        "rounded": rows(kept.rounded, lambda it: [column(getattr(it, f.name)) for f in fields(Rounded)]),
-        "gallery": rows(kept.gallery, lambda it: (it.remaining, *packed(it.before, "<i2"))),
-    }
 
 
 def _result(row: Sequence[Any]) -> ImageResult:

@@ -50,10 +50,13 @@ def tables(summary: Summary) -> list[Cells]:
 
 def metrics_table(summary: Summary) -> Cells:
     """One line for each attack: accuracy left, with 95 % intervals over images, and what the attack cost."""
-    header = ("attack", "norm", "ε", "images", *figures(summary), "success %", "passes f+b", "s/image")
+    grey = any(row.eps_levels is not None for row in summary.rows)
+    eps = ("ε", "ε in 1/255") if grey else ("ε",)
+    eight = f"{figures(summary)[0]}, 8 bits", "ε, 8 bits"
+    header = ("attack", "norm", *eps, "images", *figures(summary), *eight, "success %", "passes f+b", "s/image")
     title = "After attack, per cent [95 % interval over images]; passes and seconds per image"
     title += about(summary.rows[0].foreground)
-    return Cells(title, header, [_metrics(row) for row in summary.rows])
+    return Cells(title, header, [_metrics(row, grey=grey) for row in summary.rows])
 
 
 def differences_table(summary: Summary) -> Cells:
@@ -120,12 +123,21 @@ def _broken(row: Row) -> list[str]:
     return found
 
 
-def _metrics(row: Row) -> list[str]:
+def _metrics(row: Row, *, grey: bool = False) -> list[str]:
     norm = f"{row.norm} of w ⊙ δ" if row.weights else row.norm or ""
     threat = [norm, "" if row.eps is None else f"{row.eps:.4g}"]
+    if grey:
+        threat.append("" if row.eps_levels is None else f"{row.eps_levels:.3g}")
     success = "" if math.isnan(row.success.value) else share(row.success)
     cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
-    return [row.name, *threat, str(row.images), *shares(row), success, *cost]
+    return [row.name, *threat, str(row.images), *shares(row), *_eight_bit(row), success, *cost]
+
+
+def _eight_bit(row: Row) -> list[str]:
+    """What is left after rounding to 8 bits, and how long the longest perturbation is then."""
+    if row.rounded is None:
+        return ["", ""] if row.norm is None else ["–", "–"]
+    return [share(row.rounded.first), f"{row.rounded.eps:.4g}"]
 
 
 def _difference(comparison: Comparison) -> list[str]:
