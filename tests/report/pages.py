@@ -44,6 +44,7 @@ def attacked(
     classes: Sequence[str] = CLASSES,
     gallery: int = 1,
     size: tuple[int, int] = (24, 32),
+    block: int = 0,
     predicted: bool = False,
     traces: bool = True,
     verdicts: Sequence[dict[str, Any]] | None = (),
@@ -90,7 +91,7 @@ def attacked(
         columns = ("attack", "norm", "eps", "image", "queries", "judged", "loss", "pixacc", "best")
         files["trace.csv"] = as_csv(columns, [(*plans[-1], image, *step) for image in images for step in steps])
     if gallery:
-        files |= _gallery(random, plans, images, left, classes, gallery, size)
+        files |= _gallery(random, plans, images, left, classes, gallery, size, block)
     write_files(folder, files.items())
     return folder
 
@@ -126,14 +127,16 @@ def _gallery(
     classes: Sequence[str],
     each: int,
     size: tuple[int, int],
+    block: int,
 ) -> dict[str, str | bytes]:
     files: dict[str, str | bytes] = {}
     index = []
     for at, plan in enumerate(plans):
-        for rank, chosen in (("most", images[-each:]), ("least", images[:each])):
-            for image in chosen:
+        first = at * each
+        for rank, places in (("most", range(-1 - first, -1 - first - each, -1)), ("least", range(first, first + each))):
+            for image in (images[place % len(images)] for place in places):
                 file = f"gallery/{at}-{images.index(image)}.npz"
-                files[file] = shot(np.random.default_rng(images.index(image)), random, len(classes), size)
+                files[file] = shot(np.random.default_rng(images.index(image)), random, len(classes), size, block)
                 about = {"attack": plan[0], "norm": plan[1], "eps": plan[2]}
                 index.append({"image": image, **about, "before": 0.9, "left": left[plan], "rank": rank, "file": file})
     files["gallery/index.json"] = json.dumps(index)
@@ -142,8 +145,13 @@ def _gallery(
     return files
 
 
-def shot(clean: np.random.Generator, attack: np.random.Generator, classes: int, size: tuple[int, int]) -> bytes:
-    """An image of the gallery: the left half of its labels is class 0, the right half class 1, a corner void."""
+def shot(
+    clean: np.random.Generator, attack: np.random.Generator, classes: int, size: tuple[int, int], block: int
+) -> bytes:
+    """An image of the gallery: the left half of its labels is class 0, the right half class 1, a corner void.
+
+    With blocks of so many pixels, each has a class by chance, and before and after others.
+    """
     height, width = size
     smooth = np.linspace(0, 200, width, dtype=np.float64)[None, :, None].repeat(height, 0).repeat(3, 2)
     image = (smooth + clean.integers(0, 40, (height, width, 3))).astype(np.uint8)
@@ -152,19 +160,27 @@ def shot(clean: np.random.Generator, attack: np.random.Generator, classes: int, 
     label[:, width // 2 :] = 1
     after = label.copy()
     after[height // 2 :] = classes - 1
+    before = label.copy()
+    if block:
+        label, before, after = (_blocks(rng, size, block, classes) for rng in (clean, clean, attack))
     label[:2, :2] = -1
     arrays = {
         "clean": image,
         "adversarial": (image + 255 * delta.transpose(1, 2, 0).astype(np.float32)).clip(0, 255).astype(np.uint8),
         "delta": delta,
         "label": label,
-        "before": np.where(label < 0, 0, label).astype(np.int16),
+        "before": before,
         "after": after,
         "radius": np.linspace(0, 1, height * width, dtype=np.float16).reshape(height, width),
     }
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
+
+
+def _blocks(random: np.random.Generator, size: tuple[int, int], block: int, classes: int) -> NDArray[np.int16]:
+    coarse = random.integers(0, classes, (size[0] // block + 1, size[1] // block + 1), dtype=np.int16)
+    return coarse.repeat(block, 0).repeat(block, 1)[: size[0], : size[1]]
 
 
 def certified(folder: Path, *, model: str = "demo", data: str = "scenes", n: int = 6, sigma: float = 0.25) -> Path:

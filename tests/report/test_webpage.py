@@ -144,9 +144,7 @@ def test_the_verdict_has_its_intervals_and_stability_is_no_accuracy(runs: tuple[
         r"8 bits\) and \d+\.\d % \[.+\] at l∞ 4/255 \(sea\) \(.+\), on 6 images\.",
         second,
     )
-    assert (
-        "70.0 % [65.9, 74.1] of pixels stay right , each under every change within its own l2 radius, 0.2 on" in third
-    )
+    assert "70.0 % [65.9, 74.1] of pixels stay right, each under every change within its own l2 radius, 0.2 on" in third
     own = " ".join(sentences(one(pages.attacked(tmp_path / "own", predicted=True))))
     assert "a stability" in own
     assert "pixels kept" in own
