@@ -177,7 +177,7 @@ def agree(
 
 def _begin(second: Any, folder: Path, run: Run[Agreement], store: Store) -> None:
     """Let the second go on counting where an earlier run stopped."""
-    from segradius.cli.run_folder import OTHERS
+    from segradius.cli.run_store import OTHERS
 
     second.resume(run.experiment.jobs[0], store, folder / OTHERS, warn)
 

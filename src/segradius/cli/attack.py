@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from segradius.cli.options import DataOptions, ModelOptions, RunOptions
+from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject, open_subject
 from segradius.core import text
 from segradius.core.declared import Count, Length, Queries, Range, Restarts, Sigma, Whole
 from segradius.core.errors import InputError, must
@@ -14,7 +14,8 @@ from segradius.core.safe_yaml import read_yaml
 from segradius.core.screen import note
 
 if TYPE_CHECKING:
-    from segradius.evaluation import AttackPlan
+    from segradius.cli.run_folder import Planned
+    from segradius.evaluation import AttackPlan, Experiment
 
 Names = str | list[str]
 Norms = str | float | list[str | float]
@@ -103,7 +104,24 @@ class AttackOptions:
         if self.plan is None:
             names = text.names(self.attack or default)
             return self._made(names, budgets(self.norm, self.eps, default_eps(names)))
-        variants, norm, eps = read_plan(self.plan, text.names(self.attack or []))
+        return self.plans_of(*read_plan(self.plan, text.names(self.attack or [])))
+
+    def plans_of(
+        self, variants: Mapping[str, Mapping[str, Any]], norm: Norms | None = None, eps: Pairs | None = None
+    ) -> tuple[AttackPlan, ...]:
+        """Variants of attacks by label, each at every budget.
+
+        Args:
+            variants: As a plan has them under ``attacks``.
+            norm: Of the plan, where none is given here.
+            eps: The same.
+
+        Raises:
+            InputError: As `plans` does.
+        """
+        from segradius.attacks import default_eps
+        from segradius.threats.budgets import budgets
+
         if self.norm is not None or any(key for key, _ in text.pairs(self.eps or [])):
             norm, eps = self.norm, self.eps
         elif self.eps is not None:
@@ -174,17 +192,32 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
     trace.csv and curve.png too. Started again, the same command goes on where it was stopped.
     """
     from segradius.cli.run_folder import carry_out, status
-    from segradius.evaluation import Experiment, Run, with_class_weights
-    from segradius.report import report_attacks
     from segradius.report.results import DEFAULT
 
     plans = attack.plans("local_pbgd,local_search" if model.target else ",".join(DEFAULT))
-    choice, opened = data.choice, data.open()
-    seen, chosen = model.open(opened, run.device, run.seed)
-    chosen = run.described(chosen)
-    plans = with_class_weights(plans, opened, seen.num_classes, predicted=choice.predicted)
-    experiment = Experiment(chosen, choice, plans, attack.aim, run.seed)
-    shown = opened.ids[: run.figures]
-    what = Run(experiment, seen, opened, run.together or 8, shown, save=attack.save_images, gallery=attack.gallery)
-    found = carry_out(what, run, report_attacks, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
+    it = planned_attacks(open_subject(data, model, run), plans, attack, run)
+    found = carry_out(it.run, run, it.report, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
     return status(found, run)
+
+
+def planned_attacks(
+    of: Subject, plans: Sequence[AttackPlan], attack: AttackOptions, run: RunOptions, name: str = ""
+) -> Planned[Experiment]:
+    """Attacks on a model over images, as they are run and told.
+
+    Args:
+        of: Model and images.
+        plans: The attacks.
+        attack: What they aim at, and whether every image is kept.
+        run: Where.
+        name: Of the measurement in its study.
+    """
+    from segradius.cli.run_folder import Planned
+    from segradius.evaluation import Experiment, Run, with_class_weights
+    from segradius.report import report_attacks
+
+    plans = with_class_weights(plans, of.data, of.seen.num_classes, predicted=of.choice.predicted)
+    experiment = Experiment(of.model, of.choice, plans, attack.aim, run.seed)
+    shown = of.data.ids[: run.figures]
+    what = Run(experiment, of.seen, of.data, run.together or 8, shown, save=attack.save_images, gallery=attack.gallery)
+    return Planned(what, run, report_attacks, name=name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from segradius.cli.options import DataOptions, ModelOptions, RunOptions
+from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject, open_subject
 from segradius.core import text
 from segradius.core.declared import Copies, Count, Decay, Given, Inside, Majority, Part, Range, Sigma, only_with
 from segradius.core.errors import InputError
@@ -17,6 +17,7 @@ from segradius.core.screen import warn
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from segradius.cli.run_folder import Planned
     from segradius.evaluation import Certification, CrossChecking, Run, Smoothing, Store
 
 
@@ -133,25 +134,46 @@ def certify(
     results.json, per_image.csv, table.md, figure.png, radius.png, maps/ with the certified classes of every image and
     certificates/ with all of them as arrays. Started again, the same command goes on where it was stopped.
     """
+    from segradius.cli.run_folder import carry_out, status
+
+    made = smoothing.smoothing()
+    it = planned_certificates(open_subject(data, model, run), made, check.checking(), smoothing, run)
+    found = carry_out(it.run, run, it.report, it.doubt, it.files)
+    return status(found, run)
+
+
+def planned_certificates(
+    of: Subject,
+    made: tuple[Smoothing, Tensor | None],
+    checking: CrossChecking | None,
+    smoothing: SmoothingOptions,
+    run: RunOptions,
+    name: str = "",
+) -> Planned[Certification]:
+    """Certificates of a model over images, as they are run and told.
+
+    Args:
+        of: Model and images.
+        made: What `SmoothingOptions.smoothing` makes of the options.
+        checking: Attacks on the certificates; None for none.
+        smoothing: The options.
+        run: Where.
+        name: Of the measurement in its study.
+    """
     from functools import partial
 
-    from segradius.cli.run_folder import carry_out, status
+    from segradius.cli.run_folder import Planned
     from segradius.evaluation import Certification, Run
     from segradius.report import report_certificates
 
-    test, mask = smoothing.smoothing()
-    choice, opened = data.choice, data.open()
-    seen, chosen = model.open(opened, run.device, run.seed)
-    chosen = run.described(chosen)
-    checking = check.checking()
+    test, mask = made
     if test.sigma > 1:
         warn(f"sigma is {test.sigma:g} for images in [0, 1]: was {test.sigma:g}/255 meant?")
-    experiment = Certification(chosen, choice, test, run.seed, checking)
-    one = Run(experiment, seen, opened, 1, region=mask, together=run.together)
+    experiment = Certification(of.model, of.choice, test, run.seed, checking)
+    one = Run(experiment, of.seen, of.data, 1, region=mask, together=run.together)
     groups = smoothing.hierarchy if isinstance(smoothing.hierarchy, str) else None
     files = {"smoothing.region": smoothing.region, "smoothing.hierarchy": groups}
-    found = carry_out(one, run, partial(report_certificates, figures=run.figures), doubt=_doubt, files=files)
-    return status(found, run)
+    return Planned(one, run, partial(report_certificates, figures=run.figures), _doubt, files, name)
 
 
 def _doubt(run: Run[Certification], store: Store) -> None:

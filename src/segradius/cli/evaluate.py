@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from segradius.cli.options import DataOptions, ModelOptions, RunOptions
+from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject, open_subject
 from segradius.core.declared import Count, Seed
+
+if TYPE_CHECKING:
+    from segradius.cli.run_folder import Planned
+    from segradius.evaluation import Experiment
 
 
 def evaluate(
@@ -37,12 +41,23 @@ def evaluate(
         fail_on_set_aside: End with exit status 3 where an image was set aside; the report is written all the same.
     """
     from segradius.cli.run_folder import carry_out, status
+
+    at = RunOptions(out, seed, device, batch_size, overwrite=overwrite, fail_on_set_aside=fail_on_set_aside)
+    it = planned_accuracy(open_subject(data, model, at), at)
+    return status(carry_out(it.run, at, it.report), at)
+
+
+def planned_accuracy(of: Subject, run: RunOptions, name: str = "") -> Planned[Experiment]:
+    """The accuracy of a model over images, as it is measured and told.
+
+    Args:
+        of: Model and images.
+        run: Where.
+        name: Of the measurement in its study.
+    """
+    from segradius.cli.run_folder import Planned
     from segradius.evaluation import Experiment, Run
     from segradius.report import report_accuracy
 
-    at = RunOptions(out, seed, device, batch_size, overwrite=overwrite, fail_on_set_aside=fail_on_set_aside)
-    choice, opened = data.choice, data.open()
-    seen, chosen = model.open(opened, device, seed)
-    experiment = Experiment(chosen, choice, (), None, seed)
-    found = carry_out(Run(experiment, seen, opened, at.together or 8), at, report_accuracy)
-    return status(found, at)
+    experiment = Experiment(of.model, of.choice, (), None, run.seed)
+    return Planned(Run(experiment, of.seen, of.data, run.together or 8), run, report_accuracy, name=name)

@@ -259,6 +259,30 @@ class RunOptions:
         return replace(chosen, speed="fast") if self.speed == "fast" else chosen
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A model and images that are open, with their descriptions in an experiment.
+
+    Attributes:
+        seen: What is asked.
+        model: Its description.
+        data: The images.
+        choice: Theirs.
+    """
+
+    seen: Seen
+    model: ModelChoice
+    data: SegmentationData
+    choice: DataChoice
+
+
+def open_subject(data: DataOptions, model: ModelOptions, run: RunOptions) -> Subject:
+    """Model and images, opened; raises `InputError` where one cannot be."""
+    choice, opened = data.choice, data.open()
+    seen, chosen = model.open(opened, run.device, run.seed)
+    return Subject(seen, run.described(chosen), opened, choice)
+
+
 def device_name(asked: str) -> str:
     """``asked``, save that ``"auto"`` is a GPU where there is one."""
     import torch

@@ -31,8 +31,10 @@ from segradius.cli.demo import demo
 from segradius.cli.evaluate import evaluate
 from segradius.cli.init import init
 from segradius.cli.list import list_names
+from segradius.cli.merge import merge
 from segradius.cli.models import export, models
 from segradius.cli.report import report
+from segradius.cli.run import run
 from segradius.cli.train import train
 from segradius.cli.verify import verify
 from segradius.core import text
@@ -58,8 +60,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "export": export,
     "init": init,
     "list": list_names,
+    "merge": merge,
     "models": models,
     "report": report,
+    "run": run,
     "train": train,
     "verify": verify,
 }
@@ -107,6 +111,12 @@ EXAMPLES = {
     "report": """examples:
   segradius report first --out report.html
   segradius report first certified --out report.html --title 'Our network, before release'""",
+    "merge": "example:\n  segradius merge study/shard-1-of-2 study/shard-2-of-2 --out study",
+    "run": """examples:
+  segradius run examples/study.yaml --out study --dry-run
+  segradius run examples/study.yaml --out study
+  segradius run study.yaml --out study --shard 3/16
+  segradius run study.yaml --out study --only demo-scenes-s0""",
     "verify": "examples:\n  segradius verify first\n  segradius verify first --mend",
     "train": """examples:
   segradius train --config configs/camvid/pspnet_light.yaml --data camvid:PATH --out pspnet

@@ -1,74 +1,83 @@
-"""A run in a folder: what is there already, refuse or go on, a progress bar, the report, how to go on."""
+"""Runs in their folders: what is there already, a progress bar, the report, how to go on; of one run or of many."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic
 
 from segradius.cli.options import RunOptions
+from segradius.cli.run_store import CHECKPOINTS, DATABASE, GALLERY, WRITTEN, opened
 from segradius.core.allocation import keep_freed_memory
-from segradius.core.errors import BudgetError, InputError, TargetError
+from segradius.core.errors import BudgetError, TargetError
 from segradius.core.escapes import listed
 from segradius.core.locking import owned
 from segradius.core.screen import console, note, progress, say, warn
-from segradius.core.seal import read_json, readable
-from segradius.core.sums import SUMS, write_files
-from segradius.evaluation.driver import execute
+from segradius.core.sums import write_files
+from segradius.evaluation.driver import Begun, execute_all
 from segradius.evaluation.job import Job
-from segradius.evaluation.journal import resumable
+from segradius.evaluation.journal import Checkpoints, resumable
 from segradius.evaluation.quicken import NOTE as QUICK
 from segradius.evaluation.quicken import quickened
-from segradius.evaluation.run import InProcess, Run, S, work
+from segradius.evaluation.run import Executor, InProcess, Run, S, work
 from segradius.evaluation.sizing import AUTO, sized
 from segradius.evaluation.sizing import NOTE as TRIAL
-from segradius.evaluation.sources import look
 from segradius.evaluation.store import Store
 from segradius.report.cells import Report
 from segradius.report.provenance import begun_at, runtime
 
-DATABASE = "results.sqlite"
-CHECKPOINTS = "checkpoints"
-#: What is kept of a second model that the run's is compared with.
-OTHERS = "second"
-#: What a certification of an earlier version has in place of a store.
-OLD = "experiment.json"
-
 #: The exit status of a run that set images aside where it is asked to tell.
 SET_ASIDE = 3
 
-TABLES = (
-    "results.json",
-    "per_image.csv",
-    "trace.csv",
-    "classes.csv",
-    "structures.csv",
-    "confusion.csv",
-    "table.md",
-    SUMS,
-)
-#: What of a gallery is no part of it any more is removed.
-GALLERY = ("gallery/*.npz", "gallery/index.json", "gallery/classes.json")
-SAVED = ("adversarial/manifest.csv", "adversarial/*/*.npz", "adversarial/*/*.png")
-#: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
-ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", *SAVED, *GALLERY)
-CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
-#: Sub-folders that a run writes in.
-WRITTEN = (
-    CHECKPOINTS,
-    "adversarial",
-    "adversarial/*",
-    "gallery",
-    f"{CHECKPOINTS}/spool/*",
-    f"{OTHERS}/spool/*",
-    "certificates",
-    "maps",
-)
+
+@dataclass(frozen=True)
+class Planned(Generic[S]):
+    """A measurement that is opened, and what is done with it in its folder.
+
+    Args:
+        run: What to run, without checkpoints.
+        at: Where.
+        report: Given the run, its store, and what changes no result.
+        doubt: Asked before anything is run.
+        files: By the part of an experiment that they describe, for the message where that differs.
+        name: Of the measurement in its study.
+    """
+
+    run: Run[S]
+    at: RunOptions
+    report: Callable[[Run[S], Store, Mapping[str, Any]], Report]
+    doubt: Callable[[Run[S], Store], None] = lambda run, store: None
+    files: Mapping[str, str | None] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def counted(self) -> list[Job]:
+        """Jobs whose results of an earlier run are counted, for people."""
+        return [job for job in self.run.experiment.jobs if job.task.unit]
+
+
+@dataclass(frozen=True)
+class Going(Generic[S]):
+    """A measurement whose store is open.
+
+    Args:
+        planned: As it was opened.
+        run: As it is run.
+        store: Of the results.
+        begun: When the first run in this folder began.
+        reused: Results that were there.
+        trial: What was found about the size of batches.
+    """
+
+    planned: Planned[S]
+    run: Run[S]
+    store: Store
+    begun: str
+    reused: int
+    trial: str = ""
 
 
 def carry_out(
@@ -77,49 +86,67 @@ def carry_out(
     report: Callable[[Run[S], Store, Mapping[str, Any]], Report],
     doubt: Callable[[Run[S], Store], None] = lambda run, store: None,
     files: Mapping[str, str | None] = MappingProxyType({}),
+    executor: Executor | None = None,
 ) -> Report:
-    """Run what is missing, write every file of the report, and print it.
+    """Run what is missing, write every file of the report, and print it: a study of one measurement.
 
     Args:
-        run: What to run, without checkpoints.
+        run: As `Planned` has it, like ``report``, ``doubt`` and ``files``.
         at: Where.
-        report: Given the run, its store, and what changes no result.
+        report: Of the run.
         doubt: Asked before anything is run.
-        files: By the part of an experiment that they describe, for the message where that differs.
+        files: By the part of an experiment that they describe.
+        executor: Where it is done; None for this process.
 
     Raises:
         InputError: Another experiment or another process is in the folder, or no image could be used.
         KeyboardInterrupt: With a message on how to go on.
     """
+    with begun(Planned(run, at, report, doubt, files)) as going:
+        unit, total = units_of([going.run]), work(going.run, going.store)
+        for _ in executed([going], executor or InProcess(warn=warn), unit, total, at.folder):
+            pass
+        found = reported(going)
+    _print(found, going)
+    return found
+
+
+@contextmanager
+def begun(planned: Planned[S]) -> Iterator[Going[S]]:
+    """A context in which the folder of a measurement is this process's, and its store is open.
+
+    Raises:
+        InputError: Another experiment or another process is in the folder.
+    """
+    at, run = planned.at, planned.run
     at.folder.mkdir(parents=True, exist_ok=True)
-    with owned(at.folder, WRITTEN, warn), _opened(run, at, files) as store:
-        return _carried_out(run, at, report, doubt, store)
+    with owned(at.folder, WRITTEN, warn), opened(run, at, planned.files) as store:
+        began = begun_at(store)
+        if at.speed != "plain":
+            keep_freed_memory()
+        keys, places = [job.key for job in run.experiment.jobs], at.folder / CHECKPOINTS
+        model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
+        run = replace(run, model=model, checkpoints=checkpoints, warn=lambda found: warn(told(planned, found.line)))
+        reused = sum(len(run.ids) - len(run.missing(job, store)) for job in planned.counted)
+        planned.doubt(run, store)
+        run = quickened(run, store, at.speed, compiled=at.compile, told=lambda choice: note(told(planned, str(choice))))
+        run, trial = _sized(run, at, store, waiting=checkpoints.waiting())
+        yield Going(planned, run, store, began, reused, trial)
 
 
-def _carried_out(
-    run: Run[S],
-    at: RunOptions,
-    report: Callable[[Run[S], Store, Mapping[str, Any]], Report],
-    doubt: Callable[[Run[S], Store], None],
-    store: Store,
-) -> Report:
-    begun = begun_at(store)
-    if at.speed != "plain":
-        keep_freed_memory()
-    jobs, keys, places = run.experiment.jobs, [job.key for job in run.experiment.jobs], at.folder / CHECKPOINTS
-    model, checkpoints = resumable(run.model, keys, store, places, at.checkpoint_seconds, warn)
-    run = replace(run, model=model, checkpoints=checkpoints, warn=lambda found: warn(found.line))
-    counted = [job for job in jobs if job.task.unit]
-    reused = sum(len(run.data) - len(run.missing(job, store)) for job in counted)
-    doubt(run, store)
-    run = quickened(run, store, at.speed, compiled=at.compile, told=lambda choice: note(str(choice)))
-    run, trial = _sized(run, at, store, waiting=checkpoints.waiting())
-    _execute(run, store, at.folder)
-    found = report(run, store, runtime(model, run.together or run.batch_size, begun, store.noted(QUICK), trial))
+def told(planned: Planned[Any], words: str) -> str:
+    """What is said of a measurement, with its name where it has one."""
+    return f"{planned.name}: {words}" if planned.name else words
+
+
+def reported(going: Going[S]) -> Report:
+    """The report of a measurement that is finished, all of its files written; raises `InputError` without an image."""
+    run, store, at = going.run, going.store, going.planned.at
+    facts = runtime(run.model, run.together or run.batch_size, going.begun, store.noted(QUICK), going.trial)
+    found = going.planned.report(run, store, facts)
     write_files(at.folder, found.files, GALLERY)
-    checkpoints.tidy()
-    total = len(counted) * len(run.data)
-    _print(found, f"{reused} of {total} {found.unit} were there from an earlier run." if reused else "", at.folder)
+    if isinstance(run.checkpoints, Checkpoints):
+        run.checkpoints.tidy()
     return found
 
 
@@ -130,66 +157,6 @@ def status(found: Report, at: RunOptions) -> int:
         return 0
     warn(f"{len(aside)} image(s) set aside, {listed(aside)}: exit status {SET_ASIDE}, as --fail-on-set-aside asks")
     return SET_ASIDE
-
-
-def _opened(run: Run[S], at: RunOptions, files: Mapping[str, str | None]) -> Store:
-    """The folder's store, for this experiment; one in which nothing was finished yet is begun anew."""
-    old, experiment = at.folder / OLD, run.experiment
-    if at.overwrite:
-        _clear(at.folder, CERTIFIED if (at.folder / "certificates").is_dir() else ())
-    store = Store(at.folder / DATABASE)
-    try:
-        store.check()
-        earlier = store.noted("experiment")
-        if earlier is None and old.exists():
-            earlier = read_json(old)
-        conflict = earlier and readable(partial(experiment.extends, earlier), old, "an experiment")
-        waiting = any((at.folder / CHECKPOINTS).glob("*"))
-        sources = look(experiment, run.data, store, earlier, begun=waiting)
-        differs = conflict if store.is_begun() or old.exists() or waiting else None
-        _refuse(at.folder, sources.changed, differs, files)
-        if conflict:
-            store.close()
-            _clear(at.folder, CERTIFIED if "smoothing" in (earlier or {}) else ())
-            store = Store(at.folder / DATABASE)
-        if store.adopted:
-            warn(f"{store.path} is of an earlier version, without checksums: its rows were taken as they are")
-        store.note("experiment", experiment.as_dict())
-        if old.exists():
-            from segradius.evaluation.record import take_over
-
-            take_over(at.folder / "certificates", store, [job.key for job in experiment.jobs])
-        if conflict or old.exists():
-            sources = look(experiment, run.data, store)
-        if sources.unknown:
-            warn(
-                f"{at.folder} is of a version that did not note what images and models it was made from: those of "
-                f"{sources.unknown} images are taken to be as they were"
-            )
-        sources.keep(store)
-        old.unlink(missing_ok=True)
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
-def _refuse(folder: Path, changed: str | None, differs: str | None, files: Mapping[str, str | None]) -> None:
-    """Raise `InputError` where results would mix; content goes first, as what differs may come of it."""
-    way = "Choose another --out, or add --overwrite to replace it"
-    if changed:
-        raise InputError(f"{changed} since {folder} was written: results of old and new content would mix. {way}")
-    if differs:
-        told = next((f" (from {file})" for part, file in files.items() if file and part in differs), "")
-        raise InputError(f"{folder} holds another experiment: {differs}{told}. {way}")
-
-
-def _clear(folder: Path, more: tuple[str, ...]) -> None:
-    """Remove what an earlier experiment wrote into a folder, and nothing else."""
-    for file in {file for pattern in ATTACKED + more for file in folder.glob(pattern)}:
-        file.unlink()
-    for kept in (CHECKPOINTS, OTHERS):
-        shutil.rmtree(folder / kept, ignore_errors=True)
 
 
 def _sized(run: Run[S], at: RunOptions, store: Store, *, waiting: bool) -> tuple[Run[S], str]:
@@ -210,16 +177,43 @@ def _sized(run: Run[S], at: RunOptions, store: Store, *, waiting: bool) -> tuple
     return run, trial
 
 
-def _execute(run: Run[S], store: Store, folder: Path) -> None:
-    """Execute under a progress bar with the time left, counted in the tasks' steps times images."""
-    unit = " and ".join(sorted({job.task.unit for job in run.experiment.jobs} - {""}, reverse=True)) or "images"
-    with progress(unit, work(run, store), first="reading") as advance, _keeping(folder):
+def executed(
+    going: Iterable[Going[Any]], executor: Executor, unit: str, total: int, folder: Path
+) -> Generator[Going[Any], None, None]:
+    """Execute measurements under one progress bar with the time left, counted in the tasks' steps times images.
+
+    Args:
+        going: The measurements; the next is asked for, and so opened, when it is its turn.
+        executor: Where they are worked on.
+        unit: What the steps are.
+        total: Of them all.
+        folder: Where the results are, for the message where they are cut short.
+
+    Yields:
+        Each when all that was missing is in its store.
+    """
+    mine: dict[str, Going[Any]] = {}
+
+    def beginning() -> Iterator[Begun[Any]]:
+        for each in going:
+            mine[each.planned.name] = each
+            yield Begun(each.run, each.store, each.planned.name, looked=True)
+
+    with progress(unit, total, first="reading") as advance, _keeping(folder):
 
         def advanced(job: Job, steps: int) -> None:
             advance(steps, job.task.title)
 
-        executor = InProcess(run.model, run.data, run.checkpoints, warn=warn)
-        execute(replace(run, progress=advanced), store, executor, looked=True)
+        for done in execute_all(beginning(), executor, advanced):
+            yield mine.pop(done.name)
+
+
+def units_of(runs: Iterable[Run[Any]]) -> str:
+    """What the steps of runs are, for people."""
+    return (
+        " and ".join(sorted({job.task.unit for run in runs for job in run.experiment.jobs} - {""}, reverse=True))
+        or "images"
+    )
 
 
 @contextmanager
@@ -238,13 +232,14 @@ def _keeping(folder: Path) -> Iterator[None]:
         raise TargetError(told) from error
 
 
-def _print(report: Report, reused: str, folder: Path) -> None:
+def _print(report: Report, going: Going[Any]) -> None:
+    folder, total = going.planned.at.folder, len(going.planned.counted) * len(going.run.ids)
     if report.heading:
         say(report.heading)
     for cells in report.tables:
         console().print(cells.rich())
-    if reused:
-        say(reused)
+    if going.reused:
+        say(f"{going.reused} of {total} {report.unit} were there from an earlier run.")
     for words in report.notes:
         say(words, report.style)
     say(f"Digest of the results: {report.summary.digest}")

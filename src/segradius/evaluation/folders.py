@@ -79,16 +79,22 @@ def _runs(folder: Path) -> list[RunFolder]:
     raise InputError(f"{folder} {told}; expected the --out folder of segradius attack, certify, evaluate or run")
 
 
+def described(folder: Path) -> dict[str, Any]:
+    """What a study's folder says of it; raises `InputError` for what another version wrote, or no version did."""
+    file = folder / STUDY
+    found = read_json(file)
+    if found.get("schema") != SCHEMA:
+        raise InputError(f"{file} has schema {found.get('schema')!r}; this version of segradius reads {SCHEMA}")
+    return found
+
+
 def measurements(folder: Path) -> list[Mapping[str, Any]]:
     """What a study's folder says of each of its measurements.
 
     Raises:
         DamagedError: It says nothing that can be used.
     """
-    file = folder / STUDY
-    found = read_json(file)
-    if found.get("schema") != SCHEMA:
-        raise InputError(f"{file} has schema {found.get('schema')!r}; this version of segradius reads {SCHEMA}")
+    found, file = described(folder), folder / STUDY
     listed: list[Mapping[str, Any]] = readable(lambda: list(map(dict, found["measurements"])), file, "measurements")
     return listed
 
@@ -108,15 +114,15 @@ def _kind(folder: Path) -> str:
         folder / name for name in ("results.json", "results.sqlite", "experiment.json") if (folder / name).is_file()
     )
     if file.suffix == ".sqlite":
-        described = _noted(file)
+        asked = _noted(file)
     else:
         report = read_json(file)
-        described = report.get("experiment", report)
-    if "smoothing" in described:
+        asked = report.get("experiment", report)
+    if "smoothing" in asked:
         return "certify"
-    if "attacks" not in described:
+    if "attacks" not in asked:
         raise InputError(f"{file} is no report of segradius attack, certify or evaluate")
-    return "attack" if described["attacks"] else "evaluate"
+    return "attack" if asked["attacks"] else "evaluate"
 
 
 def _noted(file: Path) -> Mapping[str, Any]:

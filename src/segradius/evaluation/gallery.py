@@ -88,5 +88,20 @@ class Gallery:
         return replace(rows, kept=kept), fallen
 
 
+def trim(number: int, store: Store, spared: Collection[str], keys: Iterable[str]) -> None:
+    """Drop from a store what a gallery has no more, where it holds more than one run would have kept.
+
+    Args:
+        number: As `Gallery` has it, like ``spared``.
+        store: That several runs' results are in.
+        spared: Images that are kept whole anyway.
+        keys: Of the jobs.
+    """
+    for key in keys:
+        held = store.gallery(key)
+        chosen = {image for end in extremes(held, number) for image in end}
+        store.add(key, [], fallen=sorted(held.keys() - chosen - frozenset(spared)))
+
+
 def _without(parts: Mapping[str, V], images: Collection[str]) -> dict[str, V]:
     return {image: part for image, part in parts.items() if image not in images}

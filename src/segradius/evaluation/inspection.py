@@ -23,6 +23,22 @@ def looked_into(path: Path) -> Iterator[Sealed]:
     Raises:
         DamagedError: It is no SQLite file, or not a whole one.
     """
+    try:
+        with addressed(path) as address:
+            base = Sealed(address, uri=True)
+            with closing(base.base):
+                yield base
+    except sqlite3.Error as error:
+        raise DamagedError(f"it is no whole database: {error}") from error
+
+
+@contextmanager
+def addressed(path: Path) -> Iterator[str]:
+    """The address by which SQLite reads a store without a change to it or to its folder.
+
+    Args:
+        path: The file; nobody writes in it now.
+    """
     with tempfile.TemporaryDirectory() as folder:
         wal, place = path.with_name(f"{path.name}-wal"), path
         if wal.exists() and wal.stat().st_size:  # of a run that was killed: to read it is to write
@@ -30,12 +46,7 @@ def looked_into(path: Path) -> Iterator[Sealed]:
             for file in (path, wal):
                 shutil.copy(file, place.with_name(file.name))
         mode = "immutable=1" if place == path else "mode=rw"
-        try:
-            base = Sealed(f"{place.absolute().as_uri()}?{mode}", uri=True)
-            with closing(base.base):
-                yield base
-        except sqlite3.Error as error:
-            raise DamagedError(f"it is no whole database: {error}") from error
+        yield f"{place.absolute().as_uri()}?{mode}"
 
 
 def inspected(path: Path) -> tuple[int, bool, list[Damage]]:

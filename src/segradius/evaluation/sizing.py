@@ -148,18 +148,20 @@ def _trial(run: Run[S], image: Tensor, copies: bool) -> Trial:
     """As the passes of the run: with gradients in the images if an attack takes them, in the votes' own precision."""
     tasks = [job.task for job in run.experiment.jobs]
     precision = tasks[0].precision if tasks else None
-    pass_over = partial(_answered, for_answers(run.model, precision) if tasks else run.model, precision)
+    pass_over = partial(answered, for_answers(run.model, precision) if tasks else run.model, precision)
     if not copies and any(task.differentiates for task in tasks):
-        pass_over = partial(_differentiated, for_guidance(cast(Model, run.model)), precision)
+        pass_over = partial(differentiated, for_guidance(cast(Model, run.model)), precision)
     return Trial(lambda images: pass_over(image.expand(images, *image.shape).contiguous()), image.device)
 
 
 @torch.no_grad()
-def _answered(model: Seen, precision: torch.dtype | None, images: Tensor) -> None:
+def answered(model: Seen, precision: torch.dtype | None, images: Tensor) -> None:
+    """A forward pass."""
     answering(model, precision)(images)
 
 
-def _differentiated(model: Model, precision: torch.dtype | None, images: Tensor) -> None:
+def differentiated(model: Model, precision: torch.dtype | None, images: Tensor) -> None:
+    """A forward and a backward pass, the latter to the images."""
     images.requires_grad_()
     torch.autograd.grad(model.logits(images, precision).logsumexp(1).sum(), images)
 

@@ -1,0 +1,152 @@
+"""What jobs will cost before they are run: passes of each image, and from a measured pass the time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, cast
+
+import torch
+
+from segradius.attacks.base import Attack
+from segradius.attacks.make import make_attack
+from segradius.core.bands import bands_of
+from segradius.core.contracts import LOGITS, Model, for_answers, for_guidance
+from segradius.evaluation.attack import Attacking
+from segradius.evaluation.batch import Clean, is_priced
+from segradius.evaluation.certify import Certifying
+from segradius.evaluation.crosscheck import Checking
+from segradius.evaluation.job import Job, plain
+from segradius.evaluation.run import Run, first_usable
+from segradius.evaluation.sizing import Trial, answered, differentiated
+from segradius.models.wrapping import wrap
+
+#: Side of an image that stands for others when an attack's passes are counted, which depend on no size.
+SIDE = 16
+#: Of more steps than that, passes are told from the number of steps alone.
+STEPS = 2000
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Over each image.
+
+    Attributes:
+        forward: Those of backward passes among them.
+        backward: Likewise.
+        at_most: Whether it may be fewer.
+    """
+
+    forward: int
+    backward: int = 0
+    at_most: bool = False
+
+    def __str__(self) -> str:
+        return f"{'≤ ' if self.at_most else ''}{self.forward}+{self.backward}"
+
+
+@dataclass(frozen=True)
+class Price:
+    """Seconds of a pass over one image of a run, measured.
+
+    Attributes:
+        forward: Of one forward.
+        both: Of one forward and backward; NaN where no gradient is to be had.
+    """
+
+    forward: float
+    both: float = math.nan
+
+    def of(self, passes: Passes) -> float:
+        """Seconds of all passes over an image; NaN where one of them has no price."""
+        differentiated = passes.backward * self.both if passes.backward else 0.0
+        return max(passes.forward - passes.backward, 0) * self.forward + differentiated
+
+
+def expected(job: Job, run: Run[Any]) -> Passes | None:
+    """Passes of a job over each image; None for a task that does not say.
+
+    A white-box attack is run once on an image of nothing and counted; a black-box attack has its queries, certificates
+    their copies, and attacks on certificates at most what they need where every aim has a pixel.
+
+    Example:
+        >>> from segradius.evaluation import DataChoice, ModelChoice, open_choice, open_images
+        >>> from segradius.evaluation import Experiment, make_plans
+        >>> it = Experiment(ModelChoice("demo"), DataChoice("scenes:24x32,1"), make_plans(["pgd"], [("l2", 1)]))
+        >>> print(expected(it.jobs[0], Run(it, open_choice(it.model), open_images(it.data))))
+        52+50
+    """
+    task, classes, bands = job.task, run.model.num_classes, bands_of(run.model) or 3
+    if isinstance(task, Clean):
+        return Passes(1)
+    if isinstance(task, Attacking):
+        return _of_attack(task, classes, bands, again=not is_priced(run.model))
+    if isinstance(task, Certifying):
+        it = task.smoothing
+        return Passes(it.n0 + it.n, at_most=it.early_stop is not None)
+    if isinstance(task, Checking):
+        return _of_checks(task, classes, bands)
+    return None
+
+
+def _of_attack(task: Attacking, classes: int, bands: int, *, again: bool) -> Passes:
+    if task.asks:
+        return Passes(task.total_steps + again, at_most=True)
+    if task.total_steps > STEPS:
+        return Passes(task.total_steps + 1 + again, task.total_steps)
+    plan, options = task.plan, json.dumps(plain(task.plan.options), sort_keys=True)
+    forward, backward = _counted(plan.name, plan.norm, options, classes, bands)
+    return Passes(forward + again, backward)
+
+
+def _of_checks(task: Checking, classes: int, bands: int) -> Passes:
+    """For each attack the image itself, and each aim once attacked and judged."""
+    checks, forward, backward = task.checks, 0, 0
+    quantiles = 1 + (2 if task.smoothing.radii != "none" else 0)
+    kinds = 1 + (task.smoothing.radii != "none")
+    for name in checks.attacks:
+        steps, steps_back = _run_on_nothing(checks.maker(name)(eps=1.0), classes, bands)
+        aims = quantiles * (1 + len(checks.weakest))
+        forward += aims * (steps * checks.samples + checks.copies) + kinds * checks.copies
+        backward += aims * steps_back * checks.samples
+    return Passes(forward, backward, at_most=True)
+
+
+@lru_cache(maxsize=256)
+def _counted(name: str, norm: str, options: str, classes: int, bands: int) -> tuple[int, int]:
+    """Of an attack, at whatever budget."""
+    return _run_on_nothing(make_attack(name, norm=norm, **json.loads(options)), classes, bands)
+
+
+def _run_on_nothing(attack: Attack, classes: int, bands: int) -> tuple[int, int]:
+    """Passes that an attack makes over a grey image that a network of one layer looks at."""
+    network = torch.nn.Conv2d(bands, classes, 1).requires_grad_(False)
+    weights, bias = network.weight, cast(torch.Tensor, network.bias)
+    weights.copy_(torch.linspace(-1, 1, weights.numel()).view_as(weights))
+    bias.copy_(10.0 * (torch.arange(classes) == 0))
+    images, labels = torch.full((1, bands, SIDE, SIDE), 0.5), torch.zeros(1, SIDE, SIDE, dtype=torch.long)
+    found = attack(wrap(network, num_classes=classes), images, labels)
+    return int(found.ledger.forward[0]), int(found.ledger.backward[0])
+
+
+def priced(run: Run[Any]) -> Price | None:
+    """What a pass over the first image of a run that can be used takes; None where there is none.
+
+    A target, of which every answer counts, is not asked.
+    """
+    sample = None if is_priced(run.model) else first_usable(run)
+    if sample is None:
+        return None
+    image, device = sample.image.to(run.model.device)[None], run.model.device
+
+    def seconds(once: Callable[[torch.Tensor], None]) -> float:
+        return Trial(lambda images: once(image.expand(images, *image.shape[1:]).contiguous()), device).seconds(1)
+
+    with run.model.frozen():
+        forward = seconds(partial(answered, for_answers(run.model), None))
+        if LOGITS not in run.model.offers:
+            return Price(forward)
+        return Price(forward, seconds(partial(differentiated, for_guidance(cast(Model, run.model)), None)))
