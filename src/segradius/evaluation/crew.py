@@ -82,6 +82,13 @@ class _Member:
     silent: float = 0.0
     model: ModelChoice | None = None
 
+    def first(self, number: int) -> None:
+        """The piece with this number is worked on."""
+        piece = next(piece for piece in self.hand if piece.number == number)
+        self.hand.remove(piece)
+        self.hand.appendleft(piece)
+        self.begun = True
+
 
 @dataclass
 class Crew:
@@ -107,6 +114,7 @@ class Crew:
     _members: dict[int, _Member] = field(default_factory=dict)
     _backlog: deque[Piece] = field(default_factory=deque)
     _inbox: Inbox = field(default_factory=queue.SimpleQueue)
+    _given: int = 0
     _starts: list[str] = field(default_factory=list)
 
     def begin(self, name: str, run: Run[Any]) -> None:
@@ -170,9 +178,12 @@ class Crew:
         member = self._members[place]
         if not member.hand:
             member.silent = 0.0
+        self._given += 1
+        piece.number = self._given
         member.hand.append(piece)
         member.model = piece.unit.clean.model
-        member.worker.give(Order(piece.unit, self._openings.get(piece.unit.measurement, Opening())))
+        opening = self._openings.get(piece.unit.measurement, Opening())
+        member.worker.give(Order(piece.unit, opening, piece.number))
 
     def _next(self, model: ModelChoice | None) -> Piece | None:
         """From the stock, rather of the model that is open already; None where nothing is left to do."""
@@ -216,9 +227,10 @@ class Crew:
             yield from self._worked(member, event, progress)
 
     def _worked(self, member: _Member, event: Event, progress: Progress) -> Iterator[tuple[Piece, Rows]]:
+        if isinstance(event, Began):
+            member.first(event.number)
         piece = member.hand[0]
         if isinstance(event, Began):
-            member.begun = True
             piece.account.ids |= zip(piece.unit.places, event.ids, strict=True)
             piece.account.starts = 0
             self._starts.clear()

@@ -46,10 +46,11 @@ class Opening:
 
 @dataclass(frozen=True)
 class Order:
-    """A unit for a worker, and how what it names is opened."""
+    """A unit for a worker, how what it names is opened, and a number by which it is spoken of."""
 
     unit: Unit
     opening: Opening = Opening()
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ class Here:
 
 @dataclass(frozen=True)
 class Began:
-    """Model and data of the first unit in hand are open, and it is worked on: images of these ids, by place."""
+    """Model and data of the order of a number are open, and it is worked on: images of these ids, by place."""
 
+    number: int
     ids: tuple[str, ...]
 
 
@@ -76,14 +78,14 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Found:
-    """Rows of the first unit in hand."""
+    """Rows of the order that was begun last."""
 
     rows: Rows
 
 
 @dataclass(frozen=True)
 class Done:
-    """The first unit in hand is finished."""
+    """The order that was begun last is finished."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def _tensor(values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(values)
 
 
-def packed(message: Order | Event | None) -> bytes:
+def packed(message: object) -> bytes:
     """A message as bytes.
 
     Example:

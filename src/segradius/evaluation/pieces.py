@@ -13,7 +13,7 @@ from segradius.evaluation.unit import Part, Unit
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(eq=False)
 class Account:
     """What has arrived of a unit, however many workers it took.
 
@@ -68,7 +68,7 @@ class Account:
         return {image: reason for image, reason in told.items() if image not in self.out}
 
 
-@dataclass
+@dataclass(eq=False)
 class Piece:
     """A unit, or a part of one, that a worker is given.
 
@@ -77,12 +77,14 @@ class Piece:
         unit: What is to be done.
         deaths: Workers that died over it, those whose machine went with them counting less.
         told: Steps that were told of images without a result, by key.
+        number: Of the order that it was given with.
     """
 
     account: Account
     unit: Unit
     deaths: float = 0
     told: Counter[str] = field(default_factory=Counter)
+    number: int = 0
 
     def take(self, rows: Rows) -> Rows:
         """As `Account.take`; the steps of what has arrived are not to be told again."""

@@ -165,7 +165,7 @@ class Worker:
         here = self._open(order)
         samples = samples or here.begin(unit, self._pool)
         ids = tuple(here.data.ids[place] for place in unit.places)
-        self.tell(Began(ids))
+        self.tell(Began(order.number, ids))
         with here.model.frozen():
             for rows in perform(
                 unit, here.model, here.data, here.checkpoints, self._step, here.look, here.room, samples
