@@ -37,8 +37,10 @@ from segradius.evaluation import (
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.attack_summary import Sanity
 from segradius.evaluation.job import DataChoice, ModelChoice
+from segradius.evaluation.rounded import EightBit
 from segradius.evaluation.sanity_attacks import paired
 from segradius.evaluation.sanity_probe import STEPS, Probed
+from segradius.metrics.intervals import Interval
 from segradius.models.segmenter import AsModule
 from segradius.report import report_attacks
 from segradius.targets import Metered
@@ -330,6 +332,18 @@ def test_equal_attacks_are_called_different_in_one_run_of_twenty_at_most():
 def test_what_must_hold_of_every_adversarial_image(sanity: Sanity, name: str, verdict: str, usual: Evidence):
     rows = tuple(replace(row, sanity=sanity if row.sanity else None) for row in usual.summary.rows)
     assert SANITY[name](replace(usual, summary=replace(usual.summary, rows=rows))).verdict == verdict
+
+
+@pytest.mark.parametrize(("left", "rounded", "verdict"), [
+    (0.5, 0.51, "pass"), (0.5, 0.48, "pass"), (0.5, 0.75, "warn"), (0.799, 0.8, "pass"), (0.5, None, "open"),
+])  # fmt: skip
+def test_what_rounding_to_8_bits_takes_of_an_attack(left: float, rounded: float | None, verdict: str, usual: Evidence):
+    at = {name: Interval(value or 0.0, 0.0, 1.0) for name, value in (("l", left), ("r", rounded), ("c", 0.8))}
+    eight = None if rounded is None else EightBit(at["r"], at["r"], 0.03, 7.65)
+    clean, *attacked = usual.summary.rows
+    rows = (replace(clean, pixacc=at["c"]), *(replace(row, pixacc=at["l"], rounded=eight) for row in attacked))
+    found = SANITY["rounded"](replace(usual, summary=replace(usual.summary, rows=rows)))
+    assert found.verdict == verdict, found
 
 
 def told(usual: Evidence, *found: Finding) -> Evidence:

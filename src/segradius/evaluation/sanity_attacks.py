@@ -17,6 +17,8 @@ POINT, ALPHA = 0.005, 0.05
 GAIN = 0.01
 #: Of these, options say how long an attack goes on.
 LENGTHS = ("steps", "queries", "marks", "judge_every")
+#: Share of an attack's effect that rounding to 8 bits may take, and which effect is one.
+HALF, EFFECT = 0.5, 0.02
 #: Below it a change by ε is undone by rounding to 8 bits.
 HALF_LEVEL = 0.5 / 255
 
@@ -210,6 +212,26 @@ def _twice(it: Evidence) -> Said:
     if max(known) > 1e-3:
         return Said("fail", text, "is a dropout or noise left on, or do images of a batch mix?", max(known))
     return Said("pass", text, "", max(known))
+
+
+@SANITY.register("rounded")
+def _rounded(it: Evidence) -> Said:
+    clean = it.summary.rows[0].pixacc.value
+    rows = [(row, row.rounded) for row in it.summary.rows if row.norm is not None and row.images]
+    known = [(row, eight, clean - row.pixacc.value) for row, eight in rows if eight is not None]
+    if not known or it.summary.targeted:
+        way = "aimed at a class, its effect is not in the accuracy" if known else "each look at a target has its price"
+        return Said("open", f"what is left after rounding to 8 bits was not judged: {way}")
+    lost = [(eight.pixacc.value - row.pixacc.value) / max(effect, EFFECT) for row, eight, effect in known]
+    worst = lost.index(max(lost))
+    row, eight, effect = known[worst]
+    text = (
+        f"in images of 8 bits {row.name} ({row.norm}, ε = {row.eps:.4g}) leaves {eight.pixacc.value:.1%} of the pixels "
+        f"right, where it left {row.pixacc.value:.1%}, and ε is {eight.eps:.4g}"
+    )
+    if lost[worst] > HALF and effect >= EFFECT:
+        return Said("warn", text, "such an attack does not survive a camera or a file of 8 bits", lost[worst])
+    return Said("pass", text, "", lost[worst])
 
 
 @SANITY.register("finite")
