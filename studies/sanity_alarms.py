@@ -53,8 +53,9 @@ def measure(out: Path, runs: int = 24, others: int = 4, threads: int = 1, given:
             for run in range(runs if network == "demo" else others):
                 chosen, eps = data[run % len(data)], BUDGETS[run % len(BUDGETS)]
                 for each in verdicts(model, chosen, eps, run):
-                    value = f"{each.value:.6g}"
-                    lines.writerow((network, run, label(chosen), eps, each.name, each.verdict, value, each.text))
+                    said = each.text if each.fired else ""
+                    about = (network, run, label(chosen), eps)
+                    lines.writerow((*about, each.name, each.verdict, f"{each.value:.6g}", said))
                 file.flush()
     print(*(cells.markdown() for cells in tables(out)), sep="\n\n")
 
