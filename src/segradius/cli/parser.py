@@ -29,6 +29,7 @@ from segradius.cli.compare import compare
 from segradius.cli.data import data
 from segradius.cli.demo import demo
 from segradius.cli.evaluate import evaluate
+from segradius.cli.gate import gate
 from segradius.cli.init import init
 from segradius.cli.list import list_names
 from segradius.cli.merge import merge
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo,
     "evaluate": evaluate,
     "export": export,
+    "gate": gate,
     "init": init,
     "list": list_names,
     "merge": merge,
@@ -102,6 +104,9 @@ EXAMPLES = {
   segradius evaluate --model demo --data scenes --limit 64 --out accuracy
   segradius evaluate --model hardened/best.yaml --data camvid:PATH --size 240x320 --split test""",
     "export": "example:\n  segradius export --model card.yaml --size 240x320 --out model.onnx",
+    "gate": """examples:
+  segradius gate measured --policy policy.yaml --junit gate.xml --markdown gate.md
+  segradius gate attacked certified --policy policy.yaml --model-card README.md""",
     "init": """examples:
   segradius init cells --model unet.pt
   segradius init cells --model my_code:network --classes background,cell --range 0,4095 --yes

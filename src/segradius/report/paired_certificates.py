@@ -30,7 +30,7 @@ def paired_certificates(name: str, before: Path, after: Path, allowed: float) ->
     reports = [read_report(folder) for folder in (before, after)]
     if why := _unlike(*reports):
         return _missing(name, reports[0], allowed, why)
-    records = [_records(folder) for folder in (before, after)]
+    records = [read_records(folder) for folder in (before, after)]
     labelled = [{record.image: record.base_score.labelled for record in side} for side in records]
     for image, pixels in labelled[0].items():
         other = labelled[1].get(image, pixels)
@@ -65,7 +65,12 @@ def _seen(report: Mapping[str, Any]) -> dict[str, Any]:
     return {f"data.{name}": data.get(name) for name in ("size", "protocol", "labels")}
 
 
-def _records(folder: Path) -> list[Record]:
+def read_records(folder: Path) -> list[Record]:
+    """What a certification kept of each image.
+
+    Raises:
+        DamagedError: A file is not as it was written.
+    """
     names = [name for name in read_sums(folder) if name.startswith("certificates/")]
     names = names or [f"certificates/{file.name}" for file in sorted(folder.glob("certificates/[!.]*.npz"))]
     return [unpack(checked(folder, name)) for name in names]
@@ -88,11 +93,21 @@ def _accuracies(name: str, report: Mapping[str, Any], records: Sequence[Record])
     return found
 
 
+def common_radius(smoothing: Mapping[str, Any]) -> float:
+    """The radius that all certified pixels have where they have none of their own: σΦ⁻¹(τ).
+
+    Example:
+        >>> round(common_radius({"sigma": 0.25, "tau": 0.75}), 4)
+        0.1686
+    """
+    return float(smoothing["sigma"]) * NormalDist().inv_cdf(smoothing["tau"])
+
+
 def _radii(kind: str, bounds: Sequence[float], ran: Mapping[str, Any]) -> list[tuple[int, float]]:
     """Places in ``bounds`` of the radii that are looked at, and those; one where all pixels have the same."""
     sigma = ran["sigma"]
     if kind != "radii":
-        return [(0, sigma * NormalDist().inv_cdf(ran["tau"]))]
+        return [(0, common_radius(ran))]
     wanted = [sigma * multiple for multiple in MULTIPLES if sigma * multiple < bounds[-1]]
     places = [min(range(len(bounds)), key=lambda k: abs(bounds[k] - radius)) for radius in wanted]
     return [(place, bounds[place]) for place in dict.fromkeys(places)]
