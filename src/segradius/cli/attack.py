@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject, open_subject
+from segradius.cli.workers import WORKERS, WorkerOptions
 from segradius.core import text
 from segradius.core.declared import Count, Length, Queries, Range, Restarts, Sigma, Whole
 from segradius.core.errors import InputError, must
@@ -183,7 +184,13 @@ def read_plan(path: str, labels: Sequence[str] = ()) -> tuple[dict[str, dict[str
 RUN = RunOptions("segradius-results")
 
 
-def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: RunOptions = RUN) -> int:
+def attack(
+    data: DataOptions,
+    model: ModelOptions,
+    attack: AttackOptions,
+    run: RunOptions = RUN,
+    workers: WorkerOptions = WORKERS,
+) -> int:
     """Attack a segmentation model over the images of a data set.
 
     A model that you have is attacked with its gradients, or without them; a target, which answers with scores only, by
@@ -196,7 +203,9 @@ def attack(data: DataOptions, model: ModelOptions, attack: AttackOptions, run: R
 
     plans = attack.plans("local_pbgd,local_search" if model.target else ",".join(DEFAULT))
     it = planned_attacks(open_subject(data, model, run), plans, attack, run)
-    found = carry_out(it.run, run, it.report, files={"(l": attack.plan})  # "pgd (l2, ε = 1.5)"
+    executor = workers.hired(run.device, allow_download=model.network.allow_download)
+    files = {"(l": attack.plan}  # "pgd (l2, ε = 1.5)"
+    found = carry_out(it.run, run, it.report, files=files, executor=executor)
     return status(found, run)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject, open_subject
+from segradius.cli.workers import WORKERS, WorkerOptions
 from segradius.core import text
 from segradius.core.declared import Copies, Count, Decay, Given, Inside, Majority, Part, Range, Sigma, only_with
 from segradius.core.errors import InputError
@@ -124,7 +125,12 @@ RUN = RunOptions("segradius-certified")
 
 
 def certify(
-    data: DataOptions, model: ModelOptions, smoothing: SmoothingOptions, check: CheckOptions, run: RunOptions = RUN
+    data: DataOptions,
+    model: ModelOptions,
+    smoothing: SmoothingOptions,
+    check: CheckOptions,
+    run: RunOptions = RUN,
+    workers: WorkerOptions = WORKERS,
 ) -> int:
     """Certify a segmentation model by randomized smoothing over the images of a data set.
 
@@ -138,7 +144,8 @@ def certify(
 
     made = smoothing.smoothing()
     it = planned_certificates(open_subject(data, model, run), made, check.checking(), smoothing, run)
-    found = carry_out(it.run, run, it.report, it.doubt, it.files)
+    executor = workers.hired(run.device, allow_download=model.network.allow_download)
+    found = carry_out(it.run, run, it.report, it.doubt, it.files, executor)
     return status(found, run)
 
 

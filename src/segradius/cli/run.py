@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from segradius.cli.options import RunOptions
+from segradius.cli.workers import WORKERS, WorkerOptions
 from segradius.core import text
 from segradius.core.declared import Count, Range
 from segradius.core.errors import InputError, shown
@@ -83,7 +84,7 @@ class StudyOptions:
 STUDY = StudyOptions()
 
 
-def run(study: str, /, options: StudyOptions = STUDY) -> int:
+def run(study: str, /, options: StudyOptions = STUDY, workers: WorkerOptions = WORKERS) -> int:
     """Measure what a YAML file asks for: models × data × attacks and certifications × budgets × seeds.
 
     Prints a table, and writes into a folder study.json and study.yaml, and in runs/NAME for each measurement what
@@ -93,6 +94,7 @@ def run(study: str, /, options: StudyOptions = STUDY) -> int:
     Args:
         study: The YAML file; see docs/studies.md.
         options: See `StudyOptions`.
+        workers: See `WorkerOptions`.
 
     Returns:
         The exit status.
@@ -101,8 +103,6 @@ def run(study: str, /, options: StudyOptions = STUDY) -> int:
     from segradius.cli.study_folder import owned_study
     from segradius.cli.study_plan import tell_plan
     from segradius.cli.study_run import carry_out_all, tell
-    from segradius.core.screen import warn
-    from segradius.evaluation import InProcess
     from segradius.evaluation.sizing import USUAL
     from segradius.evaluation.study import Study
 
@@ -112,8 +112,9 @@ def run(study: str, /, options: StudyOptions = STUDY) -> int:
     if options.dry_run:
         tell_plan(asked, chosen, part)
         return 0
+    executor = workers.hired(options.device, allow_download=any(each.model.network.allow_download for each in chosen))
     with owned_study(options.run.folder, asked, part, options.run.together or USUAL):
-        found = carry_out_all(asked, chosen, part, options.run, InProcess(warn=warn))
+        found = carry_out_all(asked, chosen, part, options.run, executor)
     return tell(found, options.run, part)
 
 

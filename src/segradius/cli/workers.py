@@ -1,0 +1,67 @@
+"""Where a command has its units worked on: here, by processes of this machine, or by a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from segradius.cli.options import device_name
+from segradius.core.declared import Count, Given, only_with
+from segradius.core.errors import InputError
+from segradius.core.screen import warn
+
+if TYPE_CHECKING:
+    from segradius.evaluation import Executor
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """The workers.
+
+    Nothing here changes a number but by rounding; see docs/studies.md.
+
+    Args:
+        workers: So many processes work at once, each with a share of the cores or an accelerator of its own. Default:
+            none, the command works itself.
+        executor: What workers are: processes of this machine, or actors of a Ray cluster (extra ray).
+        address: Of a Ray cluster that is there, HOST:PORT, or auto for the one of this machine. Default: one is started
+            for the run, which nothing else can reach.
+        threads: Of each worker on a CPU. Default: the cores, divided.
+    """
+
+    workers: Count | None = None
+    executor: Annotated[Literal["process", "ray"] | None, only_with(workers=Given())] = None
+    address: Annotated[str | None, only_with(executor=["ray"])] = None
+    threads: Annotated[Count | None, only_with(workers=Given())] = None
+
+    def hired(self, device: str, *, allow_download: bool = False) -> Executor:
+        """The executor.
+
+        Args:
+            device: As ``--device`` takes it.
+            allow_download: Whether libraries may fetch what is not on a worker's machine.
+
+        Raises:
+            InputError: Options do not go together, or there are fewer accelerators.
+            MissingExtraError: Ray is asked for and not installed.
+        """
+        from segradius.evaluation import InProcess
+
+        if self.workers is None:
+            for name in ("executor", "address", "threads"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"{name} is for --workers, which was not given")
+            return InProcess(warn=warn)
+        how: dict[str, Any] = {"threads": self.threads, "allow_download": allow_download, "warn": warn}
+        if self.executor == "ray":
+            in_cluster = importlib.import_module("segradius.evaluation.on_ray").in_cluster
+            found: Executor = in_cluster(self.workers, device_name(device), address=self.address, **how)
+            return found
+        from segradius.evaluation.processes import in_processes
+
+        return in_processes(self.workers, device_name(device), **how)
+
+
+#: Unless said otherwise.
+WORKERS = WorkerOptions()
