@@ -29,11 +29,12 @@ from segradius.cli.compare import compare
 from segradius.cli.data import data
 from segradius.cli.demo import demo
 from segradius.cli.evaluate import evaluate
+from segradius.cli.export import export
 from segradius.cli.gate import gate
 from segradius.cli.init import init
 from segradius.cli.list import list_names
 from segradius.cli.merge import merge
-from segradius.cli.models import export, models
+from segradius.cli.models import models
 from segradius.cli.report import report
 from segradius.cli.run import run
 from segradius.cli.train import train
@@ -103,7 +104,10 @@ EXAMPLES = {
     "evaluate": """examples:
   segradius evaluate --model demo --data scenes --limit 64 --out accuracy
   segradius evaluate --model hardened/best.yaml --data camvid:PATH --size 240x320 --split test""",
-    "export": "example:\n  segradius export --model card.yaml --size 240x320 --out model.onnx",
+    "export": """examples:
+  segradius export --model card.yaml --size 240x320 --out model.onnx
+  segradius export --results first --out tables --format parquet
+  segradius export --adversarial first --out images""",
     "gate": """examples:
   segradius gate measured --policy policy.yaml --junit gate.xml --markdown gate.md
   segradius gate attacked certified --policy policy.yaml --model-card README.md""",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from segradius.core.seal import readable
 from segradius.evaluation.attack import AttackPlan
 from segradius.evaluation.inspection import looked_into
 from segradius.evaluation.job import DataChoice, Experiment, ModelChoice
-from segradius.evaluation.seals import UnsealedError
-from segradius.evaluation.store import CLEAN
+from segradius.evaluation.saved import made
+from segradius.evaluation.seals import TABLES, UnsealedError
+from segradius.evaluation.store import CLEAN, Store
 from segradius.metrics.counts import Pixels
 
 Plan = tuple[str, str, float]
@@ -28,9 +31,29 @@ def experiment_of(described: Mapping[str, Any]) -> Experiment:
         >>> experiment_of(one.as_dict()).key(one.attacks[0]) == one.key(one.attacks[0])
         True
     """
-    attacks = tuple(AttackPlan(**attack) for attack in described["attacks"])
-    model, data = ModelChoice(**described["model"]), DataChoice(**described["data"])
+    attacks = tuple(made(AttackPlan, attack) for attack in described["attacks"])
+    model, data = made(ModelChoice, described["model"]), made(DataChoice, described["data"])
     return Experiment(model, data, attacks, described["target"], described["seed"])
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Store]:
+    """A store to be read without a change to it or to its folder, of whatever version.
+
+    Args:
+        path: The file; nobody writes in it now.
+
+    Raises:
+        DamagedError: It is no SQLite file, or not a whole one.
+    """
+    with looked_into(path) as base:
+        if base.is_sealed() and base.tables() == list(TABLES):
+            yield Store(path, base)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            Store(path, base).copy(Path(folder) / path.name)
+            with Store(Path(folder) / path.name) as store:  # gives it what an earlier version had not
+                yield store
 
 
 def counts_of(store: Path) -> dict[Plan, dict[str, Pixels]]:

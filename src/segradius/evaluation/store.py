@@ -171,6 +171,7 @@ class Store:
 
     Args:
         path: The SQLite file; made where absent. ``":memory:"`` keeps everything in memory.
+        base: The file, where it is open already, and closed by who opened it.
 
     Raises:
         InputError: The file is there and is no SQLite file.
@@ -189,10 +190,10 @@ class Store:
         ({'a'}, [3])
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, base: Sealed | None = None) -> None:
         self.path = path
         try:
-            self._base = Sealed(str(path))
+            self._base = Sealed(str(path)) if base is None else base
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path} cannot be used as a results file: {error}") from error
         self.adopted = self._base.adopted

@@ -99,7 +99,7 @@ def _curve(summary: CertifiedSummary) -> Iterator[dict[str, Any]]:
 
 def _checks(summary: CertifiedSummary) -> Iterator[dict[str, Any]]:
     for each in summary.checked:
-        rest = {"refuted": "+".join(each.refuted), "needed": each.needed}
+        rest = {"refuted": "+".join(each.refuted) or None, "needed": each.needed}
         for aim, found in each.summaries.items():
             yield {"attack": each.attack, "aim": aim} | asdict(found) | rest
 

@@ -48,8 +48,8 @@ def adversarial_files(run: Run[Experiment], jobs: Sequence[Job], store: Store) -
             assert found is not None
             rounded = levels(found)
             files = f"{place}/{names[image]}.npz", f"{place}/{names[image]}.png"
-            yield files[0], _npz(found)
-            yield files[1], _png(rounded)
+            yield files[0], npz(found)
+            yield files[1], png(rounded)
             clean = run.data[at].image.double()
             changes = [(each.double() - clean)[None] for each in (found, rounded / 255)]
             lengths = [f"{float(plan.lengths(change)[plan.norm][0]):.9g}" for change in changes]
@@ -59,13 +59,15 @@ def adversarial_files(run: Run[Experiment], jobs: Sequence[Job], store: Store) -
     yield f"{FOLDER}/manifest.csv", as_csv(COLUMNS, rows)
 
 
-def _npz(image: Tensor) -> bytes:
+def npz(image: Tensor) -> bytes:
+    """An image (B, H, W) as it is, under the name ``adversarial``."""
     file = io.BytesIO()
     np.savez_compressed(file, adversarial=image.numpy())
     return file.getvalue()
 
 
-def _png(rounded: Tensor) -> bytes:
+def png(rounded: Tensor) -> bytes:
+    """What can be shown of an image (B, H, W) in `levels`."""
     file = io.BytesIO()
     pixels = visible_bands(rounded).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, format="PNG")
