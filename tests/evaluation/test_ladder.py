@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from segradius.data import open_data
 from segradius.data.prepared import spread
-from segradius.evaluation.ladder import CERTIFIED, TARGET_THREATS, THREATS, Price, Rung, choose, rungs_of, states
+from segradius.evaluation.ladder import CERTIFIED, TARGET_THREATS, THREATS, Price, Rung, State, choose, rungs_of, states
 
 GROUPS = rungs_of(THREATS, asks=False)
 ASKING = rungs_of(TARGET_THREATS, asks=True)
@@ -38,7 +38,7 @@ def test_a_budget_is_kept_unless_it_does_not_reach_the_first_state(cost, budget,
     groups = ASKING if asks else GROUPS
     found = choose(groups, cost, budget, images, copies=copies)
     assert found.price == pytest.approx(paid(found, cost, copies))
-    assert found.price <= budget * (1 + 1e-9) or found.step == 0
+    assert found.price <= budget * (1 + 1e-9) or found.state == states(len(groups), images)[0]
     assert 1 <= found.images <= images
     assert found.next_price == 0 or found.next_price > budget or copies  # what is reserved for certificates may be left
     assert [*found.rungs, *found.left_out] == [rung for group in groups for rung in group]
@@ -57,10 +57,13 @@ def test_more_budget_takes_neither_an_image_nor_a_rung_away(cost, budgets, image
 
 
 @settings(deadline=None, max_examples=30)
-@given(costs, st.floats(1, 1e4), st.integers(0, 30))
-def test_what_an_earlier_run_reached_is_kept(cost, budget, step):
-    found = choose(GROUPS, cost, budget, 300, at_least=step)
-    assert found.step >= min(step, len(states(len(GROUPS), 300)) - 1)
+@given(costs, st.floats(1, 1e4), st.integers(1, 9000), st.integers(1, 9))
+def test_what_an_earlier_run_reached_is_kept(cost, budget, images, groups):
+    found = choose(GROUPS, cost, budget, 300, reached=State(images, groups))
+    assert found.images >= min(images, 300)
+    assert found.state.groups >= min(groups, len(GROUPS))
+    plain = choose(GROUPS, cost, budget, 300)
+    assert found == plain or found.price > plain.price
 
 
 @given(st.integers(1, 9), st.integers(1, 3000))

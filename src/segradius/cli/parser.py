@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from segradius import __version__
 from segradius.cli.agree import agree
+from segradius.cli.assess import assess
 from segradius.cli.attack import attack
 from segradius.cli.certify import certify
 from segradius.cli.compare import compare
@@ -53,6 +54,7 @@ _LOADED: Callable[[str], Any] = get_loader("yaml")
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "agree": agree,
+    "assess": assess,
     "attack": attack,
     "certify": certify,
     "compare": compare,
@@ -77,6 +79,11 @@ EXAMPLES = {
   segradius agree card.yaml onnx:model.onnx --data images:PATH --size 240x320
   segradius agree onnx:model.onnx oip:http://HOST:8000/v2/models/NAME --data images:PATH --limit 20 \\
       --other-budget 20""",
+    "assess": """examples:
+  segradius assess --model demo --data scenes:48x64 --minutes 1 --out assessed
+  segradius assess --model torchvision:deeplabv3_resnet50,num_classes=21 --weights voc.safetensors \\
+      --data voc:PATH --protocol paper-voc --minutes 30 --certify
+  segradius assess --target onnx:model.onnx --data images:PATH --size 240x320 --labels predicted --budget 5000""",
     "attack": """examples:
   segradius attack --model demo --data scenes --attack pgd,cr_pgd --norm l2 --eps 1.5 --limit 16 --out first
   segradius attack --model torchvision:deeplabv3_resnet50,num_classes=21 --weights voc.safetensors \\
@@ -140,7 +147,9 @@ REPEATABLE = ("--attack", "--norm", "--eps", "--options")
 def build_parser(words: Collection[str] | None = None) -> ArgumentParser:
     """The parser of the whole command line, or of what ``words`` can ask of it: options of a command not named wait."""
     set_loader("yaml", _bounded, (YAMLError, InputError))
-    return make_parser(COMMANDS, EXAMPLES, configurable=("attack", "certify", "evaluate", "train"), words=words)
+    return make_parser(
+        COMMANDS, EXAMPLES, configurable=("assess", "attack", "certify", "evaluate", "train"), words=words
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

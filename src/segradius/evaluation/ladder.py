@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -174,22 +174,25 @@ class Ladder:
     """What is done for a budget.
 
     Attributes:
-        images: How many.
-        rungs: On each of them, after a look at it as it is.
+        state: How far up it goes.
+        rungs: On each image, after a look at it as it is.
         left_out: Rungs for which there was no budget.
         certified: Images that are certified.
         price: Of it all, in the unit of the budget.
-        step: Which of `states` this is.
         next_price: Of the next state; 0 where there is none.
     """
 
-    images: int
+    state: State
     rungs: tuple[Rung, ...]
     left_out: tuple[Rung, ...]
     certified: int
     price: float
-    step: int
     next_price: float
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return self.state.images
 
 
 def choose(
@@ -199,12 +202,12 @@ def choose(
     images: int,
     *,
     copies: int = 0,
-    at_least: int = 0,
+    reached: State | None = None,
 ) -> Ladder:
     """The last state of a ladder that a budget allows; the first where it allows none.
 
     More budget never takes an image or a rung away, and the price is within the budget unless not even the first state,
-    or the one given, is.
+    or the one that was reached, is.
 
     Args:
         groups: From `rungs_of`.
@@ -212,7 +215,7 @@ def choose(
         budget: In its unit.
         images: That there are.
         copies: Noisy copies behind a certificate; 0 for no certificate.
-        at_least: The state that an earlier run reached.
+        reached: The state of an earlier run, which is kept.
 
     Example:
         >>> groups = rungs_of([("linf", 4 / 255)], asks=False)
@@ -220,17 +223,41 @@ def choose(
         [1, 8, 32]
     """
     every = states(len(groups), images)
-    certified, reserve = _certified(copies * cost.forward, budget, images)
-    prices = [_price(groups, state, cost) for state in every]
-    affordable = [step for step, price in enumerate(prices) if price <= budget - reserve]
-    step = max([*affordable[-1:], min(at_least, len(every) - 1)])
+    reserve = _certified(copies * cost.forward, budget, images) * copies * cost.forward
+    steps = [step for step, state in enumerate(every) if _price(groups, state, cost) <= budget - reserve]
+    step = max(steps, default=0)
+    if reached is not None:
+        step = max(step, step_of(every, reached))
+    return ladder_at(groups, cost, budget, images, step, copies=copies)
+
+
+def step_of(every: Sequence[State], reached: State) -> int:
+    """Of some states the first with no fewer images and groups than one that was reached; the last where none has.
+
+    Example:
+        >>> step_of(states(3, 16), State(8, 2)), step_of(states(3, 6), State(8, 2))
+        (4, 4)
+    """
+    least = State(min(reached.images, every[-1].images), min(reached.groups, every[-1].groups))
+    return next(k for k, each in enumerate(every) if each.images >= least.images and each.groups >= least.groups)
+
+
+def ladder_at(
+    groups: Sequence[Sequence[Rung]], cost: Price, budget: float, images: int, step: int, *, copies: int = 0
+) -> Ladder:
+    """A ladder at one of its states; arguments as `choose` has them."""
+    every = states(len(groups), images)
     state = every[step]
-    taken = [rung for group in groups[: state.groups] for rung in group]
-    rest = [rung for group in groups[state.groups :] for rung in group]
-    after = prices[step + 1] + reserve if step + 1 < len(every) else 0.0
-    certified = min(certified, state.images)
-    reserve = certified * copies * cost.forward
-    return Ladder(state.images, tuple(taken), tuple(rest), certified, prices[step] + reserve, step, after)
+    certified = min(_certified(copies * cost.forward, budget, images), state.images)
+    proof = certified * copies * cost.forward
+    return Ladder(
+        state,
+        tuple(rung for group in groups[: state.groups] for rung in group),
+        tuple(rung for group in groups[state.groups :] for rung in group),
+        certified,
+        _price(groups, state, cost) + proof,
+        _price(groups, every[step + 1], cost) + proof if step + 1 < len(every) else 0.0,
+    )
 
 
 def _price(groups: Sequence[Sequence[Rung]], state: State, cost: Price) -> float:
@@ -239,16 +266,6 @@ def _price(groups: Sequence[Sequence[Rung]], state: State, cost: Price) -> float
     return state.images * each
 
 
-def _certified(each: float, budget: float, images: int) -> tuple[int, float]:
-    """Images that are certified within their share of a budget, one at least, and what that costs."""
-    if not each:
-        return 0, 0.0
-    count = max(1, min(CERTIFIED_IMAGES, images, int(CERTIFIED * budget / each)))
-    return count, count * each
-
-
-def described(ladder: Ladder, cost: Price) -> Iterator[tuple[str, str, float, str]]:
-    """Label, budget, price an image and purpose of each rung, for people."""
-    for rung in ladder.rungs:
-        levels = f" ({255 * rung.eps:.3g}/255)" if rung.norm == "linf" else ""
-        yield rung.label, f"{rung.norm} {rung.eps:.4g}{levels}", rung.price(cost), rung.why
+def _certified(each: float, budget: float, images: int) -> int:
+    """Images that are certified within their share of a budget, one at least; none at no price."""
+    return max(1, min(CERTIFIED_IMAGES, images, int(CERTIFIED * budget / each))) if each else 0

@@ -1,0 +1,320 @@
+"""An assessment as it is carried out: what a budget allows, told before it is done, in stages; and what came of it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from segradius.cli.options import RunOptions
+from segradius.cli.run_folder import SET_ASIDE, carry_out
+from segradius.core.contracts import Seen
+from segradius.core.errors import InputError, MissingExtraError
+from segradius.core.escapes import listed
+from segradius.core.screen import console, note, say, warn
+from segradius.core.seal import read_json
+from segradius.core.secrets import redacted
+from segradius.core.storage import as_json, write_atomically
+from segradius.data.sample import SegmentationData
+from segradius.evaluation.attack import with_class_weights
+from segradius.evaluation.batch import is_priced
+from segradius.evaluation.certify import Certification
+from segradius.evaluation.certify_options import Smoothing
+from segradius.evaluation.folders import RUNS, SCHEMA, STUDY
+from segradius.evaluation.job import DataChoice, Experiment, ModelChoice
+from segradius.evaluation.ladder import Ladder, Price, State, choose, ladder_at, rungs_of, states, step_of
+from segradius.evaluation.run import Run, first_usable, open_images
+from segradius.evaluation.sizing import Trial, _answered, _differentiated
+from segradius.report.assess import assessment_lines, assessment_table, certified_lines, left_of
+from segradius.report.attack import report_attacks
+from segradius.report.cells import Cells, page
+from segradius.report.certify import report_certificates
+from segradius.report.story import as_interval
+
+#: Share of the time for what no pass pays for: reading, checks, the report.
+SPARE = 0.15
+#: Noisy copies behind a quick certificate: those that name a class, and those that test it.
+COPIES = (10, 100)
+#: What was planned and done, and what it came to, in the folder of an assessment.
+STATE, WORDS, PAGE = "assessment.json", "assessment.md", "report.html"
+#: Of the measurement.
+NAME = "assessed"
+#: Images of the first stage, after which time is estimated anew.
+FIRST = 4
+#: Bounds of how much longer, or shorter, attacks take than their passes.
+LONGER = (0.3, 5.0)
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What may be spent.
+
+    Attributes:
+        amount: How much.
+        unit: Of what.
+    """
+
+    amount: float
+    unit: Literal["seconds", "passes", "queries"]
+
+    @property
+    def usable(self) -> float:
+        """What of it passes may take."""
+        return self.amount * (1 - SPARE) if self.unit == "seconds" else self.amount
+
+    def told(self, amount: float) -> str:
+        """An amount, for people.
+
+        Example:
+            >>> Allowance(600, "seconds").told(90), Allowance(600, "passes").told(90)
+            ('1.5 minutes', '90 passes')
+        """
+        return f"{amount / 60:.1f} minutes" if self.unit == "seconds" else f"{amount:.0f} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A model that is assessed.
+
+    Attributes:
+        seen: The network or target.
+        model: As it was asked for.
+        data: All images that there are, in spread order.
+        choice: As they were asked for.
+        at: The folder, and how runs in it are made.
+        allowance: What may be spent.
+        threats: Norms and budgets of the attacks.
+        sigma: Of the noise of a certificate; None for none.
+    """
+
+    seen: Seen
+    model: ModelChoice
+    data: SegmentationData
+    choice: DataChoice
+    at: RunOptions
+    allowance: Allowance
+    threats: tuple[tuple[str, float], ...]
+    sigma: float | None = None
+    _cleared: set[str] = field(default_factory=set, compare=False)
+
+    def carry_out(self) -> int:
+        """Plan, say what will be done, do it, and say what it came to; the exit status."""
+        ladder, cost = self._ladder()
+        self._keep(ladder, cost, settled=True)
+        self._tell(ladder, cost)
+        aside = self._attack(ladder)
+        runs = [self._named("attack")]
+        if ladder.certified and self.sigma is not None:
+            self._certify(ladder.certified, self.sigma)
+            runs.append(self._named("certify"))
+        self._write(STUDY, as_json({"schema": SCHEMA, "measurements": runs}))
+        self._conclude(ladder)
+        if aside and self.at.fail_on_set_aside:
+            warn(f"{len(aside)} image(s) set aside, {listed(aside)}: exit status {SET_ASIDE}")
+            return SET_ASIDE
+        return 0
+
+    @property
+    def groups(self) -> Any:
+        """Rungs of the ladder."""
+        return rungs_of(self.threats, asks=is_priced(self.seen))
+
+    @property
+    def _copies(self) -> int:
+        return sum(COPIES) if self.sigma is not None else 0
+
+    def _ladder(self) -> tuple[Ladder, Price]:
+        """What the budget allows; as it was, where it is that of an earlier run which settled it."""
+        images, groups, mine = len(self.data), self.groups, self.allowance
+        kept = self._kept()
+        reached = State(*kept["state"]) if kept else None
+        same = kept.get("allowance") == [mine.amount, mine.unit] and kept.get("sigma") == self.sigma
+        if reached is not None and same and kept["settled"]:
+            cost, every = Price(*kept["cost"]), states(len(groups), images)
+            step = step_of(every, reached)
+            return ladder_at(groups, cost, mine.usable, images, step, copies=self._copies), cost
+        cost = self._cost()
+        if mine.unit == "seconds":
+            cost = self._tried(cost, reached)
+        return choose(groups, cost, mine.usable, images, copies=self._copies, reached=reached), cost
+
+    def _cost(self) -> Price:
+        """Of a pass over the first image, measured where time is counted."""
+        if self.allowance.unit != "seconds":
+            return Price(1, 2)
+        found = priced(self._run(min(len(self.data), FIRST), ()))
+        note(f"a pass over an image takes {found.forward:.3g} s, and {found.both:.3g} s with its gradient")
+        return found
+
+    def _tried(self, cost: Price, reached: State | None) -> Price:
+        """The same as attacks on a few images really take it, which are the first stage."""
+        planned = choose(self.groups, cost, self.allowance.usable, len(self.data), reached=reached)
+        every = states(len(self.groups), len(self.data))
+        most = max((k for k, each in enumerate(every) if each.images <= FIRST and each.groups == 1), default=0)
+        first = ladder_at(self.groups, cost, 0.0, len(self.data), min(most, step_of(every, planned.state)))
+        first = first if reached is None else ladder_at(self.groups, cost, 0.0, len(self.data), step_of(every, reached))
+        self._keep(first, cost, settled=False)
+        self._attack(first)
+        rows = {(row["name"], row["norm"], row["eps"]): row for row in self._report("attack")["rows"]}
+        took = sum(rows[rung.label, rung.norm, rung.eps]["seconds"] for rung in first.rungs)
+        asked = sum(rung.price(cost) for rung in first.rungs)
+        longer = min(max(took / asked, LONGER[0]), LONGER[1]) if took > 0 else 1.0
+        return Price(longer * cost.forward, longer * cost.both)
+
+    # -- what is run --
+
+    def _run(self, images: int, plans: Sequence[Any]) -> Run[Experiment]:
+        choice = replace(self.choice, limit=images)
+        few = open_images(choice)
+        plans = with_class_weights(plans, few, self.seen.num_classes, predicted=choice.predicted)
+        experiment = Experiment(self.model, choice, tuple(plans), None, self.at.seed)
+        return Run(experiment, self.seen, few, self.at.together or 8, few.ids[: self.at.figures])
+
+    def _attack(self, ladder: Ladder) -> list[str]:
+        """The attacks of a ladder; ids of images set aside."""
+        run = self._run(ladder.images, [rung.plan for rung in ladder.rungs])
+        return self._quietly(partial(carry_out, run, self._at("attack"), report_attacks))
+
+    def _certify(self, images: int, sigma: float) -> None:
+        few = replace(self.choice, limit=images)
+        smoothing = Smoothing(sigma=sigma, n0=COPIES[0], n=COPIES[1])
+        run = Run(Certification(self.model, few, smoothing, self.at.seed), self.seen, open_images(few), 1)
+        self._quietly(partial(carry_out, run, self._at("certify"), report_certificates))
+
+    @staticmethod
+    def _quietly(carried: Any) -> list[str]:
+        with redirect_stdout(io.StringIO()):
+            return list(carried().summary.set_aside)
+
+    # -- the folder --
+
+    def _folder(self, kind: str) -> Path:
+        return self.at.folder / RUNS / self._name(kind)
+
+    def _name(self, kind: str) -> str:
+        return f"{NAME}-s{self.at.seed}" + (f"-certify-sigma{self.sigma:g}" if kind == "certify" else "")
+
+    def _at(self, kind: str) -> RunOptions:
+        """Of a run; what another left is replaced once, not what an earlier stage has just found."""
+        overwrite = self.at.overwrite and kind not in self._cleared
+        self._cleared.add(kind)
+        return replace(self.at, out=str(self._folder(kind)), overwrite=overwrite)
+
+    def _named(self, kind: str) -> dict[str, Any]:
+        name = self._name(kind)
+        about = {"name": name, "folder": f"{RUNS}/{name}", "kind": kind, "seed": self.at.seed}
+        return about | {"model": redacted(self.model.spec), "data": redacted(self.choice.spec)}
+
+    def _report(self, kind: str) -> Any:
+        return json.loads((self._folder(kind) / "results.json").read_text("utf-8"))
+
+    def _write(self, name: str, content: str) -> None:
+        self.at.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.at.folder / name, content)
+
+    def _kept(self) -> dict[str, Any]:
+        """What an earlier run planned for the same attacks on the same network; nothing where it did for others."""
+        file = self.at.folder / STATE
+        if self.at.overwrite or not file.is_file():
+            return {}
+        found = read_json(file)
+        return found if found.get("of") == self._of else {}
+
+    @property
+    def _of(self) -> list[Any]:
+        return [self.model.fingerprint, [list(each) for each in self.threats], self.at.seed]
+
+    def _keep(self, ladder: Ladder, cost: Price, *, settled: bool) -> None:
+        found = {
+            "schema": 1,
+            "of": self._of,
+            "allowance": [self.allowance.amount, self.allowance.unit],
+            "sigma": self.sigma,
+            "cost": [cost.forward, cost.both],
+            "state": [ladder.state.images, ladder.state.groups],
+            "certified": ladder.certified,
+            "attacks": [[rung.label, rung.norm, rung.eps] for rung in ladder.rungs],
+            "left_out": [[rung.label, rung.norm, rung.eps] for rung in ladder.left_out],
+            "expected": ladder.price,
+            "settled": settled,
+        }
+        self._write(STATE, as_json(found))
+
+    # -- what is said --
+
+    def _tell(self, ladder: Ladder, cost: Price) -> None:
+        """What will be done, how long that takes, and what is left out."""
+        mine, unit = self.allowance, {"seconds": "s"}.get(self.allowance.unit, self.allowance.unit)
+        rows = [["look at each as it is", "", f"{cost.forward:.3g}", "clean accuracy, and checks of the network"]]
+        for rung in ladder.rungs:
+            levels = f" ({255 * rung.eps:.3g}/255)" if rung.norm == "linf" else ""
+            rows.append([rung.label, f"{rung.norm} {rung.eps:.4g}{levels}", f"{rung.price(cost):.3g}", rung.why])
+        if ladder.certified:
+            price = f"{self._copies * cost.forward:.3g}"
+            rows.append([f"certificate of {ladder.certified}", f"σ {self.sigma:g}", price, "what can be proved"])
+        title = f"On {ladder.images} of {len(self.data)} images, from everywhere in the data"
+        console().print(Cells(title, ("attack", "change of at most", f"{unit} an image", "what for"), rows).rich())
+        within = f"of {mine.told(mine.amount)}"
+        say(f"That takes about {mine.told(ladder.price)} {within}.")
+        if ladder.price > mine.usable:
+            warn(f"{mine.told(mine.amount)} do not reach for less than this: it will take longer")
+        if ladder.left_out:
+            names = dict.fromkeys(f"{rung.label} ({rung.norm} {rung.eps:.3g})" for rung in ladder.left_out)
+            say(f"Left out for want of budget: {', '.join(names)}.")
+        if ladder.next_price:
+            scale = mine.amount / mine.usable
+            say(f"The next step up, more images or attacks, would take about {mine.told(scale * ladder.next_price)}.")
+
+    def _conclude(self, ladder: Ladder) -> None:
+        """The tables and the words, on screen and in a file; and the page."""
+        report, predicted = self._report("attack"), self.choice.predicted
+        clean, left = as_interval(report["rows"][0]["pixacc"]), left_of(report["rows"])
+        table = assessment_table(clean, left, predicted=predicted)
+        lines = list(
+            assessment_lines(
+                clean, left, report.get("verdicts", ()), [rung.label for rung in ladder.left_out],
+                predicted=predicted, whole=len(self.data),
+            )
+        )  # fmt: skip
+        if ladder.certified:
+            lines += certified_lines(self._report("certify"))
+        made, more = self._page(), "budget" if is_priced(self.seen) else "minutes"
+        lines += [
+            f"Deeper: more --{more} in the same folder; segradius attack, with attacks of your own choice; certify.",
+            "What each line means, and what it does not: docs/assess.md.",
+        ]
+        console().print(table.rich())
+        for line in lines:
+            say(line)
+        self._write(WORDS, page([table], lines))
+        say(f"All of it: {self.at.folder}{f', begin with {PAGE}' if made else ''}")
+
+    def _page(self) -> bool:
+        """The page for people; whether it could be made."""
+        from segradius.cli.report import report
+
+        try:
+            with redirect_stdout(io.StringIO()):
+                report([str(self.at.folder)], out=str(self.at.folder / PAGE))
+        except MissingExtraError as error:
+            note(f"no {PAGE}: {error}")
+            return False
+        return True
+
+
+def priced(run: Run[Experiment]) -> Price:
+    """Seconds of a pass over the first image of a run that can be used."""
+    sample = first_usable(run)
+    if sample is None:
+        raise InputError(f"none of the first {len(run.data)} images could be used; see segradius data check")
+    image, model = sample.image[None].to(run.model.device), cast(Any, run.model)
+    times = []
+    with model.frozen():
+        for once in (partial(_answered, model, None), partial(_differentiated, model, None)):
+            times.append(Trial(lambda images, once=once: once(image.clone()), image.device).seconds(1))  # type: ignore[misc]
+    return Price(*times)
