@@ -59,9 +59,8 @@ def assess(
         overwrite: Replace what another assessment left in the folder.
         fail_on_set_aside: End with exit status 3 where an image was set aside; the report is written all the same.
     """
-    at = RunOptions(
-        out, seed, device, batch_size, speed=speed, overwrite=overwrite, fail_on_set_aside=fail_on_set_aside
-    )
+    at = RunOptions(out, seed, device, batch_size, figures=0, speed=speed, overwrite=overwrite)  # the page has pictures
+    at = replace(at, fail_on_set_aside=fail_on_set_aside)
     from segradius.cli.assessment import Assessment
 
     spread = replace(data, order="spread")

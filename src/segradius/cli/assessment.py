@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from segradius.cli.options import RunOptions
-from segradius.cli.run_folder import SET_ASIDE, carry_out
+from segradius.cli.attack import AttackOptions, planned_attacks
+from segradius.cli.certify import SmoothingOptions, planned_certificates
+from segradius.cli.options import RunOptions, Subject
+from segradius.cli.run_folder import SET_ASIDE, Planned, begun, executed, reported, units_of
 from segradius.core.contracts import Seen
 from segradius.core.errors import InputError, MissingExtraError
 from segradius.core.escapes import listed
@@ -21,20 +19,16 @@ from segradius.core.seal import read_json
 from segradius.core.secrets import redacted
 from segradius.core.storage import as_json, write_atomically
 from segradius.data.sample import SegmentationData
-from segradius.evaluation.attack import with_class_weights
+from segradius.evaluation.attack import AttackPlan
 from segradius.evaluation.batch import is_priced
-from segradius.evaluation.certify import Certification
-from segradius.evaluation.certify_options import Smoothing
-from segradius.evaluation.folders import RUNS, SCHEMA, STUDY
+from segradius.evaluation.expecting import Price, priced
+from segradius.evaluation.folders import RUNS, SCHEMA, STUDY, run_folders
 from segradius.evaluation.job import DataChoice, Experiment, ModelChoice
-from segradius.evaluation.ladder import Ladder, Price, State, choose, ladder_at, rungs_of, states, step_of
-from segradius.evaluation.run import Run, first_usable, open_images
-from segradius.evaluation.sizing import Trial, _answered, _differentiated
+from segradius.evaluation.ladder import Ladder, State, choose, ladder_at, rungs_of, states, step_of
+from segradius.evaluation.run import InProcess, open_images, work
 from segradius.report.assess import assessment_lines, assessment_table, certified_lines, left_of
-from segradius.report.attack import report_attacks
 from segradius.report.cells import Cells, page
-from segradius.report.certify import report_certificates
-from segradius.report.story import as_interval
+from segradius.report.story import as_interval, read_story
 
 #: Share of the time for what no pass pays for: reading, checks, the report.
 SPARE = 0.15
@@ -147,7 +141,9 @@ class Assessment:
         """Of a pass over the first image, measured where time is counted."""
         if self.allowance.unit != "seconds":
             return Price(1, 2)
-        found = priced(self._run(min(len(self.data), FIRST), ()))
+        found = priced(self._attacks(min(len(self.data), FIRST), ()).run)
+        if found is None:
+            raise InputError(f"none of the first {FIRST} images could be used; segradius data check says why")
         note(f"a pass over an image takes {found.forward:.3g} s, and {found.both:.3g} s with its gradient")
         return found
 
@@ -168,28 +164,23 @@ class Assessment:
 
     # -- what is run --
 
-    def _run(self, images: int, plans: Sequence[Any]) -> Run[Experiment]:
+    def _subject(self, images: int) -> Subject:
         choice = replace(self.choice, limit=images)
-        few = open_images(choice)
-        plans = with_class_weights(plans, few, self.seen.num_classes, predicted=choice.predicted)
-        experiment = Experiment(self.model, choice, tuple(plans), None, self.at.seed)
-        return Run(experiment, self.seen, few, self.at.together or 8, few.ids[: self.at.figures])
+        return Subject(self.seen, self.model, open_images(choice), choice)
+
+    def _attacks(self, images: int, plans: Sequence[AttackPlan]) -> Planned[Experiment]:
+        at, name = self._at("attack"), self._name("attack")
+        return planned_attacks(self._subject(images), plans, AttackOptions(), at, name)
 
     def _attack(self, ladder: Ladder) -> list[str]:
         """The attacks of a ladder; ids of images set aside."""
-        run = self._run(ladder.images, [rung.plan for rung in ladder.rungs])
-        return self._quietly(partial(carry_out, run, self._at("attack"), report_attacks))
+        return _finished(self._attacks(ladder.images, [rung.plan for rung in ladder.rungs]), self.at.folder)
 
     def _certify(self, images: int, sigma: float) -> None:
-        few = replace(self.choice, limit=images)
-        smoothing = Smoothing(sigma=sigma, n0=COPIES[0], n=COPIES[1])
-        run = Run(Certification(self.model, few, smoothing, self.at.seed), self.seen, open_images(few), 1)
-        self._quietly(partial(carry_out, run, self._at("certify"), report_certificates))
-
-    @staticmethod
-    def _quietly(carried: Any) -> list[str]:
-        with redirect_stdout(io.StringIO()):
-            return list(carried().summary.set_aside)
+        options = SmoothingOptions(sigma=sigma, n0=COPIES[0], n=COPIES[1])
+        subject, at = self._subject(images), self._at("certify")
+        made = options.smoothing()
+        _finished(planned_certificates(subject, made, None, options, at, self._name("certify")), self.at.folder)
 
     # -- the folder --
 
@@ -211,7 +202,7 @@ class Assessment:
         return about | {"model": redacted(self.model.spec), "data": redacted(self.choice.spec)}
 
     def _report(self, kind: str) -> Any:
-        return json.loads((self._folder(kind) / "results.json").read_text("utf-8"))
+        return read_json(self._folder(kind) / "results.json")
 
     def _write(self, name: str, content: str) -> None:
         self.at.folder.mkdir(parents=True, exist_ok=True)
@@ -296,25 +287,21 @@ class Assessment:
 
     def _page(self) -> bool:
         """The page for people; whether it could be made."""
-        from segradius.cli.report import report
+        from segradius.report.webpage import webpage
 
+        runs = [run for run in run_folders([self.at.folder]) if run.is_reported]
         try:
-            with redirect_stdout(io.StringIO()):
-                report([str(self.at.folder)], out=str(self.at.folder / PAGE))
+            self._write(PAGE, webpage([read_story(run) for run in runs]))
         except MissingExtraError as error:
             note(f"no {PAGE}: {error}")
             return False
         return True
 
 
-def priced(run: Run[Experiment]) -> Price:
-    """Seconds of a pass over the first image of a run that can be used."""
-    sample = first_usable(run)
-    if sample is None:
-        raise InputError(f"none of the first {len(run.data)} images could be used; see segradius data check")
-    image, model = sample.image[None].to(run.model.device), cast(Any, run.model)
-    times = []
-    with model.frozen():
-        for once in (partial(_answered, model, None), partial(_differentiated, model, None)):
-            times.append(Trial(lambda images, once=once: once(image.clone()), image.device).seconds(1))  # type: ignore[misc]
-    return Price(*times)
+def _finished(planned: Planned[Any], folder: Path) -> list[str]:
+    """A measurement carried out and reported, without its tables on screen; ids of images set aside."""
+    with begun(planned) as going:
+        unit, total = units_of([going.run]), work(going.run, going.store)
+        for _ in executed([going], InProcess(warn=warn), unit, total, folder):
+            pass
+        return list(reported(going).summary.set_aside)

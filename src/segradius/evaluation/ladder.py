@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from segradius.evaluation.attack import Attacking, AttackPlan, make_plans
+from segradius.evaluation.expecting import Passes, Price
 
 #: Images of one state of the ladder after the other.
 GROWING = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
@@ -26,19 +27,6 @@ CURVE = (("linf", 2 / 255), ("linf", 8 / 255))
 
 
 @dataclass(frozen=True)
-class Price:
-    """What one pass over an image costs, in the unit of a budget: seconds, passes or queries.
-
-    Attributes:
-        forward: A pass forward.
-        both: A pass forward and backward.
-    """
-
-    forward: float
-    both: float
-
-
-@dataclass(frozen=True)
 class Rung:
     """An attack in one threat model.
 
@@ -49,6 +37,8 @@ class Rung:
         eps: It.
         why: What it is there for.
         options: Of the attack.
+        looks: Passes over what it found, to judge it: by itself, once more, and rounded to 8 bits; none of a target,
+            whose queries are all in the attack's.
     """
 
     label: str
@@ -57,6 +47,7 @@ class Rung:
     eps: float
     why: str
     options: dict[str, Any] = field(default_factory=dict)
+    looks: int = 3
 
     @cached_property
     def plan(self) -> AttackPlan:
@@ -65,20 +56,19 @@ class Rung:
         return plan
 
     @cached_property
-    def _steps(self) -> tuple[int, bool]:
-        """Steps over an image, and whether those are queries."""
+    def passes(self) -> Passes:
+        """Over one image."""
         task = Attacking(self.plan)
-        return task.total_steps, task.asks
+        return Passes(task.total_steps + self.looks, 0 if task.asks else task.total_steps)
 
     def price(self, cost: Price) -> float:
-        """Of one image: its steps, and two looks at what it found; of a black-box attack its queries.
+        """Of one image.
 
         Example:
             >>> Rung("fgsm", "fgsm", "linf", 1 / 255, "").price(Price(1, 3))
-            5
+            6
         """
-        steps, asks = self._steps
-        return steps * cost.forward if asks else steps * cost.both + 2 * cost.forward
+        return cost.of(self.passes)
 
 
 def rungs_of(threats: Sequence[tuple[str, float]], *, asks: bool) -> tuple[tuple[Rung, ...], ...]:
@@ -103,7 +93,7 @@ def _following(threats: Sequence[tuple[str, float]]) -> tuple[tuple[Rung, ...], 
         Rung("flip_apgd", "flip_apgd", *main, "ten steps of a strong attack", short),
     )
     further = tuple(Rung("flip_apgd", "flip_apgd", *each, "the same in another budget", short) for each in others)
-    blind = (Rung("local_pbgd", "local_pbgd", *black, "scores alone: is the gradient masked?", {"queries": 100}),)
+    blind = (Rung("local_pbgd", "local_pbgd", *black, "scores alone: is the gradient masked?", {"queries": 100}, 2),)
     longer = (
         Rung("flip_apgd-30", "flip_apgd", *main, "thirty steps: do more steps find more?", {"steps": 30}),
         Rung("pgd", "pgd", *main, "the attack that most papers report", short),
@@ -119,13 +109,16 @@ def _following(threats: Sequence[tuple[str, float]]) -> tuple[tuple[Rung, ...], 
 
 def _asking(threats: Sequence[tuple[str, float]]) -> tuple[tuple[Rung, ...], ...]:
     main, *others = threats
-    first = (Rung("local_pbgd-50", "local_pbgd", *main, "a few questions", {"queries": 50}),)
-    second = (Rung("square-100", "square", *main, "another search, which needs no loss", {"queries": 100}),)
-    third = (Rung("local_pbgd-200", "local_pbgd", *main, "four times as many: do more find more?", {"queries": 200}),)
-    further = tuple(
-        Rung("local_pbgd-200", "local_pbgd", *each, "the same in another budget", {"queries": 200}) for each in others
+    first = (Rung("local_pbgd-50", "local_pbgd", *main, "a few questions", {"queries": 50}, 0),)
+    second = (Rung("square-100", "square", *main, "another search, which needs no loss", {"queries": 100}, 0),)
+    third = (
+        Rung("local_pbgd-200", "local_pbgd", *main, "four times as many: do more find more?", {"queries": 200}, 0),
     )
-    last = (Rung("local_pbgd-1000", "local_pbgd", *main, "what patience finds", {"queries": 1000}),)
+    further = tuple(
+        Rung("local_pbgd-200", "local_pbgd", *each, "the same in another budget", {"queries": 200}, 0)
+        for each in others
+    )
+    last = (Rung("local_pbgd-1000", "local_pbgd", *main, "what patience finds", {"queries": 1000}, 0),)
     return tuple(group for group in (first, second, third, further, last) if group)
 
 
