@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -55,9 +54,9 @@ class WorkerOptions:
             return InProcess(warn=warn)
         how: dict[str, Any] = {"threads": self.threads, "allow_download": allow_download, "warn": warn}
         if self.executor == "ray":
-            in_cluster = importlib.import_module("segradius.evaluation.on_ray").in_cluster
-            found: Executor = in_cluster(self.workers, device_name(device), address=self.address, **how)
-            return found
+            from segradius.evaluation.on_ray import in_cluster
+
+            return in_cluster(self.workers, device_name(device), address=self.address, **how)
         from segradius.evaluation.processes import in_processes
 
         return in_processes(self.workers, device_name(device), **how)
