@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions
@@ -23,6 +24,7 @@ def assess(
     minutes: Positive | None = None,
     passes: Budget | None = None,
     eps: str | float | dict[str, Any] | list[Any] | None = None,
+    policy: str | None = None,
     certify: bool = False,
     sigma: Sigma = 0.1,
     out: str = "segradius-assessment",
@@ -37,10 +39,10 @@ def assess(
 
     A pass over one image is measured; by that, a ladder of attacks from cheap to dear and a number of images from
     everywhere in the data are chosen for the time given. What will be done, how long it takes and what is left out is
-    said before it is done. Then come the sanity checks, the figures for images rounded to 8 bits, and plain words on
-    what they mean; and a page, report.html, if the extra report is installed. Given again, the same command goes on
-    where it was stopped; given more time, it adds to what is there. A target is asked by black-box attacks alone,
-    within --budget queries.
+    said before it is done. Then come a verdict by the rules in policy.yaml, the figures, also for images rounded to 8
+    bits, the sanity checks, and plain words on what they mean; and a page, report.html, if the extra report is
+    installed. Given again, the same command goes on where it was stopped; given more time, it adds to what is there. A
+    target is asked by black-box attacks alone, within --budget queries.
 
     Args:
         data: See `DataOptions`; limit is the most images that are taken, always in spread order.
@@ -49,6 +51,8 @@ def assess(
         passes: The same in passes over an image, forward and backward counted each, in place of minutes.
         eps: Budgets ε of the attacks, the one of most interest first, as linf=1/255,4/255,l2=1.5. Default: those, and
             for a target linf=8/255,4/255.
+        policy: YAML file with the rules of the verdict, as segradius gate takes it. Default: policy.yaml in the folder,
+            which is written there with common rules, to be changed.
         certify: Certify a few images by randomized smoothing too, with a quarter of the budget at most.
         sigma: Of the noise of that.
         out: Folder of the assessment.
@@ -58,10 +62,14 @@ def assess(
         speed: As in segradius attack.
         overwrite: Replace what another assessment left in the folder.
         fail_on_set_aside: End with exit status 3 where an image was set aside; the report is written all the same.
+
+    Returns:
+        The exit status: 0 for PASS or WARN, 4 for INCONCLUSIVE, 5 for BLOCK.
     """
     at = RunOptions(out, seed, device, batch_size, figures=0, speed=speed, overwrite=overwrite)  # the page has pictures
     at = replace(at, fail_on_set_aside=fail_on_set_aside)
     from segradius.cli.assessment import Assessment
+    from segradius.report.policy import read_policy
 
     spread = replace(data, order="spread")
     model = replace(model, budget=model.budget or QUERIES) if model.target else model
@@ -70,7 +78,10 @@ def assess(
     allowance = _allowance(minutes, passes, model, seen)
     threats = _threats(eps, seen)
     smoothed = sigma if certify else None
-    it = Assessment(seen, at.described(chosen), opened, spread.choice, at, allowance, threats, smoothed)
+    rules = None if policy is None else Path(policy)
+    if rules is not None:
+        read_policy(rules)  # before anything is run
+    it = Assessment(seen, at.described(chosen), opened, spread.choice, at, allowance, threats, rules, smoothed)
     return it.carry_out()
 
 

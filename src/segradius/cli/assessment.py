@@ -27,8 +27,12 @@ from segradius.evaluation.job import DataChoice, Experiment, ModelChoice
 from segradius.evaluation.ladder import Ladder, State, choose, ladder_at, rungs_of, states, step_of
 from segradius.evaluation.run import InProcess, open_images, work
 from segradius.report.assess import assessment_lines, assessment_table, certified_lines, left_of
+from segradius.report.assess_rules import default_policy, verdict_lines
 from segradius.report.cells import Cells, page
+from segradius.report.policy import read_policy
+from segradius.report.ruled import ruled, sources
 from segradius.report.story import as_interval, read_story
+from segradius.report.verdict_of_rules import rules_report, verdict_of
 
 #: Share of the time for what no pass pays for: reading, checks, the report.
 SPARE = 0.15
@@ -36,6 +40,8 @@ SPARE = 0.15
 COPIES = (10, 100)
 #: What was planned and done, and what it came to, in the folder of an assessment.
 STATE, WORDS, PAGE = "assessment.json", "assessment.md", "report.html"
+#: The rules that a release must keep to, which are there to be changed; and what they said.
+POLICY, GATE = "policy.yaml", "gate.json"
 #: Of the measurement.
 NAME = "assessed"
 #: Images of the first stage, after which time is estimated anew.
@@ -83,6 +89,7 @@ class Assessment:
         at: The folder, and how runs in it are made.
         allowance: What may be spent.
         threats: Norms and budgets of the attacks.
+        policy: File of the rules that are judged; None for those that the folder gets.
         sigma: Of the noise of a certificate; None for none.
     """
 
@@ -93,6 +100,7 @@ class Assessment:
     at: RunOptions
     allowance: Allowance
     threats: tuple[tuple[str, float], ...]
+    policy: Path | None = None
     sigma: float | None = None
     _cleared: set[str] = field(default_factory=set, compare=False)
 
@@ -107,11 +115,11 @@ class Assessment:
             self._certify(ladder.certified, self.sigma)
             runs.append(self._named("certify"))
         self._write(STUDY, as_json({"schema": SCHEMA, "measurements": runs}))
-        self._conclude(ladder)
+        status = self._conclude(ladder)
         if aside and self.at.fail_on_set_aside:
             warn(f"{len(aside)} image(s) set aside, {listed(aside)}: exit status {SET_ASIDE}")
             return SET_ASIDE
-        return 0
+        return status
 
     @property
     def groups(self) -> Any:
@@ -261,8 +269,8 @@ class Assessment:
             scale = mine.amount / mine.usable
             say(f"The next step up, more images or attacks, would take about {mine.told(scale * ladder.next_price)}.")
 
-    def _conclude(self, ladder: Ladder) -> None:
-        """The tables and the words, on screen and in a file; and the page."""
+    def _conclude(self, ladder: Ladder) -> int:
+        """The tables, the words and the verdict, on screen and in a file; and the page. The exit status."""
         report, predicted = self._report("attack"), self.choice.predicted
         clean, left = as_interval(report["rows"][0]["pixacc"]), left_of(report["rows"])
         table = assessment_table(clean, left, predicted=predicted)
@@ -274,6 +282,8 @@ class Assessment:
         )  # fmt: skip
         if ladder.certified:
             lines += certified_lines(self._report("certify"))
+        status, verdict = self._judge()
+        lines = [*verdict, *lines]
         made, more = self._page(), "budget" if is_priced(self.seen) else "minutes"
         lines += [
             f"Deeper: more --{more} in the same folder; segradius attack, with attacks of your own choice; certify.",
@@ -284,6 +294,16 @@ class Assessment:
             say(line)
         self._write(WORDS, page([table], lines))
         say(f"All of it: {self.at.folder}{f', begin with {PAGE}' if made else ''}")
+        return status
+
+    def _judge(self) -> tuple[int, list[str]]:
+        """The exit status by the rules, and what they say; rules that the user wrote are left as they are."""
+        file = self.policy or self.at.folder / POLICY
+        if not file.is_file() or (self.policy is None and self.at.overwrite):
+            self._write(POLICY, default_policy(self.threats))
+        judged = ruled(read_policy(file), sources([self.at.folder]))
+        self._write(GATE, as_json(rules_report(judged, file.name)))
+        return verdict_of(judged).status, list(verdict_lines(judged, str(file)))
 
     def _page(self) -> bool:
         """The page for people; whether it could be made."""

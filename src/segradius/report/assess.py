@@ -175,5 +175,5 @@ def certified_lines(report: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"Proved, of the model smoothed by noise of σ = {sigma:g}: {share(as_interval(row['pixacc']))} % of "
                 f"the pixels are right, and no change of an l2 length below {row['radius']:.3g} turns them, on "
-                f"{report['images']} images."
+                f"{report['images']} image{'s' * (report['images'] != 1)}."
             )
