@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, cast
 
@@ -36,6 +37,8 @@ STEPS, WHOLE = 8, 1 - 2**-12
 #: Lengths in l∞ of the changes by which derivatives and steps in the answers are told: a 128th of a grey level, an
 #: eighth, and one between for the derivative.
 TINY, SMALL, BETWEEN = 2.0**-15, 2.0**-11, 2.0**-13
+#: Of the pixels, what is as good as nothing: PGD goes no further.
+NOTHING = 0.01
 #: How many times rounding a difference must be to tell anything.
 LOUD = 32.0
 
@@ -136,7 +139,7 @@ def probe(
     ledger, looks = Ledger(1), list[dict[str, float]]()
     failed = "" if samples else f"none of the first {FIRST} images can be used"
     marks: dict[str, list[str]] = {"images": [], "still": [], "broken": []}
-    with model.frozen(), kept(model.network):
+    with model.frozen(), kept(model.network), whole_float32(model.device):
         for sample in samples:
             try:
                 numbers, said = _Look.at(model, sample, ignore_index, seed, ledger, predicted=predicted).seen()
@@ -154,6 +157,29 @@ def probe(
     told |= {"forward": int(ledger.forward.sum()), "backward": int(ledger.backward.sum())}
     told |= {"dtype": str(model.dtype).removeprefix("torch."), "asked": tuple(sample.id for sample in samples)}
     return Probed(**told, failed=failed)
+
+
+@contextmanager
+def whole_float32(device: torch.device) -> Iterator[None]:
+    """A context in which accelerators compute float32 in all of its 24 bits: TF32 rounds inputs to steps of its own.
+
+    Example:
+        >>> before = torch.backends.cudnn.allow_tf32
+        >>> with whole_float32(torch.device("cuda")):
+        ...     torch.backends.cudnn.allow_tf32
+        False
+        >>> torch.backends.cudnn.allow_tf32 is before
+        True
+    """
+    if device.type != "cuda":
+        yield
+        return
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
 
 
 @dataclass(frozen=True)
@@ -195,7 +221,7 @@ class _Look:
             left.append(goal.mean((sight.prediction == goal.reference).double()).item())
             losses.append(goal.mean(objective.loss(sight.view.logits.double(), goal.reference)).item())
             weights, _ = objective.weighting.weigh(sight.view, None)
-            if left[-1] == 0 and numbers:
+            if left[-1] <= NOTHING and numbers:
                 break
             gradient = ascend(objective, self.room, sight, weights, self.ledger)
             if not numbers:
