@@ -41,6 +41,7 @@ from segradius.evaluation.outcome import digest_of
 from segradius.evaluation.sources import look
 from segradius.evaluation.store import CLEAN
 from segradius.metrics.counts import Pixels
+from segradius.report.tables_out import export_tables
 
 CLASSES, ATTACKS, PIXELS = 21, 9, 240 * 320
 NAMES = [f"class {c}" for c in range(CLASSES)]
@@ -97,10 +98,11 @@ def made_up(key: str, image: str) -> ImageResult:
 
 @dataclass(frozen=True)
 class Case:
-    """A run of so many rows, in a folder."""
+    """A run of so many rows, in a folder, with so many images in a unit."""
 
     rows: int
     folder: Path
+    batch: int = 8
 
     @property
     def run(self) -> Run[Experiment]:
@@ -108,7 +110,7 @@ class Case:
         data = Images(self.rows // (ATTACKS + 1))
         model = sr.wrap(nn.Conv2d(3, CLASSES, 1), num_classes=CLASSES)
         experiment = Experiment(ModelChoice("demo"), DataChoice("simulated"), plans)
-        return Run(experiment, model, data, shown=())
+        return Run(experiment, model, data, self.batch, shown=())
 
     @property
     def store(self) -> Store:
@@ -176,6 +178,16 @@ def summed(case: Case) -> None:
         summarise(run.experiment, store, run.data.ids, run.named)
 
 
+def loaded(case: Case) -> None:
+    """load_results and a data frame of all images, of files that `written` wrote."""
+    sr.load_results(case.folder).to_pandas()
+
+
+def exported(case: Case) -> None:
+    """segradius export --results, as Parquet."""
+    export_tables(sr.load_results(case.folder), case.folder / "tables", "parquet")
+
+
 def written(case: Case) -> None:
     """per_image.csv and results.json, the summary included."""
     run = case.run
@@ -187,7 +199,7 @@ def written(case: Case) -> None:
 
 PHASES: dict[str, Callable[[Case], None]] = {
     "made": made, "drive": drive, "open": opened, "again": again, "more": more, "read": read, "digest": digest,
-    "summary": summed, "files": written,
+    "summary": summed, "files": written, "load": loaded, "export": exported,
 }  # fmt: skip
 
 
@@ -209,7 +221,12 @@ def _peak() -> float:
 
 
 def main(
-    rows: str = "10000,100000", folder: str = "rows", phases: str = "", out: str | None = None, keep: bool = False
+    rows: str = "10000,100000",
+    folder: str = "rows",
+    phases: str = "",
+    batch: int = 8,
+    out: str | None = None,
+    keep: bool = False,
 ) -> int:
     """Measure, and print a table.
 
@@ -217,13 +234,14 @@ def main(
         rows: Numbers of rows, growing.
         folder: Where the stores are written.
         phases: Only these; a store that is there already is used where drive is not among them.
+        batch: Images in a unit, whose rows of a job are one transaction, and reach the disk before the next.
         out: File of the figures, as JSON.
         keep: Whether the stores stay.
     """
     found: dict[str, dict[int, Any]] = {}
     chosen = text.names(phases) if phases else list(PHASES)
     for many in map(int, text.names(rows)):
-        case = Case(many, Path(folder) / str(many))
+        case = Case(many, Path(folder) / str(many), batch)
         if "drive" in chosen:
             shutil.rmtree(case.folder, ignore_errors=True)
         case.folder.mkdir(parents=True, exist_ok=True)
@@ -232,7 +250,7 @@ def main(
             found.setdefault(phase, {})[many] = {"seconds": seconds, "cpu": cpu, "mib": peak}
             told = f"{seconds:9.2f} s {cpu:9.2f} s of CPU {1e6 * cpu / many:9.1f} µs/row {peak:8.0f} MiB"
             print(f"{phase:>8} {many:>9,} rows {told}", flush=True)
-        sizes = {file.name: file.stat().st_size for file in sorted(case.folder.iterdir())}
+        sizes = {file.name: file.stat().st_size for file in sorted(case.folder.rglob("*.*"))}
         found.setdefault("bytes", {})[many] = sizes
         told = ", ".join(f"{name} {size / many:.0f}" for name, size in sizes.items())
         print(f"   bytes {many:>9,} rows, a row: {told}", flush=True)

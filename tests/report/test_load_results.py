@@ -171,3 +171,11 @@ def test_without_pandas_its_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(MissingExtraError, match=r"which is not installed: pip install 'segradius\[pandas\]'"):
         sr.load_results(runs()["attack"]).to_pandas()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_on_files_has_every_column(kind: str):
+    page = (ROOT / "docs" / "results-files.md").read_text("utf-8")
+    run = sr.load_results(runs()[kind]).runs[0]
+    names = {name for table in run.tables for line in run.table(table) for name in line}
+    assert {name for name in names if " " not in name and f"`{name}`" not in page} == set()

@@ -10,7 +10,6 @@ from segradius.cli.options import NetworkOptions
 from segradius.core import text
 from segradius.core.errors import InputError
 from segradius.core.screen import note, say, warn
-from segradius.core.text import Listed
 
 if TYPE_CHECKING:
     from segradius.evaluation import SavedResults
@@ -33,8 +32,8 @@ class ResultsOptions:
         format: Of the tables: csv, json, or parquet, which needs the extra parquet. Default: csv.
     """
 
-    results: Listed | None = None
-    adversarial: Listed | None = None
+    results: str | None = None
+    adversarial: str | None = None
     format: Literal["csv", "parquet", "json"] | None = None
 
 
