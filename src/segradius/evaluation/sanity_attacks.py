@@ -35,10 +35,10 @@ class Pair:
     @property
     def told(self) -> str:
         """In words."""
-        sign, way = (-1, "fewer") if self.more.mean <= 0 else (1, "more")
+        sign, way = (-1, "less") if self.more.mean <= 0 else (1, "more")
         ends = sorted(100 * sign * end for end in (self.more.low, self.more.high))
         around = "" if math.isnan(self.more.low) else f" [{ends[0]:.1f}, {ends[1]:.1f}]"
-        points = f"{100 * abs(self.more.mean):.1f}{around} points {way} of the pixels"
+        points = f"{100 * abs(self.more.mean):.1f}{around} points {way}"
         return f"{self.strong.title} leaves {points} than {self.weak.title}, over {self.images} images"
 
 
@@ -177,7 +177,9 @@ def _black_box(it: Evidence) -> Said:
     if found.verdict == "open" or not lost:
         return found
     images, most = sum(each for each, _ in lost), sum(each for _, each in lost)
-    return found._replace(text=f"{found.text}; on {images} of {most} images the black-box attack leaves less")
+    return found._replace(
+        text=f"{found.text}; in {images} of {most} pairs of an image the black-box attack leaves less"
+    )
 
 
 def _beaten(white: Tried, black: Tried) -> tuple[int, int]:

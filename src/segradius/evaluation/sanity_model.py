@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from segradius.evaluation.attack_summary import without_gradient
 from segradius.evaluation.evidence import SANITY, Evidence, Grade, Said
 from segradius.evaluation.sanity_probe import SMALL, TINY, Probed
 
@@ -94,16 +95,14 @@ def _logits(it: Evidence) -> Said:
 
 @SANITY.register("gradient")
 def _gradient(it: Evidence) -> Said:
-    rows = [(row.name, len(row.sanity.zero_gradient), row.images) for row in it.summary.rows if row.sanity is not None]
-    name, still, images = max(rows, key=lambda row: row[1] / max(1, row[2]), default=("", 0, 0))
-    advice = "the attack had nothing to follow there, and what is left right says nothing of robustness: see sanity.md"
+    shares = [len(row.sanity.zero_gradient) / max(1, row.images) for row in it.summary.rows if row.sanity is not None]
     if "gradient" in it.found:
         found = it.found["gradient"]
         grade: Grade = "warn" if found.text.startswith(f"{it.facts.seen.flat:.1%}") else "fail"
         return Said(grade, found.text, found.advice, found.value)
-    if still:
-        text = f"under {name} the gradient was exactly zero at every step on {still} of {images} images"
-        return Said("fail" if 2 * still >= images else "warn", text, advice, still / images)
+    if still := without_gradient(it.summary):
+        most = max(still, key=lambda each: each.value)
+        return Said("fail" if 2 * max(shares) >= 1 else "warn", most.text, most.advice, max(shares))
     if it.probed is not None and it.probed.broken:
         text = f"the gradient became NaN or infinite on the way of PGD, on {len(it.probed.broken)} of 2 images"
         return Said("warn", text, "look for a root or a logarithm of zero in the network", len(it.probed.broken))
