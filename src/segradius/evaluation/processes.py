@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +21,8 @@ from segradius.evaluation.crew import PATIENCE, Crew, Inbox
 from segradius.evaluation.messages import Event, Gone, Here, Order, packed, unpacked
 from segradius.evaluation.worker import Setup, Worker
 
+#: How processes are started: fresh, so that nothing of the driver's threads or accelerators is taken along.
+METHOD: Literal["spawn", "forkserver"] = "spawn"
 #: Of Linux's sys/prctl.h: the signal that a process gets when the one that started it ends.
 _PR_SET_PDEATHSIG = 1
 
@@ -103,12 +106,15 @@ class _Process:
     """A worker in a process, and two threads that carry its orders and events, so that no pipe keeps the driver."""
 
     def __init__(self, name: str, setup: Setup, inbox: Inbox) -> None:
-        context = multiprocessing.get_context("spawn")
+        context: Any = multiprocessing.get_context(METHOD)
         self.name = name
         self._inbox, self._orders = inbox, queue.SimpleQueue[Order | None]()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_main, args=(theirs, setup, os.getpid()), name=f"segradius {name}", daemon=True
+            target=_main,
+            args=(theirs, setup, os.getpid() if METHOD == "spawn" else 0),
+            name=f"segradius {name}",
+            daemon=True,
         )
         try:
             self._process.start()
@@ -196,12 +202,12 @@ def _main(pipe: Connection, setup: Setup, driver: int) -> None:
 
 
 def _die_with(driver: int) -> None:
-    """Have the system kill this process when the driver ends, however busy it is; under Linux."""
+    """Have the system kill this process when the one that started it ends, however busy it is; under Linux."""
     if sys.platform != "linux":
         return
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     except (OSError, AttributeError):
         return
-    if os.getppid() != driver:  # it ended before that
+    if driver and os.getppid() != driver:  # it ended before that
         os._exit(1)
