@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import shutil
+import sqlite3
 from dataclasses import asdict, astuple
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 import segradius as sr
 from saved_runs import HOSTILE, runs
+from segradius.cli import main
 from segradius.core.errors import DamagedError, MissingExtraError
 from segradius.core.escapes import visible
 from segradius.core.storage import null
@@ -179,3 +181,18 @@ def test_the_page_on_files_has_every_column(kind: str):
     run = sr.load_results(runs()[kind]).runs[0]
     names = {name for table in run.tables for line in run.table(table) for name in line}
     assert {name for name in names if " " not in name and f"`{name}`" not in page} == set()
+
+
+def test_verify_goes_through_all_measurements_of_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = study(tmp_path, one="attack", two="certify", three="nothing yet")
+    assert main(["verify", str(folder)]) == 0
+    assert ": whole, " in capsys.readouterr().out
+    image = folder / "runs" / "one" / "per_image.csv"
+    image.write_text(image.read_text().replace("pgd", "pdg", 1))
+    assert main(["verify", str(folder)]) == 1
+    assert "runs/one/per_image.csv: " in capsys.readouterr().out
+    with sqlite3.connect(folder / "runs" / "two" / "results.sqlite") as base:
+        base.execute("UPDATE results SET seconds = 99")
+    base.close()
+    assert main(["verify", str(folder), "--mend"]) == 1
+    assert " damaged results dropped" in capsys.readouterr().out

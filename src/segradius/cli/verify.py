@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ class Found:
 def verify(folder: str, /, mend: bool = False) -> int:
     """Go through a folder of results and say what in it is damaged, and what mends it.
 
-    Looks at what segradius attack, evaluate, certify, train and compare leave, finished or not: rows of results.sqlite,
-    files of the report, checkpoints, kept answers of a server, weights, cards and logs. Changes nothing unless
-    asked to.
+    Looks at what segradius attack, evaluate, certify, run, train, compare and export leave, finished or not: rows of
+    results.sqlite, files of the report, checkpoints, kept answers of a server, weights, cards and logs; of a study that
+    of all its measurements. Changes nothing unless asked to.
 
     Args:
         folder: The --out folder.
@@ -48,21 +48,37 @@ def verify(folder: str, /, mend: bool = False) -> int:
     """
     place = Path(folder)
     if not place.is_dir():
-        raise InputError(f"{folder} is no folder; expected the --out folder of a run")
-    refuse_owned(place)
-    found = [each for check in CHECKS for each in check(place)]
+        raise InputError(f"{folder} is no folder; expected the --out folder of a run or a study")
+    by_place = {each: _looked_at(each, place) for each in _places(place)}
+    found = [each for those in by_place.values() for each in those]
     if not found:
-        raise InputError(f"{folder} holds nothing that segradius wrote; expected the --out folder of a run")
+        raise InputError(f"{folder} holds nothing that segradius wrote; expected the --out folder of a run or a study")
     damaged = [each for each in found if each.what]
     for each in damaged:
         say(str(each))
-    if mend and any(each.file == DATABASE for each in damaged):
-        with owned(place, (), warn):
-            say(_mended(place / DATABASE))
+    for there, those in by_place.items() if mend else ():
+        if any(each.what and each.file.endswith(DATABASE) for each in those):
+            with owned(there, (), warn):
+                say(_mended(there / DATABASE))
     files = len({each.file for each in found})
     say(f"{folder}: {len(damaged)} damaged of {len(found)} looked at in {files} files" if damaged else
         f"{folder}: whole, {len(found)} looked at in {files} files")  # fmt: skip
     return 1 if damaged else 0
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folder, and those of a study's measurements in it, as far as they were begun."""
+    from segradius.evaluation.folders import STUDY, run_folders
+
+    runs = run_folders([folder]) if (folder / STUDY).is_file() else ()
+    return [folder, *(run.path for run in runs if run.path.is_dir())]
+
+
+def _looked_at(place: Path, whole: Path) -> list[Found]:
+    """What is found in a folder, with names of files from the whole on."""
+    refuse_owned(place)
+    below = "" if place == whole else f"{place.relative_to(whole)}/"
+    return [replace(each, file=f"{below}{each.file}") for check in CHECKS for each in check(place)]
 
 
 def _results(place: Path) -> Iterator[Found]:
