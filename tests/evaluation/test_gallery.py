@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from segradius.evaluation import (
 )
 from segradius.evaluation.confusion import confusion_csv
 from segradius.evaluation.gallery import Gallery, extremes
+from segradius.evaluation.merging import Part, merge
 from segradius.evaluation.store import Exhibit
 from segradius.metrics.counts import Pixels
 from segradius.report.gallery import VOID, gallery_files
@@ -108,11 +110,11 @@ def files(data, model, *, order: list[int], **options) -> dict[str, bytes]:
     given = Run(EXPERIMENT, model, Shuffled(stored, order), **options)
     with Store(":memory:") as store:
         execute(given, store, InProcess(model, given.data))
-        found = dict(gallery_files(replace(given, data=stored), Looks(replace(given, data=stored), store)))
+        found = contents(gallery_files(replace(given, data=stored), Looks(replace(given, data=stored), store)))
         most = 2 * options.get("gallery", 3)
         assert all(len(store.kept(job.key)) <= most for job in EXPERIMENT.jobs)
         assert not list(store._base.damages(store._base.tables()))
-    return {name: content.encode() if isinstance(content, str) else content for name, content in found.items()}
+    return found
 
 
 class Shuffled(Memory):
@@ -136,6 +138,39 @@ def test_files_are_equal_byte_by_byte_for_every_order_and_size_of_batches(data, 
     assert ranked == [("most", "image 4", 3), ("most", "image 5", 3), ("least", "image 0", 7), ("least", "image 1", 6)]
     assert {row["file"] for row in index} | {"gallery/index.json", "gallery/classes.json"} == set(first)
     assert all(row["before"] == 1 and row["norm"] == "linf" and row["eps"] == 0.1 for row in index)
+
+
+@pytest.mark.parametrize("after", [1, 4, 9])
+def test_files_are_equal_after_a_stop_and_put_together_of_parts(data, model, tmp_path: Path, after: int):
+    first = files(data, model, order=[0, 1, 2, 3, 4, 5], gallery=1)
+
+    def stop(job: object, steps: int) -> None:
+        nonlocal after
+        after -= 1
+        if not after:
+            raise KeyboardInterrupt
+
+    run = Run(EXPERIMENT, model, data, 2, gallery=1)
+    with Store(tmp_path / "stopped.sqlite") as store:
+        with pytest.raises(KeyboardInterrupt):
+            execute(replace(run, progress=stop), store, InProcess(model, data))
+        execute(run, store, InProcess(model, data))
+        assert contents(gallery_files(run, Looks(run, store))) == first
+        assert all(len(store.kept(job.key)) == 2 for job in EXPERIMENT.jobs)
+    parts = [Part(str(k), tmp_path / f"{k}.sqlite") for k in (1, 2, 3)]
+    for k, part in enumerate(parts, 1):
+        with Store(part.path) as store:
+            store.note("experiment", EXPERIMENT.as_dict())
+            execute(replace(run, shard=(k, 3)), store, InProcess(model, data))
+    merge(parts, tmp_path / "whole.sqlite", run)
+    with Store(tmp_path / "whole.sqlite") as store:
+        assert contents(gallery_files(run, Looks(run, store))) == first
+        assert all(len(store.kept(job.key)) == 2 for job in EXPERIMENT.jobs)
+        assert all(len(store.rounded(job.key)) == 6 for job in EXPERIMENT.jobs)
+
+
+def contents(found: Iterable[tuple[str, bytes | str]]) -> dict[str, bytes]:
+    return {name: content.encode() if isinstance(content, str) else content for name, content in found}
 
 
 def test_arrays_are_those_of_the_closed_form(data, model):
