@@ -162,10 +162,10 @@ def test_a_pixel_is_told_by_pointer_and_by_keyboard(used: Any):
     canvas = used.locator(".stage canvas").first
     canvas.scroll_into_view_if_needed()
     box, readout = canvas.bounding_box(), used.locator(".readout").first
-    canvas.hover(position={"x": 0.25 * box["width"], "y": 0.75 * box["height"]})
+    canvas.hover(position={"x": 8.5 / 32 * box["width"], "y": 18.5 / 24 * box["height"]})
     names = [visible(name) for name in pages.HOSTILE]
     assert f"label: {names[0]} · before: {names[0]} · after: {names[3]}" in readout.inner_text()
-    canvas.hover(position={"x": 0.75 * box["width"], "y": 0.25 * box["height"]})
+    canvas.hover(position={"x": 24.5 / 32 * box["width"], "y": 5.5 / 24 * box["height"]})
     assert f"label: {names[1]} · before: {names[1]} · after: {names[1]} · radius: 0.24" in readout.inner_text()
     canvas.hover(position={"x": 1, "y": 1})
     assert "x 0, y 0 · label: void" in readout.inner_text()

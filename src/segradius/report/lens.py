@@ -17,22 +17,15 @@ OTHERS = "other classes"
 
 
 def lenses(subject: Subject, album: Album, images: int) -> list[dict[str, Any]]:
-    """Of each attack at each budget, by norm and the strongest first; what has no images of its own stands last.
+    """Of each attack at each budget, the strongest first and then by norm; what has no images of its own stands last.
 
     Args:
         subject: What is told.
         album: Takes the pictures.
         images: How many of the gallery an attack has.
     """
-    sign = -1 if subject.targeted else 1
-    order = sorted(
-        subject.lines,
-        key=lambda each: (
-            each[1].name.startswith(WORST),
-            each[1].plan[1],
-            sign * each[1].shares[subject.measure].value,
-        ),
-    )
+    order = sorted(subject.lines, key=lambda each: _place(subject, each[1]))
+    order = [*order[:1], *sorted(order[1:], key=_by_norm)]
     shots = {story.run: chosen(story, images) for story in subject.attacked}
     found = []
     for story, line in order:
@@ -50,6 +43,16 @@ def lenses(subject: Subject, album: Album, images: int) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _place(subject: Subject, line: Line) -> tuple[bool, float]:
+    sign = -1 if subject.targeted else 1
+    return line.name.startswith(WORST), sign * line.shares[subject.measure].value
+
+
+def _by_norm(each: tuple[Story, Line]) -> tuple[bool, str, float]:
+    line = each[1]
+    return line.name.startswith(WORST), line.plan[1], -line.plan[2]
 
 
 def _label(subject: Subject, story: Story, line: Line) -> str:

@@ -13,7 +13,7 @@ from segradius.metrics.intervals import Interval
 from segradius.report.cells import percent
 from segradius.report.certify import NAMES, steps
 from segradius.report.curve import Curve, band, grid_of
-from segradius.report.story import CLEAN, Line, Story
+from segradius.report.story import CLEAN, Line, Plan, Story
 from segradius.report.subject import SIGNS, WORST, Subject, at, budget
 
 #: Okabe and Ito's on white, and brighter ones of the same hues on dark: told apart by the colour-blind, 3 : 1 to both.
@@ -61,7 +61,7 @@ def budget_plots(subject: Subject) -> Iterator[Plot]:
         known = [name for name in FIGURES if _has(subject, norm, name)]
         choices = {
             FIGURES[name].format(subject.words.pixacc): _budgets(subject, norm, name)
-            for name in sorted(known, key=lambda name: name != subject.measure)
+            for name in sorted(known, key=lambda name: name != ("dice" if subject.asked else subject.measure))
         }
         title = f"Against the budget in {SIGNS.get(norm, norm)}"
         note = (
@@ -256,33 +256,34 @@ def _steps(row: CertifiedRow, name: str, story: Story) -> dict[str, Any]:
 
 
 def query_plots(subject: Subject) -> Iterator[Plot]:
-    """Accuracy against queries, one plot a norm and ε, one line a black-box attack: the mean over images in its band.
+    """Accuracy against queries, one plot a norm, one line a black-box attack and ε: the mean over images in its band.
 
     Args:
         subject: What is told.
     """
-    known = [(story, plan) for story in subject.attacked for plan in story.curves]
-    for norm, eps in dict.fromkeys(plan[1:] for _, plan in known):
-        curves = [(story, story.curves[plan]) for story, plan in known if plan[1:] == (norm, eps)]
-        data = [trace for place, (story, curve) in enumerate(curves) for trace in _queries(curve, place, story)]
-        budgets = [curve.queries for _, curve in curves]
+    every = [(story, plan) for story in subject.attacked for plan in story.curves]
+    said = "pixels not where aimed" if subject.targeted else subject.words.pixacc
+    for norm in dict.fromkeys(plan[1] for _, plan in every):
+        known = [(story, plan, story.curves[plan]) for story, plan in every if plan[1] == norm]
+        data = [trace for place, each in enumerate(known) for trace in _queries(*each, place)]
+        budgets = [curve.queries for *_, curve in known]
         log = max(budgets) >= min(5000, 10 * min(budgets))
-        said = "pixels not where aimed" if subject.targeted else subject.words.pixacc
         axis = {"title": {"text": "queries an image"}, **({"type": "log"} if log else {"rangemode": "tozero"})}
         layout = {"xaxis": axis, "yaxis": _percent(f"{plain(said)}, mean over images")}
-        dashed = any(not curve.verified for _, curve in curves)
+        dashed = any(not curve.verified for *_, curve in known)
         note = "Dashed: the points asked about, not judged inside the ball; the last point is the verdict." * dashed
-        title = f"Against queries, at {at(norm, eps)}"
+        title = f"Against queries, in {SIGNS.get(norm, norm)}"
         yield Plot(title, {"": {"data": data, "layout": layout}}, note, f"{title}: mean {said} of each attack.")
 
 
-def _queries(curve: Curve, place: int, story: Story) -> Iterator[dict[str, Any]]:
+def _queries(story: Story, plan: Plan, curve: Curve, place: int) -> Iterator[dict[str, Any]]:
+    name = f"{curve.name}, ε = {budget(*plan[1:])}"
     log = curve.queries >= 5000
     grid = grid_of(curve.queries, log=log)
     values = curve.values(grid)
     mean, (low, high) = values.mean(0), band(values)
     points = [(float(x), Interval(*map(float, each))) for x, *each in zip(grid, mean, low, high, strict=True)]
     about = f"%, n = {len(curve.traces)}, seed {story.seed}"
-    said = [plain(f"{curve.name}, {x:,.0f} queries: {percent(found.value, found)} {about}") for x, found in points]
-    for trace in _line(points, curve.name, said, place, faint=not curve.verified, shape="hv"):
+    said = [plain(f"{name}, {x:,.0f} queries: {percent(found.value, found)} {about}") for x, found in points]
+    for trace in _line(points, name, said, place, faint=not curve.verified, shape="hv"):
         yield {**trace, "mode": "lines"}

@@ -57,6 +57,17 @@ class Subject:
         return self.stories[0].words
 
     @property
+    def right(self) -> str:
+        """What pixels are that agree with their labels, behind their number."""
+        sets = any(story.structures for story in self.stories)
+        return f"with {self.words.pixacc}" if sets else self.words.right
+
+    @property
+    def asked(self) -> str:
+        """What Dice is of, where something is asked with yes or no; else empty."""
+        return next((story.asked for story in self.attacked), "")
+
+    @property
     def targeted(self) -> bool:
         """Whether the attacks had an aim, and go by the pixels that are where it is."""
         return any(story.targeted for story in self.attacked)
@@ -110,7 +121,9 @@ class Subject:
     def alarms(self) -> list[tuple[Story, Verdict]]:
         """What a reader must see first: checks that failed, and warnings."""
         failed = [each for each in self.verdicts if each[1].grade == "fail"]
-        return failed + [(story, each) for story in self.stories for each in story.warnings]
+        told = [verdict.text for _, verdict in failed]
+        warned = [(story, each) for story in self.stories for each in story.warnings]
+        return failed + [(story, each) for story, each in warned if not any(each.text in words for words in told)]
 
 
 def subjects(stories: Sequence[Story]) -> tuple[Subject, ...]:
@@ -137,8 +150,7 @@ def subjects(stories: Sequence[Story]) -> tuple[Subject, ...]:
 
 
 def _fingerprint(story: Story) -> str:
-    found: str = story.experiment["model"].get("fingerprint") or "no fingerprint"
-    return found
+    return str(story.experiment["model"].get("fingerprint") or "no fingerprint")[:8]
 
 
 def _names(story: Story) -> tuple[str, str]:
@@ -209,37 +221,42 @@ def _unattacked(subject: Subject) -> str:
             f"There are no labels: what the network says of the {_few(images)} unattacked is taken for right, so that "
             f"every figure here is a stability, the share of {said.whole}."
         )
-    asked = subject.attacked[0].asked if subject.attacked else ""
-    dice = f"the Dice of {asked} is {cent(shares['dice'])}, and " if asked and "dice" in shares else ""
-    return f"Unattacked, {dice}the network gets {cent(found)} of pixels {said.right} on {_few(images)}."
+    dice = f"Dice ({subject.asked}) is {cent(shares['dice'])}, and " if subject.asked and "dice" in shares else ""
+    return f"Unattacked, {dice}the network gets {cent(found)} of pixels {subject.right} on {_few(images)}."
 
 
 def _under_attack(subject: Subject) -> str:
     if not subject.strongest:
-        return f"No attack was run, so nothing is known of its robustness: {attack_command(subject)}"
+        return "No attack was run, so nothing is known of its robustness."
     told: list[str] = []
-    verb = ("brings", " where it aims") if subject.targeted else ("leaves", f" {subject.words.right}")
+    verb = ("brings", " where it aims") if subject.targeted else ("leaves", f" {subject.right}")
     for _, line in subject.strongest:
         found = cent(line.shares[subject.measure])
         name, norm, eps = line.plan
         named = f"the {name} attacks" if name.startswith(WORST) else name
-        rounded = line.shares.get("rounded_pixacc")
-        more = f" ({cent(rounded)} after rounding to 8 bits)" if rounded and rounded.value == rounded.value else ""
+        rounded = None if subject.targeted else line.shares.get("rounded_pixacc")
+        more = f" ({cent(rounded)} after rounding to 8 bits)" if rounded and _apart(rounded, line) else ""
+        more += f", Dice {cent(line.shares['dice'])}" if subject.asked and "dice" in line.shares else ""
         what = "" if told else f" of pixels{verb[1]}"
         told.append(f"{found}{what} at {at(norm, eps)} ({named}){more}")
     images = min(line.images for _, line in subject.strongest)
     return f"The strongest attack tried {verb[0]} {' and '.join(told)}, on {_few(images)}."
 
 
+def _apart(rounded: Interval, line: Line) -> bool:
+    """Whether rounding changes what a reader would make of it, which is half a point."""
+    return abs(rounded.value - line.shares["pixacc"].value) >= 0.005
+
+
 def _proven(subject: Subject) -> str:
     if subject.certificate is None:
-        return f"Nothing is certified, so a stronger attack may leave less: {certify_command(subject)}"
+        return "Nothing is certified, so a stronger attack may leave less."
     story, row = subject.certificate
     it, own = story.experiment["smoothing"], row.name == "radii"
     where = f"its own l2 radius, {row.radius:.3g} on average" if own else f"l2 {_down(row.radius):g}"
     return (
         f"Certified, for the network smoothed by noise of σ = {it['sigma']:g}: {cent(row.pixacc)} of pixels stay "
-        f"{subject.words.right}{', each' * own} under every change within {where}, on {_few(story.certified_images)}."
+        f"{subject.right}{', each' * own} under every change within {where}, on {_few(story.certified_images)}."
     )
 
 
@@ -265,6 +282,8 @@ def certify_command(subject: Subject) -> str:
 
 
 def _command(subject: Subject, *words: str) -> str:
+    if not subject.stories[0].command:  # made from Python, with a model that no command names
+        return f"segradius {words[0]} --help"
     model, data = subject.stories[0].experiment["model"], subject.stories[0].experiment["data"]
     found = ["segradius", words[0], "--target" if model.get("scores_only") else "--model", str(model["spec"])]
     found += ["--weights", str(model["weights"])] if model.get("weights") else []

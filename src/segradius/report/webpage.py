@@ -150,9 +150,10 @@ def _rank(grade: str) -> int:
 
 
 def _words(subject: Subject) -> dict[str, Any]:
-    said = subject.words
+    said, aimed = subject.words, subject.targeted
     return {"label": said.label, "right": said.right, "wrong": said.wrong, "pixacc": said.pixacc,
-            "accuracy": said.accuracy, "changed": list(said.changed), "measured": subject.measured,
+            "accuracy": said.accuracy, "changed": list(said.changed),
+            "asked": bool(subject.asked), "left": "not where aimed" if aimed else said.right,
             "part": "structure" if any(story.structures for story in subject.attacked) else "class"}  # fmt: skip
 
 
@@ -168,9 +169,11 @@ def _tiles(subject: Subject) -> list[tuple[str, str, str]]:
     found = []
     if subject.attacked:
         line = subject.attacked[0].lines[0]
-        found.append((*_large(line.shares["pixacc"]), f"{subject.words.right} unattacked"))
+        if subject.asked and "dice" in line.shares:
+            found.append((*_large(line.shares["dice"]), "Dice unattacked"))
+        found.append((*_large(line.shares["pixacc"]), f"{subject.right} unattacked"))
     for _, line in subject.strongest:
-        what = subject.measured if subject.targeted else subject.words.right
+        what = subject.measured if subject.targeted else subject.right
         found.append((*_large(line.shares[subject.measure]), f"{what} at {at(*line.plan[1:])}"))
     if subject.certificate:
         _, row = subject.certificate

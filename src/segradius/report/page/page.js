@@ -196,10 +196,10 @@
         [each.pixels.toLocaleString("en"), each.pixels], [between(each.before), was], [between(each.after), is],
         [drop === null ? "–" : `${drop > 0 ? "+" : ""}${(100 * drop).toFixed(1)}`, drop, bar],
         [`${percent(each.accuracy[0][0])} → ${percent(each.accuracy[1][0])}`, each.accuracy[1][0]],
-        [`${percent(each.dice[0][0])} → ${percent(each.dice[1][0])}`, each.dice[1][0]]];
+        ...(words.asked ? [[`${percent(each.dice[0][0])} → ${percent(each.dice[1][0])}`, each.dice[1][0]]] : [])];
     });
     place.replaceChildren(table("IoU unattacked and after this attack, per cent [95 % interval over images]; bars: blue is left, orange is lost",
-      [words.part, "pixels", "IoU before", "IoU after", "change", words.accuracy, "Dice"], rows));
+      [words.part, "pixels", "IoU before", "IoU after", "change", words.accuracy, ...(words.asked ? ["Dice"] : [])], rows));
   };
 
   const drawConfusion = (place, lens, words) => {
@@ -235,7 +235,7 @@
   const drawImages = (place, lens, words) => {
     const rows = lens.images.map(([name, was, is]) => [[name], [percent(was), was], [percent(is), is],
       [was === null || is === null ? "–" : ((is - was) * 100).toFixed(1), was === null || is === null ? null : is - was]]);
-    place.replaceChildren(table(`Each image, per cent of pixels ${words.right}; those that lose most first`,
+    place.replaceChildren(table(`Each image, per cent of pixels ${words.left}; those that lose most first`,
       ["image", "unattacked", "after", "change"], rows));
   };
 
@@ -404,7 +404,7 @@
     }
     const stage = make("div", { className: "stage" }, canvas, cut, cross);
     const sides = make("div", { className: "sides" }, make("span", { textContent: `unattacked: ${percent(shot.shares[0])} %` }),
-      make("span", { textContent: `attacked: ${percent(shot.shares[1])} % ${words.right}` }));
+      make("span", { textContent: `attacked: ${percent(shot.shares[1])} % ${words.left}` }));
     viewer.replaceChildren(make("div", {}, stage, slider, sides, readout),
       make("div", {}, choices, make("label", {}, "opacity ", opacity), list));
     paint();
