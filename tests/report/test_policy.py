@@ -90,12 +90,15 @@ def test_a_suite_counts_its_children_and_obeys_no_name():
         ["failure"],
         ["skipped"],
         ["error"],
-        ["system-out"],
+        [],
         [],
     ]
     assert all(set(case.attrib) == {"classname", "name", "time"} for case in found)
     assert found[0].get("name").startswith('a]]></testcase><b> & "c" \'\\x1b[31m\\x00\\ud800')
     assert [child.tag for child in suite] == ["properties", *["testcase"] * 5, "system-out", "system-err"]
+    assert "\nWARN warned: not kept" in suite.find("system-out").text
+    assert all({"type", "message"} == set(case[0].attrib) for case in (found[0], found[2]))
+    assert set(suite.attrib) == {*counts, "name", "package", "id", "hostname", "timestamp", "time"}
 
 
 def test_a_comment_has_room_for_so_much():

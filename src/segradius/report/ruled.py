@@ -180,6 +180,8 @@ def _figures(rule: Rule, source: Source, several: bool) -> list[Figure]:
     if source.report is None:
         return [Figure(f"{name}{rule.metric}", missing=f"{source.name} has no results")]
     if rule.metric == SANITY:
+        if source.kind != "attack" and not source.report.get("verdicts"):
+            return [Figure(f"{name}sanity", missing=NOT_ATTACKED)]
         return list(_sanity(rule, name, source.report))
     if rule.metric in ATTACKED:
         return list(_attacked(rule, name, source))
