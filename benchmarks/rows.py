@@ -8,7 +8,7 @@ what was seen after rounding: up to three rows of the store, with a checksum eac
 9 attacks, unattacked first, as ``segradius attack`` would do it: the driver cuts units, watches the images, stores what
 an executor makes up, and the report is made of the store. Each phase is a process of its own: seconds are of the clock
 and of the processor, memory is the peak of resident memory above what importing takes. The power is the slope of log
-cost over log rows between the two largest runs: 1 grows with the rows. A million rows take half an hour of a quiet core.
+cost over log rows between the two largest runs: 1 grows with the rows. A million take half an hour of a quiet core.
 """
 
 from __future__ import annotations
