@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,6 +12,7 @@ import pytest
 
 from cli.folders import Line, changed, lowered, study
 from segradius.cli import main as segradius
+from segradius.evaluation.seals import Sealed
 
 RUN = ["--model=demo", "--data=scenes:24x32", "--figures=0"]
 
@@ -126,6 +128,17 @@ def test_what_is_missing_or_unlike_is_named_and_not_passed(base: Path, tmp_path:
     report = json.loads((tmp_path / "out" / "verdict.json").read_text())
     assert told in " ".join(row["why"] for row in report["rows"])
     assert told.replace("ε", "ε") in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_an_image_of_the_same_name_with_another_content_is_named(base: Path, tmp_path: Path):
+    other = changed(base, tmp_path / "other")
+    store = Sealed(str(other / "results.sqlite"))
+    with closing(store.base), store.base:
+        store.put("sources", ("val-00003", json.dumps({"image": ["0" * 32, ""]})), replace=True)
+    assert judge(base, other, f"--out={tmp_path / 'out'}") == 4
+    rows = json.loads((tmp_path / "out" / "verdict.json").read_text())["rows"]
+    told = "the image of image val-00003 is another one for the baseline than for the candidate"
+    assert {row["why"] for row in rows} == {told}
 
 
 def test_what_only_the_candidate_has_is_noted(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

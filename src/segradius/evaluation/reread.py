@@ -79,3 +79,34 @@ def counts_of(store: Path) -> dict[Plan, dict[str, Pixels]]:
             return found
     except UnsealedError as error:
         raise DamagedError(f"{store}: {error}") from error
+
+
+def differing_images(one: Path, other: Path) -> str:
+    """The first image that two stores have under one name though its content is another, in words; empty where none is.
+
+    Args:
+        one: A store; nobody writes in it now.
+        other: Another.
+
+    Raises:
+        DamagedError: One is no whole store.
+    """
+    before, after = _digests(one), _digests(other)
+    for image, parts in before.items():
+        for role, digest in parts.items():
+            now = after.get(image, {}).get(role, digest)
+            if digest and now and now != digest:
+                return f"the {role} of image {image} is another one for the baseline than for the candidate"
+    return ""
+
+
+def _digests(store: Path) -> dict[str, dict[str, str]]:
+    """By image and what it is made of; of a store of an earlier version nothing."""
+    try:
+        with looked_into(store) as base:
+            if not base.is_sealed() or "sources" not in base.tables():
+                return {}
+            rows = base.rows("sources", "image, marks")
+            return {image: {role: str(mark[0]) for role, mark in json.loads(marks).items()} for image, marks in rows}
+    except UnsealedError as error:
+        raise DamagedError(f"{store}: {error}") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from segradius.core.escapes import from_cell, listed
 from segradius.core.sums import checked
 from segradius.evaluation.drops import About, Pairs, of_counts, of_values
-from segradius.evaluation.reread import counts_of
+from segradius.evaluation.reread import counts_of, differing_images
 from segradius.metrics.counts import Counts, Pixels
 from segradius.metrics.statistics import miou
 from segradius.report.compare import CLEAN, Network, Plan, read_network
@@ -61,10 +61,12 @@ def paired_rows(before: Path, after: Path, allowed: Allowed) -> tuple[list[Pairs
         if why := _absent(one, other):
             rows.append(Pairs(About(name, one.kind, "", 0.0, "all"), allowed=allowed.drop, missing=why))
         elif other is not None:
+            stores = [each.path / DATABASE for each in (one, other)]
+            why = differing_images(*stores) if all(store.is_file() for store in stores) else ""
             made, told = (
-                (paired_certificates(name, one.path, other.path, allowed.drop), [])
+                (paired_certificates(name, one.path, other.path, allowed.drop, why), [])
                 if one.kind == "certify"
-                else _attacked(name, one.path, other.path, allowed)
+                else _attacked(name, one.path, other.path, allowed, why)
             )
             # An image of another data set is another image, whatever it is called.
             rows += [replace(row, gaps={f"{one.parts['data']}/{x}": y for x, y in row.gaps.items()}) for row in made]
@@ -83,11 +85,11 @@ def _absent(one: Measured, other: Measured | None) -> str:
     return "" if other.is_there else "the candidate has no results of it"
 
 
-def _attacked(name: str, before: Path, after: Path, allowed: Allowed) -> tuple[list[Pairs], list[str]]:
+def _attacked(name: str, before: Path, after: Path, allowed: Allowed, why: str) -> tuple[list[Pairs], list[str]]:
     one, other = read_network(before, "the baseline"), read_network(after, "the candidate")
     plans = [plan for plan in one.images if not (plan == CLEAN and one.predicted)]
     figure = one.measured if one.measure == "pixacc" else "pixels not where aimed"
-    if why := _unlike(one, other):
+    if why := _unlike(one, other) or why:
         return [Pairs(_about(name, plan, figure), allowed=allowed.drop, missing=why) for plan in plans], []
     dice = [_dice(folder) for folder in (before, after)]
     rows: list[Pairs] = []

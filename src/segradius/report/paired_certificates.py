@@ -18,7 +18,7 @@ from segradius.report.compare import read_report
 MULTIPLES = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
 
-def paired_certificates(name: str, before: Path, after: Path, allowed: float) -> list[Pairs]:
+def paired_certificates(name: str, before: Path, after: Path, allowed: float, unlike: str = "") -> list[Pairs]:
     """Rows of certified accuracies, and of the accuracy of the models themselves.
 
     Args:
@@ -26,9 +26,10 @@ def paired_certificates(name: str, before: Path, after: Path, allowed: float) ->
         before: Folder of the baseline's certification.
         after: Of the candidate's.
         allowed: How much of a drop may be.
+        unlike: Why nothing can be compared, where that is known.
     """
     reports = [read_report(folder) for folder in (before, after)]
-    if why := _unlike(*reports):
+    if why := unlike or _unlike(*reports):
         return _missing(name, reports[0], allowed, why)
     records = [read_records(folder) for folder in (before, after)]
     labelled = [{record.image: record.base_score.labelled for record in side} for side in records]
