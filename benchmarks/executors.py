@@ -69,6 +69,7 @@ def digests(folder: Path) -> dict[str, str]:
 def two_nodes() -> Iterator[str]:
     """A Ray cluster of two nodes on this machine, each with one core; its address."""
     os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
+    os.environ.update(RAY_worker_niceness="0")
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="sr-", dir="/tmp")

@@ -52,7 +52,7 @@ def hired(executor: str, *more: str) -> list[str]:
 @functools.cache
 def cluster():
     """A Ray cluster of two nodes beside its head, on this machine, for all tries."""
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # loopback only
     from ray.cluster_utils import Cluster
 

@@ -31,10 +31,11 @@ ELSEWHERE = (
     "On a cluster, what is named by a path (data, models, modules) must be there under the same path on every node"
 )
 #: Of a cluster that is started here for one run: it is ours alone (a token that no file has), listens on the loopback
-#: device only, and reports to nobody.
+#: device only, reports to nobody, and its workers are no nicer to other programs than those of other executors.
 PRIVATE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
 }
 #: How much of a node's end is laid to what was worked on there: it may have been too large for the machine.
 NODE = 0.5
