@@ -26,6 +26,8 @@ from segradius.models.wrapping import wrap
 
 #: Side of an image that stands for others when an attack's passes are counted, which depend on no size.
 SIDE = 16
+#: Looks at what an attack on a network found, beside its own: once more by itself, and rounded to 8 bits.
+LOOKS = 2
 #: Of more steps than that, passes are told from the number of steps alone.
 STEPS = 2000
 
@@ -77,13 +79,13 @@ def expected(job: Job, run: Run[Any]) -> Passes | None:
         >>> from segradius.evaluation import Experiment, make_plans
         >>> it = Experiment(ModelChoice("demo"), DataChoice("scenes:24x32,1"), make_plans(["pgd"], [("l2", 1)]))
         >>> print(expected(it.jobs[0], Run(it, open_choice(it.model), open_images(it.data))))
-        52+50
+        53+50
     """
     task, classes, bands = job.task, run.model.num_classes, bands_of(run.model) or 3
     if isinstance(task, Clean):
         return Passes(1)
     if isinstance(task, Attacking):
-        return _of_attack(task, classes, bands, again=not is_priced(run.model))
+        return _of_attack(task, classes, bands, looks=0 if is_priced(run.model) else LOOKS)
     if isinstance(task, Certifying):
         it = task.smoothing
         return Passes(it.n0 + it.n, at_most=it.early_stop is not None)
@@ -92,14 +94,14 @@ def expected(job: Job, run: Run[Any]) -> Passes | None:
     return None
 
 
-def _of_attack(task: Attacking, classes: int, bands: int, *, again: bool) -> Passes:
+def _of_attack(task: Attacking, classes: int, bands: int, *, looks: int) -> Passes:
     if task.asks:
-        return Passes(task.total_steps + again, at_most=True)
+        return Passes(task.total_steps + looks, at_most=True)
     if task.total_steps > STEPS:
-        return Passes(task.total_steps + 1 + again, task.total_steps)
+        return Passes(task.total_steps + 1 + looks, task.total_steps)
     plan, options = task.plan, json.dumps(plain(task.plan.options), sort_keys=True)
     forward, backward = _counted(plan.name, plan.norm, options, classes, bands)
-    return Passes(forward + again, backward)
+    return Passes(forward + looks, backward)
 
 
 def _of_checks(task: Checking, classes: int, bands: int) -> Passes:
