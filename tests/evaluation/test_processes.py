@@ -48,7 +48,7 @@ def test_a_worker_that_is_killed_and_one_that_hangs_change_nothing():
         if signals:
             os.kill(multiprocessing.active_children()[0].pid, signals.pop(0))
 
-    assert found(in_processes(1, threads=1, patience=15, warn=said.append), harm) == found(InProcess())
+    assert found(in_processes(1, threads=1, patience=10, warn=said.append), harm) == found(InProcess())
     assert len(said) == 2
     assert all(words.startswith("worker 1 ended (") and "while it worked on val-0000" in words for words in said)
     assert "signal 9, SIGKILL" in said[0]

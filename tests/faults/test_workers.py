@@ -128,7 +128,7 @@ for _executor in EXECUTORS:
             with at_event(dict.fromkeys(moments, sent(signal.SIGKILL))):
                 return same(case, case.run(*hired(executor)))
 
-    @fault(f"a worker that hangs, {_executor}", "right", few=few(_executor), name=f"hangs_{_executor}")
+    @fault(f"a worker that hangs, {_executor}", "right", few=0, name=f"hangs_{_executor}")
     def _hangs(case: Case, executor: str = _executor) -> Tried:
         with at_event({case.random.randrange(3, 9): sent(signal.SIGSTOP)}):
             return same(case, case.run(*hired(executor, "--patience", "4")))
@@ -137,7 +137,7 @@ for _executor in EXECUTORS:
     def _driver(case: Case, executor: str = _executor) -> Tried:
         """At any moment; the same command goes on, with workers or without."""
         words = [*case.command, *hired(executor)]
-        child, end = begun(words), time.monotonic() + case.random.uniform(0.2, 12)
+        child, end = begun(words), time.monotonic() + case.random.uniform(0.2, 8)
         while time.monotonic() < end and not os.waitpid(child, os.WNOHANG)[0]:
             time.sleep(0.01)
         with contextlib.suppress(ProcessLookupError, ChildProcessError):

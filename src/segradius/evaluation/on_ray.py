@@ -193,18 +193,25 @@ class _Actor:
         ray, self.name, self._inbox = _ray(), name, inbox
         gpus = int(setup.device != "cpu")
         whole: dict[str, Any] = {"num_gpus": gpus, "num_cpus": 1 if gpus else setup.threads}
-        actor = ray.remote(_Inside).options(max_concurrency=2, scheduling_strategy="SPREAD", **whole)
-        self._actor = actor.remote(packed(setup), _versions())
-        self._events = self._actor.work.options(num_returns="streaming").remote()
+        try:
+            actor = ray.remote(_Inside).options(max_concurrency=2, scheduling_strategy="SPREAD", **whole)
+            self._actor = actor.remote(packed(setup), _versions())
+            self._events = self._actor.work.options(num_returns="streaming").remote()
+        except ray.exceptions.RayError as error:
+            self._actor = None
+            inbox.put((self, Gone(f"the cluster does not answer: {in_a_line(error)}")))
+            return
         threading.Thread(target=self._receive, daemon=True, name=f"segradius {name}").start()
 
     def give(self, order: Order | None) -> None:
         """Without waiting for anything; what becomes of it is told by the events."""
-        self._actor.take.remote(packed(order))
+        if self._actor is not None:
+            self._actor.take.remote(packed(order))
 
     def kill(self) -> None:
         """At once."""
-        _ray().kill(self._actor)
+        if self._actor is not None:
+            _ray().kill(self._actor)
 
     def _receive(self) -> None:
         ray = _ray()
