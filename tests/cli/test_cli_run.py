@@ -113,7 +113,7 @@ def test_each_goes_on_where_it_was_stopped(place, monkeypatch, capsys):
     for _ in range(3):
         left[0] = 3
         assert run(STUDY, "--batch-size", "1") == 130
-        assert "What was finished is kept in out" in capsys.readouterr().err
+        assert "What was finished is kept in out; run the same command again" in capsys.readouterr().err
     left[0] = 10**6
     assert run(STUDY, "--batch-size", "1") == 0
     assert {name: each["counts"] for name, each in digests().items()} == {
@@ -191,6 +191,14 @@ def test_another_experiment_in_a_folder_is_refused_before_anything_is_run(place,
     assert "out/runs/demo-scenes-s1 holds another experiment: of pgd (l2, ε = 1)" in capsys.readouterr().err
     assert passes[0] == before
     assert not Path("out/runs/demo-scenes-s0").exists()
+
+
+def test_a_model_that_does_not_fit_is_refused_by_name_before_another_is_run(place, capsys):
+    small = {"demo": "demo", "two": {"model": "smp:Unet,encoder_name=resnet18,encoder_weights=null,classes=2"}}
+    for more in ((), ("--dry-run",)):
+        assert run(ATTACKS | {"models": small}, *more) == 2
+        assert "study.yaml: two-scenes-s0: " in capsys.readouterr().err
+    assert not Path("out", "runs").exists()
 
 
 def test_no_secret_is_in_the_folder(place):

@@ -60,27 +60,27 @@ def measures(study: Study, run: RunOptions) -> tuple[Measure, ...]:
 
 def _measure(study: Study, asked: Asked, run: RunOptions) -> Measure:
     place = replace(run, out=str(run.folder / RUNS / asked.name), seed=asked.seed)
-    with _naming(study, f"data.{asked.data}"):
+    with naming(study, f"data.{asked.data}"):
         data = group(DataOptions, dict(study.data[asked.data]) | dict(asked.images))
         _ = data.choice
-    with _naming(study, f"models.{asked.model}"):
+    with naming(study, f"models.{asked.model}"):
         model = group(ModelOptions, study.models[asked.model])
     return Measure(asked, data, model, place, PLANS[asked.kind](study, asked, place))
 
 
 def _to_attack(study: Study, asked: Asked, run: RunOptions) -> Callable[[Subject], Any]:
-    with _naming(study, "options"):
+    with naming(study, "options"):
         text.refuse_unknown("option of attacks", study.options, [n for n in _defaults(AttackOptions) if n not in APART])
         shared = group(AttackOptions, dict(study.options) | dict(study.budgets) | {"aim": asked.aim})
-    with _naming(study, "budgets"):
+    with naming(study, "budgets"):
         _ = budgets(shared.norm, shared.eps)
-    with _naming(study, "attacks"):
+    with naming(study, "attacks"):
         plans = shared.plans_of(asked.attacks)
     return lambda of: planned_attacks(of, plans, shared, run, asked.name)
 
 
 def _to_certify(study: Study, asked: Asked, run: RunOptions) -> Callable[[Subject], Any]:
-    with _naming(study, CERTIFY):
+    with naming(study, CERTIFY):
         mine, checks = _defaults(SmoothingOptions), _defaults(CheckOptions)
         text.refuse_unknown("option of certify", asked.options, [*mine, *checks, "limit", "stride"])
         smoothing = group(SmoothingOptions, {name: v for name, v in asked.options.items() if name in mine})
@@ -114,18 +114,18 @@ class Opener:
 
     def open(self, it: Measure) -> Any:
         """The measurement, planned; raises `InputError` where its model or images cannot be opened."""
-        with _naming(self.study, f"data.{it.asked.data}"):
+        with naming(self.study, f"data.{it.asked.data}"):
             if it.data not in self._data:
                 self._data[it.data] = it.data.open()
         data = self._data[it.data]
         key = (it.asked.model, it.asked.seed)
-        with _naming(self.study, f"models.{it.asked.model}"):
+        with naming(self.study, f"models.{it.asked.model}"):
             it.model.check(data.classes.names)
             if self._model is None or self._model[0] != key:
                 self._model = None  # let it go before the next one takes memory
                 self._model = (key, *it.model.open(data, it.run.device, it.asked.seed))
         _, seen, chosen = self._model
-        with _naming(self.study, it.asked.name):
+        with naming(self.study, it.asked.name):
             return it.plan(Subject(seen, it.run.described(chosen), data, it.data.choice))
 
 
@@ -170,7 +170,7 @@ def _defaults(kind: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _naming(study: Study, key: str) -> Iterator[None]:
+def naming(study: Study, key: str) -> Iterator[None]:
     """Errors that name the key of the study."""
     try:
         yield

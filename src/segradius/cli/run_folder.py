@@ -223,7 +223,7 @@ def _keeping(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept = folder / DATABASE
+        kept = folder / DATABASE if (folder / DATABASE).exists() else folder  # of many measurements
         raise KeyboardInterrupt(f"stopped. What was finished is kept in {kept}; {again}") from None
     except TargetError as error:
         raise TargetError(f"{error}. What was answered is kept in {folder}; {again}") from error

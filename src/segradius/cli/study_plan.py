@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from segradius.cli.measures import Measure, Opener
+from segradius.cli.measures import Measure, Opener, naming
 from segradius.cli.run_folder import Planned
 from segradius.cli.run_store import left
 from segradius.cli.study_folder import WHOLE
 from segradius.core.screen import console, say
+from segradius.evaluation.driver import check_fit
 from segradius.evaluation.expecting import Passes, Price, expected, priced
 from segradius.evaluation.run import clean_job
 from segradius.evaluation.store import CLEAN
@@ -70,6 +71,8 @@ def planned_lines(study: Study, measures: Sequence[Measure], shard: tuple[int, i
     for measure in measures:
         planned: Planned[Any] = opener.open(measure)
         run = replace(planned.run, shard=shard)
+        with naming(study, measure.asked.name):
+            check_fit(run)
         key = (measure.asked.model, measure.asked.seed, measure.asked.data)
         if key not in prices:
             prices[key] = priced(run)

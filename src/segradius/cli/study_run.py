@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segradius import __version__
-from segradius.cli.measures import Measure, Opener
+from segradius.cli.measures import Measure, Opener, naming
 from segradius.cli.options import RunOptions
 from segradius.cli.run_folder import SET_ASIDE, Going, Planned, begun, executed, reported, units_of
 from segradius.cli.run_store import left
@@ -18,6 +18,7 @@ from segradius.core.escapes import listed
 from segradius.core.screen import console, say, warn
 from segradius.core.seal import read_json
 from segradius.core.sums import checked
+from segradius.evaluation.driver import check_fit
 from segradius.evaluation.outcome import digest_of
 from segradius.evaluation.run import Executor, Run, work
 from segradius.evaluation.store import CLEAN, Store
@@ -102,6 +103,8 @@ def _planned(opener: Opener, measure: Measure, shard: tuple[int, int]) -> Planne
 def _looked_at(opener: Opener, measure: Measure, shard: tuple[int, int]) -> _Due:
     planned = _planned(opener, measure, shard)
     run: Run[Any] = planned.run
+    with naming(opener.study, measure.asked.name):
+        check_fit(run)
     with left(run, planned.at, planned.files) as store:
         steps = work(run, store)
         complete = not steps and not _lacking(run, store) and (shard != WHOLE or _is_reported(planned))

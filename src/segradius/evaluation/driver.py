@@ -125,7 +125,7 @@ class _Going:
 
     def begin(self) -> None:
         """Check that model, data and tasks suit each other, and tell what is probably a mistake."""
-        _check(self.begun.run)
+        check_fit(self.begun.run)
         self.begun.store.retry_set_aside()
         self._warn()
         run, store = self.begun.run, self.begun.store
@@ -183,7 +183,7 @@ class _Going:
                 self._told |= {each.name}
 
 
-def _check(run: Run[Any]) -> None:
+def check_fit(run: Run[Any]) -> None:
     """Raise `InputError` where the model does not suit the data or a task."""
     check_classes(run.model, run.data.classes)
     refuse_other_bands(run.data, bands_of(run.model), run.model.name)
