@@ -43,7 +43,9 @@ def test_from_nothing_to_words_and_more_of_it_in_the_same_folder(here, capsys):
     assert state()["state"] == [8, 2]
     rows = [row for row in first["rows"] if not row["name"].startswith("worst")]
     spent = sum(sum(book.values()) for row in rows for book in row["ledger"].values())
-    assert spent + 110 * state()["certified"] == state()["expected"]
+    looked, checked = first["preflight"]["ledger"]["preflight"], first["checks"]["ledger"]["checks"]
+    spent += sum(looked.values()) + sum(checked.values()) + 110 * state()["certified"]
+    assert 0.9 * state()["expected"] <= spent <= state()["expected"]
     every = open_data("scenes:24x32", order="spread").ids
     assert [row.name for row in run_folders(["out"])] == ["assessed-s0", "assessed-s0-certify-sigma0.1"]
     assert all(run.is_reported for run in run_folders(["out"]))
@@ -71,8 +73,8 @@ def test_time_is_planned_by_a_measured_pass_and_said_before(here, capsys):
     assert main([*DEMO, "--minutes", "0.02", "--out", "out"]) in (0, 4)
     told = capsys.readouterr()
     assert "a pass over an image takes" in told.err
+    assert told.out.rstrip().splitlines()[-1].startswith("It took ")
     assert told.out.index("That takes about") < told.out.index("What is left of the pixels")
-    assert state()["settled"]
     again = state()
     assert main([*DEMO, "--minutes", "0.02", "--out", "out"]) in (0, 4)
     assert state() == again
@@ -105,7 +107,7 @@ def test_a_target_is_asked_no_more_than_its_budget(place, capsys):
 
 
 def test_other_attacks_in_a_folder_are_refused_and_replaced_where_asked(here, capsys):
-    words = [*DEMO, "--passes", "60", "--out", "out"]
+    words = [*DEMO, "--passes", "150", "--out", "out"]
     assert main(words) == 4
     assert main([*words, "--eps", "l2=2"]) == 2
     assert "another experiment" in capsys.readouterr().err

@@ -29,7 +29,9 @@ def paid(found, cost: Price, copies: int, *, asks: bool) -> float:
             total += (rung.options["queries"] + (0 if asks else 2)) * cost.forward
         else:
             total += steps * cost.both + 3 * cost.forward
-    return found.images * total + found.certified * copies * cost.forward
+    looked = 0 if asks else min(found.images, max(2, min(4, found.images // 8)))
+    checks = 0.0 if asks else looked * (10 * cost.forward + 2 * cost.both) + 24 * cost.forward + 12 * cost.both
+    return found.images * total + found.certified * copies * cost.forward + checks
 
 
 @settings(deadline=None, max_examples=60)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from segradius.attacks.make import make_attack
 from segradius.cli.attack import AttackOptions, planned_attacks
 from segradius.cli.certify import SmoothingOptions, planned_certificates
 from segradius.cli.options import RunOptions, Subject
 from segradius.cli.run_folder import SET_ASIDE, Planned, begun, executed, reported, units_of
-from segradius.core.contracts import Seen
+from segradius.core.contracts import Model, Seen
 from segradius.core.errors import InputError, MissingExtraError
 from segradius.core.escapes import listed
 from segradius.core.screen import console, note, say, warn
@@ -20,12 +22,13 @@ from segradius.core.secrets import redacted
 from segradius.core.storage import as_json, write_atomically
 from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import AttackPlan
-from segradius.evaluation.batch import is_priced
-from segradius.evaluation.expecting import Price, priced
+from segradius.evaluation.batch import is_priced, judge
+from segradius.evaluation.expecting import Passes, Price, priced
 from segradius.evaluation.folders import RUNS, SCHEMA, STUDY, run_folders
 from segradius.evaluation.job import DataChoice, Experiment, ModelChoice
 from segradius.evaluation.ladder import Ladder, State, choose, ladder_at, rungs_of, states, step_of
-from segradius.evaluation.run import InProcess, open_images, work
+from segradius.evaluation.run import InProcess, Run, first_usable, open_images, work
+from segradius.evaluation.sizing import USUAL
 from segradius.report.assess import assessment_lines, assessment_table, certified_lines, left_of
 from segradius.report.assess_rules import default_policy, verdict_lines
 from segradius.report.cells import Cells, page
@@ -44,10 +47,10 @@ STATE, WORDS, PAGE = "assessment.json", "assessment.md", "report.html"
 POLICY, GATE = "policy.yaml", "gate.json"
 #: Of the measurement.
 NAME = "assessed"
-#: Images of the first stage, after which time is estimated anew.
+#: Of the first so many images one must be usable, for trials.
 FIRST = 4
-#: Bounds of how much longer, or shorter, attacks take than their passes.
-LONGER = (0.3, 5.0)
+#: Steps of an attack that is tried.
+TRIAL = 3
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,9 @@ class Assessment:
 
     def carry_out(self) -> int:
         """Plan, say what will be done, do it, and say what it came to; the exit status."""
+        begun = time.monotonic()
         ladder, cost = self._ladder()
-        self._keep(ladder, cost, settled=True)
+        self._keep(ladder, cost)
         self._tell(ladder, cost)
         aside = self._attack(ladder)
         runs = [self._named("attack")]
@@ -116,6 +120,7 @@ class Assessment:
             runs.append(self._named("certify"))
         self._write(STUDY, as_json({"schema": SCHEMA, "measurements": runs}))
         status = self._conclude(ladder)
+        say(f"It took {(time.monotonic() - begun) / 60:.1f} minutes.")
         if aside and self.at.fail_on_set_aside:
             warn(f"{len(aside)} image(s) set aside, {listed(aside)}: exit status {SET_ASIDE}")
             return SET_ASIDE
@@ -131,44 +136,30 @@ class Assessment:
         return sum(COPIES) if self.sigma is not None else 0
 
     def _ladder(self) -> tuple[Ladder, Price]:
-        """What the budget allows; as it was, where it is that of an earlier run which settled it."""
+        """What the budget allows; as it was, where it is that of an earlier run."""
         images, groups, mine = len(self.data), self.groups, self.allowance
         kept = self._kept()
         reached = State(*kept["state"]) if kept else None
         same = kept.get("allowance") == [mine.amount, mine.unit] and kept.get("sigma") == self.sigma
-        if reached is not None and same and kept["settled"]:
+        if reached is not None and same:
             cost, every = Price(*kept["cost"]), states(len(groups), images)
             step = step_of(every, reached)
             return ladder_at(groups, cost, mine.usable, images, step, copies=self._copies), cost
         cost = self._cost()
-        if mine.unit == "seconds":
-            cost = self._tried(cost, reached)
         return choose(groups, cost, mine.usable, images, copies=self._copies, reached=reached), cost
 
     def _cost(self) -> Price:
         """Of a pass over the first image, measured where time is counted."""
         if self.allowance.unit != "seconds":
             return Price(1, 2)
-        found = priced(self._attacks(min(len(self.data), FIRST), ()).run)
+        run = self._attacks(min(len(self.data), FIRST), ()).run
+        found = priced(run)
         if found is None:
             raise InputError(f"none of the first {FIRST} images could be used; segradius data check says why")
-        note(f"a pass over an image takes {found.forward:.3g} s, and {found.both:.3g} s with its gradient")
-        return found
-
-    def _tried(self, cost: Price, reached: State | None) -> Price:
-        """The same as attacks on a few images really take it, which are the first stage."""
-        planned = choose(self.groups, cost, self.allowance.usable, len(self.data), reached=reached)
-        every = states(len(self.groups), len(self.data))
-        most = max((k for k, each in enumerate(every) if each.images <= FIRST and each.groups == 1), default=0)
-        first = ladder_at(self.groups, cost, 0.0, len(self.data), min(most, step_of(every, planned.state)))
-        first = first if reached is None else ladder_at(self.groups, cost, 0.0, len(self.data), step_of(every, reached))
-        self._keep(first, cost, settled=False)
-        self._attack(first)
-        rows = {(row["name"], row["norm"], row["eps"]): row for row in self._report("attack")["rows"]}
-        took = sum(rows[rung.label, rung.norm, rung.eps]["seconds"] for rung in first.rungs)
-        asked = sum(rung.price(cost) for rung in first.rungs)
-        longer = min(max(took / asked, LONGER[0]), LONGER[1]) if took > 0 else 1.0
-        return Price(longer * cost.forward, longer * cost.both)
+        longer = lengthened(run, found, self.threats[0], self.at.together or USUAL)
+        told = f"a pass over an image takes {found.forward:.3g} s, {found.both:.3g} s with its gradient"
+        note(f"{told}; attacks take {longer:.2f} times their passes")
+        return Price(longer * found.forward, longer * found.both)
 
     # -- what is run --
 
@@ -228,7 +219,7 @@ class Assessment:
     def _of(self) -> list[Any]:
         return [self.model.fingerprint, [list(each) for each in self.threats], self.at.seed]
 
-    def _keep(self, ladder: Ladder, cost: Price, *, settled: bool) -> None:
+    def _keep(self, ladder: Ladder, cost: Price) -> None:
         found = {
             "schema": 1,
             "of": self._of,
@@ -240,7 +231,6 @@ class Assessment:
             "attacks": [[rung.label, rung.norm, rung.eps] for rung in ladder.rungs],
             "left_out": [[rung.label, rung.norm, rung.eps] for rung in ladder.left_out],
             "expected": ladder.price,
-            "settled": settled,
         }
         self._write(STATE, as_json(found))
 
@@ -325,3 +315,24 @@ def _finished(planned: Planned[Any], folder: Path) -> list[str]:
         for _ in executed([going], InProcess(warn=warn), unit, total, folder):
             pass
         return list(reported(going).summary.set_aside)
+
+
+def lengthened(run: Run[Experiment], cost: Price, threat: tuple[str, float], together: int) -> float:
+    """How many times as long an attack of a few steps takes as its passes, each of one image, would.
+
+    Args:
+        run: Of the model and images, of which the first that can be used is attacked.
+        cost: Of a pass, measured.
+        threat: Norm and budget.
+        together: Images at a time, of which an accelerator has as many copies of the image; a processor one.
+    """
+    sample = first_usable(run)
+    assert sample is not None
+    copies = 1 if run.model.device.type == "cpu" else together
+    images = sample.image[None].expand(copies, -1, -1, -1).contiguous().to(run.model.device)
+    with run.model.frozen():
+        labels = judge(run.model, images)[0]
+    attack = make_attack("flip_apgd", norm=threat[0], eps=threat[1], steps=TRIAL)
+    started = time.perf_counter()
+    attack(cast(Model, run.model), images, labels, ids=tuple(map(str, range(copies)))).prediction.sum().item()
+    return (time.perf_counter() - started) / (copies * cost.of(Passes(TRIAL + 1, TRIAL)))

@@ -299,6 +299,7 @@ def _next(data: str, split: str | None, text: str, *, target: bool, model: bool)
     commands = [
         ["segradius", "data", "check", data, *words],
         ["segradius", "evaluate", *asked, "--data", data, *words],
+        ["segradius", "assess", *asked, "--data", data, *words],
         ["segradius", "attack", *asked, "--data", data, *words, *attacks, "--limit", "8"],
     ]
     say("Next:")

@@ -9,6 +9,7 @@ from typing import Any
 
 from segradius.evaluation.attack import Attacking, AttackPlan, make_plans
 from segradius.evaluation.expecting import Passes, Price
+from segradius.evaluation.probe import wanted
 
 #: Images of one state of the ladder after the other.
 GROWING = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
@@ -16,6 +17,10 @@ GROWING = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048,
 CERTIFIED = 0.25
 #: Of it at most so many images: a certificate is looked at, not averaged.
 CERTIFIED_IMAGES = 8
+
+#: Passes for the checks of a network: over each of the few images that are looked at before a run, and over one of
+#: those for sanity verdicts, about.
+LOOKED, CHECKED = Passes(12, 2), Passes(36, 12)
 
 #: Budgets of attacks on a network, the one that all rungs are at first: the least that an 8-bit camera can tell, what
 #: people hardly see, and the paper's for l2.
@@ -254,9 +259,11 @@ def ladder_at(
 
 
 def _price(groups: Sequence[Sequence[Rung]], state: State, cost: Price) -> float:
-    """Of a state: each image is looked at once as it is, then attacked."""
+    """Of a state: each image is looked at once as it is, then attacked; of a network a few are looked at for checks."""
     each = cost.forward + sum(rung.price(cost) for group in groups[: state.groups] for rung in group)
-    return state.images * each
+    asks = groups[0][0].looks == 0
+    checks = 0.0 if asks else cost.of(CHECKED) + len(wanted(state.images)) * cost.of(LOOKED)
+    return state.images * each + checks
 
 
 def _certified(each: float, budget: float, images: int) -> int:
