@@ -183,6 +183,10 @@ def test_runs_of_one_model_and_data_are_told_together_and_seeds_are_lines_of_one
     lines = [each for each in next(budget_plots(found[0])).choices["PixAcc"]["data"] if "name" in each]
     assert {each["name"] for each in lines} == {"pgd (3 runs)"}
     assert [each["showlegend"] for each in lines] == [True, False, False]
+    queries = [each for each in next(query_plots(found[0])).choices[""]["data"] if "name" in each]
+    assert [(each["name"], each["showlegend"], each["meta"]["colour"]) for each in queries] == [
+        ("sea, ε = 4/255", shown, 0) for shown in (True, False, False)
+    ]
 
 
 def test_a_folder_of_an_earlier_version_is_told_with_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -265,7 +265,13 @@ def query_plots(subject: Subject) -> Iterator[Plot]:
     said = "pixels not where aimed" if subject.targeted else subject.words.pixacc
     for norm in dict.fromkeys(plan[1] for _, plan in every):
         known = [(story, plan, story.curves[plan]) for story, plan in every if plan[1] == norm]
-        data = [trace for place, each in enumerate(known) for trace in _queries(*each, place)]
+        names = list(dict.fromkeys(plan for _, plan, _ in known))  # of several seeds one name and colour
+        first = {plan: story for story, plan, _ in reversed(known)}
+        data = [
+            trace
+            for story, plan, curve in known
+            for trace in _queries(story, plan, curve, names.index(plan), shown=first[plan] is story)
+        ]
         budgets = [curve.queries for *_, curve in known]
         log = max(budgets) >= min(5000, 10 * min(budgets))
         axis = {"title": {"text": "queries an image"}, **({"type": "log"} if log else {"rangemode": "tozero"})}
@@ -276,7 +282,7 @@ def query_plots(subject: Subject) -> Iterator[Plot]:
         yield Plot(title, {"": {"data": data, "layout": layout}}, note, f"{title}: mean {said} of each attack.")
 
 
-def _queries(story: Story, plan: Plan, curve: Curve, place: int) -> Iterator[dict[str, Any]]:
+def _queries(story: Story, plan: Plan, curve: Curve, place: int, *, shown: bool) -> Iterator[dict[str, Any]]:
     name = f"{curve.name}, ε = {budget(*plan[1:])}"
     log = curve.queries >= 5000
     grid = grid_of(curve.queries, log=log)
@@ -285,5 +291,5 @@ def _queries(story: Story, plan: Plan, curve: Curve, place: int) -> Iterator[dic
     points = [(float(x), Interval(*map(float, each))) for x, *each in zip(grid, mean, low, high, strict=True)]
     about = f"%, n = {len(curve.traces)}, seed {story.seed}"
     said = [plain(f"{name}, {x:,.0f} queries: {percent(found.value, found)} {about}") for x, found in points]
-    for trace in _line(points, name, said, place, faint=not curve.verified, shape="hv"):
+    for trace in _line(points, name, said, place, shown=shown, faint=not curve.verified, shape="hv"):
         yield {**trace, "mode": "lines"}
