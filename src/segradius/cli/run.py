@@ -114,8 +114,12 @@ def run(study: str, /, options: StudyOptions = STUDY, workers: WorkerOptions = W
         return 0
     executor = workers.hired(options.device, allow_download=any(each.model.network.allow_download for each in chosen))
     with owned_study(options.run.folder, asked, part, options.run.together or USUAL):
-        found = carry_out_all(asked, chosen, part, options.run, executor)
-    return tell(found, options.run, part)
+        found, failed = carry_out_all(asked, chosen, part, options.run, executor)
+    status = tell(found, options.run, part)
+    if failed:
+        told = "; ".join(f"{name}: {str(error).removeprefix(f'{name}: ')}" for name, error in failed.items())
+        raise InputError(f"{len(failed)} of {len(chosen)} measurements cannot be finished: {told}")
+    return status
 
 
 def chosen_of(all_of_it: Sequence[Measure], only: str | list[str] | None) -> list[Measure]:

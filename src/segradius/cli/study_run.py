@@ -13,7 +13,7 @@ from segradius.cli.options import RunOptions
 from segradius.cli.run_folder import SET_ASIDE, Going, Planned, begun, executed, reported, units_of
 from segradius.cli.run_store import left
 from segradius.cli.study_folder import WHOLE
-from segradius.core.errors import DamagedError
+from segradius.core.errors import DamagedError, SegradiusError, StorageError
 from segradius.core.escapes import listed
 from segradius.core.screen import console, say, warn
 from segradius.core.seal import read_json
@@ -59,10 +59,11 @@ class _Due:
 
 def carry_out_all(
     study: Study, measures: Sequence[Measure], shard: tuple[int, int], at: RunOptions, executor: Executor
-) -> list[Outcome]:
+) -> tuple[list[Outcome], dict[str, SegradiusError]]:
     """Run what is missing of some measurements, and report each when it is finished; of a part nothing is reported.
 
-    Every model, data set and folder is opened and checked once before anything is run.
+    Every model, data set and folder is opened and checked once before anything is run. Where a measurement cannot go on
+    after all, as its model fails on every image, the others are finished one by one.
 
     Args:
         study: That they are of.
@@ -71,28 +72,53 @@ def carry_out_all(
         at: The folder of the study.
         executor: Where they are worked on.
 
+    Returns:
+        What came of those that are finished; by name, why others cannot be.
+
     Raises:
-        InputError: Something cannot be opened, or holds other results; or as `segradius.evaluation.execute_all` does.
+        InputError: Something cannot be opened, or holds other results.
+        StorageError: Results cannot be written.
     """
     opener = Opener(study)
     due = [_looked_at(opener, each, shard) for each in measures]
     found = {each.measure.asked.name: each.done for each in due if each.done is not None}
-    waiting = [each for each in due if each.done is None]
+    failed: dict[str, SegradiusError] = {}
+    batches = [[each for each in due if each.done is None]]
+    while batches:
+        batch = batches.pop(0)
+        try:
+            for outcome in _carried_out(opener, batch, shard, at, executor):
+                found[outcome.name] = outcome
+        except StorageError:
+            raise
+        except SegradiusError as error:
+            left_over = [each for each in batch if each.measure.asked.name not in found]
+            if len(left_over) == 1 and len(batch) == 1:
+                failed[left_over[0].measure.asked.name] = error
+            else:
+                warn(f"{error}; what is left is measured one by one")
+                batches = [[each] for each in left_over]
+    return [found[name] for each in due if (name := each.measure.asked.name) in found], failed
+
+
+def _carried_out(
+    opener: Opener, due: Sequence[_Due], shard: tuple[int, int], at: RunOptions, executor: Executor
+) -> Iterator[Outcome]:
+    """What comes of measurements, as they are finished."""
     open_: dict[str, ExitStack] = {}
 
     def beginning() -> Iterator[Going[Any]]:
-        for each in waiting:
+        for each in due:
             stack = open_[each.measure.asked.name] = everything.enter_context(ExitStack())
             yield stack.enter_context(begun(_planned(opener, each.measure, shard)))
 
-    unit, total = " and ".join(dict.fromkeys(each.unit for each in waiting)), sum(each.steps for each in waiting)
+    unit, total = " and ".join(dict.fromkeys(each.unit for each in due)), sum(each.steps for each in due)
     with ExitStack() as everything, closing(executed(beginning(), executor, unit, total, at.folder)) as finished:
-        for going in finished if waiting else ():
+        for going in finished if due else ():
             if shard == WHOLE:
                 reported(going)
-            found[going.planned.name] = outcome_of(going.planned, going.store, new=True)
+            yield outcome_of(going.planned, going.store, new=True)
             open_.pop(going.planned.name).close()
-    return [found[each.measure.asked.name] for each in due]
 
 
 def _planned(opener: Opener, measure: Measure, shard: tuple[int, int]) -> Planned[Any]:
