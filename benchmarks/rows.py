@@ -288,12 +288,20 @@ def main(
 
 
 def powers(found: dict[str, dict[int, Any]]) -> None:
-    """Print how seconds and memory of each phase grow between its two largest runs."""
+    """Print, in Markdown, what each phase takes of each number of rows, and how that grows between the two largest."""
+    sizes = sorted(found[next(iter(found))])
+    heads = [f"{many:,}: CPU s" for many in sizes] + ["µs/row", "power", "MiB", "power"]
+    print(f"\n| phase | {' | '.join(heads)} |\n|:--|{'--:|' * len(heads)}")
     for phase, by_rows in found.items():
-        if phase != "bytes" and len(by_rows) > 1:
-            small, large = sorted(by_rows)[-2:]
-            told = [f"{_power(by_rows, small, large, what):.2f} of {what}" for what in ("seconds", "cpu", "mib")]
-            print(f"{phase:>8} power {', '.join(told)}")
+        if phase != "bytes":
+            last, cells = by_rows[sizes[-1]], [f"{by_rows[many]['cpu']:.1f}" for many in sizes]
+            cells += [f"{1e6 * last['cpu'] / sizes[-1]:.0f}", _told(by_rows, sizes, "cpu")]
+            most = f"{last['mib']:.0f}"
+            print(f"| {phase} | {' | '.join([*cells, most, _told(by_rows, sizes, 'mib')])} |")
+
+
+def _told(by_rows: dict[int, Any], sizes: Sequence[int], what: str) -> str:
+    return "" if len(sizes) < 2 else f"{_power(by_rows, *sizes[-2:], what):.2f}"
 
 
 def _power(by_rows: dict[int, Any], small: int, large: int, what: str) -> float:

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import math
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,13 @@ def test_of_a_run_that_kept_a_few_it_says_how_many_and_how_to_keep_all(tmp_path:
     for line in lines_of(tmp_path / "out"):
         assert line["length"] == pytest.approx(1, abs=1e-2)
         assert 0 < line["length_png"] < 2
+    before = (tmp_path / "run" / "per_image.csv").read_bytes()
+    way = " ".join(told.partition("to keep all: segradius ")[2].split("\n")[0].split())
+    assert main(shlex.split(way)) == 0  # the way that it told
+    assert (tmp_path / "run" / "per_image.csv").read_bytes() == before
+    assert main(["export", "--adversarial", where, "--out", str(tmp_path / "out")]) == 0
+    assert len(lines_of(tmp_path / "out")) == 12
+    assert "12 of 12 adversarial images\n" in capsys.readouterr().out
 
 
 def test_a_run_of_an_earlier_version_or_without_its_images_is_exported_with_what_is_known(tmp_path: Path, capsys: Any):

@@ -57,8 +57,13 @@ class Taken:
         found = f"{self.run.name}: {self.images} of {self.attacked} adversarial images"
         if self.images == self.attacked:
             return found
-        command = self.run.command or "the run again, in another folder, with save_images=True"
-        way = f"{command} --save-images" if self.run.command and "--save-images" not in command else command
+        command = self.run.command
+        if command.startswith("segradius attack "):
+            way = f"{command} --save-images"
+        elif command.startswith("segradius run "):
+            way = f"save_images: true under options in the file of {command}"
+        else:
+            way = "the same run with save_images=True"
         return f"{found}, as the others were not kept; to keep all: {way}"
 
 
