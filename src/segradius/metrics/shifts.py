@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 #: The largest shift that is tried, in rows and in columns.
@@ -42,23 +46,31 @@ def shift_table(first: Tensor, second: Tensor, most: int = REACH) -> tuple[Tenso
     """
     reach = reach_of(first.shape[-2], first.shape[-1], most)
     height, width = (side - 2 * reach for side in first.shape[-2:])
-    small = torch.int16 if max(int(first.max()), int(second.max())) < 2**15 else first.dtype
-    first, second = first.to(small), second.to(small)
-    middle, side = (height + 1) // 2, (width + 1) // 2
-    inner = first[:, reach : reach + height, reach : reach + width]
+    maps = _small(first), _small(second)
     table = torch.full((len(first), 2 * most + 1, 2 * most + 1, 4), -1, dtype=torch.int64)
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            moved = second[:, reach + dy : reach + dy + height, reach + dx : reach + dx + width]
-            table[:, dy + most, dx + most] = _quarters(inner == moved, middle, side)
-    return table, _quarters(torch.ones(1, height, width, dtype=torch.bool), middle, side)[0]
+    same = np.empty((height, width), dtype=np.bool_)
+    for row, (mine, theirs) in enumerate(zip(*maps, strict=True)):
+        inner = np.ascontiguousarray(mine[reach : reach + height, reach : reach + width])
+        for dy in range(-reach, reach + 1):
+            for dx in range(-reach, reach + 1):
+                y, x = reach + dy, reach + dx
+                np.equal(inner, theirs[y : y + height, x : x + width], out=same)
+                table[row, dy + most, dx + most] = torch.tensor(_quarters(same))
+    return table, torch.tensor(_quarters(np.ones_like(same)))
 
 
-def _quarters(where: Tensor, middle: int, side: int) -> Tensor:
-    """Pixels (N, H, W) that are true in each quarter, (N, 4) on the CPU."""
-    halves = where[:, :middle], where[:, middle:]
-    parts = [part for half in halves for part in (half[..., :side], half[..., side:])]
-    return torch.stack([part.flatten(1).sum(1) for part in parts], 1).cpu()
+def _small(maps: Tensor) -> NDArray[np.integer[Any]]:
+    """The same classes in the fewest bytes that hold them."""
+    most = int(maps.max())
+    kind = np.uint8 if most < 2**8 else np.uint16 if most < 2**16 else np.int64
+    return maps.cpu().numpy().astype(kind)
+
+
+def _quarters(where: NDArray[np.bool_]) -> list[int]:
+    """Pixels (H, W) that are true in each quarter."""
+    middle, side = (-(-length // 2) for length in where.shape)
+    parts = [part for half in (where[:middle], where[middle:]) for part in (half[:, :side], half[:, side:])]
+    return [int(np.count_nonzero(part)) for part in parts]
 
 
 def best_shift(table: Tensor) -> tuple[int, int]:
