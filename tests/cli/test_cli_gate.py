@@ -166,6 +166,8 @@ def test_figures_are_those_of_the_report(base: Path):
     ]
     (road,) = figures(Rule("iou", "low >= 0", attack="cr_*", eps=1.5, of_class="road"), base)
     assert road.found.value == next(each for each in rows[4]["classes"] if each["name"] == "road")["iou"]["value"]
+    (rounded,) = figures(Rule("miou_8bit", "low >= 0", eps=1.5), base)
+    assert rounded.found.low == rows[-1]["rounded"]["miou"]["low"]
     (aside,) = figures(Rule("set_aside", "value <= 0"), base)
     assert (aside.found.value, aside.images) == (0.0, 8)
     assert figures(Rule("images", "value >= 8"), base)[0].found.value == 8
