@@ -39,7 +39,7 @@ def study(steps: int, n: int, images: int, size: str) -> dict:
         "budgets": {"eps": "l2=0.5,1.5"},
         "attacks": ["pgd", "segpgd", "cr_pgd"],
         "options": {"steps": steps},
-        "certify": {"sigma": 0.25, "n0": 10, "n": n, "limit": 6},
+        "certify": {"sigma": 0.25, "n0": 10, "n": n, "alpha": 0.01, "limit": 6},
     }
 
 

@@ -191,11 +191,11 @@ def test_a_worker_without_a_sign_of_life_is_killed_and_another_goes_on():
             hold.wait(20)
         return False
 
-    found = carried_out(ATTACKS, crew(fate, size=1, patience=5, warn=said.append))
+    found = carried_out(ATTACKS, crew(fate, size=1, patience=8, warn=said.append))
     hold.set()
     assert found == undisturbed(ATTACKS)
     assert len(said) == 1
-    assert "worker 1 ended (killed after 5 s without a sign of life) while it worked on" in said[0]
+    assert "worker 1 ended (killed after 8 s without a sign of life) while it worked on" in said[0]
 
 
 def test_workers_that_end_before_they_begin_end_the_run_in_a_line():

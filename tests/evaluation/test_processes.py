@@ -1,4 +1,4 @@
-"""Workers in processes and in actors: a SIGKILL or a hang of one changes nothing, and none outlives its driver."""
+"""Workers in processes: a SIGKILL of one changes nothing, and none outlives its driver."""
 
 from __future__ import annotations
 
@@ -41,18 +41,17 @@ def found(executor, progress=lambda job, steps: None):
         return digest_of(ATTACKS, store, open_images(DATA).ids), store.all_set_aside()
 
 
-def test_a_worker_that_is_killed_and_one_that_hangs_change_nothing():
-    said, signals = [], [signal.SIGKILL, signal.SIGSTOP]
+def test_a_worker_that_is_killed_changes_nothing():
+    said, signals = [], [signal.SIGKILL]
 
     def harm(job, steps):
         if signals:
             os.kill(multiprocessing.active_children()[0].pid, signals.pop(0))
 
-    assert found(in_processes(1, threads=1, patience=10, warn=said.append), harm) == found(InProcess())
-    assert len(said) == 2
+    assert found(in_processes(1, threads=1, warn=said.append), harm) == found(InProcess())
+    assert len(said) == 1
     assert all(words.startswith("worker 1 ended (") and "while it worked on val-0000" in words for words in said)
     assert "signal 9, SIGKILL" in said[0]
-    assert "without a sign of life" in said[1]
     assert multiprocessing.active_children() == []
 
 
