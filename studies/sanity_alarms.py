@@ -84,7 +84,7 @@ def networks(paths: Mapping[str, str]) -> Iterator[tuple[str, sr.Segmenter, tupl
     for seed, width in ((1, 32), (2, 16), (3, 48)):
         yield f"trained, width {width}", trained(seed, width), SCENES
     torch.manual_seed(0)
-    yield "untrained", sr.load_model("pspnet_light,classes=8"), ("scenes:96x128,8", "scenes:96x128,12")
+    yield "untrained", sr.load_model("pspnet_light,num_classes=8"), ("scenes:96x128,8", "scenes:96x128,12")
     if paths:
         camvid = sr.load_model(CAMVID, weights=str(paths["weights"]))
         yield "camvid", camvid, (f"camvid:{paths['camvid']}",)
