@@ -103,7 +103,7 @@ def assessment_table(clean: Interval, left: Sequence[Left], *, predicted: bool) 
         rounded = "–" if each.rounded is None else share(each.rounded)
         rows.append([each.budget, str(each.attacks), each.attack, share(each.pixacc), rounded])
     images = left[0].images if left else 0
-    return Cells(f"What is left of the pixels, per cent [95 % interval over {images} images]", header, rows)
+    return Cells(f"What is left of the pixels, per cent [95 % interval over {counted(images)}]", header, rows)
 
 
 def assessment_lines(
@@ -138,7 +138,8 @@ def assessment_lines(
             )
     yield from _checked(verdicts)
     if images < LEAST:
-        yield f"{images} images are too few for an interval: nothing is known of other images. Give more budget."
+        few = "is" if images == 1 else "are"
+        yield f"{counted(images)} {few} too few for an interval: nothing is known of other images. Give more budget."
     elif images < whole:
         told = "from everywhere in the data; the intervals say what others may give."
         yield f"These are {images} of {whole} images, {told}"
@@ -175,5 +176,15 @@ def certified_lines(report: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"Proved, of the model smoothed by noise of σ = {sigma:g}: {share(as_interval(row['pixacc']))} % of "
                 f"the pixels are right, and no change of an l2 length below {row['radius']:.3g} turns them, on "
-                f"{report['images']} image{'s' * (report['images'] != 1)}."
+                f"{counted(report['images'])}."
             )
+
+
+def counted(images: int) -> str:
+    """So many images.
+
+    Example:
+        >>> counted(1), counted(8)
+        ('1 image', '8 images')
+    """
+    return f"{images} image{'s' * (images != 1)}"
