@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import shutil
 import tempfile
 from collections.abc import Mapping
 from functools import cache
@@ -63,6 +65,7 @@ def named(*ids: str) -> Pairs:
 def runs() -> Mapping[str, Path]:
     """Folders by kind."""
     root = Path(tempfile.mkdtemp(prefix="segradius-runs-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     quick = {"quiet": True, "figures": 1, "names": ["dark", "bright"]}
     three = {name: value for name, value in quick.items() if name != "names"}
     (root / "groups.yaml").write_text(GROUPS)
