@@ -49,9 +49,8 @@ def test_a_worker_that_is_killed_changes_nothing():
             os.kill(multiprocessing.active_children()[0].pid, signals.pop(0))
 
     assert found(in_processes(1, threads=1, warn=said.append), harm) == found(InProcess())
-    assert len(said) == 1
-    assert all(words.startswith("worker 1 ended (") and "while it worked on val-0000" in words for words in said)
-    assert "signal 9, SIGKILL" in said[0]
+    (ended,) = said  # over an image, or in between
+    assert ended.startswith("worker 1 ended (signal 9, SIGKILL)")
     assert multiprocessing.active_children() == []
 
 

@@ -251,6 +251,8 @@ class Crew:
         name = member.worker.name
         if not member.begun:
             self._backlog.extendleft(reversed(member.hand))
+            if member.hand:
+                self.warn(f"{name} ended ({gone.why}) before it began what it was given: another one does that")
             if member.hand and gone.share == 1:
                 self._failed_start(name, gone.why, member.hand[0])
             return
