@@ -222,7 +222,7 @@ def full_disk(case: Case) -> Tried:
 def raylet(case: Case) -> Tried:
     """A node's own process; its actors end with it, and a node that joins later gets what is left."""
     words, there = hired("ray"), cluster()
-    node = there.list_all_nodes[-1]
+    node = next(iter(there.worker_nodes))
 
     def harm(worker: crew.Hired) -> None:
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
@@ -238,7 +238,7 @@ def raylet(case: Case) -> Tried:
 def node_lost(case: Case) -> Tried:
     """All processes of a node at once; one that joins gets what is left."""
     words, there = hired("ray"), cluster()
-    node = there.list_all_nodes[-1]
+    node = next(iter(there.worker_nodes))
 
     def harm(worker: crew.Hired) -> None:
         node.kill_all_processes(check_alive=False, allow_graceful=False)
