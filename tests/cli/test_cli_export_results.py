@@ -237,3 +237,12 @@ def test_a_run_of_an_earlier_version_or_without_its_images_is_exported_with_what
     (folder / "results.sqlite").unlink()
     assert main(["export", "--adversarial", str(folder), "--out", str(tmp_path / "out")]) == 2
     assert "has no results.sqlite, where adversarial images are kept" in capsys.readouterr().err
+
+
+def test_images_taken_from_everywhere_and_labelled_by_the_network_are_exported_too(tmp_path: Path):
+    run, out = str(tmp_path / "run"), tmp_path / "out"
+    words = ["attack", "--model", "demo", "--data", "scenes:24x32", "--limit", "2", "--attack", "fgsm", "--eps", "0.01"]
+    more = ["--order", "spread", "--labels", "predicted", "--save-images", "--device", "cpu", "--figures", "0"]
+    assert main([*words, "--norm", "linf", *more, "--out", run]) == 0
+    assert main(["export", "--adversarial", run, "--out", str(out)]) == 0
+    assert len(lines_of(out)) == 2

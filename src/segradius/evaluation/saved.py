@@ -128,7 +128,7 @@ def _read(hint: Any, value: Any) -> Any:
     if origin is tuple:
         kinds = [inner[0]] * len(value) if inner[1:] == (...,) else inner
         return tuple(_read(each, part) for each, part in zip(kinds, value, strict=True))
-    if origin is not None and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):  # that of a Literal is no class
         return {name: _read(inner[1], part) for name, part in value.items()}
     return value
 
