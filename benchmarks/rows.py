@@ -52,8 +52,8 @@ from segradius.evaluation.attack_files import per_image_csv, results_json
 from segradius.evaluation.attack_summary import summarise
 from segradius.evaluation.confusion import confusion_csv
 from segradius.evaluation.outcome import digest_of
+from segradius.evaluation.rows import CLEAN, Rounded
 from segradius.evaluation.sources import look
-from segradius.evaluation.store import CLEAN, Rounded
 from segradius.metrics.counts import Pixels
 from segradius.report.tables_out import export_tables
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segradius.cli import build_parser
-from segradius.cli.parser import COMMANDS, gather
+from segradius.cli import COMMANDS, build_parser
+from segradius.cli.parser import gather
 from segradius.core.errors import InputError
 from segradius.core.text import options, size, value_of
 from segradius.threats.budgets import budgets

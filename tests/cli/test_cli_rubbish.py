@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -11,11 +10,10 @@ from typing import Any
 
 import pytest
 
+from segradius.cli import COMMANDS, build_parser, main
+from segradius.cli.parser import flat_kinds
 from segradius.core import text
 from segradius.core.declared import fits, takes_number
-
-#: The module; the package has the function of that name in its place.
-parser = importlib.import_module("segradius.cli.parser")
 
 NETWORK = {"model": "rubbish_net:network", "num_classes": "8"}
 BASE = {
@@ -52,8 +50,8 @@ def reached(*_: Any, **__: Any) -> None:
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Commands stop where their work begins."""
-    ready = parser.build_parser()
-    monkeypatch.setattr(parser, "build_parser", lambda words: ready)
+    ready = build_parser()
+    monkeypatch.setattr("segradius.cli.commands.build_parser", lambda words: ready)
     for place in ("segradius.cli.run_folder.carry_out", "segradius.training.fit", "segradius.models.export_onnx"):
         monkeypatch.setattr(place, reached)
     monkeypatch.chdir(tmp_path)
@@ -70,7 +68,7 @@ def outcome(command: str, name: str, value: str, error: Callable[[], str]) -> st
         given["attack"] = "local_pbgd"
     words = [f"--{option.replace('_', '-')}={each}" for option, each in given.items()]
     try:
-        status = parser.main([command, *words])
+        status = main([command, *words])
     except ReachedError:
         return "accepted"
     except SystemExit as stop:
@@ -88,7 +86,7 @@ def test_a_flag_takes_what_it_declares_and_refuses_the_rest(
 ):
     found: Counter[str] = Counter()
     wrong = []
-    kinds = parser.flat_kinds(parser.COMMANDS[command])
+    kinds = flat_kinds(COMMANDS[command])
     for name, kind in kinds.items():
         number = takes_number(kind) and str not in getattr(kind, "__args__", ())
         for value in FEW + STRANGE if LARGE else FEW if number else FEW[:2]:
@@ -111,10 +109,10 @@ def test_a_flag_takes_what_it_declares_and_refuses_the_rest(
 def test_a_range_is_told_by_help_as_by_the_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):
-        parser.main(["certify", "--help"])
+        main(["certify", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert "(a number in [0.5, 1))" in told
-    assert parser.main(["certify", "--model", "demo", "--data", "scenes", "--tau", "0.4"]) == 2
+    assert main(["certify", "--model", "demo", "--data", "scenes", "--tau", "0.4"]) == 2
     assert capsys.readouterr().err == "segradius: error: tau is 0.4; expected a number in [0.5, 1)\n"
 
 
@@ -152,7 +150,7 @@ def test_options_that_say_nothing_together_are_refused(
     base = BASE[words[0]] | {"attack": "pgd"} if words[0] == "attack" else BASE[words[0]]
     flags = {f"--{name.replace('_', '-')}": value for name, value in base.items()}
     given = [word for flag, value in flags.items() if flag not in words for word in (flag, value)]
-    assert parser.main([words[0], *given, *words[1:]]) == 2
+    assert main([words[0], *given, *words[1:]]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("segradius: error: ")
     assert message in last

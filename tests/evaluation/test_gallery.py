@@ -36,7 +36,7 @@ from segradius.evaluation import (
 from segradius.evaluation.confusion import confusion_csv
 from segradius.evaluation.gallery import Gallery, extremes
 from segradius.evaluation.merging import Part, merge
-from segradius.evaluation.store import Exhibit
+from segradius.evaluation.rows import Exhibit
 from segradius.metrics.counts import Pixels
 from segradius.report.gallery import VOID, gallery_files
 from segradius.report.shown import Looks

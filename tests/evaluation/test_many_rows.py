@@ -25,7 +25,7 @@ from segradius.evaluation import (
 )
 from segradius.evaluation.attack import STILL
 from segradius.evaluation.outcome import digest_of
-from segradius.evaluation.store import CLEAN
+from segradius.evaluation.rows import CLEAN
 from segradius.metrics.counts import Pixels
 
 PLANS = make_plans(["fgsm", "pgd"], [("l2", 1.0)], {"steps": 2})

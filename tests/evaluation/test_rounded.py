@@ -27,7 +27,7 @@ from segradius.evaluation import (
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import Batch, Bench, judge
 from segradius.evaluation.outcome import digest_of
-from segradius.evaluation.store import ledger
+from segradius.evaluation.rows import ledger
 from segradius.report import tables
 from tiny import CLASSES, VOID, Counting, batch, network
 

@@ -12,6 +12,7 @@ from segradius.cli.attack import AttackOptions, planned_attacks
 from segradius.cli.certify import CheckOptions, SmoothingOptions, planned_certificates
 from segradius.cli.evaluate import planned_accuracy
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject
+from segradius.cli.parser import call
 from segradius.core import text
 from segradius.core.contracts import Seen
 from segradius.core.errors import InputError
@@ -144,10 +145,8 @@ def group(kind: type[T], given: Mapping[str, Any]) -> T:
         3
         >>> group(DataOptions, {"data": "scenes", "limits": 3})
         Traceback (most recent call last):
-        segradius.core.errors.InputError: unknown option 'limits'; did you mean 'limit'? Known: data, labels, limit, ...
+        segradius.core.errors.InputError: unknown option 'limits'; did you mean 'limit'...? Known: data, labels, limit, ...
     """
-    from segradius.cli.parser import call
-
     defaults = _defaults(kind)
     text.refuse_unknown("option", map(str, given), defaults)
     options = defaults | dict(given)

@@ -15,8 +15,8 @@ from segradius.cli.study_folder import WHOLE
 from segradius.core.screen import console, say
 from segradius.evaluation.driver import check_fit
 from segradius.evaluation.expecting import Passes, Price, expected, priced
+from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.run import clean_job
-from segradius.evaluation.store import CLEAN
 from segradius.evaluation.study import Study
 from segradius.report.cells import Cells
 

@@ -20,8 +20,9 @@ from segradius.core.seal import read_json
 from segradius.core.sums import checked
 from segradius.evaluation.driver import check_fit
 from segradius.evaluation.outcome import digest_of
+from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.run import Executor, Run, work
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.store import Store
 from segradius.evaluation.study import Study
 from segradius.report.cells import Cells
 

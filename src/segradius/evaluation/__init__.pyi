@@ -65,6 +65,10 @@ from .preflight import of_data as of_data
 from .probe import Measured as Measured
 from .record import Kind as Kind
 from .record import Record as Record
+from .rows import CLEAN as CLEAN
+from .rows import ImageResult as ImageResult
+from .rows import Kept as Kept
+from .rows import Rows as Rows
 from .run import Executor as Executor
 from .run import InProcess as InProcess
 from .run import Run as Run
@@ -76,10 +80,6 @@ from .sanity import gathered as gathered
 from .sanity import verdicts as verdicts
 from .sanity_probe import Probed as Probed
 from .schema import results_schema as results_schema
-from .store import CLEAN as CLEAN
-from .store import ImageResult as ImageResult
-from .store import Kept as Kept
-from .store import Rows as Rows
 from .store import Store as Store
 from .trace import ImageTrace as ImageTrace
 from .unit import Unit as Unit

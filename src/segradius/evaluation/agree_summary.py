@@ -15,7 +15,8 @@ from torch import Tensor
 from segradius.evaluation.agreeing import Agreement, Look
 from segradius.evaluation.class_summary import ClassRow, class_rows
 from segradius.evaluation.outcome import Digest, digest_of
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.rows import CLEAN
+from segradius.evaluation.store import Store
 from segradius.metrics.agreement import renaming
 from segradius.metrics.counts import Counts
 from segradius.metrics.intervals import Interval, interval, jackknife

@@ -17,8 +17,9 @@ from segradius.evaluation.batch import is_priced
 from segradius.evaluation.job import ModelChoice
 from segradius.evaluation.preparations import others, written
 from segradius.evaluation.probe import wanted
+from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.run import Run, open_choice
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.store import Store
 from segradius.models.preprocessing import Normalisation
 from segradius.models.segmenter import Segmenter
 from segradius.targets.target import Target, layers

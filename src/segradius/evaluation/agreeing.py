@@ -24,7 +24,8 @@ from segradius.evaluation.batch import Batch, Bench, Clean, check_model, is_pric
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, conflict, described, fingerprint_of, plain
 from segradius.evaluation.journal import OTHER, Checkpoints, digest, resumable
 from segradius.evaluation.record import WIDTH
-from segradius.evaluation.store import ImageResult, Kept, Rows, Store
+from segradius.evaluation.rows import ImageResult, Kept, Rows
+from segradius.evaluation.store import Store
 from segradius.metrics.counts import count
 from segradius.metrics.shifts import shift_table
 from segradius.targets.target import Target, layers

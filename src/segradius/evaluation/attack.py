@@ -24,7 +24,7 @@ from segradius.data.sample import SegmentationData, class_counts
 from segradius.evaluation.batch import Batch, Bench, goal_counts, is_priced, judge
 from segradius.evaluation.gallery import extremes, remaining
 from segradius.evaluation.rounded import rounded_results
-from segradius.evaluation.store import Exhibit, ImageResult, Kept, Rows
+from segradius.evaluation.rows import Exhibit, ImageResult, Kept, Rows
 from segradius.evaluation.trace import image_traces
 from segradius.metrics.counts import Pixels
 from segradius.objectives.weightings import balanced_weights

@@ -12,8 +12,9 @@ from segradius.evaluation.attack_summary import CHECKING, Summary
 from segradius.evaluation.class_summary import classes_csv
 from segradius.evaluation.foreground import NOTHING_NAMED, Named, of_image
 from segradius.evaluation.job import Experiment
+from segradius.evaluation.rows import CLEAN, ImageResult, Rounded
 from segradius.evaluation.schema import head
-from segradius.evaluation.store import CLEAN, ImageResult, Rounded, Store
+from segradius.evaluation.store import Store
 from segradius.evaluation.trace import trace_csv
 
 ABOUT = ("attack", "norm", "eps", "image", "valid")

@@ -18,7 +18,8 @@ from segradius.evaluation.gallery import share_left
 from segradius.evaluation.job import Experiment
 from segradius.evaluation.outcome import Digest, digest_of
 from segradius.evaluation.rounded import LEVELS, EightBit, eight_bit
-from segradius.evaluation.store import CLEAN, ImageResult, Rounded, Store, ledger
+from segradius.evaluation.rows import CLEAN, ImageResult, Rounded, ledger
+from segradius.evaluation.store import Store
 from segradius.metrics.counts import Counts
 from segradius.metrics.intervals import Difference, Interval, interval, jackknife, paired_difference, without_ends
 from segradius.metrics.statistics import miou, miou_image, pooled_accuracy

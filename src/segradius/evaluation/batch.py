@@ -21,7 +21,7 @@ from segradius.data.sample import Classes
 from segradius.data.usable import fault as fault
 from segradius.data.usable import usable as usable
 from segradius.evaluation.journal import Checkpoints
-from segradius.evaluation.store import ImageResult, Kept, Rows
+from segradius.evaluation.rows import ImageResult, Kept, Rows
 from segradius.metrics.confusion import confusions
 from segradius.metrics.counts import Counts, count
 from segradius.models.segmenter import Segmenter

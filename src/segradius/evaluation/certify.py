@@ -20,7 +20,7 @@ from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pi
 from segradius.evaluation.crosscheck import Checking, CrossChecking
 from segradius.evaluation.job import DataChoice, Job, ModelChoice, conflict, described, fingerprint_of, plain
 from segradius.evaluation.record import Kind, Record, edges, pack, score_answer, score_certificate
-from segradius.evaluation.store import ImageResult, Kept, Rows
+from segradius.evaluation.rows import ImageResult, Kept, Rows
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from segradius.evaluation.crosscheck import Checked, summarise_checks
 from segradius.evaluation.foreground import Foreground, Named, foreground_first, foreground_of
 from segradius.evaluation.outcome import Digest
 from segradius.evaluation.record import Record, Score, edges, pack, unpack
+from segradius.evaluation.rows import ledger
 from segradius.evaluation.schema import head
-from segradius.evaluation.store import Store, ledger
+from segradius.evaluation.store import Store
 from segradius.metrics.counts import Counts
 from segradius.metrics.intervals import Interval, interval, without_ends
 from segradius.metrics.statistics import class_iou, miou, pooled_accuracy

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from segradius.core.storage import as_csv
 from segradius.evaluation.job import Experiment
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.rows import CLEAN
+from segradius.evaluation.store import Store
 from segradius.metrics.confusion import pooled
 
 COLUMNS = ("attack", "norm", "eps", "label", "after", "pixels")

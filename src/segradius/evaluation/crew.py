@@ -27,8 +27,8 @@ from segradius.evaluation.messages import (
     Stepped,
 )
 from segradius.evaluation.pieces import Account, Piece, smaller
+from segradius.evaluation.rows import Rows
 from segradius.evaluation.run import Run
-from segradius.evaluation.store import Rows
 from segradius.evaluation.unit import Progress, Unit
 from segradius.evaluation.worker import refuse_target
 

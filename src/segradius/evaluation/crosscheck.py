@@ -36,7 +36,7 @@ from segradius.core.prediction import predicted
 from segradius.evaluation.batch import Batch, Bench, is_priced
 from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.record import Record, unpack
-from segradius.evaluation.store import ImageResult, Kept, Rows
+from segradius.evaluation.rows import ImageResult, Kept, Rows
 from segradius.metrics.counts import Pixels
 from segradius.models.twins import Twins
 

@@ -15,9 +15,10 @@ from segradius.evaluation.batch import check_classes
 from segradius.evaluation.gallery import Gallery
 from segradius.evaluation.journal import LOST
 from segradius.evaluation.preflight import findings
+from segradius.evaluation.rows import CLEAN, Rows
 from segradius.evaluation.run import Executor, Run, S, clean_job, units
 from segradius.evaluation.sources import Watch
-from segradius.evaluation.store import CLEAN, Rows, Store
+from segradius.evaluation.store import Store
 from segradius.evaluation.unit import Progress, Unit
 
 #: With so many images the model may fail before any result; then it is the model, and no image is set aside for it.

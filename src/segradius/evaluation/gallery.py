@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from segradius.evaluation.store import ImageResult, Rows, Store
+from segradius.evaluation.rows import ImageResult, Rows
+from segradius.evaluation.store import Store
 
 V = TypeVar("V")
 

@@ -18,7 +18,7 @@ from segradius.core.errors import InputError, one_of
 from segradius.core.secrets import without_secrets
 from segradius.evaluation.attack import Attacking, AttackPlan
 from segradius.evaluation.batch import Batch, Bench, Clean
-from segradius.evaluation.store import CLEAN, Rows
+from segradius.evaluation.rows import CLEAN, Rows
 
 UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype", "threshold", "channels", "output", "speed")
 

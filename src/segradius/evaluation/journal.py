@@ -18,7 +18,8 @@ from segradius.core.contracts import Seen
 from segradius.core.errors import at_least
 from segradius.core.seal import check_archive
 from segradius.core.storage import replacing
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.rows import CLEAN
+from segradius.evaluation.store import Store
 from segradius.targets.target import Metered, Spooled
 
 #: Under what a store notes the queries that were answered in vain.

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segradius.core.errors import SegradiusError
+from segradius.evaluation.rows import Rows
 from segradius.evaluation.run import Run
-from segradius.evaluation.store import Rows
 from segradius.evaluation.unit import Unit
 from segradius.speed.forms import Choice
 
@@ -136,7 +136,7 @@ def packed(message: object) -> bytes:
     """A message as bytes.
 
     Example:
-        >>> from segradius.evaluation.store import Kept
+        >>> from segradius.evaluation.rows import Kept
         >>> batch = torch.rand(100, 3, 8, 8)
         >>> rows = Rows("key", kept=Kept(adversarial={"a": batch[4]}))
         >>> text = packed(Found(rows))

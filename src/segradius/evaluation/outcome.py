@@ -13,7 +13,8 @@ import numpy as np
 
 from segradius.core.seal import Value, seal
 from segradius.evaluation.job import Job, Measurement, plain
-from segradius.evaluation.store import CLEAN, ImageResult, Store
+from segradius.evaluation.rows import CLEAN, ImageResult
+from segradius.evaluation.store import Store
 from segradius.evaluation.trace import ImageTrace
 
 

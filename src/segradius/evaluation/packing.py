@@ -7,17 +7,15 @@ import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from segradius.evaluation.rows import Kept
 from segradius.evaluation.trace import pack
 from segradius.metrics.counts import Pixels
-
-if TYPE_CHECKING:
-    from segradius.evaluation.store import Kept
 
 T = TypeVar("T")
 

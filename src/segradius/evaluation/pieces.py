@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from segradius.evaluation.store import CLEAN, Kept, Rows
+from segradius.evaluation.rows import CLEAN, Kept, Rows
 from segradius.evaluation.unit import Part, Unit
 
 T = TypeVar("T")

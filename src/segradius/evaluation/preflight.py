@@ -20,7 +20,8 @@ from segradius.evaluation.batch import class_names, is_priced, structure_names
 from segradius.evaluation.facts import CHECKS, Facts, Finding
 from segradius.evaluation.job import DataChoice, Measurement, ModelChoice
 from segradius.evaluation.probe import Measured, chosen, measure, of_samples, wanted
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.rows import CLEAN
+from segradius.evaluation.store import Store
 from segradius.metrics.counts import Counts
 from segradius.models.decoding import Decoding
 from segradius.models.doubts import doubts

@@ -19,7 +19,8 @@ from torch import Tensor
 from segradius.certification.certificate import Certificate, boundary, certified_counts, information_gain
 from segradius.certification.certifiers import Hierarchy
 from segradius.core.seal import readable
-from segradius.evaluation.store import CLEAN, ImageResult, Kept, Store
+from segradius.evaluation.rows import CLEAN, ImageResult, Kept
+from segradius.evaluation.store import Store
 from segradius.metrics.counts import Pixels, count
 
 #: Rows and columns from another class within which a pixel is at a boundary.

@@ -14,9 +14,10 @@ from segradius.core.seal import readable
 from segradius.evaluation.attack import AttackPlan
 from segradius.evaluation.inspection import looked_into
 from segradius.evaluation.job import DataChoice, Experiment, ModelChoice
+from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.saved import made
 from segradius.evaluation.seals import TABLES, UnsealedError
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.store import Store
 from segradius.metrics.counts import Pixels
 
 Plan = tuple[str, str, float]

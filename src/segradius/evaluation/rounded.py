@@ -13,7 +13,7 @@ from segradius.core.contracts import Seen
 from segradius.evaluation.batch import Batch, goal_counts, judge
 from segradius.evaluation.foreground import least
 from segradius.evaluation.gallery import share_left
-from segradius.evaluation.store import ImageResult, Rounded
+from segradius.evaluation.rows import ImageResult, Rounded
 from segradius.metrics.counts import Counts
 from segradius.metrics.intervals import Interval, interval
 from segradius.metrics.statistics import dice, miou, pooled_accuracy

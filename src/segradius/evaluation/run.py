@@ -32,7 +32,8 @@ from segradius.evaluation.foreground import Named
 from segradius.evaluation.job import DataChoice, Job, Measurement, ModelChoice
 from segradius.evaluation.journal import Checkpoints
 from segradius.evaluation.preflight import look_at
-from segradius.evaluation.store import CLEAN, Rows, Store
+from segradius.evaluation.rows import CLEAN, Rows
+from segradius.evaluation.store import Store
 from segradius.evaluation.unit import Part, Progress, Unit, perform, reader
 from segradius.models.loading import load_model
 from segradius.speed.forms import Choice

@@ -20,7 +20,7 @@ from segradius.evaluation.attempts import Room, attempts
 from segradius.evaluation.batch import Batch, Bench, answer, check_model, is_priced, judged_classes, usable
 from segradius.evaluation.job import Job
 from segradius.evaluation.journal import Checkpoints, digest
-from segradius.evaluation.store import CLEAN, Rows
+from segradius.evaluation.rows import CLEAN, Rows
 from segradius.radius.smoothing import at_most
 
 #: Told of the work just done for a job, in steps times images.

@@ -22,8 +22,9 @@ from segradius.evaluation.batch import class_names, judge
 from segradius.evaluation.class_summary import classes_csv
 from segradius.evaluation.facts import Finding
 from segradius.evaluation.preflight import findings, told, warnings
+from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.run import Run
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.store import Store
 from segradius.metrics.shifts import best_shift
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
 from segradius.report.overlay import Painter

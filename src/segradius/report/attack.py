@@ -25,9 +25,10 @@ from segradius.evaluation.facts import Facts, Finding
 from segradius.evaluation.gallery import share_left
 from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.preflight import findings, told, warnings
+from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.run import Run
 from segradius.evaluation.sanity import gathered, verdicts, verdicts_told
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.store import Store
 from segradius.report.adversarial import adversarial_files
 from segradius.report.cells import Cells, Report, nothing_usable, page, percent, set_aside_note, share
 from segradius.report.curve import Curve, draw_curves

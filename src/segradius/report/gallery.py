@@ -17,8 +17,8 @@ from segradius.core.storage import null
 from segradius.evaluation.gallery import extremes, remaining, share_left
 from segradius.evaluation.job import Experiment, Job
 from segradius.evaluation.rounded import levels
+from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.run import Run
-from segradius.evaluation.store import CLEAN
 from segradius.report.panels import full_palette, visible_bands
 from segradius.report.shown import Looks, attacking
 

@@ -22,8 +22,8 @@ from segradius.evaluation.job import Experiment
 from segradius.evaluation.loaded import SavedResults, SavedRun
 from segradius.evaluation.reread import experiment_of, reading
 from segradius.evaluation.rounded import levels
+from segradius.evaluation.rows import ImageResult, Rounded
 from segradius.evaluation.run import open_images
-from segradius.evaluation.store import ImageResult, Rounded
 from segradius.report.adversarial import npz, png
 from segradius.report.outbox import Outbox, outbox
 from segradius.report.panels import partly

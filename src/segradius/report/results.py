@@ -28,11 +28,12 @@ from segradius.evaluation.job import DataChoice, Experiment, Job, ModelChoice
 from segradius.evaluation.preflight import warnings
 from segradius.evaluation.quicken import NOTE as QUICK
 from segradius.evaluation.quicken import quickened
+from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.run import InProcess, Run, work
 from segradius.evaluation.sanity import gathered, probed_once, verdicts
 from segradius.evaluation.sizing import AUTO, USUAL, sized
 from segradius.evaluation.sizing import NOTE as TRIAL
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.store import Store
 from segradius.models.tiling import fingerprint
 from segradius.report.attack import classes_tables, doubted, notes, report_attacks, tables
 from segradius.report.cells import nothing_usable, page, set_aside_note

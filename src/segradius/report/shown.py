@@ -17,8 +17,9 @@ from segradius.data.sample import Sample
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import is_priced, judge
 from segradius.evaluation.job import Experiment, Job
+from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.run import Run
-from segradius.evaluation.store import CLEAN, Store
+from segradius.evaluation.store import Store
 from segradius.radius.smoothing import at_most, pixel_radius
 
 
