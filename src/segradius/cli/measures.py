@@ -145,7 +145,7 @@ def group(kind: type[T], given: Mapping[str, Any]) -> T:
         3
         >>> group(DataOptions, {"data": "scenes", "limits": 3})
         Traceback (most recent call last):
-        segradius.core.errors.InputError: unknown option 'limits'; did you mean 'limit'...? Known: data, labels, limit, ...
+        segradius.core.errors.InputError: unknown option 'limits'; did you mean 'limit'...? Known: data, labels, ...
     """
     defaults = _defaults(kind)
     text.refuse_unknown("option", map(str, given), defaults)
