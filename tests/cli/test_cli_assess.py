@@ -54,8 +54,14 @@ def test_from_nothing_to_words_and_more_of_it_in_the_same_folder(here, capsys):
     for words in ("Left out for want of budget: ", "sea", "Proved, of the model", "Sanity checks: ", "8 of 64 images"):
         assert words in told
     assert "What is left of the pixels" in Path("out/assessment.md").read_text()
+    shown = Path("out/report.html").read_text()
+    assert shown.index("Verdict by the rules in") < shown.index("right unattacked")
+    assert "Hit hardest: " in shown
+    assert "sea (linf 0.0157)" in told
+    assert "not done again" not in told
     assert told.index("Verdict by the rules in") < told.index("Under changes of")
     assert main([*DEMO, "--passes", "2200", "--out", "out"]) == 0
+    assert "what an earlier run left in the folder is not done again" in capsys.readouterr().out
     assert state()["state"] == [8, 4]
     plain = {(row["name"], row["norm"], row["eps"]): row["pixacc"] for row in results()["rows"]}
     for row in first["rows"]:
@@ -128,6 +134,27 @@ def test_the_worst_over_attacks_is_told_and_the_strongest_is_named():
     first, second = left_of(rows)
     assert (first.attack, first.attacks, first.pixacc.value, first.rounded.value) == ("b", 2, 0.45, 0.7)
     assert (second.attack, second.attacks, second.pixacc.value) == ("a", 1, 0.3)
+
+
+def test_a_small_class_that_is_lost_is_told_beside_the_pixels():
+    def with_classes(name: str, norm: str | None, eps: float | None, value: float, ious: list[float | None]) -> dict:
+        of = zip(("sky", "bird", "bat"), ious, strict=True)
+        classes = [{"name": name, "iou": {"value": iou, "low": None, "high": None}} for name, iou in of]
+        return row(name, eps, value) | {"norm": norm, "classes": classes, "rounded": None}
+
+    clean = with_classes("clean", None, None, 0.99, [0.99, 0.9, None])
+    rows = [
+        clean,
+        with_classes("a", "linf", 0.1, 0.97, [0.97, 0.2, None]),
+        with_classes("a", "linf", 0.2, 0.97, [0.99, 0.895, 0.0]),
+    ]
+    first, second = left_of(rows)
+    assert first.hardest is not None
+    assert second.hardest is None
+    lines = list(assessment_lines(Interval(0.99, 0.98, 1.0), [first, second], [], [], predicted=False, whole=8))
+    assert "keeps nearly all" in lines[0]
+    assert lines[1] == "  Hit hardest: bird, whose IoU falls from 90.0 to 20.0 %."
+    assert lines[2].startswith("Under changes of")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from segradius.evaluation.batch import is_priced, judge
 from segradius.evaluation.expecting import Passes, Price, priced
 from segradius.evaluation.folders import RUNS, SCHEMA, STUDY, run_folders
 from segradius.evaluation.job import DataChoice, Experiment, ModelChoice
-from segradius.evaluation.ladder import Ladder, State, choose, ladder_at, rungs_of, states, step_of
+from segradius.evaluation.ladder import Ladder, Rung, State, choose, ladder_at, rungs_of, states, step_of
 from segradius.evaluation.run import InProcess, Run, first_usable, open_images, work
 from segradius.evaluation.sizing import USUAL
 from segradius.report.assess import assessment_lines, assessment_table, certified_lines, left_of
@@ -110,9 +110,10 @@ class Assessment:
     def carry_out(self) -> int:
         """Plan, say what will be done, do it, and say what it came to; the exit status."""
         begun = time.monotonic()
+        again = bool(self._kept())
         ladder, cost = self._ladder()
         self._keep(ladder, cost)
-        self._tell(ladder, cost)
+        self._tell(ladder, cost, again=again)
         aside = self._attack(ladder)
         runs = [self._named("attack")]
         if ladder.certified and self.sigma is not None:
@@ -236,7 +237,7 @@ class Assessment:
 
     # -- what is said --
 
-    def _tell(self, ladder: Ladder, cost: Price) -> None:
+    def _tell(self, ladder: Ladder, cost: Price, *, again: bool) -> None:
         """What will be done, how long that takes, and what is left out."""
         mine, unit = self.allowance, {"seconds": "s"}.get(self.allowance.unit, self.allowance.unit)
         rows = [["look at each as it is", "", f"{cost.forward:.3g}", "clean accuracy, and checks of the network"]]
@@ -249,12 +250,12 @@ class Assessment:
         title = f"On {ladder.images} of {len(self.data)} images, from everywhere in the data"
         console().print(Cells(title, ("attack", "change of at most", f"{unit} an image", "what for"), rows).rich())
         within = f"of {mine.told(mine.amount)}"
-        say(f"That takes about {mine.told(ladder.price)} {within}.")
+        kept = ", of which what an earlier run left in the folder is not done again" if again else ""
+        say(f"That takes about {mine.told(ladder.price)} {within}{kept}.")
         if ladder.price > mine.usable:
             warn(f"{mine.told(mine.amount)} do not reach for less than this: it will take longer")
         if ladder.left_out:
-            names = dict.fromkeys(f"{rung.label} ({rung.norm} {rung.eps:.3g})" for rung in ladder.left_out)
-            say(f"Left out for want of budget: {', '.join(names)}.")
+            say(f"Left out for want of budget: {', '.join(named(ladder.left_out))}.")
         if ladder.next_price:
             scale = mine.amount / mine.usable
             say(f"The next step up, more images or attacks, would take about {mine.told(scale * ladder.next_price)}.")
@@ -266,7 +267,7 @@ class Assessment:
         table = assessment_table(clean, left, predicted=predicted)
         lines = list(
             assessment_lines(
-                clean, left, report.get("verdicts", ()), [rung.label for rung in ladder.left_out],
+                clean, left, report.get("verdicts", ()), named(ladder.left_out),
                 predicted=predicted, whole=len(self.data),
             )
         )  # fmt: skip
@@ -274,11 +275,9 @@ class Assessment:
             lines += certified_lines(self._report("certify"))
         status, verdict = self._judge()
         lines = [*verdict, *lines]
-        made, more = self._page(), "budget" if is_priced(self.seen) else "minutes"
-        lines += [
-            f"Deeper: more --{more} in the same folder; segradius attack, with attacks of your own choice; certify.",
-            "What each line means, and what it does not: docs/assess.md.",
-        ]
+        made = self._page(lines)
+        lines += [f"Deeper: {self._more(ladder)}segradius attack, with attacks of your own choice; certify."]
+        lines += ["What each line means, and what it does not: docs/assess.md."]
         console().print(table.rich())
         for line in lines:
             say(line)
@@ -295,17 +294,32 @@ class Assessment:
         self._write(GATE, as_json(rules_report(judged, file.name)))
         return verdict_of(judged).status, list(verdict_lines(judged, str(file)))
 
-    def _page(self) -> bool:
-        """The page for people; whether it could be made."""
+    def _more(self, ladder: Ladder) -> str:
+        """What more of the budget adds to; nothing where all rungs were run on all images."""
+        option = "budget" if is_priced(self.seen) else "minutes"
+        return f"more --{option} in the same folder; " if ladder.next_price else ""
+
+    def _page(self, lines: Sequence[str]) -> bool:
+        """The page for people, which begins with the verdict and the sentences; whether it could be made."""
         from segradius.report.webpage import webpage
 
         runs = [run for run in run_folders([self.at.folder]) if run.is_reported]
         try:
-            self._write(PAGE, webpage([read_story(run) for run in runs]))
+            self._write(PAGE, webpage([read_story(run) for run in runs], findings=lines))
         except MissingExtraError as error:
             note(f"no {PAGE}: {error}")
             return False
         return True
+
+
+def named(rungs: Sequence[Rung]) -> list[str]:
+    """Attacks with their budgets, each once.
+
+    Example:
+        >>> named(rungs_of([("linf", 4 / 255)], asks=False)[0])
+        ['fgsm (linf 0.0157)', 'flip_apgd (linf 0.0157)']
+    """
+    return list(dict.fromkeys(f"{rung.label} ({rung.norm} {rung.eps:.3g})" for rung in rungs))
 
 
 def _finished(planned: Planned[Any], folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segradius.core.escapes import visible
 from segradius.metrics.intervals import LEAST, Interval
 from segradius.report.cells import Cells, share
 from segradius.report.story import as_interval
@@ -19,6 +20,9 @@ KEPT = (
     (0.1, "loses most of what it got right"),
     (-math.inf, "has hardly anything left of what it got right"),
 )
+
+#: A class whose IoU falls by less is not worth a sentence.
+TOLD = 0.01
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Left:
         pixacc: Share of the pixels that is right under whichever attack did worst on each image.
         rounded: The same of the strongest attack's images rounded to 8 bits; None where it was not measured.
         images: Behind it.
+        hardest: The class that lost most, and its IoU unattacked and then; None where none lost a hundredth.
     """
 
     norm: str
@@ -42,6 +47,7 @@ class Left:
     pixacc: Interval
     rounded: Interval | None
     images: int
+    hardest: tuple[str, Interval, Interval] | None = None
 
     @property
     def budget(self) -> str:
@@ -83,9 +89,19 @@ def left_of(rows: Sequence[Mapping[str, Any]]) -> list[Left]:
                 as_interval(worst["pixacc"]),
                 None if rounded is None else as_interval(rounded),
                 worst["images"],
+                _hardest(rows[0], worst),
             )
         )
     return found
+
+
+def _hardest(clean: Mapping[str, Any], worst: Mapping[str, Any]) -> tuple[str, Interval, Interval] | None:
+    """The class that lost most of its IoU: of a few pixels among many a share of right pixels says nothing."""
+    before = {each["name"]: as_interval(each["iou"]) for each in clean.get("classes") or ()}
+    after = {each["name"]: as_interval(each["iou"]) for each in worst.get("classes") or ()}
+    fallen = {name: before[name].value - left.value for name, left in after.items() if name in before}
+    found = max((name for name, fall in fallen.items() if fall >= TOLD), key=fallen.__getitem__, default=None)
+    return None if found is None else (found, before[found], after[found])
 
 
 def _order(threat: tuple[str, float]) -> tuple[bool, str, float]:
@@ -131,6 +147,9 @@ def assessment_lines(
         kept = each.pixacc.value if predicted else each.pixacc.value / clean.value if clean.value else math.nan
         words = next(words for least, words in KEPT if kept >= least) if not math.isnan(kept) else "is not known"
         yield f"Under changes of {each.budget} the model {words}: {share(each.pixacc)} % of the pixels {what}."
+        if each.hardest is not None:
+            name, before, after = each.hardest
+            yield f"  Hit hardest: {visible(name)}, whose IoU falls from {share(before)} to {share(after)} %."
         if each.rounded is not None and each.rounded.value - each.pixacc.value > 0.05:
             yield (
                 f"  Stored with 8 bits, the changes do less: {share(each.rounded)} %. That is the figure for images "

@@ -85,4 +85,5 @@ def verdict_lines(judged: Sequence[Ruled], file: str) -> Iterator[str]:
         worst = max(rule.judged, key=lambda each: list(Verdict).index(each.verdict))
         figure = written(worst.figure.found)
         told = f"{worst.figure.title} = {figure}" if figure else worst.figure.title
-        yield f"  {rule.verdict} ({rule.rule.tier}): {rule.rule.title}: {told}; {worst.why or rule.rule.require}."
+        why = f"{worst.why}, and " if worst.why else ""
+        yield f"  {rule.verdict} ({rule.rule.tier}): {rule.rule.title}: {told}; {why}{rule.rule.require} is required."

@@ -34,7 +34,9 @@ from segradius.report.subject import (
 GRADES = {"fail": "✕", "warn": "!", "open": "?", "pass": "✓"}
 
 
-def webpage(stories: Sequence[Story], *, title: str = "", images: int = 4, side: int = 320) -> str:
+def webpage(
+    stories: Sequence[Story], *, title: str = "", images: int = 4, side: int = 320, findings: Sequence[str] = ()
+) -> str:
     """The page that tells finished runs.
 
     Args:
@@ -42,6 +44,8 @@ def webpage(stories: Sequence[Story], *, title: str = "", images: int = 4, side:
         title: Above all; by default the models'.
         images: How many images of its gallery each attack has.
         side: Longest side of a picture, in pixels.
+        findings: Sentences that go before all figures, the verdict of an assessment first; one that begins with a space
+            belongs to that before it.
 
     Returns:
         The HTML.
@@ -65,6 +69,7 @@ def webpage(stories: Sequence[Story], *, title: str = "", images: int = 4, side:
     page: str = _template().render(
         title=visible(title) or f"How robust is {few}?",
         subjects=told,
+        findings=_grouped(findings),
         overview=overview(found) if len(found) > 1 else None,
         style=_part("page.css"),
         scripts=scripts,
@@ -75,6 +80,21 @@ def webpage(stories: Sequence[Story], *, title: str = "", images: int = 4, side:
         version=__version__,
     )
     return page
+
+
+def _grouped(findings: Sequence[str]) -> list[list[str]]:
+    """Sentences, each with those that belong to it.
+
+    Example:
+        >>> _grouped(["PASS", "One", "  of it", "Two"])
+        [['PASS'], ['One', 'of it'], ['Two']]
+    """
+    groups: list[list[str]] = []
+    for each in findings:
+        if not each.startswith(" ") or not groups:
+            groups.append([])
+        groups[-1].append(visible(each.strip()))
+    return groups
 
 
 def _template() -> Any:
