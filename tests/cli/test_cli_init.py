@@ -178,6 +178,7 @@ def test_weights_alone_are_refused_with_what_is_lacking(here: Path, capsys: pyte
         ("images/{}.png", "masks/{}_gt.png", ("images", "masks/*_gt.*")),
         ("{}.png", "{}_mask.tif", ("*.png", "*_mask.*")),
         ("raw/{}.png", "annot/{}.png", ("raw", "annot")),
+        ("photos/{}.png", "Annot/{}.png", ("photos", "Annot")),
         ("raw/{}_img.tif", "annot/{}_seg.png", ("raw/*_img.*", "annot/*_seg.*")),
         ("scans/{}_raw.tif", "Seg_final/{}.png", ("scans/*_raw.*", "Seg_final")),
     ],
@@ -314,14 +315,18 @@ def test_what_cannot_be_guessed_is_refused_in_words(
 def test_a_folder_without_images_and_one_that_is_not_there_are_refused(here: Path, capsys: pytest.CaptureFixture[str]):
     (here / "empty").mkdir()
     assert main(["init", "empty"]) == 2
+    cells(here / "named", "photos/{}.png", "truth/{}.png")
+    assert main(["init", "named"]) == 2
     assert main(["init", "absent"]) == 2
     said = capsys.readouterr().err
-    assert "give --images and --masks" in said
+    assert "and no images; give --images and --masks" in said
+    assert "and no images; it has photos, truth; give --images and --masks" in said
     assert "there is no folder absent" in said
 
 
 def test_masks_alone_ask_for_the_images(here: Path, capsys: pytest.CaptureFixture[str]):
     cells(here / "d", "photos/{}.png", "gt/{}.png")
+    (here / "d" / "notes").mkdir()
     assert main(["init", "d", "--masks", "gt", "--yes"]) == 2
     assert "--masks gt is given, and no sub-folder of d is called images" in (said := capsys.readouterr().err)
     assert "give --images too" in said

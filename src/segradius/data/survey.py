@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segradius.core import escapes
 from segradius.core.errors import InputError, SegradiusError
 from segradius.core.storage import as_csv
 from segradius.data.listing import ANY_SUFFIXES, Listing, list_files
@@ -103,6 +104,9 @@ def find(folder: Path, images: str | None = None, masks: str | None = None) -> F
         image, mask = _named(below)
         if image is not None and name not in (*IMAGES, *MASKS):
             return _found(folder, f"{{split}}/{image}", masks or (f"{{split}}/{mask}" if mask else None))
+    other = _other(folder, inner, masks or _named(inner)[1])
+    if other is not None:
+        return _found(folder, other, masks or _named(inner)[1])
     found = _beside(folder) if masks is None or list_files(folder, "*.*", ANY_SUFFIXES).files else None
     if masks is None and found is not None:
         return found
@@ -124,6 +128,14 @@ def _named(inner: Mapping[str, str]) -> tuple[str | None, str | None]:
     image, mask = (next((inner[name] for name in names if name in inner), None) for names in (IMAGES, MASKS))
     like = (full for name, full in inner.items() if name.startswith(MASKED) and not name.startswith(OURS))
     return image, mask or next((full for full in like if full != image), None)
+
+
+def _other(folder: Path, inner: Mapping[str, str], masks: str | None) -> str | None:
+    """The one sub-folder with images that is not that of the masks, where that is known and no images lie beside it."""
+    if masks not in inner.values() or list_files(folder, "*.*", ANY_SUFFIXES).files:
+        return None
+    others = [full for name, full in inner.items() if full != masks and not name.startswith(OURS)]
+    return others[0] if len(others) == 1 and list_files(folder, others[0], ANY_SUFFIXES).files else None
 
 
 def _found(folder: Path, images: str, masks: str | None) -> Found:
@@ -196,9 +208,11 @@ def _beside(folder: Path) -> Found:
         return _found(folder, f"*{ending}", f"*{suffix}.*")
     if listed.files:
         return _found(folder, "*.*", None)
+    inner = sorted(each.name for each in folder.iterdir() if each.is_dir())
+    there = f"; it has {escapes.listed(inner)}" if inner else ""
     raise InputError(
-        f"init: {folder} has no sub-folder called {', '.join(IMAGES[:6])} or the like, and no images; give --images "
-        "and --masks, folders or patterns below it"
+        f"init: {folder} has no sub-folder called {', '.join(IMAGES[:6])} or the like, and no images{there}; give "
+        "--images and --masks, folders or patterns below it"
     )
 
 
