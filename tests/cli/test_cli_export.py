@@ -49,6 +49,24 @@ def test_a_model_is_as_good_after_its_export(tmp_path: Path):
     assert model.network.training
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_a_torchscript_program_is_refused_with_what_can_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("onnxscript")
+    torch.jit.trace(torch.nn.Conv2d(3, 2, 3, padding=1).eval(), torch.rand(1, 3, 8, 8)).save(str(tmp_path / "net.pt"))
+    words = [
+        "export",
+        "--model",
+        f"torchscript:{tmp_path / 'net.pt'}",
+        "--size",
+        "8x8",
+        "--out",
+        str(tmp_path / "net.onnx"),
+    ]
+    assert main(words) == 2
+    assert "it is a TorchScript program: name the code that it was made from, as --model" in capsys.readouterr().err
+    assert not (tmp_path / "net.onnx").exists()
+
+
 def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", "--model", "demo", "--size", "48x64", "--out", "no.onnx"]) == 2

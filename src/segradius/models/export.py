@@ -60,10 +60,18 @@ def export_onnx(model: Segmenter, path: str | Path, height: int, width: int) -> 
             )
     except torch.onnx.OnnxExporterError as error:
         raise InputError(
-            f"model {model.name!r} cannot be written as ONNX: {in_a_line(error.__cause__ or error)}"
+            f"model {model.name!r} cannot be written as ONNX: {in_a_line(error.__cause__ or error)}{_instead(model)}"
         ) from error
     assert program is not None
     about = {"outputs": "probabilities", "classes": model.num_classes, "structures": model.structures}
     program.model.metadata_props.update({f"segradius.{name}": str(value) for name, value in about.items()})
     with owned(Path(path), warn=warn), replacing(Path(path)) as new:
         program.save(str(new))
+
+
+def _instead(model: Segmenter) -> str:
+    """What to do about a network that is a program, which cannot be traced again; empty for others."""
+    if not any(isinstance(each, torch.jit.ScriptModule) for each in AsModule(model).modules()):
+        return ""
+    code = "as --model package.module:callable with its --weights"
+    return f"; it is a TorchScript program: name the code that it was made from, {code}"
