@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class SavedRun:
     name: str
     path: Path
     kind: str
-    report: Mapping[str, Any]
+    report: Mapping[str, Any] = field(repr=False)
 
     @cached_property
     def summary(self) -> Summary | CertifiedSummary:
