@@ -34,6 +34,10 @@ def probabilities():
     network = threshold()
     return lambda x: network(x).softmax(1)
 
+def steep_probabilities():
+    network = threshold()
+    return lambda x: (20 * network(x)).softmax(1)
+
 def not_a_number():
     network = threshold()
     return lambda x: network(x) * float("nan")
@@ -252,6 +256,7 @@ BAD = {
     "closed_form": ["--model", "closed_form:treshold"],
     "absent.safetensors": ["--model", "demo", "--weights", "absent.safetensors"],
     "probabilities": ["--model", "closed_form:probabilities"],
+    "gives probabilities (in [0, 1], sum one": ["--model", "closed_form:steep_probabilities"],  # not sigmoids
     "NaN": ["--model", "closed_form:not_a_number"],
     "gives shape (1,); expected floating logits (1, 2, h, w)": ["--model", "closed_form:flat"],
     "num_classes=1": ["--model", "closed_form:threshold", "--num-classes", "1"],

@@ -25,7 +25,7 @@ from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
 from segradius.models.decoding import IN_UNIT, Decoding
 from segradius.models.holding import kept
-from segradius.models.outputs import refuse_sigmoids
+from segradius.models.outputs import refuse_activations
 from segradius.models.segmenter import Segmenter
 
 NAN = math.nan
@@ -256,7 +256,7 @@ class _Look:
             return None
         decode = self.model.decode if isinstance(self.model.decode, Decoding) else Decoding()
         if decode.kind in ("logits", "masked_logits"):
-            refuse_sigmoids(logits.detach(), self.model.name)
+            refuse_activations(logits.detach(), self.model.name)
         elif decode.yes_no and decode.kind not in IN_UNIT:
             Decoding(decode.kind).check(decode.channel_logits(logits), f"model {self.model.name!r}")
         saturated = decode.saturated(logits.detach())

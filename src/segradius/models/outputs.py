@@ -60,21 +60,21 @@ def check_logits(logits: object, images: Tensor, num_classes: int, name: str, *,
         return
     if kind not in ("", "logits", "masked_logits"):
         return  # undone sigmoids, and what has two values a channel, may lie anywhere
-    if are_probabilities(logits):
-        raise InputError(
-            f"model {name!r} gives probabilities (in [0, 1], sum one over the classes) where logits are expected: give "
-            'outputs="probabilities" (--outputs probabilities), which takes their logarithm, or remove the softmax'
-        )
-    refuse_sigmoids(logits, name)
+    refuse_activations(logits, name)
 
 
-def refuse_sigmoids(logits: Tensor, name: str) -> None:
-    """Raise `InputError`, with the way out, for (N, C, h, w) values that are sigmoids where logits were promised.
+def refuse_activations(logits: Tensor, name: str) -> None:
+    """Raise `InputError`, with the way out, for (N, C, h, w) values of a softmax, or sigmoids, where logits belong.
 
     Args:
         logits: Of images that are not of one colour, which cannot tell.
         name: The model's name, for the message.
     """
+    if are_probabilities(logits):
+        raise InputError(
+            f"model {name!r} gives probabilities (in [0, 1], sum one over the classes) where logits are expected: give "
+            'outputs="probabilities" (--outputs probabilities), which takes their logarithm, or remove the softmax'
+        )
     if are_sigmoids(logits):
         raise InputError(
             f"model {name!r} gives one sigmoid a class (values from end to end of [0, 1] with sums that are not one) "
