@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,19 @@ def test_the_strongest_attack_bounds_larger_balls_and_a_certificate_smaller_ones
         assert value == 100 * answer["accuracy"][answer["edges"].index(right)]  # what is certified at the far end
         assert answer["edges"].index(right) == answer["edges"].index(left) + 1
     assert "smoothed network" in plot.note
+
+
+def test_networks_of_a_study_are_called_by_its_labels(tmp_path: Path):
+    stories = [
+        read_story(RunFolder(f"{label}-s0", pages.attacked(tmp_path / label), "attack", label))
+        for label in ("plain", "hard")
+    ]
+    spec = stories[0].experiment["model"]["spec"]
+    stories[1].experiment["model"]["fingerprint"] = "other"
+    assert [each.model for each in subjects(stories)] == [f"plain ({spec})", f"hard ({spec})"]
+    assert f"How robust is plain ({spec}) and hard ({spec})?" in webpage(stories)
+    own = replace(stories[0], run=replace(stories[0].run, model=spec))
+    assert [each.model for each in subjects([own])] == [spec]
 
 
 def test_one_side_alone_is_said_to_be_alone(runs: tuple[Path, Path]):

@@ -31,11 +31,13 @@ class RunFolder:
         name: Of the measurement in its study; of a folder by itself the folder's own.
         path: Of the folder. One that a study names need not be there yet.
         kind: ``attack``, ``certify`` or ``evaluate``.
+        model: Label of the model in its study; empty of a folder by itself.
     """
 
     name: str
     path: Path
     kind: str
+    model: str = ""
 
     @property
     def is_reported(self) -> bool:
@@ -105,7 +107,7 @@ def _named(folder: Path, said: Mapping[str, Any]) -> RunFolder:
     inside = PurePosixPath(place)
     if inside.is_absolute() or ".." in inside.parts:
         raise DamagedError(f"{file} is damaged; expected a folder below {folder}: {place!r} of {name!r}")
-    return RunFolder(name, folder / inside, kind)
+    return RunFolder(name, folder / inside, kind, str(said.get("model", "")))
 
 
 def _kind(folder: Path) -> str:

@@ -159,10 +159,10 @@ def _names(story: Story) -> tuple[str, str]:
     protocol = f", protocol {data['protocol']}" if data.get("protocol") else ""
     split = f", {data['split']}" if data.get("split") else ""
     aim = f", aim {story.experiment['target']}" if story.experiment.get("target") is not None else ""
-    short = str(model["spec"]).partition(",")[
-        0
-    ]  # the rest stands in the command; who is called alike has a fingerprint
-    return visible(short), visible(f"{data['spec']}{split}{size}{protocol}{aim}")
+    short = str(model["spec"]).partition(",")[0]  # the rest stands in the command
+    label = story.run.model
+    called = f"{label} ({short})" if label.partition(",")[0] not in ("", short) else short
+    return visible(called), visible(f"{data['spec']}{split}{size}{protocol}{aim}")
 
 
 def budget(norm: str, eps: float) -> str:

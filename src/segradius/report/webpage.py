@@ -57,7 +57,7 @@ def webpage(
     told = [_told(subject, album, images) for subject in found]
     plots = [plot for each in told for plot in each["plots"]]
     models = list(dict.fromkeys(subject.model for subject in found))
-    few = ", ".join(models) if len(models) < 4 else f"{len(models)} models"
+    few = " and ".join(models) if len(models) < 3 else f"each of {len(models)} models"
     facts = {
         "plots": [{name: dict(figure) for name, figure in plot.choices.items()} for plot in plots],
         "subjects": [each["lenses"] for each in told],
