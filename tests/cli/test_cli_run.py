@@ -302,6 +302,17 @@ def digests_of(folder: Path) -> dict:
     return {each.name: json.loads((each.path / "results.json").read_text())["digest"] for each in run_folders([folder])}
 
 
+def test_parts_are_finished_where_they_are_also_if_the_whole_is_elsewhere(merged, tmp_path, monkeypatch, capsys):
+    shutil.copytree(merged / "parts", tmp_path / "parts")
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree("parts/shard-2-of-3")
+    shutil.rmtree("parts/shard-3-of-3/runs/demo-scenes-s0-certify-sigma0.1")
+    assert main(["merge", "parts/shard-1-of-3", "parts/shard-3-of-3", "--out", "whole", "--device", "cpu"]) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    for part in (2, 3):
+        assert f"parts/shard-1-of-3/study.yaml --out parts --shard {part}/3 --batch-size 1" in told
+
+
 def test_a_part_that_is_missing_and_one_that_is_not_finished_are_told_with_what_makes_them(
     merged, tmp_path, monkeypatch, capsys
 ):

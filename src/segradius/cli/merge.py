@@ -70,7 +70,7 @@ def merge(folders: list[str], /, out: str, study: str | None = None, device: str
     with owned_study(at.folder, asked):
         found, missing = _merged(asked, shards, at)
     status = tell(found, at, (1, 1)) if found else 0
-    for line in _advice(missing, shards, study or str(shards[0].folder / ASKED), out):
+    for line in _advice(missing, shards, study or str(shards[0].folder / ASKED)):
         warn(line)
     return UNFINISHED if missing else status
 
@@ -166,13 +166,14 @@ def _lacking(planned: Planned[Any], store: Store, of: int) -> dict[int, int]:
     return {part: count for part, count in counts.items() if count}
 
 
-def _advice(missing: dict[int, list[tuple[str, int]]], shards: Sequence[Shard], study: str, out: str) -> Iterator[str]:
-    """For each part that lacks images, how many, and what makes them."""
-    of, size, there = shards[0].of, shards[0].batch_size, {shard.index for shard in shards}
+def _advice(missing: dict[int, list[tuple[str, int]]], shards: Sequence[Shard], study: str) -> Iterator[str]:
+    """For each part that lacks images, how many, and what makes them, where the part is or the first one lies."""
+    of, size, there = shards[0].of, shards[0].batch_size, {shard.index: shard.folder for shard in shards}
     for part, lacking in sorted(missing.items()):
         images, names = sum(count for _, count in lacking), len(lacking)
         state = "is not finished" if part in there else "is missing"
-        command = ["segradius", "run", study, "--out", out, "--shard", f"{part}/{of}", "--batch-size", str(size)]
+        out = there.get(part, shards[0].folder).parent
+        command = ["segradius", "run", study, "--out", str(out), "--shard", f"{part}/{of}", "--batch-size", str(size)]
         yield f"part {part} of {of} {state}: {images} images in {names} measurements; {shlex.join(command)}"
     if missing:
         say("When that is done, merge again.")
