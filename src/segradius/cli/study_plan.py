@@ -97,8 +97,9 @@ def summary_of(lines: Sequence[Line]) -> str:
     forward, backward = sum(passes.forward for passes in each), sum(passes.backward for passes in each)
     known = math.fsum(line.seconds for line in lines if not math.isnan(line.seconds))
     rest = " and what cannot be told" if any(math.isnan(line.seconds) for line in lines) else ""
+    many = len({line.measurement for line in lines})
     return (
-        f"{len({line.measurement for line in lines})} measurements, {most}{forward} forward and {backward} backward "
+        f"{many} {'measurement' if many == 1 else 'measurements'}, {most}{forward} forward and {backward} backward "
         f"passes over images; about {_clock(known)} of passes here{rest}, one image at a time by one worker"
     )
 

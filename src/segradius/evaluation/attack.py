@@ -245,7 +245,10 @@ def make_plans(
         told = " and ".join(dict.fromkeys(f"{plan.label} ({plan.weights or 'none'})" for plan in plans))
         raise InputError(f"band_weights differ between attacks, {told}; expected one threat model: run them apart")
     for k, plan in enumerate(plans):
-        make_attack(plan.name, norm=plan.norm, eps=plan.eps, **plan.options)
+        try:
+            make_attack(plan.name, norm=plan.norm, eps=plan.eps, **plan.options)
+        except InputError as error:
+            raise (InputError(f"{plan.label}: {error}") if isinstance(names, Mapping) else error) from None
         for other in plans[:k]:
             if other.described == plan.described:
                 raise InputError(f"{other.label} and {plan.label} are the same attack with the same options")

@@ -198,6 +198,9 @@ def _mapping(given: Any, key: str, file: str, known: Sequence[str] = ()) -> Opti
         )
     if known:
         text.refuse_unknown(f"key of {file}: {key}", map(str, given), known)
+        for name, value in given.items():
+            if isinstance(value, str | list | Mapping) and not value:
+                raise InputError(f"{file}: {key}.{name} is {shown(value)}; expected one or several, or no such key")
     return {str(name): value for name, value in given.items()}
 
 
@@ -218,7 +221,10 @@ def _attacks(given: Any, file: str) -> dict[str, Options]:
     if given is None:
         return {}
     if isinstance(given, str | list):
-        given = dict.fromkeys(text.names(given))
+        listed = text.names(given)
+        if twice := [name for name in listed if listed.count(name) > 1]:
+            raise InputError(f"{file}: attacks has {shown(twice[0])} twice; expected each once, or labels of their own")
+        given = dict.fromkeys(listed)
     if not isinstance(given, Mapping):
         raise InputError(
             f"{file}: attacks is {shown(given)}; expected {{LABEL: {{attack: NAME, OPTION: VALUE}}}}, or names"
@@ -228,6 +234,8 @@ def _attacks(given: Any, file: str) -> dict[str, Options]:
         named = {"attack": str(label)} if own is None else {"attack": own} if isinstance(own, str) else own
         if not isinstance(named, Mapping) or not isinstance(named.get("attack", str(label)), str):
             raise InputError(f"{file}: attacks.{label} is {shown(own)}; expected {{attack: NAME, OPTION: VALUE}}")
+        if not str(label):
+            raise InputError(f"{file}: attacks has an empty label; expected {{LABEL: {{attack: NAME, OPTION: VALUE}}}}")
         options = {str(name): _value(value) for name, value in named.items() if name != "attack"}
         found[str(label)] = {"attack": str(named.get("attack", label)), **options}
     return found
