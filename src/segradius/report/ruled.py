@@ -222,7 +222,9 @@ def _attacked(rule: Rule, name: str, source: Source) -> Iterator[Figure]:
     rows = _rows(rule, report)
     if not rows:
         attacked = [row for row in report["rows"] if row["norm"]]
-        known = ", ".join(_told(row) for row in attacked)
+        named = [row for row in attacked if rule.attack in ("worst", "all") or fnmatchcase(row["name"], rule.attack)]
+        # Budgets where the attack is there, else attacks: a study has many of both.
+        known = ", ".join(dict.fromkeys(_threat(row) if named else str(row["name"]) for row in named or attacked))
         budget = "" if rule.eps is None else f"ε = {rule.eps:g}"
         wanted = " ".join(filter(None, (rule.attack, rule.norm, budget)))
         why = f"no {wanted}; there is {known}" if attacked else NOT_ATTACKED
@@ -318,6 +320,10 @@ def _interval(found: Mapping[str, float | None]) -> Interval:
 def _unknown(what: str, name: str | None, known: Sequence[str] | Mapping[str, Any]) -> str:
     near = get_close_matches(str(name), list(known), n=1)
     return f"there is no {what} {shown(name)}" + (f"; did you mean {shown(near[0])}?" if near else "")
+
+
+def _threat(row: Mapping[str, Any]) -> str:
+    return f"{row['norm']} ε = {row['eps'] or math.inf:g}"
 
 
 def _told(row: Mapping[str, Any]) -> str:
