@@ -92,11 +92,26 @@ def test_images_without_masks_name_the_flag_that_does_without(here, capsys):
 
     for name in "abcdef":
         Image.new("RGB", (32, 24), (ord(name), 99, 50)).save(f"images/{name}.png")
-    words = ["assess", "--model", "demo", "--data", "images:images", "--passes", "300", "--out", "out"]
-    assert main(words) == 2
-    assert "--labels predicted" in capsys.readouterr().err
-    assert main([*words, "--labels", "predicted"]) == 4
-    assert "keep the class that the model gave them unattacked" in capsys.readouterr().out
+    words = ["assess", "--model", "demo", "--data", "images:images", "--out", "out"]
+    for budget in (["--minutes", "1"], ["--passes", "300"]):
+        assert main([*words, *budget]) == 2
+        assert "--labels predicted" in capsys.readouterr().err
+    assert main([*words, "--passes", "300", "--labels", "predicted"]) == 4
+    told = capsys.readouterr().out
+    assert "it said: " in told
+    assert "keep the class that the model gave them unattacked" in told
+    assert "got right" not in told
+
+
+def test_where_no_image_can_be_used_the_first_reason_is_told(here, capsys):
+    from PIL import Image
+
+    for folder, mode, value in (("images", "RGB", (9, 99, 50)), ("masks", "L", 2)):
+        Path(folder).mkdir()
+        Image.new(mode, (32, 24), value).save(f"{folder}/a.png")
+    Path("segradius.yaml").write_text("classes: [dark, bright]\n")
+    assert main(["assess", "--model", "demo", "--data", "folder:.", "--minutes", "1", "--out", "out"]) == 2
+    assert "could be used, the first for: sample 'a': value 2 in the mask" in capsys.readouterr().err
 
 
 def test_a_target_is_asked_no_more_than_its_budget(place, capsys):

@@ -13,6 +13,7 @@ from segradius.cli.attack import AttackOptions, planned_attacks
 from segradius.cli.certify import SmoothingOptions, planned_certificates
 from segradius.cli.options import RunOptions, Subject
 from segradius.cli.run_folder import SET_ASIDE, Planned, begun, executed, reported, units_of
+from segradius.core.bands import bands_of
 from segradius.core.contracts import Model, Seen
 from segradius.core.errors import InputError, MissingExtraError
 from segradius.core.escapes import listed
@@ -21,8 +22,10 @@ from segradius.core.seal import read_json
 from segradius.core.secrets import redacted
 from segradius.core.storage import as_json, write_atomically
 from segradius.data.sample import SegmentationData
+from segradius.data.usable import usable
 from segradius.evaluation.attack import AttackPlan
 from segradius.evaluation.batch import is_priced, judge
+from segradius.evaluation.driver import check_fit
 from segradius.evaluation.expecting import Passes, Price, priced
 from segradius.evaluation.folders import RUNS, SCHEMA, STUDY, run_folders
 from segradius.evaluation.job import DataChoice, Experiment, ModelChoice
@@ -154,9 +157,13 @@ class Assessment:
         if self.allowance.unit != "seconds":
             return Price(1, 2)
         run = self._attacks(min(len(self.data), FIRST), ()).run
+        check_fit(run)  # an image without a mask is no image that cannot be used
         found = priced(run)
         if found is None:
-            raise InputError(f"none of the first {FIRST} images could be used; segradius data check says why")
+            labels, bands = not self.choice.predicted, bands_of(run.model)
+            why = usable(run.data, 0, run.model.num_classes, labels=labels, bands=bands)
+            told = f"none of the first {len(run.data)} images could be used, the first for: {why}"
+            raise InputError(f"{told}; segradius data check tells of all")
         longer = lengthened(run, found, self.threats[0], self.at.together or USUAL)
         told = f"a pass over an image takes {found.forward:.3g} s, {found.both:.3g} s with its gradient"
         note(f"{told}; attacks take {longer:.2f} times their passes")

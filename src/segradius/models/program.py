@@ -115,7 +115,8 @@ def program_file(source: str, name: str, kind: FileKind) -> Path:
     """
     path = Path(name)
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        at = "" if path.is_absolute() else f" in {str(Path.cwd())!r}, where the command runs"
+        what = "is a folder" if path.is_dir() else f"does not exist{at}"
         raise InputError(f"{source}:{name}: expected the path of {kind.what}; {str(path)!r} {what}")
     try:
         found = kind_of(path)

@@ -146,6 +146,7 @@ def assessment_lines(
     for each in left:
         kept = each.pixacc.value if predicted else each.pixacc.value / clean.value if clean.value else math.nan
         words = next(words for least, words in KEPT if kept >= least) if not math.isnan(kept) else "is not known"
+        words = words.replace("it got right", "it said") if predicted else words
         yield f"Under changes of {each.budget} the model {words}: {share(each.pixacc)} % of the pixels {what}."
         if each.hardest is not None:
             name, before, after = each.hardest
