@@ -159,6 +159,19 @@ def test_a_class_that_is_left_out_is_named(place):
     assert "class 2" in told()["causes"][0]["text"]
 
 
+def test_one_that_says_the_same_everywhere_is_asked_for_its_weights(place, capsys):
+    Path("flat.py").write_text(
+        "import torch\n\n\ndef net():\n    return Flat()\n\n\nclass Flat(torch.nn.Module):\n"
+        "    def forward(self, x):\n        scores = torch.arange(5.0, 0, -1)[:, None, None]\n"
+        "        return scores.expand(len(x), 5, *x.shape[2:])\n"
+    )
+    assert agree(net("network"), "flat:net") == 6
+    assert told()["causes"][0]["advice"] == "it says class 0 everywhere: has it the weights of the first?"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The first has 4 classes and the second 5: on other images one may say what the other cannot." in said
+    assert "?." not in said
+
+
 def test_what_nothing_explains_is_said_to_be_unexplained(place, capsys):
     assert agree(net("network"), net("strange")) == 6
     assert told()["verdict"] == "differ"

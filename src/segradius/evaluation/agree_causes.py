@@ -140,9 +140,12 @@ def _left_out(it: AgreementSummary) -> Finding | None:
         return None
     told = ", ".join(it.names[c] for c in alone[:6])
     text = f"the second never says {told}, which is {value:.0%} of the disagreement"
-    return Finding(
-        "left out", text, "does it leave that class out of its argmax, or threshold, or crop its channels?", value
-    )
+    rest = [it.names[c] for c in it.seen if c not in alone]
+    if len(alone) > 1 and len(rest) == 1:  # of two classes the one that is left may be all that it was made to say
+        return Finding("left out", text, f"it says {rest[0]} everywhere: has it the weights of the first?", value)
+    which = "that class" if len(alone) == 1 else "those classes"
+    advice = f"does it leave {which} out of its argmax, or threshold, or crop its channels?"
+    return Finding("left out", text, advice, value)
 
 
 def _added(it: AgreementSummary) -> Finding | None:

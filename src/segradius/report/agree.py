@@ -75,7 +75,8 @@ def report_agreement(
     above = _heading(run, it)
     notes = [
         f"Verdict: {verdict}: {VERDICTS[verdict]}; {it.pixacc.value:.2%} of the pixels agree, and {least:.2%} must.",
-        *(f"{'Likely cause' if cause.value > 0.8 else 'Part of it'}: {cause.line}." for cause in causes),
+        *(f"{'Likely cause' if cause.value > 0.8 else 'Part of it'}: {_ended(cause.line)}" for cause in causes),
+        *_numbers(run.model.num_classes, second.num_classes),
         *([f"{len(it.invalid)} image(s) left out, as the second's scores are not finite there"] if it.invalid else []),
         *set_aside_note(it.set_aside),
         *warnings(doubts),
@@ -171,8 +172,24 @@ def checks_table(it: AgreementSummary, tried: Tried) -> Cells:
         rows.append(["largest difference of two scores", f"{it.largest:.3g}"])
         rows.append(["median difference of scores", f"{it.median:.3g}"])
     else:
-        rows.append(["difference of scores: not both give scores of the same classes without a price", "–"])
+        rows.append(["difference of scores: not both give all scores, of equally many classes, for nothing", "–"])
     return Cells("What was tried", ("agreement, per cent", "value"), rows)
+
+
+def _ended(sentence: str) -> str:
+    """With a full stop, where nothing ends it yet.
+
+    Example:
+        >>> _ended("It is"), _ended("Is it?")
+        ('It is.', 'Is it?')
+    """
+    return sentence if sentence.endswith(("?", ".")) else f"{sentence}."
+
+
+def _numbers(first: int, second: int) -> list[str]:
+    """That one of the two has more classes, which it need not say on these images."""
+    told = f"The first has {first} classes and the second {second}: on other images one may say what the other cannot."
+    return [told] if first != second else []
 
 
 def _percent(value: float) -> str:
