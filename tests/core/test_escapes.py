@@ -92,3 +92,18 @@ def test_progress_in_a_log_is_a_line_after_ten_seconds_and_then_every_thirty(cap
         f"{begun}70 of 100 steps, 0:01:10 gone, 0:00:30 left",
         f"{begun}100 of 100 steps, 0:01:40 gone, 0:00:00 left",
     ]
+
+
+def test_what_is_left_goes_by_the_time_since_something_was_done_and_not_by_what_opening_a_model_took(
+    capsys: pytest.CaptureFixture[str],
+):
+    now = 20.0
+    with screen.progress("steps", 100, clock=lambda: now - 20) as advance:
+        now += 60
+        for _ in range(41):
+            advance(1, "pgd")
+            now += 1.0
+    assert capsys.readouterr().err.splitlines() == [
+        "segradius: pgd: 1 of 100 steps, 0:01:00 gone",
+        "segradius: pgd: 31 of 100 steps, 0:01:30 gone, 0:01:09 left",
+    ]

@@ -89,15 +89,19 @@ def progress(
     task = bar.add_task(visible(first), total=total, completed=done)
     begun = clock()
     due = begun + FIRST
+    since: tuple[float, float] | None = None  # when something was done first: models are opened before
 
     def advance(steps: int, what: str) -> None:
-        nonlocal due
+        nonlocal due, since
         bar.update(task, advance=steps, description=visible(what))
+        if since is None and bar.tasks[0].completed > done:
+            since = clock(), bar.tasks[0].completed
         if lines and clock() >= due:
             due = clock() + EVERY
             now = bar.tasks[0]
-            gone = now.completed - done
-            left = (clock() - begun) / gone * (total - now.completed) if gone else None
+            start, first_done = since or (begun, done)
+            gone = now.completed - first_done
+            left = (clock() - start) / gone * (total - now.completed) if gone else None
             print(_line(visible(what), now.completed, total, unit, clock() - begun, left), file=sys.stderr, flush=True)
 
     with bar:

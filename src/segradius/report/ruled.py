@@ -149,8 +149,17 @@ def _ruled(rule: Rule, least: int, found: Sequence[Source]) -> Ruled:
     # What was evaluated alone has no attack, and need not have: other measurements do.
     figures = [figure for figure in figures if figure in there or figure.missing != NOT_ATTACKED] or figures
     if not figures:
-        figures = [Figure(rule.metric, missing="no measurement is of its kind, model, data and seed")]
+        figures = [Figure(rule.metric, missing=_unmet(rule, found))]
     return Ruled(rule, tuple(_judged(rule, least, figure) for figure in figures))
+
+
+def _unmet(rule: Rule, found: Sequence[Source]) -> str:
+    """Why a rule is about none of the measurements: the name that none of them has, where that is it."""
+    models, data = [name for each in found for name in each.models], [name for each in found for name in each.data]
+    for part, wanted, names in (("model", rule.model, models), ("data", rule.data, data)):
+        if wanted is not None and not any(fnmatchcase(name, wanted) for name in names):
+            return _unknown(part, wanted, names)
+    return "no measurement is of its kind, model, data and seed"
 
 
 def _judged(rule: Rule, least: int, figure: Figure) -> Judgement:
