@@ -149,7 +149,7 @@ def test_sanity_is_a_rule(base: Path, gate: Gate):
     expected = {"no fail": [0, 0, 0, 5], "no warn": [0, 5, 0, 5], "pass": [0, 5, 4, 5]}
     for require, statuses in expected.items():
         assert [gate([rule("sanity", require)], run) for run in runs.values()] == statuses
-    assert gate.why == ["steps is fail: it was seen"]
+    assert gate.why == ["it was seen: mend it"]
     assert gate([rule("sanity", "no fail", check="gradient")], runs["fail"]) == 0
 
 

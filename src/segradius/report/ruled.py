@@ -59,6 +59,7 @@ class Figure:
         images: Behind it.
         missing: Why there is none; empty where there is.
         verdict: Where that is settled already, as of a sanity check; None elsewhere.
+        why: What was seen then, and what to do.
     """
 
     title: str
@@ -66,6 +67,7 @@ class Figure:
     images: int = 0
     missing: str = ""
     verdict: Verdict | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _judged(rule: Rule, least: int, figure: Figure) -> Judgement:
     if figure.missing:
         return Judgement(figure, Verdict.INCONCLUSIVE, f"missing: {figure.missing}")
     if figure.verdict is not None:
-        return Judgement(figure, figure.verdict, "" if figure.verdict is Verdict.PASS else figure.title)
+        return Judgement(figure, figure.verdict, figure.why)
     needed = least if rule.metric in (*ATTACKED, *CERTIFIED) else 0
     return Judgement(figure, *of_bound(rule.bound, figure.found, figure.images, needed))
 
@@ -212,7 +214,8 @@ def _sanity(rule: Rule, name: str, report: Mapping[str, Any]) -> Iterator[Figure
     for each in broken:
         # An open check was not measured, which is not known to be bad.
         verdict = Verdict.INCONCLUSIVE if each["verdict"] == "open" else Verdict.BLOCK
-        yield Figure(f"{name}{each['name']} is {each['verdict']}: {each['text']}", verdict=verdict)
+        told = ": ".join(filter(None, (each["text"], each.get("advice"))))
+        yield Figure(f"{name}{each['name']} is {each['verdict']}", verdict=verdict, why=told)
     if chosen and not broken:
         yield Figure(f"{name}{len(chosen)} sanity verdicts", verdict=Verdict.PASS)
 

@@ -86,7 +86,7 @@ def _line(each: Judgement) -> str:
     figure, value = each.figure, written(each.figure.found)
     images = f" ({figure.images} images)" if figure.images else ""
     named = f"{figure.title}{' = ' if value else ''}{value}{images}"
-    return named if each.why in ("", figure.title) else f"{named}: {each.why}"
+    return f"{named}: {each.why}" if each.why else named
 
 
 def rules_report(rules: Sequence[Ruled], policy: str) -> dict[str, Any]:
