@@ -23,7 +23,7 @@ from segradius.cli import main as segradius
 from segradius.evaluation.folders import RunFolder, run_folders
 from segradius.report.plots import budget_plots, query_plots, sandwich
 from segradius.report.story import Story, read_story
-from segradius.report.subject import Subject, sentences, subjects
+from segradius.report.subject import Subject, attack_command, certify_command, sentences, subjects
 from segradius.report.webpage import webpage
 
 
@@ -119,6 +119,17 @@ def test_networks_of_a_study_are_called_by_its_labels(tmp_path: Path):
     assert f"How robust is plain ({spec}) and hard ({spec})?" in webpage(stories)
     own = replace(stories[0], run=replace(stories[0].run, model=spec))
     assert [each.model for each in subjects([own])] == [spec]
+
+
+def test_a_command_that_is_proposed_is_about_the_same_network(tmp_path: Path):
+    (story,) = told(pages.attacked(tmp_path / "first"))
+    model = {"outputs": "probabilities", "normalisation": "none", "dtype": "bfloat16", "channels": [2, 0]}
+    story.experiment["model"].update(model)
+    story.experiment["data"].update(protocol="paper-voc")
+    (subject,) = subjects([story])
+    for command in (attack_command(subject), certify_command(subject)):
+        assert "--normalisation none --outputs probabilities --channels 2,0 --dtype bfloat16" in command
+        assert "--protocol paper-voc" in command
 
 
 def test_one_side_alone_is_said_to_be_alone(runs: tuple[Path, Path]):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from segradius.core.escapes import visible
+from segradius.core.text import listed
 from segradius.evaluation.certify_summary import CertifiedRow
 from segradius.metrics.intervals import LEAST, Interval
 from segradius.report.cells import percent
@@ -20,6 +21,12 @@ SIGNS = {"l1": "l1", "l2": "l2", "linf": "l∞", "l0": "l0"}
 WORST = "worst of "
 #: What two runs must share to be told together: a certificate is often of fewer images, which each row tells.
 SAME = ("spec", "split", "size", "protocol", "labels")
+
+#: Of a model, the options without which a command would be about another one.
+NETWORK = (
+    *("weights", "num_classes", "normalisation", "outputs", "threshold", "channels", "output"),
+    *("dtype", "answers", "input"),
+)
 
 
 @dataclass(frozen=True)
@@ -289,9 +296,12 @@ def _command(subject: Subject, *words: str) -> str:
         return f"segradius {words[0]} --help"
     model, data = subject.stories[0].experiment["model"], subject.stories[0].experiment["data"]
     found = ["segradius", words[0], "--target" if model.get("scores_only") else "--model", str(model["spec"])]
-    found += ["--weights", str(model["weights"])] if model.get("weights") else []
+    for name in NETWORK:
+        if (value := model.get(name)) is not None:
+            found += [f"--{name.replace('_', '-')}", listed(value)]
     found += ["--data", str(data["spec"])]
-    found += ["--split", str(data["split"])] if data.get("split") else []
+    for name in ("split", "protocol"):
+        found += [f"--{name}", str(data[name])] if data.get(name) else []
     found += ["--size", f"{data['size'][0]}x{data['size'][1]}"] if data.get("size") else []
     found += ["--labels", "predicted"] if data.get("labels") == "predicted" else []
     return visible(shlex.join([*found, *words[1:], "--out", f"{subject.stories[0].run.name}-{words[0]}"]))
