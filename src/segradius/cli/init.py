@@ -229,7 +229,7 @@ def _card(
     lines = [Entry("name", name)] if name.strip() else []
     lines += [Entry("model", text, "files named here are found from where the commands run")]
     if weights is not None:
-        lines.append(Entry("weights", os.path.relpath(weights, card.parent)))
+        lines.append(Entry("weights", os.path.relpath(weights, card.parent), "from the folder of this file"))
     guess = None
     if samples:
         try:
