@@ -279,7 +279,7 @@
     lens.shots.forEach((shot, at) => {
       const chosen = make("button", { type: "button", "aria-pressed": String(!at) },
         make("img", { src: source(shot.clean), alt: "" }), make("b", {}, make("bdi", { textContent: shot.image })),
-        `${shot.rank === "most" ? "least is left" : "most is left"}: ${percent(shot.shares[0])} → ${percent(shot.shares[1])} %`);
+        `${shot.rank === "most" ? "least left" : "most left"}: ${percent(shot.shares[0])} → ${percent(shot.shares[1])} %`);
       chosen.addEventListener("click", () => {
         all("button", strip).forEach((each) => each.setAttribute("aria-pressed", String(each === chosen)));
         look(viewer, shot, palette, words);
