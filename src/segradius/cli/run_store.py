@@ -106,9 +106,13 @@ def refuse(folder: Path, changed: str | None, differs: str | None, files: Mappin
 
 
 def _clear(folder: Path, more: tuple[str, ...]) -> None:
-    """Remove what an earlier experiment wrote into a folder, and nothing else."""
+    """Remove what an earlier experiment wrote into a folder, and nothing else; sub-folders if nothing is left there."""
     for file in {file for pattern in ATTACKED + more for file in folder.glob(pattern)}:
         file.unlink()
+    for inner in ("gallery", "adversarial/*", "adversarial"):
+        for place in folder.glob(inner):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
     for kept in (CHECKPOINTS, OTHERS):
         shutil.rmtree(folder / kept, ignore_errors=True)
 
