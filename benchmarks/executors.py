@@ -1,13 +1,14 @@
 """One study by every executor: equal digests; and what two workers gain on two cores.
 
     python benchmarks/executors.py
-    python benchmarks/executors.py --steps 40 --n 2000 --executors processes --out executors.json
+    python benchmarks/executors.py --quick_steps 0 --images 32 --steps 14 --n 600 --out executors.json
 
 Every run is the command itself in a process of its own, with one thread a worker. First the study of two networks ×
 three attacks × two budgets × 24 images and a certification of 6 is run in process, by two processes, on a Ray cluster
 of two nodes on this machine, and as four parts that are merged: the digests must be equal. Then, with more steps, two
 processes without any driver each do one half (``--shard 1/2`` and ``2/2``, begun together); efficiency is the time of
-the slower of them over that of the same study by ``--workers 2``, imports, opening and reports included.
+the slower of them over that of the same study by ``--workers 2``, imports, opening and reports included; shards write
+no reports, and are halves only where the batches of eight images are even in number.
 """
 
 from __future__ import annotations
