@@ -202,13 +202,13 @@ def test_a_model_that_does_not_fit_is_refused_by_name_before_another_is_run(plac
 
 
 def test_a_measurement_that_cannot_go_on_keeps_no_other_from_being_finished(place, monkeypatch, capsys):
-    Path("broken_net.py").write_text(
+    Path("no_such_size_net.py").write_text(
         "import torch\n\nclass Net(torch.nn.Conv2d):\n    def forward(self, x):\n        if x.shape[2] == 24:\n"
         "            raise RuntimeError('no such size')\n        return super().forward(x)\n\n\n"
         "def network():\n    torch.manual_seed(0)\n    return Net(3, 8, 1)\n"
     )
     monkeypatch.syspath_prepend(str(place))
-    models = {"broken": {"model": "broken_net:network", "num_classes": 8}, "demo": "demo"}
+    models = {"broken": {"model": "no_such_size_net:network", "num_classes": 8}, "demo": "demo"}
     study = ATTACKS | {"models": models, "data": {"scenes": {"data": "scenes:24x32", "limit": 9}}}
     assert run(study) == 2
     told = capsys.readouterr().err
