@@ -1,6 +1,6 @@
 """What the driver, the store and the report take for many rows, without a model's passes: growth, and the next limit.
 
-    python benchmarks/rows.py --rows 10000,100000,1000000 --folder /tmp/rows --out rows.json
+    python benchmarks/rows.py --rows 10000,100000,1000000 --folder rows --out rows.json
     python benchmarks/rows.py --rows 10000 --phases drive,open,digest
 
 A row is what one job found of one image, with counts of 21 classes, pairs of label and prediction, and after an attack

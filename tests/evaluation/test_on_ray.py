@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import signal
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from test_processes import found, is_running
 
 from segradius.core.errors import InputError
-from segradius.evaluation import InProcess
+from segradius.evaluation import InProcess, on_ray
+from segradius.evaluation.messages import Gone, Here
 from segradius.evaluation.on_ray import in_cluster
+from segradius.evaluation.worker import Setup
 
 pytest.importorskip("ray", reason="ray is not installed: pip install 'segradius[ray]'")
 
@@ -83,3 +87,14 @@ def test_what_ray_cannot_do_is_refused_in_a_line():
         in_cluster(1, "cuda:1")
     with pytest.raises(InputError, match=r"address ray://head:10001: Ray's client does not pass on"):
         in_cluster(1, address="ray://head:10001")
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_the_silence_of_a_worker_counts_at_once_where_nothing_keeps_ray_from_making_it(monkeypatch, has_room):
+    """Elsewhere it may wait for a node, and so is none that hangs."""
+    ray = MagicMock(**{"wait.return_value": ([1], [])})
+    ray.exceptions.RayError = ray.exceptions.RayTaskError = OSError
+    monkeypatch.setattr(on_ray, "_ray", lambda: ray)
+    inbox: queue.SimpleQueue = queue.SimpleQueue()
+    on_ray._Actor("worker 1", Setup.of_driver(), inbox, has_room=has_room)
+    assert isinstance(inbox.get(timeout=9)[1], Here if has_room else Gone)

@@ -189,15 +189,14 @@ def _doubt(run: Run[Certification], store: Store) -> None:
     A region of another size than the image is told as well, and a precision that is slower than float32.
     """
     from segradius.core.bands import bands_of
-    from segradius.data import Sample
-    from segradius.evaluation import least_copies, usable
+    from segradius.data.usable import usable_samples
+    from segradius.evaluation import least_copies
     from segradius.evaluation.batch import is_priced
     from segradius.evaluation.certify import slowdown
 
     left = set(run.missing(run.experiment.jobs[0], store))
     places = (place for place, image in enumerate(run.data.ids) if image in left)
-    found = (usable(run.data, place, run.model.num_classes, bands=bands_of(run.model)) for place in places)
-    sample = next((each for each in found if isinstance(each, Sample)), None)
+    sample = next(usable_samples(run.data, run.model.num_classes, places, bands=bands_of(run.model)), None)
     if sample is None:
         return
     if run.region is not None and run.region.shape != sample.label.shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 from torch.utils.data import DataLoader, Dataset
@@ -46,6 +46,28 @@ def usable(
     except BadSampleError as error:
         return str(error)
     return fault(sample, num_classes, data.classes.ignore_index, labels=labels, bands=bands) or sample
+
+
+def usable_samples(
+    data: SegmentationData,
+    num_classes: int,
+    places: Iterable[int] | None = None,
+    *,
+    labels: bool = True,
+    bands: int | None = None,
+) -> Iterator[Sample]:
+    """The samples at ``places``, all by default, that can be used, as `fault` has it; each read when it is asked for.
+
+    Example:
+        >>> from segradius.data import open_data
+        >>> next(usable_samples(open_data("scenes:24x32", limit=3), 8)).id
+        'val-00000'
+    """
+    found = (
+        usable(data, place, num_classes, labels=labels, bands=bands)
+        for place in (range(len(data)) if places is None else places)
+    )
+    return (each for each in found if isinstance(each, Sample))
 
 
 def refuse_other_bands(data: SegmentationData, bands: int | None, name: str) -> None:

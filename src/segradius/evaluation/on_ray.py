@@ -22,7 +22,7 @@ import segradius
 from segradius.core.border import in_a_line
 from segradius.core.errors import InputError, at_least, missing_extra, positive
 from segradius.evaluation.crew import PATIENCE, Crew, Inbox
-from segradius.evaluation.messages import Gone, Order, Raised, Said, packed, unpacked
+from segradius.evaluation.messages import Gone, Here, Order, Raised, Said, packed, unpacked
 from segradius.evaluation.processes import cores
 from segradius.evaluation.worker import Setup, Worker
 
@@ -97,7 +97,7 @@ def in_cluster(
     setup = replace(common, device="cuda:0" if device == "cuda" else "cpu")  # of those that Ray shows it
 
     def hire(place: int, inbox: Inbox) -> _Actor:
-        return _Actor(f"worker {place + 1}", setup, inbox)
+        return _Actor(f"worker {place + 1}", setup, inbox, has_room=address is None)
 
     def where() -> AbstractContextManager[None]:
         return _connected(address) if address else _alone(workers * threads, workers if device == "cuda" else 0)
@@ -187,9 +187,13 @@ def _short_folder() -> str:
 
 
 class _Actor:
-    """A worker in an actor, and a thread that carries its events."""
+    """A worker in an actor, and a thread that carries its events.
 
-    def __init__(self, name: str, setup: Setup, inbox: Inbox) -> None:
+    Where there is room for it in any case, its silence counts at once; otherwise from its first word, as Ray does not
+    tell a worker that hangs while it is made from one that waits for a node.
+    """
+
+    def __init__(self, name: str, setup: Setup, inbox: Inbox, *, has_room: bool) -> None:
         ray, self.name, self._inbox = _ray(), name, inbox
         gpus = int(setup.device != "cpu")
         whole: dict[str, Any] = {"num_gpus": gpus, "num_cpus": 1 if gpus else setup.threads}
@@ -201,6 +205,8 @@ class _Actor:
             self._actor = None
             inbox.put((self, Gone(f"the cluster does not answer: {in_a_line(error)}")))
             return
+        if has_room:
+            inbox.put((self, Here()))
         threading.Thread(target=self._receive, daemon=True, name=f"segradius {name}").start()
 
     def give(self, order: Order | None) -> None:

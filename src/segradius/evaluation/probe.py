@@ -18,7 +18,8 @@ from segradius.core.ledger import Ledger
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.data.sample import Sample, SegmentationData
-from segradius.evaluation.batch import is_priced, usable
+from segradius.data.usable import usable_samples
+from segradius.evaluation.batch import is_priced
 from segradius.evaluation.preparations import others
 from segradius.metrics.agreement import kappa, renaming
 from segradius.metrics.counts import Counts, count
@@ -130,8 +131,7 @@ class Measured:
 
 def chosen(data: SegmentationData, num_classes: int, *, labels: bool = True, bands: int | None = None) -> list[Sample]:
     """The images to look at, spread over a data set; those that cannot be used are left out, by the image alone too."""
-    found = (usable(data, place, num_classes, labels=labels, bands=bands) for place in wanted(len(data)))
-    return [sample for sample in found if isinstance(sample, Sample)]
+    return list(usable_samples(data, num_classes, wanted(len(data)), labels=labels, bands=bands))
 
 
 def wanted(images: int) -> list[int]:

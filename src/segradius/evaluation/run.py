@@ -17,7 +17,7 @@ from segradius.core.bands import bands_of
 from segradius.core.contracts import Seen
 from segradius.data.opening import open_data
 from segradius.data.sample import Classes, Sample, SegmentationData, is_thread_safe
-from segradius.data.usable import usable
+from segradius.data.usable import usable_samples
 from segradius.evaluation.ahead import Samples, in_turn, one_thread, read_aside
 from segradius.evaluation.attempts import Room
 from segradius.evaluation.batch import (
@@ -152,8 +152,7 @@ def work(run: Run[S], store: Store) -> int:
 def first_usable(run: Run[S]) -> Sample | None:
     """The first image that can be used, of which trials are made."""
     labels, bands = not run.experiment.data.predicted, bands_of(run.model)
-    found = (usable(run.data, at, run.model.num_classes, labels=labels, bands=bands) for at in range(len(run.data)))
-    return next((each for each in found if isinstance(each, Sample)), None)
+    return next(usable_samples(run.data, run.model.num_classes, labels=labels, bands=bands), None)
 
 
 def clean_job(run: Run[S]) -> Job:

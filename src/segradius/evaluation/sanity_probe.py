@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -21,7 +22,7 @@ from segradius.core.ledger import Ledger
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.data.sample import Sample, SegmentationData
-from segradius.data.usable import usable
+from segradius.data.usable import usable_samples
 from segradius.models.holding import kept
 from segradius.models.segmenter import Segmenter
 from segradius.objectives.goal import Goal
@@ -107,11 +108,8 @@ class Probed:
 
 def first_usable(data: SegmentationData, num_classes: int, *, labels: bool, bands: int | None) -> list[Sample]:
     """The first images of a data set that can be used, two at most, of the first eight."""
-    found: list[Sample] = []
-    for place in range(min(FIRST, len(data))):
-        sample = usable(data, place, num_classes, labels=labels, bands=bands)
-        found += [sample] if isinstance(sample, Sample) and len(found) < IMAGES else []
-    return found
+    places = range(min(FIRST, len(data)))
+    return list(islice(usable_samples(data, num_classes, places, labels=labels, bands=bands), IMAGES))
 
 
 def probe(

@@ -24,8 +24,8 @@ from segradius.core.border import release
 from segradius.core.contracts import Seen
 from segradius.core.errors import InputError
 from segradius.core.escapes import listed
-from segradius.data.sample import Sample, SegmentationData, is_thread_safe
-from segradius.data.usable import usable
+from segradius.data.sample import SegmentationData, is_thread_safe
+from segradius.data.usable import usable_samples
 from segradius.evaluation.ahead import Samples, one_thread, read_aside
 from segradius.evaluation.attempts import Room
 from segradius.evaluation.batch import check_model
@@ -295,8 +295,7 @@ def _quick(model: Seen, data: SegmentationData, order: Order) -> Seen:
     if choice.speed != "plain":
         keep_freed_memory()
     labels = not order.unit.clean.data.predicted
-    found = (usable(data, at, model.num_classes, labels=labels, bands=bands_of(model)) for at in range(len(data)))
-    first = next((each for each in found if isinstance(each, Sample)), None)
+    first = next(usable_samples(data, model.num_classes, labels=labels, bands=bands_of(model)), None)
     if first is None:
         return model
     return sped_up(cast(Segmenter, model), first.image[None], choice.speed, choice=choice)
