@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segradius.core.declared import kinds_of, read
 from segradius.core.names import safe_name
 from segradius.core.registry import Registry
 from segradius.core.safe_json import read_json
@@ -95,9 +95,9 @@ def expected_passes(name: str, subjects: Sequence[Subject], options: Mapping[str
 
 
 def _checked(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
-    known = [each for each in inspect.signature(COMPUTED[name]).parameters if each not in ("subjects", "folder")]
-    refuse_unknown(f"option of {name}", options or {}, known)
-    return dict(options or {})
+    kinds = {each: kind for each, kind in kinds_of(COMPUTED[name]).items() if each not in ("subjects", "folder")}
+    refuse_unknown(f"option of {name}", options or {}, kinds)
+    return {each: read(f"{name}.{each}", kinds[each], value) for each, value in (options or {}).items()}
 
 
 def remembered(folder: Path, part: str, given: Mapping[str, Any], make: Callable[[], Any]) -> Any:
