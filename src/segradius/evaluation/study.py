@@ -175,6 +175,28 @@ class Study:
                 yield replace(one, name=name, kind="certify", options=own, images=images)
 
 
+def variants(given: Mapping[str, Any], file: str = "the study") -> dict[str, tuple[str, Options]]:
+    """The attacks of a study by the label that each variant has, with its label without sweeps and the values of those.
+
+    Args:
+        given: What its file holds.
+        file: Its name, for messages.
+
+    Raises:
+        InputError: As `Study.of` does.
+
+    Example:
+        >>> variants({"attacks": ["cr_pgd"], "sweeps": {"cr_pgd.samples": [1, 8]}})
+        {'cr_pgd samples=1': ('cr_pgd', {'samples': 1}), 'cr_pgd samples=8': ('cr_pgd', {'samples': 8})}
+    """
+    sweeps = _sweeps(given.get("sweeps"), file)
+    return {
+        f"{label}{_told(values)}": (label, values)
+        for label in _attacks(given.get("attacks"), file)
+        for values in _combined(label, sweeps)
+    }
+
+
 def _labelled(given: Any, key: str, main: str, file: str) -> dict[str, Options]:
     """A mapping from labels to options; a text is that of the option ``main``."""
     if not isinstance(given, Mapping):
@@ -248,12 +270,14 @@ def _swept(given: Mapping[str, Any], file: str) -> tuple[dict[str, Options], tup
         if label not in (*attacks, CERTIFY):
             wrong = unknown_name("label", label, [*attacks, CERTIFY])
             raise InputError(f"{file}: sweeps.{label}.{option}: {wrong}")
-    variants: dict[str, Options] = {}
-    for label, own in attacks.items():
-        for values in _combined(label, sweeps):
-            told = "".join(f" {name}={text.listed(value)}" for name, value in values.items())
-            variants[f"{label}{told}"] = {**own, **values}
-    return variants, _certifications(given.get("certify"), sweeps, file)
+    named: dict[str, Options] = {
+        name: {**attacks[label], **values} for name, (label, values) in variants(given, file).items()
+    }
+    return named, _certifications(given.get("certify"), sweeps, file)
+
+
+def _told(values: Options) -> str:
+    return "".join(f" {name}={text.listed(value)}" for name, value in values.items())
 
 
 def _certifications(given: Any, sweeps: Mapping[tuple[str, str], Sequence[Any]], file: str) -> tuple[Options, ...]:
