@@ -139,7 +139,7 @@ class Measured:
         computed: What computed blocks gave, by block.
         certified: Certificates.
         traced: How black-box attacks went.
-        folders: The study's folder by (block, data), where it is there: not of packed results.
+        folders: The study's folder by (block, data), where it is there; that of a computed block by (block, "").
     """
 
     seen: tuple[Seen, ...] = ()
@@ -170,6 +170,7 @@ def measured(out: Path, scale: Scale, blocks: Iterable[Block]) -> Measured:
                 found.read(part, folder)
         file = folder_of(out, scale) / safe_name(block.name) / COMPUTED
         if block.compute and not block.skip and file.is_file():
+            folders[block.name, ""] = file.parent
             computed[block.name] = readable(partial(_found, file), file, "what was computed")
     return Measured(tuple(found.seen.values()), computed, tuple(found.certified), tuple(found.traced), folders)
 

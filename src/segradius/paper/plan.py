@@ -23,7 +23,7 @@ COMPUTED = "computed.json"
 
 
 @dataclass(frozen=True)
-class Subject:
+class Judged:
     """A model of a block's study.
 
     Attributes:
@@ -50,7 +50,7 @@ class Part:
 
     block: Block
     data: str
-    subjects: Mapping[str, Subject]
+    subjects: Mapping[str, Judged]
     study: Mapping[str, Any]
 
     @property
@@ -69,7 +69,7 @@ def parts(block: Block, scale: Scale, out: Path) -> tuple[Part, ...]:
     """
     if block.skip or not block.study:
         return ()
-    found: dict[str, dict[str, Subject]] = {}
+    found: dict[str, dict[str, Judged]] = {}
     for subject_name, subject in _subjects(block, scale, out):
         found.setdefault(subject.network.data, {})[subject_name] = subject
     return tuple(Part(block, data, subjects, _study(block, scale, data, subjects)) for data, subjects in found.items())
@@ -142,22 +142,22 @@ def _surrogates(block: Block, scale: Scale) -> tuple[Network, ...]:
     return chosen(scale.networks, by, f"{block.file}: surrogates") if block.surrogates else ()
 
 
-def _subjects(block: Block, scale: Scale, out: Path) -> Iterator[tuple[str, Subject]]:
+def _subjects(block: Block, scale: Scale, out: Path) -> Iterator[tuple[str, Judged]]:
     targets, surrogates = chosen(scale.networks, block.networks, block.file), _surrogates(block, scale)
     for each in targets:
         own = model_of(each, out, scale)
         if not block.surrogates:
-            yield each.label, Subject(each, "", own)
+            yield each.label, Judged(each, "", own)
             continue
         near = [other for other in surrogates if other.data == each.data]
         if block.surrogates.get("ensemble"):
             others = [_text(other, out, scale) for other in near if other.label != each.label]
             if others:
-                yield f"{each.label} from {OTHERS}", Subject(each, OTHERS, own | {"from": others})
+                yield f"{each.label} from {OTHERS}", Judged(each, OTHERS, own | {"from": others})
             continue
         for other in near:
             options = own | {"from": [_text(other, out, scale)]}
-            yield f"{each.label} from {other.label}", Subject(each, other.label, options)
+            yield f"{each.label} from {other.label}", Judged(each, other.label, options)
 
 
 def _text(network: Network, out: Path, scale: Scale) -> str:
@@ -171,6 +171,6 @@ def _text(network: Network, out: Path, scale: Scale) -> str:
     return str(options["model"])
 
 
-def _study(block: Block, scale: Scale, data: str, subjects: Mapping[str, Subject]) -> dict[str, Any]:
+def _study(block: Block, scale: Scale, data: str, subjects: Mapping[str, Judged]) -> dict[str, Any]:
     models = {label: dict(subject.options) for label, subject in subjects.items()}
     return {"models": models, "data": {data: {**scale.data[data], **block.images}}, **block.study}
