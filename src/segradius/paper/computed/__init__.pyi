@@ -1,3 +1,12 @@
+from .estimators import REACHES as REACHES
+from .estimators import ROWS as ROWS
+from .estimators import Finding as Finding
+from .estimators import Problem as Problem
+from .estimators import attack_loss as attack_loss
+from .estimators import closed_form as closed_form
+from .estimators import compared as compared
+from .estimators import of_network as of_network
+from .estimators import problem as problem
 from .subject import COMPUTED as COMPUTED
 from .subject import Subject as Subject
 from .subject import compute as compute
