@@ -51,7 +51,7 @@ class Metric:
 
 
 def _miou(seen: Seen) -> tuple[float, float]:
-    return (0.0, 0.0) if math.isnan(seen.miou) else (seen.miou, 1.0)
+    return (0.0, 0.0) if math.isnan(seen.miou) else (seen.miou * seen.classes, seen.classes)
 
 
 METRICS: Mapping[str, Metric] = {

@@ -1,4 +1,4 @@
-"""What a table or figure of the paper becomes: Markdown, CSV, and a picture as SVG, PDF and PNG, equal for equal data."""
+"""What a table or figure of the paper becomes: Markdown, CSV, and a picture as SVG, PDF and PNG."""
 
 from __future__ import annotations
 
