@@ -18,113 +18,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 from rich.console import Console
-from torch import Tensor
 
 import segradius as sr
-from segradius.gradients import TPGE, Probe, estimate
+from segradius.paper.computed import Regrets, regrets
 from segradius.report import Cells
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Step α, radius γ and proven bound of a run of T rounds, for N values and C = 1; times √T they do not depend on T.
-
-    Attributes:
-        alpha: α√T.
-        gamma: γ√T.
-        bound: The bound over √T.
-    """
-
-    alpha: float
-    gamma: float
-    bound: float
-
-
-@dataclass(frozen=True)
-class Regrets:
-    """Regret of each seed after each number of rounds, for one loss and setting."""
-
-    loss: str
-    setting: str
-    bound: float
-    rounds: tuple[int, ...]
-    regret: tuple[tuple[float, ...], ...]
-
-    @property
-    def slope(self) -> tuple[float, float]:
-        """Slope of log regret against log T: mean over the seeds of the least squares, and its standard error."""
-        x = torch.tensor(self.rounds, dtype=torch.float64).log()
-        y = torch.tensor(self.regret, dtype=torch.float64).log()  # (rounds, seeds)
-        x = x - x.mean()
-        slopes = (x.unsqueeze(1) * y).sum(0) / x.square().sum()
-        return float(slopes.mean()), float(slopes.std()) / math.sqrt(len(slopes))
-
-
-def settings(values: int) -> dict[str, Setting]:
-    """The three settings for N = ``values`` in the ball of radius √N/2."""
-    n, radius = values, math.sqrt(values) / 2
-    moment = n / math.sqrt(n - 1)
-    return {
-        "letter": Setting(math.sqrt(n) / 2, n**1.5 / 6, n**1.5),
-        "norm": Setting(radius / n, radius, (n + 1) * radius),
-        "moment": Setting(radius / moment, radius, (moment + 1) * radius),
-    }
-
-
-def losses(a: Tensor) -> dict[str, tuple[Callable[[Tensor], Tensor], float]]:
-    """Concave 1-Lipschitz losses (M, 3, H, W) → (M,), and their maxima in the ball; ``a`` (3, H, W) has norm 1."""
-    radius = math.sqrt(a.numel()) / 2
-    top = a * (radius / 2)
-    return {
-        "cone": (lambda points: -(points - top).flatten(1).norm(dim=1), 0.0),
-        "plane": (lambda points: (points * a).flatten(1).sum(1), radius),
-    }
-
-
-def ascend(loss: Callable[[Tensor], Tensor], best: float, setting: Setting, rounds: int, keys: sr.Randomness) -> Tensor:
-    """Regret after ``rounds`` rounds of δ ← Proj(δ + αĝ) from 0, an image for each key, (N,)."""
-    shape = (len(keys.ids), 3, 2, 2)
-    radius = math.sqrt(math.prod(shape[1:])) / 2
-    estimator, probe = TPGE(setting.gamma / math.sqrt(rounds)), as_probe(loss)
-    delta = torch.zeros(shape, dtype=torch.float64)
-    regret = torch.zeros(len(delta), dtype=torch.float64)
-    for step in range(rounds):
-        regret += best - loss(delta)
-        delta += estimate(estimator, probe, delta, keys, step) * (setting.alpha / math.sqrt(rounds))
-        delta *= (radius / delta.flatten(1).norm(dim=1)).clamp(max=1).view(-1, 1, 1, 1)
-    return regret
-
-
-def as_probe(loss: Callable[[Tensor], Tensor]) -> Probe:
-    """The loss as a black box; it has no pixels of its own, so all of it stands at the first."""
-
-    def probe(points: Tensor) -> Tensor:
-        values = loss(points.flatten(0, 1)).view(*points.shape[:2], 1, 1)
-        return torch.nn.functional.pad(values, (0, points.shape[4] - 1, 0, points.shape[3] - 1))
-
-    return probe
-
-
-def measure(rounds: Sequence[int], seeds: int) -> list[Regrets]:
-    """Every loss under every setting."""
-    a = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    keys = sr.Randomness(0, tuple(f"seed {k}" for k in range(seeds)))
-    found = []
-    for name, (loss, best) in losses(a / a.norm()).items():
-        for label, setting in settings(a.numel()).items():
-            regret = tuple(tuple(ascend(loss, best, setting, T, keys).tolist()) for T in rounds)
-            found.append(Regrets(name, label, setting.bound, tuple(rounds), regret))
-    return found
 
 
 def table(found: Sequence[Regrets]) -> Cells:
@@ -178,7 +84,7 @@ def main(out: str = "regret", first: int = 6, last: int = 14, seeds: int = 8) ->
     """
     if not 0 <= first < last or seeds < 2:
         raise sr.InputError(f"expected 0 <= first < last and seeds >= 2, got {first}, {last} and {seeds}")
-    found = measure([2**power for power in range(first, last + 1, 2)], seeds)
+    found = regrets([2**power for power in range(first, last + 1, 2)], seeds)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     lines = [{**asdict(each), "slope": each.slope} for each in found]

@@ -110,30 +110,6 @@ def test_the_script_of_estimators_writes_what_it_prints(estimators: ModuleType, 
     assert (tmp_path / "estimators.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_regret_stays_below_its_bound_and_grows_as_the_root(regret: ModuleType):
-    for each in regret.measure([64, 256, 1024], seeds=4):
-        worst = [max(values) / math.sqrt(T) for values, T in zip(each.regret, each.rounds, strict=True)]
-        assert max(worst) <= each.bound
-        assert 0.3 < each.slope[0] < 0.65
-
-
-def test_the_slope_of_a_power_is_its_exponent(regret: ModuleType):
-    rounds = (64, 128, 512)
-    powers = tuple((2 * T**0.5, 3 * T**0.7) for T in rounds)
-    assert regret.Regrets("", "", 1.0, rounds, powers).slope == pytest.approx((0.6, 0.1))
-
-
-def test_the_settings_are_those_of_theorem_3_and_balance_its_proof(regret: ModuleType):
-    """With C = 1: αT G²/2 = D²/2α for the two that are derived; the letter is N times the step of its own proof."""
-    found, n = regret.settings(12), 12
-    assert (found["letter"].alpha, found["letter"].gamma) == pytest.approx((12**0.5 / 2, 12**1.5 / 6))
-    assert found["letter"].alpha == pytest.approx(n * found["norm"].alpha)
-    for name, square in (("norm", n**2), ("moment", n**2 / (n - 1))):
-        each, radius = found[name], math.sqrt(n) / 2
-        assert each.alpha * square / 2 == pytest.approx(radius**2 / (2 * each.alpha))
-        assert each.bound == pytest.approx(radius**2 / each.alpha + each.gamma)
-
-
 def test_the_script_of_regret_writes_what_it_prints(regret: ModuleType, tmp_path: Path):
     regret.main(out=str(tmp_path / "new"), first=2, last=4, seeds=2)
     rows = json.loads((tmp_path / "new" / "regret.json").read_text())

@@ -7,6 +7,8 @@ from .estimators import closed_form as closed_form
 from .estimators import compared as compared
 from .estimators import of_network as of_network
 from .estimators import problem as problem
+from .regret import Regrets as Regrets
+from .regret import regrets as regrets
 from .subject import COMPUTED as COMPUTED
 from .subject import Subject as Subject
 from .subject import compute as compute

@@ -1,0 +1,53 @@
+"""Means over images or seeds with their intervals, as JSON holds them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from segradius.metrics.intervals import Interval, jackknife, paired_difference
+
+
+def mean_of(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, Student's 95 % interval and number of the values that are there; no ends of fewer than five.
+
+    Example:
+        >>> found = mean_of([1.0, 2.0, 3.0, 4.0, 5.0, float("nan")])
+        >>> found["mean"], found["n"], round(found["high"] - found["mean"], 3)
+        (3.0, 5, 1.963)
+    """
+    known = torch.tensor([value for value in values if not math.isnan(value)], dtype=torch.float64)
+    parts = torch.stack([known, torch.ones_like(known)], 1)
+    found = jackknife(parts, lambda sums: sums[..., 0] / sums[..., 1], shares=False)
+    return {**_told(found), "n": len(known)}
+
+
+def ratio_of(tops: Sequence[float], bottoms: Sequence[float]) -> dict[str, Any]:
+    """Sum over sum, with its interval over what both are of: images.
+
+    Example:
+        >>> ratio_of([1.0, 2.0], [2.0, 4.0])["mean"]
+        0.5
+    """
+    parts = torch.tensor([list(tops), list(bottoms)], dtype=torch.float64).T
+    found = jackknife(parts, lambda sums: sums[..., 0] / sums[..., 1], shares=False)
+    return {**_told(found), "n": len(parts)}
+
+
+def difference_of(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
+    """Mean of first − second over images, its 95 % interval, and the p-value of flipped signs.
+
+    Example:
+        >>> difference_of([2.0, 4.0], [1.0, 1.0])["mean"]
+        2.0
+    """
+    found = paired_difference(list(first), list(second))
+    about = {"mean": found.mean, "low": found.low, "high": found.high, "p_value": found.p_value}
+    return {**about, "n": len(first) - found.dropped}
+
+
+def _told(found: Interval) -> dict[str, Any]:
+    return {"mean": found.value, "low": found.low, "high": found.high}
