@@ -6,11 +6,13 @@ state dict are those of the public implementation (HRNet/HRNet-Semantic-Segmenta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from segradius.core.errors import InputError, is_whole
 
 EXPANSION = 4
 
@@ -115,6 +117,75 @@ class HighResolutionModule(nn.Module):
         return torch.relu(total)
 
 
+class Branches(nn.Module):
+    """The trunk: a stem of stride 4 and four stages, at whose end four branches lie side by side.
+
+    It is inherited, as published checkpoints name its parts beside those of a head.
+
+    Args:
+        width: Channels of the finest branch; the others have 2, 4 and 8 times as many.
+        stem: Channels of the stem; the first stage ends in 4 times as many.
+        modules: Exchange modules of the stages 2, 3 and 4.
+        blocks: Residual blocks on each branch of an exchange module.
+        layer1_blocks: Bottlenecks of the first stage.
+        align_corners: Whether bilinear upsampling aligns the centres of the corner pixels.
+
+    Raises:
+        InputError: If a size is not a whole number of at least 1, or there are not three ``modules``.
+
+    Example:
+        >>> trunk = Branches(width=2, stem=4, modules=(1, 1, 1), blocks=1, layer1_blocks=1, align_corners=True)
+        >>> trunk.eval().joined(torch.zeros(1, 3, 40, 57)).shape
+        torch.Size([1, 30, 10, 15])
+    """
+
+    def __init__(
+        self, width: int, stem: int, modules: Sequence[int], blocks: int, layer1_blocks: int, align_corners: bool
+    ) -> None:
+        super().__init__()
+        _check({"width": width, "stem": stem, "blocks": blocks, "layer1_blocks": layer1_blocks}, modules)
+        self.align_corners = align_corners
+        self.conv1 = convolution(3, stem, stride=2)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.conv2 = convolution(stem, stem, stride=2)
+        self.bn2 = nn.BatchNorm2d(stem)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = bottlenecks(layer1_blocks, stem, stem)
+        widths = (width, 2 * width, 4 * width, 8 * width)
+        self.transition1 = transition((EXPANSION * stem,), widths[:2])
+        self.stage2 = stage(modules[0], widths[:2], blocks, align_corners)
+        self.transition2 = transition(widths[:2], widths[:3])
+        self.stage3 = stage(modules[1], widths[:3], blocks, align_corners)
+        self.transition3 = transition(widths[:3], widths)
+        self.stage4 = stage(modules[2], widths, blocks, align_corners)
+
+    def joined(self, x: Tensor) -> Tensor:
+        """All four branches, upsampled to the finest, one after another.
+
+        Args:
+            x: Normalised images (N, 3, H, W).
+
+        Returns:
+            (N, 15·width, ⌈H/4⌉, ⌈W/4⌉).
+        """
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        maps = self.stage2(carried(self.transition1, [self.layer1(x)]))
+        maps = self.stage3(carried(self.transition2, maps))
+        maps = self.stage4(carried(self.transition3, maps))
+        return torch.cat([maps[0], *(upsampled(y, maps[0], self.align_corners) for y in maps[1:])], 1)
+
+    def initialise(self, *classifiers: nn.Module) -> None:
+        """Draw convolutions from He's normal distribution (fan out), classifiers from one of deviation 0.001."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for classifier in classifiers:
+            nn.init.normal_(classifier.get_parameter("weight"), std=0.001)
+
+
 def bottlenecks(count: int, inputs: int, width: int) -> nn.Sequential:
     """``count`` bottlenecks, from (N, inputs, H, W) to (N, 4·width, H, W).
 
@@ -193,6 +264,36 @@ def normalised(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, r
     """
     layers: list[nn.Module] = [convolution(inputs, outputs, kernel=kernel, stride=stride), nn.BatchNorm2d(outputs)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+def biased(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Convolution with the bias that public heads have before their batch normalisation, then that and ReLU.
+
+    Example:
+        >>> len(biased(3, 8, kernel=1))
+        3
+    """
+    convolved = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    return nn.Sequential(convolved, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """Raise `InputError` on a size that is not a whole number of at least 1."""
+    for name, size in sizes.items():
+        if not is_whole(size, 1):
+            raise InputError(f"{name}={size!r}: expected a whole number of at least 1")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise `InputError` on what is no probability in [0, 1)."""
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout={dropout!r}: expected a probability in [0, 1)")
+
+
+def _check(sizes: Mapping[str, int], modules: Sequence[int]) -> None:
+    if len(modules) != 3 or not all(is_whole(count, 1) for count in modules):
+        raise InputError(f"modules={modules!r}: expected three whole numbers of at least 1, for the stages 2, 3 and 4")
+    check_sizes(sizes)
 
 
 def _resampling(widths: Sequence[int], source: int, target: int) -> nn.Module:
