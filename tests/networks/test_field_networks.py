@@ -132,13 +132,9 @@ def test_segmenter_is_timms_transformer_and_the_cosines_of_patches_and_classes(s
 def test_ddcat_answers_as_a_pspnet_with_its_clean_head():
     theirs, ours = PSPNet(5, layers=18, width=8).eval(), PSPNetDDCAT(5, layers=18, width=8).eval()
     state = filled(theirs)
-    renamed = {"cls": "cls1", "aux": "aux_cls1"}
-    ours.load_state_dict(
-        {
-            ".".join([renamed.get(name.split(".")[0], name.split(".")[0]), *name.split(".")[1:]]): t
-            for name, t in state.items()
-        }
-    )
+    heads = {"cls": "cls1", "aux": "aux_cls1"}
+    parts = {name: name.partition(".") for name in state}
+    ours.load_state_dict({f"{heads.get(parts[n][0], parts[n][0])}.{parts[n][2]}": t for n, t in state.items()})
     x = torch.rand(2, 3, 41, 49)
     assert torch.equal(ours(x)["out"], theirs(x)["out"])
 

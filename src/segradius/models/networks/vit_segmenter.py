@@ -172,8 +172,8 @@ class ViTSegmenter(nn.Module):
     """Segmenter (Strudel et al., ICCV 2021) with a mask transformer: state-dict names of nmndeep/Robust-Segmentation.
 
     Any size goes in: sides are filled with zeros to a multiple of the patch, at the bottom and right, and logits are
-    cropped again, as its authors do. The defaults are SEA's ViT-S/16. The classifier of the encoder's pre-training, which
-    such checkpoints carry (``encoder.head.…``), is left out. In training blocks are not dropped at random.
+    cropped again, as its authors do. The defaults are SEA's ViT-S/16. The classifier of the encoder's pre-training
+    (``encoder.head.…``), which such checkpoints carry, is left out. In training blocks are not dropped at random.
 
     Args:
         num_classes: C, at least 1.
