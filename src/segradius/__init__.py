@@ -36,6 +36,7 @@ Where to find what:
     sr.models         wrap, load_model, normalisation, sliding windows, cards
     sr.speed          sped_up: cheaper passes in loops, verdicts by the model itself
     sr.targets        open_target: ONNX files and servers, which give scores only
+    sr.transferred    a model or target for which adversarial images are made on another network
     sr.data           open_data: Cityscapes, ADE20K, VOC, CamVid, folders, lists, COCO's JSON, Parquet, torch data sets
     sr.metrics        PixAcc, MIoU, intervals over images, paired differences
     sr.training       adversarial training and the paper's defences

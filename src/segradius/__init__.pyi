@@ -40,6 +40,7 @@ from .radius.smoothing import pixel_radius as pixel_radius
 from .report.results import Results as Results
 from .report.results import evaluate as evaluate
 from .speed import sped_up as sped_up
+from .targets.transfer import transferred as transferred
 from .threats import Threat as Threat
 from .threats import make_threat as make_threat
 

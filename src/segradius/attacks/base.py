@@ -10,9 +10,19 @@ import torch
 from torch import Tensor
 
 from segradius.core.bands import bands_of, check_bands, slices
-from segradius.core.contracts import LOGITS, Journal, Model, Offering, ScoreModel, check_twins, for_answers
+from segradius.core.contracts import (
+    LOGITS,
+    Journal,
+    Model,
+    Offering,
+    ScoreModel,
+    check_twins,
+    for_answers,
+    surrogate_of,
+)
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
+from segradius.core.prediction import predict, predicted
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
 from segradius.objectives.goal import Goal, one_class
@@ -50,7 +60,8 @@ class Task(Generic[M]):
     """One batch to attack.
 
     Attributes:
-        model: The attacked model: a `Model` for methods that follow gradients, a `ScoreModel` for those that ask.
+        model: The attacked model, or its surrogate: a `Model` for methods that follow gradients, a `ScoreModel` for
+            those that ask.
         images: (N, B, H, W) in [0, 1].
         goal: What each pixel should become.
         randomness: Keys of the N images.
@@ -207,6 +218,8 @@ class Attack:
         offers = getattr(model, "offers", None)
         if offers is None:
             raise InputError(f"a {type(model).__name__} must be wrapped first: attack(segradius.wrap(network), …)")
+        if surrogate_of(model) is not None:
+            model, offers = _checked_surrogate(self, model)
         if not self.method.needs <= offers:
             raise _lacking(self.name, self.method, model, offers)
         for objective in parts(self.method, Objective):
@@ -263,10 +276,12 @@ class Attack:
             goal = self._goal(_usual(labels), target, victims, model.num_classes, ignore_index)
             room = None if changeable is None else _usual(changeable).unsqueeze(1).to(images.dtype)
             with model.frozen():
-                check_twins(model)
-                asked = model if LOGITS in self.method.needs else for_answers(model)
+                made_on = surrogate_of(model) or model
+                check_twins(made_on)
+                asked = made_on if LOGITS in self.method.needs else for_answers(made_on)
                 task = Task(asked, images, goal, Randomness(seed, names), room, progress=progress, journal=journal)
-                return self.method.run(task)
+                found = self.method.run(task)
+                return found if made_on is model else judged_by(model, found, goal, made_on)
 
     def _goal(
         self, labels: Tensor, target: Tensor | int | None, victims: Tensor | None, num_classes: int, ignore_index: int
@@ -278,6 +293,36 @@ class Attack:
             return Goal.leave(labels, ignore_index=ignore_index, victims=victims)
         check_labels(target, num_classes, ignore_index, name="target", like=labels)
         return Goal.reach(_usual(target), labels, ignore_index=ignore_index, victims=victims)
+
+
+@torch.no_grad()
+def judged_by(model: Any, found: Result, goal: Goal, surrogate: Any) -> Result:
+    """What was found on a surrogate, as the model sees it: one pass, and nothing of what the surrogate made of it.
+
+    Args:
+        model: What is attacked; asked once about each image.
+        found: Adversarial images from the surrogate.
+        goal: What each pixel should have become.
+        surrogate: Of which the passes so far are; those of a mean count once for each of its networks.
+    """
+    network = LOGITS in model.offers
+    top, prediction = predicted(model, found.adversarial) if network else predict(model.scores(found.adversarial))
+    ledger = found.ledger.times(getattr(getattr(surrogate, "network", None), "passes", 1))
+    ledger.enter("transfer", forward=1)
+    fooled = goal.fooled(prediction).flatten(1).sum(1)
+    fine = found.valid & top.isfinite().flatten(1).all(1)
+    return replace(found, prediction=prediction, fooled=fooled, valid=fine, ledger=ledger, members={}, trace=None)
+
+
+def _checked_surrogate(attack: Attack, model: Offering) -> tuple[Offering, frozenset[str]]:
+    """What an attack on a model with a surrogate asks instead, and what that offers."""
+    if LOGITS not in attack.method.needs:
+        raise InputError(
+            f"{attack.name} looks at scores, and adversarial images are made on another network, whose gradients are "
+            "there to be followed: choose an attack that follows them, as pgd, or leave the surrogate out (--from)"
+        )
+    surrogate = surrogate_of(model)
+    return surrogate, surrogate.offers
 
 
 def _usual(tensor: Tensor) -> Tensor:

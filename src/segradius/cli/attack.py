@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject, open_subject
+from segradius.cli.surrogates import ITSELF, SurrogateOptions
 from segradius.cli.workers import WORKERS, WorkerOptions
 from segradius.core import text
 from segradius.core.declared import Count, Length, Queries, Range, Restarts, Sigma, Whole
@@ -188,21 +189,26 @@ def attack(
     data: DataOptions,
     model: ModelOptions,
     attack: AttackOptions,
+    surrogates: SurrogateOptions = ITSELF,
     run: RunOptions = RUN,
     workers: WorkerOptions = WORKERS,
 ) -> int:
     """Attack a segmentation model over the images of a data set.
 
     A model that you have is attacked with its gradients, or without them; a target, which answers with scores only, by
-    black-box attacks, which count every query. Prints a table and writes a report into a folder: results.json,
-    per_image.csv, classes.csv, confusion.csv, table.md, figure.png, gallery and results.sqlite; of black-box attacks
-    trace.csv and curve.png too. Started again, the same command goes on where it was stopped.
+    black-box attacks, which count every query, or by adversarial images that are made on another network. Prints a
+    table and writes a report into a folder: results.json, per_image.csv, classes.csv, confusion.csv, table.md,
+    figure.png, gallery and results.sqlite; of black-box attacks trace.csv and curve.png too. Started again, the same
+    command goes on where it was stopped.
     """
     from segradius.cli.run_folder import carry_out, status
     from segradius.report.results import DEFAULT
 
-    plans = attack.plans("local_pbgd,local_search" if model.target else ",".join(DEFAULT))
-    it = planned_attacks(open_subject(data, model, run), plans, attack, run)
+    surrogates.check()
+    asks = model.target is not None and not surrogates.specs
+    plans = attack.plans("local_pbgd,local_search" if asks else ",".join(DEFAULT))
+    of = surrogates.applied_to(open_subject(data, model, run), allow_download=model.network.allow_download)
+    it = planned_attacks(of, plans, attack, run)
     executor = workers.hired(run.device, allow_download=model.network.allow_download)
     files = {"(l": attack.plan}  # "pgd (l2, ε = 1.5)"
     found = carry_out(it.run, run, it.report, files=files, executor=executor)

@@ -12,7 +12,8 @@ from segradius.cli.attack import AttackOptions, planned_attacks
 from segradius.cli.certify import CheckOptions, SmoothingOptions, planned_certificates
 from segradius.cli.evaluate import planned_accuracy
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject
-from segradius.cli.parser import call
+from segradius.cli.parser import call, said
+from segradius.cli.surrogates import SurrogateOptions
 from segradius.core import text
 from segradius.core.contracts import Seen
 from segradius.core.errors import InputError
@@ -28,6 +29,14 @@ APART = ("attack", "plan", "norm", "eps")
 
 
 @dataclass(frozen=True)
+class _Attacked:
+    """What a study may say of a model: its options, and on which network adversarial images for it are made."""
+
+    model: ModelOptions
+    made_on: SurrogateOptions
+
+
+@dataclass(frozen=True)
 class Measure:
     """A measurement of a study whose options were read, and with which nothing was opened yet.
 
@@ -35,6 +44,7 @@ class Measure:
         asked: As the study has it.
         data: Its images.
         model: Its model.
+        made_on: The network on which adversarial images are made, if it is another.
         run: Where and how.
         plan: What the command makes of an opened model and images.
     """
@@ -42,6 +52,7 @@ class Measure:
     asked: Asked
     data: DataOptions
     model: ModelOptions
+    made_on: SurrogateOptions
     run: RunOptions
     plan: Callable[[Subject], Any]
 
@@ -65,8 +76,9 @@ def _measure(study: Study, asked: Asked, run: RunOptions) -> Measure:
         data = group(DataOptions, dict(study.data[asked.data]) | dict(asked.images))
         _ = data.choice
     with naming(study, f"models.{asked.model}"):
-        model = group(ModelOptions, study.models[asked.model])
-    return Measure(asked, data, model, place, PLANS[asked.kind](study, asked, place))
+        model = group(_Attacked, study.models[asked.model])
+        model.made_on.check()
+    return Measure(asked, data, model.model, model.made_on, place, PLANS[asked.kind](study, asked, place))
 
 
 def _to_attack(study: Study, asked: Asked, run: RunOptions) -> Callable[[Subject], Any]:
@@ -124,7 +136,9 @@ class Opener:
             it.model.check(data.classes.names)
             if self._model is None or self._model[0] != key:
                 self._model = None  # let it go before the next one takes memory
-                self._model = (key, *it.model.open(data, it.run.device, it.asked.seed))
+                seen, described = it.model.open(data, it.run.device, it.asked.seed)
+                down = it.model.network.allow_download
+                self._model = (key, *it.made_on.applied(seen, described, allow_download=down))
         _, seen, chosen = self._model
         with naming(self.study, it.asked.name):
             return it.plan(Subject(seen, it.run.described(chosen), data, it.data.choice))
@@ -164,7 +178,7 @@ def _defaults(kind: Any) -> dict[str, Any]:
     parameters = inspect.signature(kind).parameters
     for name, each in kinds_of(kind).items():
         inner = isinstance(each, type) and hasattr(each, "__dataclass_fields__")
-        found |= _defaults(each) if inner else {name: parameters[name].default}
+        found |= _defaults(each) if inner else {said(name): parameters[name].default}
     return found
 
 

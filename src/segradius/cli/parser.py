@@ -141,7 +141,9 @@ def call(make: Callable[..., T], options: Mapping[str, Any]) -> T:
         '7 folder 3'
     """
     kinds, parameters = kinds_of(make), inspect.signature(make).parameters
-    own = {name: _from_text(name, kinds[name], options[name]) for name in parameters if not _is_group(kinds[name])}
+    own = {
+        name: _from_text(name, kinds[name], options[said(name)]) for name in parameters if not _is_group(kinds[name])
+    }
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     read = taken(own, kinds, defaults, {}, "here")
     return make(*(call(kinds[name], options) if _is_group(kinds[name]) else read[name] for name in parameters))
@@ -151,8 +153,18 @@ def flat_kinds(make: Callable[..., Any]) -> dict[str, Any]:
     """What each argument of a command may be, those in its groups of options included."""
     found: dict[str, Any] = {}
     for name, kind in kinds_of(make).items():
-        found |= flat_kinds(kind) if _is_group(kind) else {name: kind}
+        found |= flat_kinds(kind) if _is_group(kind) else {said(name): kind}
     return found
+
+
+def said(name: str) -> str:
+    """An option's name as people write it: that of a field which Python keeps for itself has a line behind it.
+
+    Example:
+        >>> said("from_"), said("from_mean")
+        ('from', 'from_mean')
+    """
+    return name.removesuffix("_")
 
 
 def _options(command: Callable[..., Any]) -> set[str]:
@@ -230,7 +242,7 @@ def _add(place: Any, parameter: inspect.Parameter, kind: object, text: str) -> N
         several: dict[str, Any] = {"nargs": "+", "type": str} if get_origin(kind) is list else {"type": kind}
         place.add_argument(parameter.name, help=text, **several)
         return
-    flag = f"--{parameter.name.replace('_', '-')}"
+    flag = f"--{said(parameter.name).replace('_', '-')}"
     if kind is bool:
         place.add_argument(flag, action="store_true", help=text)
     elif parameter.default is inspect.Parameter.empty:

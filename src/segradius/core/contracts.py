@@ -82,8 +82,10 @@ class Seen(Offering, Protocol):
 def for_guidance(model: M) -> M:
     """What gradients and weights are taken from: a cheaper form of the model where it has one, else the model itself.
 
-    It may compute in reduced precision, so that nothing that it answers is ever reported; the model itself judges.
+    It may compute in reduced precision, so that nothing that it answers is ever reported; the model itself judges. Of a
+    model with a surrogate it is that of the surrogate.
     """
+    model = surrogate_of(model) or model
     twins = getattr(model, "twins", None)
     return model if twins is None else twins.guidance
 
@@ -95,6 +97,11 @@ def for_answers(model: M, precision: torch.dtype | None = None) -> M:
     """
     twins = getattr(model, "twins", None)
     return model if twins is None or precision not in (None, torch.float32) else twins.answers
+
+
+def surrogate_of(model: object) -> Any:
+    """The network on which adversarial images for a model are made, while the model judges them; None: itself."""
+    return getattr(model, "surrogate", None)
 
 
 def check_twins(model: Offering) -> None:

@@ -15,8 +15,9 @@ class Ledger:
 
     Purposes in use are ``attack`` (the steps), ``radius`` (noisy passes behind the weights), ``judging`` (looking at an
     iterate without needing its gradient), ``certification``, ``crosscheck`` (attacks on certificates), ``checking``
-    (judging an adversarial image once more) and ``picture``. A pass over a batch of N images is one pass over each
-    of them. Counting never touches the device.
+    (judging an adversarial image once more) and ``picture``. Where adversarial images are made on another network,
+    ``transfer`` is what the attacked one was asked, and all else are passes of the other. A pass over a batch of N
+    images is one pass over each of them. Counting never touches the device.
 
     Args:
         images: How many images the ledger is for.
@@ -63,6 +64,10 @@ class Ledger:
         for purpose, book in other.passes.items():
             mine = self.passes.setdefault(purpose, np.zeros((2, self.images), dtype=np.int64))
             mine += book
+
+    def times(self, networks: int) -> Ledger:
+        """The same passes of several networks each."""
+        return Ledger(self.images, {purpose: networks * book for purpose, book in self.passes.items()})
 
     @staticmethod
     def joined(ledgers: Iterable[Ledger]) -> Ledger:

@@ -213,6 +213,27 @@ def names(given: Listed) -> list[str]:
     return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
 
 
+def specs(given: str) -> list[str]:
+    """Models from ``"A,B"``; a part that is ``key=value`` belongs to the one before it.
+
+    Raises:
+        InputError: It begins with ``key=value``, or one is empty.
+
+    Example:
+        >>> specs("demo, a/b.yaml,pspnet_light,num_classes=11,scales=[1, 2]")
+        ['demo', 'a/b.yaml', 'pspnet_light,num_classes=11,scales=[1, 2]']
+    """
+    found: list[str] = []
+    for part in split(given, ","):
+        if re.match(r"\s*\w+\s*=", part) and found:
+            found[-1] += f",{part.strip()}"
+        else:
+            found.append(part.strip())
+    if not all(found) or re.match(r"\w+\s*=", found[0]):
+        raise InputError(f"{shown(given)}; expected models with commas between them, NAME, SOURCE:NAME or FILE.yaml")
+    return found
+
+
 def pairs(given: Keyed) -> list[tuple[str, str]]:
     """(key, value) texts from ``"a=2,b=1,2"``; a value runs up to the next ``key=``. A value without key has key "".
 

@@ -17,12 +17,13 @@ from segradius.attacks.base import Attack, Result
 from segradius.attacks.make import attack_options, make_attack, refuse_untaken, taken_by
 from segradius.attacks.presets import preset_options
 from segradius.core.bands import bands_of
-from segradius.core.contracts import LOGITS, Model, Seen
+from segradius.core.contracts import LOGITS, Model, Seen, surrogate_of
 from segradius.core.declared import Eps, read
 from segradius.core.errors import InputError, unknown_name
 from segradius.data.sample import SegmentationData, class_counts
 from segradius.evaluation.batch import Batch, Bench, goal_counts, is_priced, judge
 from segradius.evaluation.gallery import extremes, remaining
+from segradius.evaluation.journal import digest
 from segradius.evaluation.rounded import rounded_results
 from segradius.evaluation.rows import Exhibit, ImageResult, Kept, Rows
 from segradius.evaluation.trace import image_traces
@@ -141,6 +142,8 @@ class Attacking:
         """Attack a batch. Of a model with a price all is kept, and nothing judged a second time."""
         model, target = bench.model, bench.target(self.aim, batch)
         place = bench.checkpoints if self.asks else None
+        if bench.checkpoints is not None and surrogate_of(model) is not None:
+            bench.checkpoints.begin(f"{bench.key} {digest(batch.ids)}")  # the verdict, which is paid for once
         journal = place.journal(bench.key, batch.ids, batch.images, batch.labels) if place else None
         started = time.perf_counter()
         result = self.attack(

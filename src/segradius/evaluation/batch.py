@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segradius.core.contracts import LOGITS, Model, ScoreModel, Seen
+from segradius.core.contracts import LOGITS, Model, ScoreModel, Seen, surrogate_of
 from segradius.core.errors import InputError, unknown_name
 from segradius.core.prediction import predict, predicted
 from segradius.core.randomness import Randomness
@@ -58,12 +58,16 @@ def judge(model: Seen, images: Tensor) -> tuple[Tensor, Tensor]:
 def check_model(model: Seen, image: Tensor) -> None:
     """One pass over a grey image like ``image``, for a network in this process; a served one checks its first answer.
 
+    The same of the network on which adversarial images are made, if that is another.
+
     Raises:
         InputError: It does not give logits.
     """
     *_, inner = layers(cast(Target, model)) if is_priced(model) else (model,)
     if not is_priced(inner):
         cast(Segmenter, inner).check(torch.full_like(image[None], 0.5).to(inner.device))
+    if (made_on := surrogate_of(model)) is not None:
+        made_on.check(torch.full_like(image[None], 0.5).to(made_on.device))
 
 
 @dataclass(frozen=True)

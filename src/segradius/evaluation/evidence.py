@@ -101,6 +101,8 @@ class Evidence:
         tried: The attacks.
         probed: What two images show; None where they were not looked at.
         unlooked: Why not.
+        made_on: Name of the network on which adversarial images were made; empty for the one that was attacked. What
+            two images show is of it.
     """
 
     facts: Facts
@@ -108,6 +110,7 @@ class Evidence:
     tried: tuple[Tried, ...]
     probed: Probed | None
     unlooked: str = ""
+    made_on: str = ""
 
     @cached_property
     def found(self) -> Mapping[str, Finding]:

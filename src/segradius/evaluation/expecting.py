@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import torch
 from segradius.attacks.base import Attack
 from segradius.attacks.make import make_attack
 from segradius.core.bands import bands_of
-from segradius.core.contracts import LOGITS, Model, for_answers, for_guidance
+from segradius.core.contracts import LOGITS, Model, for_answers, for_guidance, surrogate_of
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import Clean, is_priced
 from segradius.evaluation.certify import Certifying
@@ -85,13 +85,22 @@ def expected(job: Job, run: Run[Any]) -> Passes | None:
     if isinstance(task, Clean):
         return Passes(1)
     if isinstance(task, Attacking):
-        return _of_attack(task, classes, bands, looks=0 if is_priced(run.model) else LOOKS)
+        of = _of_attack(task, classes, bands, looks=0)
+        looks, made_on = 0 if is_priced(run.model) else LOOKS, surrogate_of(run.model)
+        if made_on is None:
+            return replace(of, forward=of.forward + looks)
+        return Passes(networks(run) * of.forward + 1 + looks, networks(run) * of.backward, of.at_most)
     if isinstance(task, Certifying):
         it = task.smoothing
         return Passes(it.n0 + it.n, at_most=it.early_stop is not None)
     if isinstance(task, Checking):
         return _of_checks(task, classes, bands)
     return None
+
+
+def networks(run: Run[Any]) -> int:
+    """In a pass of what adversarial images are made on: several in a mean of them."""
+    return getattr(getattr(surrogate_of(run.model), "network", None), "passes", 1)
 
 
 def _of_attack(task: Attacking, classes: int, bands: int, *, looks: int) -> Passes:
@@ -151,4 +160,5 @@ def priced(run: Run[Any]) -> Price | None:
         forward = seconds(partial(answered, for_answers(run.model), None))
         if LOGITS not in run.model.offers:
             return Price(forward)
-        return Price(forward, seconds(partial(differentiated, for_guidance(cast(Model, run.model)), None)))
+        both = seconds(partial(differentiated, for_guidance(cast(Model, run.model)), None))
+        return Price(forward, both / networks(run))

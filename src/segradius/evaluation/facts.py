@@ -52,7 +52,7 @@ class Facts:
         names: Of the model's classes.
         labels: How many classes the data have.
         threats: Norms and budgets of the attacks.
-        follows: Whether an attack follows the gradient.
+        follows: Whether an attack follows its gradient.
         counts: What the predictions for the unattacked images are worth, of those judged so far.
         whole: Whether those are all images, and all of the data set.
         sure: Share of the pixels of a target's answers that are exactly 1, over the images; NaN where not known.

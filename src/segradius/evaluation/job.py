@@ -20,7 +20,10 @@ from segradius.evaluation.attack import Attacking, AttackPlan
 from segradius.evaluation.batch import Batch, Bench, Clean
 from segradius.evaluation.rows import CLEAN, Rows
 
-UNLESS_GIVEN = ("scores_only", "answers", "input", "dtype", "threshold", "channels", "output", "speed")
+UNLESS_GIVEN = (
+    *("scores_only", "answers", "input", "dtype", "threshold", "channels", "output", "speed"),
+    *("surrogates", "surrogate_fingerprints", "surrogate_mean"),
+)
 
 #: What is meant where nothing was said.
 UNSAID = {"model.speed": "plain", "data.order": "given"}
@@ -46,6 +49,10 @@ class ModelChoice:
         channels: Which channels of the output count; None likewise.
         output: Which entry of the output is meant; None likewise.
         speed: ``fast`` where gradients may be of reduced precision, which changes numbers; None otherwise.
+        surrogates: Networks on which adversarial images are made in its place, as `segradius.models.load_model` takes
+            them; None for none.
+        surrogate_fingerprints: Of each, as ``fingerprint`` is.
+        surrogate_mean: Of several, what their mean is taken of: see `segradius.models.averaged`.
     """
 
     spec: str
@@ -62,6 +69,9 @@ class ModelChoice:
     channels: tuple[int, ...] | None = None
     output: str | None = None
     speed: Literal["fast"] | None = None
+    surrogates: tuple[str, ...] | None = None
+    surrogate_fingerprints: tuple[str, ...] | None = None
+    surrogate_mean: Literal["logits", "probabilities"] | None = None
 
 
 @dataclass(frozen=True)
@@ -342,6 +352,8 @@ def conflict(described: Mapping[str, Any], earlier: Mapping[str, Any]) -> str | 
     content = {"smoothing.region": "the mask of the region"}
     if all(mine.get(name) == theirs.get(name) for name in ("model.spec", "model.weights")):
         content["model.fingerprint"] = str(mine.get("model.weights") or f"the model {mine.get('model.spec')}")
+    if mine.get("model.surrogates") == theirs.get("model.surrogates"):
+        content["model.surrogate_fingerprints"] = "a surrogate"
     limit, floor = mine.pop("data.limit", None), theirs.pop("data.limit", None)
     for name in sorted(mine.keys() | theirs.keys(), key=lambda name: (name == "model.fingerprint", name)):
         if mine.get(name) != theirs.get(name):

@@ -198,9 +198,16 @@ def resumable(
     spool = Spooled(model.target, folder / "spool", warn=warn) if traffic_of(model) is not None else None
     checkpoints = Checkpoints(folder, seconds, spool, warn)
     stored = (result.passes.items() for key in (CLEAN, *keys) for result in store.results(key).values())
-    paid = sum(forward for books in stored for purpose, (forward, _) in books if (purpose == OTHER) == other)
+    paid = sum(_paid_for(dict(books), other=other) for books in stored)
     paid += 0 if other else store.noted(LOST) or 0
     return Metered(spool or model.target, model.budget, used=paid + checkpoints.paid()), checkpoints
+
+
+def _paid_for(books: Mapping[str, Sequence[int]], *, other: bool) -> int:
+    """Of the passes in a row, those of the model itself: where images were made on a surrogate, the verdict alone."""
+    if "transfer" in books:
+        return 0 if other else books["transfer"][0]
+    return sum(forward for purpose, (forward, _) in books.items() if (purpose == OTHER) == other)
 
 
 def digest(ids: Sequence[str], *tensors: Tensor) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import segradius.evaluation.data_checks  # registers its checks
 import segradius.evaluation.model_checks  # noqa: F401  likewise
 from segradius.core.bands import bands_of
-from segradius.core.contracts import SCORES, Seen
+from segradius.core.contracts import SCORES, Seen, surrogate_of
 from segradius.data.sample import SegmentationData
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import class_names, is_priced, structure_names
@@ -48,7 +48,8 @@ def look_at(measurement: Measurement, model: Seen, data: SegmentationData, store
     """
     tasks, network = [job.task for job in measurement.jobs], _network(model)
     attacks = [task for task in tasks if isinstance(task, Attacking)]
-    plans, follows = [task.plan for task in attacks], any(not task.asks for task in attacks)
+    plans = [task.plan for task in attacks]
+    follows = surrogate_of(model) is None and any(not task.asks for task in attacks)
     judged, aside = store.results(CLEAN), store.all_set_aside()
     mine = [judged[image].pixels for image in data.ids if image in judged]
     all_of_it = measurement.data.limit is None and measurement.data.stride == 1

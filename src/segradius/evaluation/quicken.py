@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
+from torch import Tensor
+
+from segradius.core.contracts import Seen, surrogate_of
 from segradius.core.errors import InputError
 from segradius.evaluation.batch import is_priced
 from segradius.evaluation.run import Run, S, first_usable, work
@@ -14,9 +17,32 @@ from segradius.evaluation.store import Store
 from segradius.models.segmenter import Segmenter
 from segradius.speed.forms import Choice, Speed
 from segradius.speed.speeding import sped_up
+from segradius.targets.transfer import with_surrogate
 
 #: Under which a store has what was chosen.
 NOTE = "speed"
+
+
+def quick(model: Seen, images: Tensor, speed: Speed, **how: Any) -> Seen:
+    """A network with the cheaper forms that a speed asks for; where it has a surrogate, that has them.
+
+    Args:
+        model: A network, or a model with a surrogate.
+        images: As `segradius.speed.sped_up` takes them, like the speed.
+        speed: The same.
+        **how: Further arguments of it.
+
+    Raises:
+        InputError: Adversarial images are made on the mean of several networks, in which no layers are looked for.
+    """
+    made_on = surrogate_of(model)
+    if made_on is None:
+        return sped_up(cast(Segmenter, model), images, speed, **how)
+    if getattr(made_on.network, "passes", 1) > 1:
+        raise InputError(
+            f"speed is {speed}; expected plain where adversarial images are made on the mean of several networks"
+        )
+    return with_surrogate(model, lambda network: sped_up(network, images, speed, **how))
 
 
 def quickened(
@@ -37,7 +63,7 @@ def quickened(
     """
     if speed == "plain" and not compiled:
         return run
-    if is_priced(run.model):
+    if is_priced(run.model) and surrogate_of(run.model) is None:
         asked = "compile" if speed == "plain" else f"speed {speed}"
         raise InputError(f"{asked} is for --model, whose passes are made here; a target answers as it does")
     first = first_usable(run) if work(run, store) else None
@@ -51,7 +77,7 @@ def quickened(
         store.note(NOTE, {"asked": [speed, compiled], "choice": found.as_dict()})
         told(found)
 
-    made = partial(sped_up, cast(Segmenter, run.model), first.image[None], speed, compiled=compiled, told=noted)
+    made = partial(quick, run.model, first.image[None], speed, compiled=compiled, told=noted)
     if kept and kept["asked"] == [speed, compiled]:
         try:
             model = made(choice=Choice.of(kept["choice"]))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segradius.core.bands import bands_of
-from segradius.core.contracts import Seen
+from segradius.core.contracts import Seen, surrogate_of
 from segradius.data.opening import open_data
 from segradius.data.sample import Classes, Sample, SegmentationData, is_thread_safe
 from segradius.data.usable import usable_samples
@@ -36,7 +36,9 @@ from segradius.evaluation.rows import CLEAN, Rows
 from segradius.evaluation.store import Store
 from segradius.evaluation.unit import Part, Progress, Unit, perform, reader
 from segradius.models.loading import load_model
+from segradius.models.tiling import fingerprint
 from segradius.speed.forms import Choice
+from segradius.targets.transfer import transferred
 
 S = TypeVar("S", bound=Measurement)
 
@@ -211,11 +213,40 @@ def open_choice(
     colours = ast.literal_eval(named) if named is not None and named.startswith("{") else named
     options: dict[str, Any] = {name: getattr(choice, name) for name in OPENED}
     options |= {"normalisation": colours, "device": device, "allow_download": allow_download}
-    if not choice.scores_only:
-        return load_model(choice.spec, **options, dtype=choice.dtype)
-    from segradius.targets.opening import open_target  # brings every protocol, which a network can do without
+    model: Seen
+    if choice.scores_only:
+        from segradius.targets.opening import open_target  # brings every protocol, which a network can do without
 
-    return open_target(choice.spec, **options, answers=choice.answers, input=choice.input, budget=budget)
+        model = open_target(choice.spec, **options, answers=choice.answers, input=choice.input, budget=budget)
+    else:
+        model = load_model(choice.spec, **options, dtype=choice.dtype)
+    return with_surrogates(model, choice, device=device, allow_download=allow_download)
+
+
+def with_surrogates(
+    model: Seen, choice: ModelChoice, *, device: str | torch.device = "cpu", allow_download: bool = False
+) -> Seen:
+    """A model with the networks on which adversarial images for it are made, as its description names them.
+
+    Args:
+        model: What is attacked; given back where the description names none.
+        choice: Its description.
+        device: Where they run.
+        allow_download: Whether libraries may download what is not here.
+
+    Raises:
+        InputError: One cannot be opened, or is not of the model's classes or bands.
+    """
+    specs = choice.surrogates or ()
+    made_on = [load_model(spec, device=device, allow_download=allow_download) for spec in specs]
+    return transferred(model, made_on, choice.surrogate_mean or "logits") if made_on else model
+
+
+def surrogate_marks(model: Seen) -> tuple[str, ...]:
+    """Fingerprints of the networks on which adversarial images for a model are made; none of one without."""
+    made_on = surrogate_of(model)
+    inside = getattr(getattr(made_on, "network", None), "models", (made_on,))
+    return () if made_on is None else tuple(fingerprint(each) for each in inside)
 
 
 def open_images(choice: DataChoice) -> SegmentationData:

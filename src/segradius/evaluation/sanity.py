@@ -13,6 +13,7 @@ import segradius.evaluation.sanity_attacks  # registers its checks
 import segradius.evaluation.sanity_model  # noqa: F401  likewise
 from segradius.core.bands import bands_of
 from segradius.core.border import in_a_line
+from segradius.core.contracts import Seen, surrogate_of
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.attack_summary import Summary
 from segradius.evaluation.batch import is_priced
@@ -26,6 +27,17 @@ from segradius.models.segmenter import Segmenter
 
 #: Under which a store has what the look at two images showed.
 NOTE = "sanity"
+
+
+#: Checks that hold of attacks on the network that judges them, and why not of those on another.
+BETWEEN = {
+    **dict.fromkeys(
+        ("iterative", "steps", "converged", "budget"), "what finds more there need not find more on this network"
+    ),
+    "black_box": "no attack of this run follows the gradient of this network",
+    "masked": "no attack of this run follows the gradient of this network",
+}
+ITSELF = "attack the network itself, without --from"
 
 
 def gathered(run: Run[Experiment], store: Store, summary: Summary) -> Evidence:
@@ -46,12 +58,16 @@ def gathered(run: Run[Experiment], store: Store, summary: Summary) -> Evidence:
         left = {each.image: share_left(each, targeted=targeted) for each in results if each.valid}
         tried.append(Tried(job.task.plan, job.task.attack, job.task.asks, left))
     probed, why = probed_once(run, store)
-    return Evidence(run.facts(store), summary, tuple(tried), probed, why)
+    made_on = surrogate_of(run.model)
+    return Evidence(
+        run.facts(store), summary, tuple(tried), probed, why, made_on="" if made_on is None else made_on.name
+    )
 
 
 def probed_once(run: Run[Experiment], store: Store) -> tuple[Probed | None, str]:
     """What two images show, from the store if it was noted there; None, and why, where nothing is to be looked at."""
-    model, ids, predicted = run.model, run.data.ids, run.experiment.data.predicted
+    model: Seen = surrogate_of(run.model) or run.model  # the one whose gradient is followed
+    ids, predicted = run.data.ids, run.experiment.data.predicted
     tasks = [job.task for job in run.experiment.jobs]
     if is_priced(model) or not isinstance(model, Segmenter):
         return None, "every question to a target has its price, and it has no gradient: give the network as --model"
@@ -77,6 +93,10 @@ def verdicts(evidence: Evidence) -> tuple[SanityVerdict, ...]:
 
 
 def _verdict(name: str, evidence: Evidence) -> SanityVerdict:
+    if evidence.made_on and name in BETWEEN:
+        return SanityVerdict(
+            name, "open", f"adversarial images were made on {evidence.made_on}: {BETWEEN[name]}", ITSELF
+        )
     try:
         return SanityVerdict(name, *SANITY[name](evidence))
     except Exception as error:  # what is wrong with a check is no reason to lose a run

@@ -42,7 +42,8 @@ def probing(check: Callable[[Evidence, Probed], Said]) -> Callable[[Evidence], S
             return Said("open", why, way)
         if not it.probed.images:
             return Said("open", f"no image could be looked at: {it.probed.failed}", "run it again with more memory")
-        return check(it, it.probed)
+        found = check(it, it.probed)
+        return found._replace(text=f"{it.made_on}: {found.text}") if it.made_on else found
 
     return checked
 
@@ -106,6 +107,8 @@ def _gradient(it: Evidence) -> Said:
     if it.probed is not None and it.probed.broken:
         text = f"the gradient became NaN or infinite on the way of PGD, on {len(it.probed.broken)} of 2 images"
         return Said("warn", text, "look for a root or a logarithm of zero in the network", len(it.probed.broken))
+    if it.made_on:
+        return Said("pass", f"no attack met a gradient of {it.made_on} that is zero throughout, or NaN", "", 0.0)
     if not it.facts.seen.gradient:
         return Said("open", "no attack of this run follows the gradient", "add pgd to --attack")
     flat = it.facts.seen.flat

@@ -88,11 +88,16 @@ def _files(measurement: Measurement) -> code.Files:
 
 
 def _model_files(choice: ModelChoice) -> code.Files:
+    made_on = [(f"surrogate {name}", file) for each in choice.surrogates or () for name, file in _code(each)]
     if not choice.scores_only:
-        return code.files_of(choice.spec)
+        return dict([*_code(choice.spec), *made_on])
     from segradius.targets.opening import files_of  # brings every protocol, which a network can do without
 
-    return files_of(choice.spec)
+    return dict([*files_of(choice.spec).items(), *made_on])
+
+
+def _code(spec: str) -> list[tuple[str, tuple[Path, str]]]:
+    return list(code.files_of(spec).items())
 
 
 def _part(described: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -15,9 +15,10 @@ from segradius.core.declared import Seed, read
 from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.names import safe_name
 from segradius.core.safe_yaml import read_yaml
+from segradius.evaluation.transfers import MADE_ON, with_transfers
 
 #: Of the file, in the order of the documentation.
-KEYS = ("models", "data", "seeds", "budgets", "attacks", "options", "certify", "sweeps", "clean")
+KEYS = ("models", "transfer", "data", "seeds", "budgets", "attacks", "options", "certify", "sweeps", "clean")
 #: Of a certification beside the options of ``segradius certify``: fewer images than the other measurements have.
 IMAGES = ("limit", "stride")
 #: What stands before the dot in a sweep over certifications.
@@ -71,7 +72,8 @@ class Study:
     """What is measured, by label; the options are those of the commands, under their names.
 
     Args:
-        models: By label, options of a model: ``model`` or ``target``, ``weights``, ``normalisation``, ….
+        models: By label, options of a model: ``model`` or ``target``, ``weights``, ``normalisation``, …; one with
+            ``from`` is attacked by adversarial images of another network, and nothing else is measured of it.
         data: By label, options of images: ``data``, ``split``, ``size``, ``limit``, ….
         seeds: Each gives measurements of its own.
         budgets: ``norm`` and ``eps`` of the attacks.
@@ -124,7 +126,7 @@ class Study:
                 raise InputError(f"{file}: {needed} is missing; expected a label and what it stands for, for each")
         variants, certifications = _swept(given, file)
         found = Study(
-            _labelled(given["models"], "models", "model", file),
+            with_transfers(_labelled(given["models"], "models", "model", file), given.get("transfer"), file),
             _labelled(given["data"], "data", "data", file),
             _seeds(given.get("seeds", [0]), file),
             _mapping(given.get("budgets"), "budgets", file, ("norm", "eps")),
@@ -137,6 +139,8 @@ class Study:
         )
         if not (found.attacks or found.certifications or found.clean):
             raise InputError(f"{file} asks for nothing; expected attacks, certify or clean: true")
+        if not found.attacks and (label := next((one for one, own in found.models.items() if MADE_ON in own), None)):
+            raise InputError(f"{file}: {label} is attacked by images of another network; expected attacks")
         _ = found.measurements  # checks their names
         return found
 
@@ -163,12 +167,12 @@ class Study:
             for label, own in self.attacks.items():
                 attack = {name: value for name, value in own.items() if name != "aim"}
                 aims.setdefault(own.get("aim", self.options.get("aim")), {})[label] = attack
-            if self.clean and None not in aims:
+            if self.clean and None not in aims and MADE_ON not in self.models[model]:
                 yield one
             for aim, attacks in aims.items():
                 name = one.name if aim is None else f"{one.name}-aim-{safe_name(str(aim))}"
                 yield replace(one, name=name, kind="attack", attacks=attacks, aim=None if aim is None else str(aim))
-            for options in self.certifications:
+            for options in () if MADE_ON in self.models[model] else self.certifications:
                 images = {name: options[name] for name in IMAGES if name in options}
                 own = {name: value for name, value in options.items() if name not in (*IMAGES, "named")}
                 name = f"{one.name}-certify-{options['named']}"

@@ -32,11 +32,11 @@ from segradius.evaluation.batch import check_model
 from segradius.evaluation.job import DataChoice, Job, ModelChoice
 from segradius.evaluation.journal import Checkpoints
 from segradius.evaluation.messages import Began, Done, Event, Found, Here, Opening, Order, Said, Stepped, as_raised
-from segradius.evaluation.run import open_choice, open_images
+from segradius.evaluation.quicken import quick
+from segradius.evaluation.run import open_choice, open_images, surrogate_marks
 from segradius.evaluation.unit import Unit, perform, reader
 from segradius.models import fingerprint
 from segradius.models.segmenter import Segmenter
-from segradius.speed.speeding import sped_up
 
 #: Seconds between two words on steps, at least.
 EVERY = 0.2
@@ -254,6 +254,12 @@ def opened(choice: ModelChoice, seed: int, setup: Setup) -> Seen:
             f"expected {choice.fingerprint}. Weights that changed meanwhile, other versions of libraries, or weights "
             "that are drawn without a seed make it so"
         )
+    marks = surrogate_marks(model)
+    if choice.surrogate_fingerprints and choice.surrogate_fingerprints != marks:
+        raise InputError(
+            f"a surrogate of model {choice.spec!r} is another network here than where the run was begun: the "
+            f"fingerprints are {', '.join(marks)}, expected {', '.join(choice.surrogate_fingerprints)}"
+        )
     return model
 
 
@@ -298,4 +304,4 @@ def _quick(model: Seen, data: SegmentationData, order: Order) -> Seen:
     first = next(usable_samples(data, model.num_classes, labels=labels, bands=bands_of(model)), None)
     if first is None:
         return model
-    return sped_up(cast(Segmenter, model), first.image[None], choice.speed, choice=choice)
+    return quick(model, first.image[None], choice.speed, choice=choice)

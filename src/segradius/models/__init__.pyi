@@ -1,3 +1,4 @@
+from .averaged import averaged as averaged
 from .checkpoints import Conversion as Conversion
 from .checkpoints import convert as convert
 from .checkpoints import load_state as load_state

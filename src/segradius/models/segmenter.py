@@ -61,6 +61,8 @@ class Segmenter:
         decode: From the network's raw output to logits (N, C, h, w).
         precision: Reduced precision of every pass for which none is asked; None for none.
         twins: Cheaper forms of it, which loops look through; None for none. `segradius.speed.sped_up` makes them.
+        surrogate: Another network, on which adversarial images are made that this one judges; None: they are made on
+            itself. `segradius.transferred` gives it one.
         structures: K where the C = 2^K classes are sets of structures that may overlap (`segradius.core.label_sets`),
             each seen by a yes/no channel; 0 for ordinary classes.
         channels_last: Whether the network is given ``channels_last`` memory where that is faster (on a CPU). Values
@@ -85,6 +87,7 @@ class Segmenter:
     structures: int = 0
     precision: torch.dtype | None = None
     twins: Twins | None = field(default=None, repr=False)
+    surrogate: Segmenter | None = field(default=None, repr=False)
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Logits at the size of the images, differentiable in them, by a frozen network in evaluation mode.
@@ -154,9 +157,14 @@ class Segmenter:
 
     def frozen(self) -> AbstractContextManager[None]:
         """The context in which the network is frozen and in evaluation mode; left as found. See `frozen`."""
-        if self.twins is None:
-            return frozen(self.network)
-        return all_frozen(self.network, self.twins.answers.network, self.twins.guidance.network)
+        held = self._networks
+        return all_frozen(*held) if held[1:] else frozen(self.network)
+
+    @property
+    def _networks(self) -> tuple[Any, ...]:
+        """All that are asked while it is attacked."""
+        forms = () if self.twins is None else (self.twins.answers.network, self.twins.guidance.network)
+        return self.network, *forms, *(() if self.surrogate is None else self.surrogate._networks)
 
     @property
     def device(self) -> torch.device:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from segradius.core.contracts import Seen
+from segradius.core.contracts import Seen, surrogate_of
 from segradius.core.screen import COMMAND
 from segradius.evaluation.job import DataChoice, Experiment
-from segradius.evaluation.run import Run
+from segradius.evaluation.run import Run, surrogate_marks
 from segradius.evaluation.store import Store
 from segradius.targets.target import Metered
 
@@ -25,12 +25,22 @@ def heading(run: Run[Experiment], used: int) -> str:
     speed = [] if it.model.speed is None else [f"speed {it.model.speed} (verdicts by the plain model)"]
     options = [
         f"model {run.model.name} ({it.model.fingerprint})",
+        *made_on(run),
         data_line(run, used),
         *aim,
         *speed,
         f"seed {it.seed}",
     ]
     return f"{'Attacked' if it.attacks else 'Evaluated'}: {'; '.join(options)}."
+
+
+def made_on(run: Run[Experiment]) -> list[str]:
+    """On which other network adversarial images were made, in a few words; nothing where it is the same."""
+    surrogate = surrogate_of(run.model)
+    if surrogate is None:
+        return []
+    marks = ", ".join(run.experiment.model.surrogate_fingerprints or surrogate_marks(run.model))
+    return [f"adversarial images made on {surrogate.name} ({marks}) and judged here: a transfer attack"]
 
 
 def data_line(run: Run[Experiment], used: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from segradius.attacks.make import default_eps
-from segradius.core.contracts import LOGITS, Seen
+from segradius.core.contracts import LOGITS, Seen, surrogate_of
 from segradius.core.errors import InputError, is_whole, must
 from segradius.core.locking import owned
 from segradius.core.screen import note, warn
@@ -29,7 +29,7 @@ from segradius.evaluation.preflight import warnings
 from segradius.evaluation.quicken import NOTE as QUICK
 from segradius.evaluation.quicken import quickened
 from segradius.evaluation.rows import CLEAN
-from segradius.evaluation.run import InProcess, Run, work
+from segradius.evaluation.run import InProcess, Run, surrogate_marks, work
 from segradius.evaluation.sanity import gathered, probed_once, verdicts
 from segradius.evaluation.sizing import AUTO, USUAL, sized
 from segradius.evaluation.sizing import NOTE as TRIAL
@@ -133,7 +133,8 @@ def evaluate(
     """Attack a model over a data set and count what is left: ``segradius attack`` from Python.
 
     Args:
-        model: From `segradius.wrap` or `segradius.load_model`; a target from `segradius.targets.open_target` too.
+        model: From `segradius.wrap` or `segradius.load_model`; a target from `segradius.targets.open_target` too; of
+            either what `segradius.transferred` makes, for attacks that are made on another network.
         data: Text as `segradius.open_data` takes it, a data set of this library, a torch data set or list of pairs of
             image (B, H, W) in [0, 1] and mask (H, W), or a pair of tensors (N, B, H, W) and (N, H, W).
         attacks: Names, or variants by label, as in ``{"long": {"attack": "pgd", "steps": 100}}``; none of them judges
@@ -185,6 +186,7 @@ def evaluate(
         fingerprint=_mark(model),
         scores_only=LOGITS not in model.offers,
         speed="fast" if speed == "fast" else None,
+        **_surrogates(model),
     )
     experiment = Experiment(choice, DataChoice(spec, labels=labels), tuple(plans), aim, seed)
     auto = batch_size == AUTO
@@ -215,6 +217,19 @@ def evaluate(
         warn(line)
     probed_once(run, store)  # the network may be another one when it is asked for verdicts
     return Results(run, store)
+
+
+def _surrogates(model: Seen) -> dict[str, Any]:
+    """The networks on which adversarial images are made, as an experiment describes them; nothing where none is."""
+    made_on = surrogate_of(model)
+    if made_on is None:
+        return {}
+    inside = getattr(made_on.network, "models", (made_on,))
+    return {
+        "surrogates": tuple(each.name for each in inside),
+        "surrogate_fingerprints": surrogate_marks(model),
+        "surrogate_mean": getattr(made_on.network, "mean", None) if inside[1:] else None,
+    }
 
 
 def _mark(model: Seen) -> str:

@@ -169,6 +169,7 @@ def _names(story: Story) -> tuple[str, str]:
     short = str(model["spec"]).partition(",")[0]  # the rest stands in the command
     label = story.run.model
     called = f"{label} ({short})" if label.partition(",")[0] not in ("", short) else short
+    called += f" from {' and '.join(model['surrogates'])}" if model.get("surrogates") else ""
     return visible(called), visible(f"{data['spec']}{split}{size}{protocol}{aim}")
 
 
@@ -299,6 +300,9 @@ def _command(subject: Subject, *words: str) -> str:
     for name in NETWORK:
         if (value := model.get(name)) is not None:
             found += [f"--{name.replace('_', '-')}", listed(value)]
+    if model.get("surrogates") and words[0] == "attack":
+        found += ["--from", listed(model["surrogates"])]
+        found += ["--from-mean", model["surrogate_mean"]] if model.get("surrogate_mean") else []
     found += ["--data", str(data["spec"])]
     for name in ("split", "protocol"):
         found += [f"--{name}", str(data[name])] if data.get(name) else []

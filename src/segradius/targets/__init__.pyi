@@ -27,3 +27,4 @@ from .target import layers as layers
 from .tflite import TfliteTarget as TfliteTarget
 from .tflite import open_tflite as open_tflite
 from .told import Told as Told
+from .transfer import transferred as transferred

@@ -81,6 +81,11 @@ class Wrapper:
         return int(getattr(self.target, "structures", 0))
 
     @property
+    def surrogate(self) -> Segmenter | None:
+        """As of the target: the network on which adversarial images for it are made; None for none."""
+        return getattr(self.target, "surrogate", None)
+
+    @property
     def offers(self) -> frozenset[str]:
         """As the target, save that the answers bring no gradients."""
         return self.target.offers - {LOGITS}
