@@ -14,7 +14,10 @@ from segradius.attacks import loop
 from segradius.threats import projections
 
 WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "unique")
-ATTACKS = ["pgd", "mi_fgsm", "segpgd", "cospgd", "flip_pgd", "apgd", "flip_apgd", "dag", "cr_pgd"]
+ATTACKS = [
+    "pgd", "mi_fgsm", "ni_fgsm", "ti_fgsm", "mi_di_ti_fgsm", "segpgd", "cospgd", "flip_pgd", "apgd", "flip_apgd", "dag",
+    "cr_pgd",
+]  # fmt: skip
 
 
 class Refusing(TorchDispatchMode):

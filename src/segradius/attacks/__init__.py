@@ -15,11 +15,12 @@ from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Result, T
 from segradius.attacks.dag import DagAlgorithm3, Dense, dag, dag_alg3
 from segradius.attacks.ensemble import Ensemble, ensemble
 from segradius.attacks.footprint import Footprint, footprint
+from segradius.attacks.input_diversity import Diverse, di_fgsm
 from segradius.attacks.local_pbgd import Listening, local_pbgd
 from segradius.attacks.local_search import LocalSearch, local_search
-from segradius.attacks.loop import Iterative, Observation, Room, Step, StepSize
+from segradius.attacks.loop import Iterative, Look, Observation, Room, Step, StepSize, Straight
 from segradius.attacks.make import attack_options, black_box, default_eps, guided, guided_by, make_attack, white_box
-from segradius.attacks.pgd import Momentum, Steepest, cospgd, fgsm, flip_pgd, mi_fgsm, pgd, segpgd
+from segradius.attacks.pgd import Momentum, Steepest, cospgd, fgsm, flip_pgd, mi_fgsm, ni_fgsm, pgd, segpgd
 from segradius.attacks.presets import PRESETS, preset_options
 from segradius.attacks.queries import Queried, Rounds
 from segradius.attacks.restarts import Restarts
@@ -28,6 +29,8 @@ from segradius.attacks.settings import QuerySettings, Settings
 from segradius.attacks.simba import Simba, simba
 from segradius.attacks.square import Square, square
 from segradius.attacks.strategy import Question, Strategy, Turn
+from segradius.attacks.transfer import mi_di_ti_fgsm
+from segradius.attacks.translation import Smoothed, ti_fgsm
 
 # Files that are not named above, so that adding an attack is adding a file. They are imported now, as a later import
 # would put the module in the place of the attack after which it is named.
@@ -59,11 +62,13 @@ __all__ = [
     "Bandit",
     "DagAlgorithm3",
     "Dense",
+    "Diverse",
     "Ensemble",
     "Footprint",
     "Iterative",
     "Listening",
     "LocalSearch",
+    "Look",
     "Method",
     "Momentum",
     "Observation",
@@ -77,11 +82,13 @@ __all__ = [
     "Settings",
     "ShrinkingBudget",
     "Simba",
+    "Smoothed",
     "SparseApgd",
     "Square",
     "Steepest",
     "Step",
     "StepSize",
+    "Straight",
     "Strategy",
     "Task",
     "Trace",
@@ -93,6 +100,7 @@ __all__ = [
     "dag",
     "dag_alg3",
     "default_eps",
+    "di_fgsm",
     "ensemble",
     "fgsm",
     "flip_apgd",
@@ -103,8 +111,10 @@ __all__ = [
     "local_pbgd",
     "local_search",
     "make_attack",
+    "mi_di_ti_fgsm",
     "mi_fgsm",
     "nes",
+    "ni_fgsm",
     "opge",
     "pbgd",
     "pgd",
@@ -113,6 +123,7 @@ __all__ = [
     "segpgd",
     "simba",
     "square",
+    "ti_fgsm",
     "white_box",
     "zoo",
 ]

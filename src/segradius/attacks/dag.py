@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.base import Method, Result, Task
-from segradius.attacks.loop import Incumbent, Observation, Room, StepSize, ascend, is_zero, judge, judge_between, see
+from segradius.attacks.incumbent import Incumbent
+from segradius.attacks.loop import Observation, Room, StepSize, ascend, is_zero, judge, judge_between, see
 from segradius.attacks.make import white_box
 from segradius.attacks.settings import PAPER_STEPS, Settings
 from segradius.core.contracts import LOGITS, Model

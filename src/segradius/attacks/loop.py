@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.base import Result, Task, parts
+from segradius.attacks.incumbent import Incumbent, is_finite
 from segradius.core.border import at_border
 from segradius.core.contracts import LOGITS, Model, for_answers, for_guidance
 from segradius.core.declared import Count, Length, Weight, check_fields
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import are_probabilities, predict
-from segradius.objectives.goal import Goal
 from segradius.objectives.objective import Objective
 from segradius.objectives.view import LogitView
-from segradius.threats.projections import choose, largest
+from segradius.threats.projections import largest
 from segradius.threats.threat import Threat
 
 
@@ -34,12 +34,14 @@ class Observation:
         gradient: (N, B, H, W) of the objective, zero outside the changeable pixels.
         value: (N,) tracked loss, that of the objective where it tracks none; NaN where the step compares nothing.
         step: Index of the step.
+        prediction: (N, H, W) of the pass; None where a step needs none.
     """
 
     delta: Tensor
     gradient: Tensor
     value: Tensor
     step: int
+    prediction: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -78,68 +80,43 @@ class Step(Protocol):
     """How the next iterate follows from an observation; a frozen dataclass.
 
     One that does not compare what it sees with what it saw says ``compares: ClassVar[bool] = False``: its observations
-    have no value, which spares a loss, and they may come from reduced precision (`Room.guide`).
+    have no value, which spares a loss, and they may come from reduced precision (`Room.guide`). One that wants its
+    gradient elsewhere than at the iterate has ``ahead(delta, room, state) -> Tensor`` besides.
     """
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Next perturbation, inside the threat, and the state of the next step; ``state`` is None in the first."""
 
 
+class Look(Protocol):
+    """How the loop looks at an iterate, and what it takes a gradient of there; a frozen dataclass."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the model must offer."""
+
+    @property
+    def judges(self) -> bool:
+        """Whether the prediction it brings is the model's on the iterate itself."""
+
+    def observe(
+        self, objective: Objective, room: Room, delta: Tensor, step: int, state: Any, ledger: Ledger
+    ) -> tuple[Observation, Tensor, Tensor, Any]:
+        """As the function `observe` says; ``state`` is None in the first step, and the look's own from then on."""
+
+
 @dataclass(frozen=True)
-class Incumbent:
-    """The iterate that an attack would return now.
+class Straight:
+    """The model is shown the iterate, and the objective is that of its logits."""
 
-    Attributes:
-        delta: (N, B, H, W).
-        prediction: (N, H, W).
-        fooled: (N,) counted pixels fooled, −1 before the first.
-        valid: (N,) whether all logits so far were finite.
-    """
+    needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
+    judges: ClassVar[bool] = True
 
-    delta: Tensor
-    prediction: Tensor
-    fooled: Tensor
-    valid: Tensor
-
-    @staticmethod
-    def none(task: Task[Any]) -> Incumbent:
-        """Before the first iterate."""
-        count = len(task.images)
-        return Incumbent(
-            torch.zeros_like(task.images),
-            torch.zeros_like(task.goal.reference),
-            task.goal.reference.new_full((count,), -1),
-            torch.ones(count, dtype=torch.bool, device=task.images.device),
-        )
-
-    def offer(self, delta: Tensor, prediction: Tensor, finite: Tensor, goal: Goal, *, best: bool) -> Incumbent:
-        """Take an iterate where its logits are finite and, if ``best``, it fools more pixels; no host sync."""
-        fooled = goal.fooled(prediction).flatten(1).sum(1)
-        better = finite & (fooled > self.fooled) if best else finite
-        return replace(self.replaced(better, delta, prediction, fooled), valid=self.valid & finite)
-
-    def replaced(self, better: Tensor, delta: Tensor, prediction: Tensor, fooled: Tensor) -> Incumbent:
-        """With another iterate for the images (N,) where it is ``better``."""
-        return Incumbent(
-            choose(better, delta, self.delta),
-            choose(better, prediction, self.prediction),
-            choose(better, fooled, self.fooled),
-            self.valid,
-        )
-
-    def result(self, task: Task[Any], ledger: Ledger) -> Result:
-        """As an attack's result; where the loop looked through a cheaper form of the model, the model judges it now."""
-        adversarial, delta = task.seen(self.delta), task.change(self.delta)
-        mine = self if for_guidance(task.model) is task.model else self._confirmed(task, adversarial, ledger)
-        return Result(adversarial, delta, mine.prediction, mine.fooled.clamp_min(0), mine.valid, ledger)
-
-    @torch.no_grad()
-    def _confirmed(self, task: Task[Any], adversarial: Tensor, ledger: Ledger) -> Incumbent:
-        """The same iterate with the model's own verdict, at the price of one forward pass."""
-        top, prediction = predict(task.model.logits(adversarial))
-        ledger.enter("judging", forward=1)
-        fooled = task.goal.fooled(prediction).flatten(1).sum(1)
-        return Incumbent(self.delta, prediction, fooled, self.valid & _finite(top))
+    def observe(
+        self, objective: Objective, room: Room, delta: Tensor, step: int, state: Any, ledger: Ledger
+    ) -> tuple[Observation, Tensor, Tensor, Any]:
+        """The function `observe`."""
+        return observe(objective, room, delta, step, state, ledger)
 
 
 @dataclass(frozen=True)
@@ -154,6 +131,8 @@ class Iterative:
         start: ``"zero"``, or ``"uniform"`` in the ball.
         keep: ``"best"`` returns the iterate with the most fooled pixels (the clean image and the last iterate are
             judged too), ``"last"`` the last.
+        look: How an iterate is looked at. Where what is seen is not the iterate, as behind a random transform, one
+            forward pass a step more judges it; with ``"last"`` none.
     """
 
     objective: Objective
@@ -162,8 +141,7 @@ class Iterative:
     steps: Count
     start: Literal["zero", "uniform"] = "zero"
     keep: Literal["best", "last"] = "best"
-
-    needs: ClassVar[frozenset[str]] = frozenset({LOGITS})
+    look: Look = field(default_factory=Straight)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -174,6 +152,11 @@ class Iterative:
             self.threat.check_bounded("the step length")
 
     @property
+    def needs(self) -> frozenset[str]:
+        """Logits with gradients, and what the look needs."""
+        return self.look.needs | {LOGITS}
+
+    @property
     def total_steps(self) -> int:
         """T."""
         return self.steps
@@ -182,31 +165,38 @@ class Iterative:
         """T forward–backward passes and a last forward pass that judges δ^(T)."""
         ledger, task = Ledger(len(task.images)), task.entered(self.threat)
         room = self._room(task)
-        incumbent, delta, still = self._iterate(room, ledger)
-        last = judge(incumbent, room, delta, ledger, best=self.keep == "best")
+        best = self.keep == "best"
+        incumbent, delta, still = self._iterate(room, ledger, best)
+        last = judge(incumbent, room, delta, ledger, best=best)
         return replace(last.result(task, ledger), still=still)
 
     def last(self, task: Task[Model]) -> Tensor:
         """δ^(T) after T forward–backward passes, judged by none: what training needs."""
         task = task.entered(self.threat)
-        return task.change(self._iterate(self._room(task), Ledger(len(task.images)))[1])
+        return task.change(self._iterate(self._room(task), Ledger(len(task.images)), best=False)[1])
 
     def _room(self, task: Task[Model]) -> Room:
         eps = self.threat.budgets(len(task.images), task.images)
         return Room(self.threat, task, eps, self.steps, getattr(self.step, "compares", True))
 
-    def _iterate(self, room: Room, ledger: Ledger) -> tuple[Incumbent, Tensor, Tensor]:
+    def _iterate(self, room: Room, ledger: Ledger, best: bool) -> tuple[Incumbent, Tensor, Tensor]:
         """The best iterate so far, δ^(T), and the images (N,) whose gradient was zero at every step."""
         task = room.task
-        delta, weights_state, step_state = self._first(task), None, None
-        incumbent, best = Incumbent.none(task), self.keep == "best"
+        delta, look_state, step_state = self._first(task), None, None
+        incumbent, ahead = Incumbent.none(task), getattr(self.step, "ahead", None)
         still = torch.ones_like(incumbent.valid)
         for t in range(self.steps):
-            seen, prediction, finite, weights_state = observe(self.objective, room, delta, t, weights_state, ledger)
-            incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=best)
+            here = delta if ahead is None else ahead(delta, room, step_state)
+            seen, prediction, finite, look_state = self.look.observe(self.objective, room, here, t, look_state, ledger)
+            if self.look.judges and here is delta:
+                incumbent = incumbent.offer(delta, prediction, finite, task.goal, best=best)
+            else:
+                incumbent = replace(incumbent, valid=incumbent.valid & finite)
+                incumbent = judge_between(incumbent, room, delta, ledger) if best else incumbent
+                seen = replace(seen, delta=delta)
             still = still & is_zero(seen.gradient)
             delta, step_state = self.step.advance(seen, room, step_state)
-            del seen, prediction  # which would lie beside the next pass
+            del seen, prediction, here  # which would lie beside the next pass
             task.done(1)
         return incumbent, delta, still
 
@@ -253,7 +243,11 @@ class Sight:
     view: LogitView
 
 
-def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
+#: What is done around a pass: given the model's logits as a function and images (N, B, H, W), logits (N, C, H, W).
+Through = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+
+
+def see(room: Room, images: Tensor, step: int, ledger: Ledger, through: Through | None = None) -> Sight:
     """One forward pass over images (N, B, H, W) as they are, entered in the ledger.
 
     Args:
@@ -261,25 +255,33 @@ def see(room: Room, images: Tensor, step: int, ledger: Ledger) -> Sight:
         images: What the model is shown; not a view of another tensor that is needed without a gradient.
         step: The step's index t.
         ledger: Where the pass is entered.
+        through: What is done to images and logits on the way; None for nothing.
     """
     task, guide = room.task, room.guide
-    logits = guide.logits(images.requires_grad_())
+    images = images.requires_grad_()
+    logits = guide.logits(images) if through is None else through(guide.logits, images)
     _check_output(task, logits)
     ledger.enter("attack", forward=1)
     fixed, slopes = logits.detach(), list[Tensor]()
     top, prediction = predict(fixed)
     view = LogitView(fixed, prediction, task.goal, images.detach(), step, room.steps, guide, task.randomness, ledger)
-    return Sight(images, _Turn.apply(logits, slopes), slopes, prediction, _finite(top), view)
+    return Sight(images, _Turn.apply(logits, slopes), slopes, prediction, is_finite(top), view)
 
 
 def ascend(objective: Objective, room: Room, sight: Sight, weights: Tensor, ledger: Ledger) -> Tensor:
     """One backward pass: the gradient of the mean of weights · loss, (N, B, H, W), where pixels may change."""
     sight.slopes.append(_slope(objective, sight.view, weights))
-    return _back(room, sight.images, sight.turn, ledger)
+    return back(room, sight.images, sight.turn, ledger)
 
 
 def observe(
-    objective: Objective, room: Room, delta: Tensor, step: int, state: Any, ledger: Ledger
+    objective: Objective,
+    room: Room,
+    delta: Tensor,
+    step: int,
+    state: Any,
+    ledger: Ledger,
+    through: Through | None = None,
 ) -> tuple[Observation, Tensor, Tensor, Any]:
     """One forward and one backward pass at x + δ, which serve loss, weights and judging alike.
 
@@ -290,17 +292,19 @@ def observe(
         step: The step's index t.
         state: The weighting's state.
         ledger: Where the passes are entered.
+        through: As `see` says.
 
     Returns:
         The observation, the prediction (N, H, W), which images had finite logits (N,), and the weighting's state.
     """
-    sight = see(room, room.task.seen(delta), step, ledger)
+    sight = see(room, room.task.seen(delta), step, ledger, through)
     weights, state = objective.weighting.weigh(sight.view, state)
     value = _tracked(objective, sight.view, weights) if room.compares else torch.full_like(room.eps, math.nan)
     sight.slopes.append(_slope(objective, sight.view, weights))
     images, turn, prediction, finite = sight.images, sight.turn, sight.prediction, sight.finite
     del sight, weights  # with the logits, which the way back does not need
-    return Observation(delta, _back(room, images, turn, ledger), value, step), prediction, finite, state
+    gradient = back(room, images, turn, ledger)
+    return Observation(delta, gradient, value, step, prediction), prediction, finite, state
 
 
 def _slope(objective: Objective, view: LogitView, weights: Tensor) -> Tensor:
@@ -308,7 +312,7 @@ def _slope(objective: Objective, view: LogitView, weights: Tensor) -> Tensor:
     return objective.loss.slope(view.logits, view.goal.reference, view.goal.pull(weights), view.progress)
 
 
-def _back(room: Room, images: Tensor, turn: Tensor, ledger: Ledger) -> Tensor:
+def back(room: Room, images: Tensor, turn: Tensor, ledger: Ledger) -> Tensor:
     """One backward pass, and what it leaves where pixels may change."""
     task = room.task
     name = getattr(task.model, "name", type(task.model).__name__)
@@ -351,17 +355,12 @@ def _judged(
 ) -> Incumbent:
     top, prediction = predict(logits)
     ledger.enter("judging", forward=1)
-    return incumbent.offer(delta, prediction, _finite(top), task.goal, best=best)
+    return incumbent.offer(delta, prediction, is_finite(top), task.goal, best=best)
 
 
 def is_zero(gradient: Tensor) -> Tensor:
     """Whether all values of an image are exactly zero, (N,); the device is not waited for."""
     return largest(gradient) == 0
-
-
-def _finite(values: Tensor) -> Tensor:
-    """Whether all values of an image are finite, (N,); the largest magnitude tells at a tenth of isfinite's price."""
-    return torch.isfinite(largest(values))
 
 
 def _check_output(task: Task[Model], logits: Tensor) -> None:

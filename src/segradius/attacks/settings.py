@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from segradius.attacks.loop import Iterative, Step, StepSize
+from segradius.attacks.loop import Iterative, Look, Step, StepSize, Straight
 from segradius.attacks.queries import Queried, Rounds
 from segradius.attacks.strategy import Strategy
 from segradius.core.declared import Count, Decay, Length, Queries, Restarts, Share, Whole, check_fields, only_with
@@ -45,11 +45,13 @@ class Settings:
         """Step length, ``per_eps``·ε/T unless ``alpha`` was given."""
         return StepSize(self.alpha, PAPER_ALPHA[norm] if per_eps is None else per_eps)
 
-    def iterate(self, objective: Objective, threat: Threat, step: Step, *, steps: int | None = None) -> Iterative:
+    def iterate(
+        self, objective: Objective, threat: Threat, step: Step, *, steps: int | None = None, look: Look | None = None
+    ) -> Iterative:
         """An iterative attack with these settings; ``steps`` is the recipe's own default T."""
         own = PAPER_STEPS[threat.norm.name] if steps is None else steps
         count = own if self.steps is None else self.steps
-        return Iterative(objective, threat, step, count, self.start or "zero", self.keep)
+        return Iterative(objective, threat, step, count, self.start or "zero", self.keep, look or Straight())
 
 
 #: The paper's budgets ε for black-box attacks by norm (Section 5.1).

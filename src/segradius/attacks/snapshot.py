@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segradius.attacks.base import Result, Task, Trace
-from segradius.attacks.loop import Incumbent
+from segradius.attacks.incumbent import Incumbent
 from segradius.core.contracts import ScoreModel
 from segradius.core.ledger import Ledger
 from segradius.objectives.view import Feedback
