@@ -284,7 +284,7 @@ class Computed:
     def _estimate(self, row: Any) -> Estimate:
         its = _at(row, self.value)
         if isinstance(its, Mapping):
-            value, low, high = (its.get(name) for name in ("value", "low", "high"))
+            value, low, high = its.get("value", its.get("mean")), its.get("low"), its.get("high")
         else:
             value, low, high = its, *(_at(row, name) if name else None for name in (self.low, self.high))
         images, seeds = (int(_at(row, name)) if name else 0 for name in (self.images, self.seeds))

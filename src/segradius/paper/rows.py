@@ -40,8 +40,8 @@ class Row:
     below: float
 
     def field(self, name: str) -> Any:
-        """A field by name, or else a swept option; None where it has neither."""
-        return getattr(self.of, name, getattr(self.of, "options", {}).get(name))
+        """A swept option by name, or else a field; None where it has neither."""
+        return getattr(self.of, "options", {}).get(name, getattr(self.of, name, None))
 
     @property
     def clean(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segradius.paper.claim import Claim, Part, Rule
+from segradius.paper.claim import Claim, Part, Rule, claims
 from segradius.paper.contrasts import Found
 from segradius.paper.estimate import LEVEL, Estimate, holm
 from segradius.paper.measured import Measured
@@ -87,7 +87,6 @@ def judge(claim: Claim, measured: Measured) -> Verdict:
         InputError: A contrast does not fit what was measured.
 
     Example:
-        >>> from segradius.paper.claim import claims
         >>> judge(claims()[0], Measured()).word
         'not measured'
     """
@@ -98,6 +97,20 @@ def judge(claim: Claim, measured: Measured) -> Verdict:
     cells = _judged([(part, each) for part, its in found for each in its], claim.networks)
     word, why = _joined(cells, absent)
     return Verdict(claim, word, why, cells)
+
+
+def judged(measured: Measured, all_claims: Sequence[Claim] | None = None) -> tuple[Verdict, ...]:
+    """The verdict on each claim.
+
+    Args:
+        measured: What was measured at a scale.
+        all_claims: The claims; the paper's unless given.
+
+    Example:
+        >>> {each.word for each in judged(Measured())}
+        {'not measured'}
+    """
+    return tuple(judge(each, measured) for each in (claims() if all_claims is None else all_claims))
 
 
 def _judged(found: Sequence[tuple[Part, Found]], networks: int) -> tuple[Judged, ...]:
