@@ -50,8 +50,8 @@ def test_regret_as_a_computation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [each["rounds"] for each in found["losses"]] == [[4, 16]] * 6
     for each in found["losses"]:
         means = [math.log(row[1] / row[0]) / math.log(4) for row in zip(*each["regret"], strict=True)]
-        assert each["slope"]["mean"] == pytest.approx(sum(means) / 5)
-        assert each["slope"]["low"] < each["slope"]["mean"] < each["slope"]["high"]
+        assert each["slope"]["value"] == pytest.approx(sum(means) / 5)
+        assert each["slope"]["low"] < each["slope"]["value"] < each["slope"]["high"]
     (network,) = found["networks"]
     for few, many, best, clean in zip(*network["regret"], network["best"], network["clean"], strict=True):
         assert best > clean
@@ -65,6 +65,6 @@ def test_a_mean_has_students_interval():
     values = [0.3, 0.1, 0.7, 0.2, 0.9, 0.4]
     found = mean_of(values)
     mean, spread = sum(values) / 6, torch.tensor(values).std().item()
-    assert found["mean"] == pytest.approx(mean)
+    assert found["value"] == pytest.approx(mean)
     assert found["high"] - mean == pytest.approx(2.5706 * spread / math.sqrt(6), rel=1e-4)  # t of 5 degrees, 97.5 %
-    assert math.isnan(mean_of([])["mean"])
+    assert math.isnan(mean_of([])["value"])

@@ -119,7 +119,7 @@ def _of_checks(task: Checking, classes: int, bands: int) -> Passes:
     quantiles = 1 + (2 if task.smoothing.radii != "none" else 0)
     kinds = 1 + (task.smoothing.radii != "none")
     for name in checks.attacks:
-        steps, steps_back = _run_on_nothing(checks.maker(name)(eps=1.0), classes, bands)
+        steps, steps_back = passes_of(checks.maker(name)(eps=1.0), classes, bands)
         aims = quantiles * (1 + len(checks.weakest))
         forward += aims * (steps * checks.samples + checks.copies) + kinds * checks.copies
         backward += aims * steps_back * checks.samples
@@ -129,11 +129,16 @@ def _of_checks(task: Checking, classes: int, bands: int) -> Passes:
 @lru_cache(maxsize=256)
 def _counted(name: str, norm: str, options: str, classes: int, bands: int) -> tuple[int, int]:
     """Of an attack, at whatever budget."""
-    return _run_on_nothing(make_attack(name, norm=norm, **json.loads(options)), classes, bands)
+    return passes_of(make_attack(name, norm=norm, **json.loads(options)), classes, bands)
 
 
-def _run_on_nothing(attack: Attack, classes: int, bands: int) -> tuple[int, int]:
-    """Passes that an attack makes over a grey image that a network of one layer looks at."""
+def passes_of(attack: Attack, classes: int, bands: int) -> tuple[int, int]:
+    """Passes, forward and backward, that an attack makes over a grey image that a network of one layer looks at.
+
+    Example:
+        >>> passes_of(make_attack("pgd", steps=10), classes=5, bands=3)
+        (11, 10)
+    """
     network = torch.nn.Conv2d(bands, classes, 1).requires_grad_(False)
     weights, bias = network.weight, cast(torch.Tensor, network.bias)
     weights.copy_(torch.linspace(-1, 1, weights.numel()).view_as(weights))

@@ -289,18 +289,18 @@ def estimators(
 
     Returns:
         ``reaches``, the γ behind ``norms``, and ``rows``: for each loss and estimator the fields of `Finding`,
-        ``network`` (its label, None for a loss in closed form), ``loss`` (smooth, hinge, network), and ``growth``, by
+        ``loss`` (smooth, hinge, network), of networks `Subject.about`, and ``growth``, by
         how much the largest length grows as γ falls from 0.1 to 0.001: 1 if it is stable, 100 if it is as 1/γ.
     """
     rows = []
     for kind in ("smooth", "hinge"):
         given: dict[str, Any] = {"queries": queries, "seed": seed}
         found = remembered(folder, kind, given, partial(_of_closed_form, kind, queries, seed))
-        rows += [{**each, "network": None, "loss": kind} for each in found]
+        rows += [{**each, "network": "", "loss": kind} for each in found]
     for on in subjects:
         given = {"network": on.known, "queries": network_queries, "images": images, "seed": seed}
         found = remembered(folder, on.label, given, partial(_of_subject, on, images, network_queries, seed))
-        rows += [{**each, "network": on.label, "loss": "network"} for each in found]
+        rows += [{**each, **on.about, "loss": "network"} for each in found]
     return {"reaches": list(REACHES), "rows": rows}
 
 

@@ -177,7 +177,7 @@ def of_network(
     regret = [(best - trace.double()).sum(0).tolist() for trace in traces]
     slopes = slopes_of(rounds, regret)
     return {
-        "network": subject.label, "eps": eps, "rounds": list(rounds), "images": list(ids), "clean": clean.tolist(),
+        **subject.about, "eps": eps, "rounds": list(rounds), "images": list(ids), "clean": clean.tolist(),
         "best": best.tolist(), "reached": [trace[-1].tolist() for trace in traces], "regret": regret,
         "slopes": list(slopes), "slope": mean_of(slopes),
     }  # fmt: skip

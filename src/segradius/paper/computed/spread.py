@@ -16,7 +16,7 @@ def mean_of(values: Sequence[float]) -> dict[str, Any]:
 
     Example:
         >>> found = mean_of([1.0, 2.0, 3.0, 4.0, 5.0, float("nan")])
-        >>> found["mean"], found["n"], round(found["high"] - found["mean"], 3)
+        >>> found["value"], found["n"], round(found["high"] - found["value"], 3)
         (3.0, 5, 1.963)
     """
     known = torch.tensor([value for value in values if not math.isnan(value)], dtype=torch.float64)
@@ -29,7 +29,7 @@ def ratio_of(tops: Sequence[float], bottoms: Sequence[float]) -> dict[str, Any]:
     """Sum over sum, with its interval over what both are of: images.
 
     Example:
-        >>> ratio_of([1.0, 2.0], [2.0, 4.0])["mean"]
+        >>> ratio_of([1.0, 2.0], [2.0, 4.0])["value"]
         0.5
     """
     parts = torch.tensor([list(tops), list(bottoms)], dtype=torch.float64).T
@@ -41,13 +41,13 @@ def difference_of(first: Sequence[float], second: Sequence[float]) -> dict[str, 
     """Mean of first − second over images, its 95 % interval, and the p-value of flipped signs.
 
     Example:
-        >>> difference_of([2.0, 4.0], [1.0, 1.0])["mean"]
+        >>> difference_of([2.0, 4.0], [1.0, 1.0])["value"]
         2.0
     """
     found = paired_difference(list(first), list(second))
-    about = {"mean": found.mean, "low": found.low, "high": found.high, "p_value": found.p_value}
+    about = {"value": found.mean, "low": found.low, "high": found.high, "p_value": found.p_value}
     return {**about, "n": len(first) - found.dropped}
 
 
 def _told(found: Interval) -> dict[str, Any]:
-    return {"mean": found.value, "low": found.low, "high": found.high}
+    return {"value": found.value, "low": found.low, "high": found.high}

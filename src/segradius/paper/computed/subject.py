@@ -46,10 +46,15 @@ class Subject:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What a row about it begins with."""
+        names = {"network": "label", "family": "family", "role": "role", "norm": "norm", "seed": "seed", "data": "data"}
+        return {key: getattr(self, name) for key, name in names.items()}
+
+    @property
     def known(self) -> dict[str, Any]:
         """What it is, as JSON holds it."""
-        about = {name: getattr(self, name) for name in ("label", "family", "role", "seed", "norm", "data")}
-        return {**about, "images": list(self.images.ids), **self.facts}
+        return {**self.about, "images": list(self.images.ids), **self.facts}
 
 
 Computation = Callable[..., dict[str, Any]]
@@ -100,7 +105,9 @@ def _checked(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     return {each: read(f"{name}.{each}", kinds[each], value) for each, value in (options or {}).items()}
 
 
-def remembered(folder: Path, part: str, given: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+def remembered(
+    folder: Path, part: str, given: Mapping[str, Any], make: Callable[[], Any], files: Sequence[str] = ()
+) -> Any:
     """A part of a computation: from the file that an earlier call wrote, or made now and written.
 
     Args:
@@ -108,6 +115,7 @@ def remembered(folder: Path, part: str, given: Mapping[str, Any], make: Callable
         part: Name of the part.
         given: All that decides what is found; a file that was written for anything else is not used.
         make: Gives what JSON holds.
+        files: Names of files in the folder that ``make`` writes; without them it is made anew.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -117,7 +125,8 @@ def remembered(folder: Path, part: str, given: Mapping[str, Any], make: Callable
     """
     key = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
     file = folder / "parts" / f"{safe_name(part)}.json"
-    if file.exists() and (found := read_json(file)).get("given") == key:
+    whole = file.exists() and all((folder / name).exists() for name in files)
+    if whole and (found := read_json(file)).get("given") == key:
         return found["found"]
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, as_json({"given": key, "found": make()}))
