@@ -26,6 +26,7 @@ from segradius.cli.init import init
 from segradius.cli.list import list_names
 from segradius.cli.merge import merge
 from segradius.cli.models import models
+from segradius.cli.paper import paper
 from segradius.cli.parser import call, gather, make_parser, reads_bounded
 from segradius.cli.report import report
 from segradius.cli.run import run
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "list": list_names,
     "merge": merge,
     "models": models,
+    "paper": paper,
     "report": report,
     "run": run,
     "train": train,
@@ -108,6 +110,12 @@ EXAMPLES = {
   segradius init roads --model smp:Unet,encoder_name=resnet18,classes=1 --weights unet.safetensors""",
     "list": "example:\n  segradius list attacks",
     "models": "example:\n  segradius models convert train_epoch_50.pth pspnet50_voc.safetensors",
+    "paper": """examples:
+  segradius paper list
+  segradius paper run figure-3 table-3 --out paper
+  segradius paper all --scale light --given camvid=PATH --out paper --cost
+  segradius paper run figure-3 --scale full --given voc=PATH,weights=PATH --available --device cuda
+  segradius paper claims --scale light --out paper""",
     "report": """examples:
   segradius report first --out report.html
   segradius report first certified --out report.html --title 'Our network, before release'""",

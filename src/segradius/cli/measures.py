@@ -144,11 +144,11 @@ class Opener:
             return it.plan(Subject(seen, it.run.described(chosen), data, it.data.choice))
 
 
-def group(kind: type[T], given: Mapping[str, Any]) -> T:
+def group(kind: Callable[..., T], given: Mapping[str, Any]) -> T:
     """A group of options from a mapping of their names, those not given having their defaults.
 
     Args:
-        kind: The dataclass; options of groups in it stand beside its own.
+        kind: The dataclass, or a command; options of groups in it stand beside its own.
         given: The options.
 
     Raises:

@@ -100,16 +100,17 @@ def summary_of(lines: Sequence[Line]) -> str:
     many = len({line.measurement for line in lines})
     return (
         f"{many} {'measurement' if many == 1 else 'measurements'}, {most}{forward} forward and {backward} backward "
-        f"passes over images; about {_clock(known)} of passes here{rest}, one image at a time by one worker"
+        f"passes over images; about {clock(known)} of passes here{rest}, one image at a time by one worker"
     )
 
 
 def _cells(line: Line) -> tuple[str, ...]:
     passes = "?" if line.passes is None else str(line.passes)
     total = "?" if line.passes is None else str(line.all_of_it)
-    time = "?" if math.isnan(line.seconds) else _clock(line.seconds)
+    time = "?" if math.isnan(line.seconds) else clock(line.seconds)
     return line.measurement, line.job, str(line.images), passes, total, time
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds."""
     return f"{timedelta(seconds=round(seconds))}" if seconds >= 1 or not seconds else "<0:00:01"

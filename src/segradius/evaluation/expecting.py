@@ -14,7 +14,7 @@ import torch
 from segradius.attacks.base import Attack
 from segradius.attacks.make import make_attack
 from segradius.core.bands import bands_of
-from segradius.core.contracts import LOGITS, Model, for_answers, for_guidance, surrogate_of
+from segradius.core.contracts import LOGITS, Model, Seen, for_answers, for_guidance, surrogate_of
 from segradius.evaluation.attack import Attacking
 from segradius.evaluation.batch import Clean, is_priced
 from segradius.evaluation.certify import Certifying
@@ -89,7 +89,7 @@ def expected(job: Job, run: Run[Any]) -> Passes | None:
         looks, made_on = 0 if is_priced(run.model) else LOOKS, surrogate_of(run.model)
         if made_on is None:
             return replace(of, forward=of.forward + looks)
-        return Passes(networks(run) * of.forward + 1 + looks, networks(run) * of.backward, of.at_most)
+        return Passes(networks(run.model) * of.forward + 1 + looks, networks(run.model) * of.backward, of.at_most)
     if isinstance(task, Certifying):
         it = task.smoothing
         return Passes(it.n0 + it.n, at_most=it.early_stop is not None)
@@ -98,9 +98,9 @@ def expected(job: Job, run: Run[Any]) -> Passes | None:
     return None
 
 
-def networks(run: Run[Any]) -> int:
+def networks(model: Seen) -> int:
     """In a pass of what adversarial images are made on: several in a mean of them."""
-    return getattr(getattr(surrogate_of(run.model), "network", None), "passes", 1)
+    return getattr(getattr(surrogate_of(model), "network", None), "passes", 1)
 
 
 def _of_attack(task: Attacking, classes: int, bands: int, *, looks: int) -> Passes:
@@ -156,14 +156,19 @@ def priced(run: Run[Any]) -> Price | None:
     sample = None if is_priced(run.model) else first_usable(run)
     if sample is None:
         return None
-    image, device = sample.image.to(run.model.device)[None], run.model.device
+    return price_of(run.model, sample.image.to(run.model.device))
+
+
+def price_of(model: Seen, image: torch.Tensor) -> Price:
+    """What a pass of a model takes over an image (B, H, W), which is on its device."""
+    image, device = image[None], model.device
 
     def seconds(once: Callable[[torch.Tensor], None]) -> float:
         return Trial(lambda images: once(image.expand(images, *image.shape[1:]).contiguous()), device).seconds(1)
 
-    with run.model.frozen():
-        forward = seconds(partial(answered, for_answers(run.model), None))
-        if LOGITS not in run.model.offers:
+    with model.frozen():
+        forward = seconds(partial(answered, for_answers(model), None))
+        if LOGITS not in model.offers:
             return Price(forward)
-        both = seconds(partial(differentiated, for_guidance(cast(Model, run.model)), None))
-        return Price(forward, both / networks(run))
+        both = seconds(partial(differentiated, for_guidance(cast(Model, model)), None))
+        return Price(forward, both / networks(model))

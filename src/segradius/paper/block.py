@@ -13,7 +13,7 @@ from segradius.evaluation.study import KEYS as STUDY
 from segradius.paper.scale import Scale
 from segradius.paper.spec import ROOM, Spec, merged, names, naming, with_values
 
-KEYS = ("about", "networks", "surrogates", "images", "study", "compute", "options", "skip")
+KEYS = ("about", "networks", "images", "study", "compute", "options", "skip")
 #: Of a study, those that the networks and images of a block stand for.
 GIVEN = ("models", "data")
 
@@ -26,7 +26,6 @@ class Block:
         name: Of the block.
         about: It, in a sentence.
         networks: Which networks, as `segradius.paper.scale.chosen` takes it; empty where it needs none.
-        surrogates: Of transfer, which networks the adversarial images are made on, likewise.
         images: Options of images, over those of the scale's data.
         study: Keys of a study but ``models`` and ``data``; empty of a computed block.
         compute: Name of what is computed instead.
@@ -38,7 +37,6 @@ class Block:
     name: str
     about: str
     networks: Mapping[str, Any] = field(default_factory=dict)
-    surrogates: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[str, Any] = field(default_factory=dict)
     study: Mapping[str, Any] = field(default_factory=dict)
     compute: str = ""
@@ -83,11 +81,9 @@ def _checked(name: str, it: Spec) -> Block:
         raise InputError(f"{it.file} has {'both' if study else 'neither'} study and compute; expected one of them")
     if compute == "" and it.mapping("options"):
         raise InputError(f"{it.file}: options is {shown(it.value('options'))}; expected study.options, or compute")
-    if compute and it.mapping("surrogates"):
-        raise InputError(f"{it.file}: surrogates are of a study, and compute is {compute}")
     with it.under("study"):
         refuse_unknown("key", study, [key for key in STUDY if key not in GIVEN])
-    mappings = {key: it.mapping(key) for key in ("networks", "surrogates", "images", "options")}
+    mappings = {key: it.mapping(key) for key in ("networks", "images", "options")}
     if study and not mappings["networks"]:
         it.wrong("networks", None, "which networks it is measured on, as {role: plain}")
     return Block(

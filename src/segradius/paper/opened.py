@@ -90,4 +90,4 @@ def _facts(network: Network, out: Path, scale: Scale) -> dict[str, Any]:
     """What decides what the network says, wherever it lies."""
     file = weights_of(network, out, scale)
     own = {name: value for name, value in network.options.items() if name != "weights"}
-    return {"model": network.model, **own, "weights": None if file is None else sha256_of(file)}
+    return {"model": network.model, **own, "weights": sha256_of(file) if file is not None and file.is_file() else None}

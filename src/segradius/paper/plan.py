@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segradius.core.errors import InputError
 from segradius.core.names import safe_name
+from segradius.evaluation.transfers import attacked_and_made_on, with_transfers
 from segradius.paper.block import Block
 from segradius.paper.scale import Network, Scale, chosen
 
@@ -16,8 +17,6 @@ from segradius.paper.scale import Network, Scale, chosen
 NETWORKS = "networks"
 #: The card of a trained network: of its last weights, as the best ones are chosen by images.
 CARD = "last.yaml"
-#: The label of all surrogates but the network that is attacked.
-OTHERS = "others"
 #: What a computed block found.
 COMPUTED = "computed.json"
 
@@ -28,7 +27,7 @@ class Judged:
 
     Attributes:
         network: That is judged.
-        surrogate: What the images are made on: the label of another network, or `OTHERS`; empty for itself.
+        surrogate: What its images are made on: the label of another network, or *the others*; empty for itself.
         options: As a study has them.
     """
 
@@ -69,18 +68,14 @@ def parts(block: Block, scale: Scale, out: Path) -> tuple[Part, ...]:
     """
     if block.skip or not block.study:
         return ()
-    found: dict[str, dict[str, Judged]] = {}
-    for subject_name, subject in _subjects(block, scale, out):
-        found.setdefault(subject.network.data, {})[subject_name] = subject
-    return tuple(Part(block, data, subjects, _study(block, scale, data, subjects)) for data, subjects in found.items())
+    labels = dict.fromkeys(each.data for each in networks_of(block, scale))
+    subjects = {data: _subjects(block, scale, out, data) for data in labels}
+    return tuple(Part(block, data, own, _study(block, scale, data, own)) for data, own in subjects.items())
 
 
 def networks_of(block: Block, scale: Scale) -> tuple[Network, ...]:
-    """Networks that a block needs, those that are surrogates alone among them."""
-    if block.skip or not block.networks:
-        return ()
-    targets = chosen(scale.networks, block.networks, block.file)
-    return tuple(dict.fromkeys((*targets, *_surrogates(block, scale))).keys()) if targets else ()
+    """Networks that a block needs."""
+    return chosen(scale.networks, block.networks, block.file) if block.networks and not block.skip else ()
 
 
 def images_of(block: Block, scale: Scale) -> dict[str, Mapping[str, Any]]:
@@ -123,12 +118,6 @@ def network_folder(out: Path, scale: Scale, label: str) -> Path:
     return folder_of(out, scale) / NETWORKS / safe_name(label)
 
 
-def is_trained(network: Network, out: Path, scale: Scale) -> bool:
-    """Whether what the scale trains is there: its last weights and their card, which are written at the end."""
-    folder = network_folder(out, scale, network.label)
-    return (folder / CARD).is_file() and (folder / CARD).with_suffix(".safetensors").is_file()
-
-
 def model_of(network: Network, out: Path, scale: Scale) -> dict[str, Any]:
     """Options of a network's model, as a study has them."""
     if network.train is not None:
@@ -137,40 +126,17 @@ def model_of(network: Network, out: Path, scale: Scale) -> dict[str, Any]:
     return {"model": network.model, **weights, **network.options}
 
 
-def _surrogates(block: Block, scale: Scale) -> tuple[Network, ...]:
-    by = {key: value for key, value in block.surrogates.items() if key != "ensemble"}
-    return chosen(scale.networks, by, f"{block.file}: surrogates") if block.surrogates else ()
-
-
-def _subjects(block: Block, scale: Scale, out: Path) -> Iterator[tuple[str, Judged]]:
-    targets, surrogates = chosen(scale.networks, block.networks, block.file), _surrogates(block, scale)
-    for each in targets:
-        own = model_of(each, out, scale)
-        if not block.surrogates:
-            yield each.label, Judged(each, "", own)
-            continue
-        near = [other for other in surrogates if other.data == each.data]
-        if block.surrogates.get("ensemble"):
-            others = [_text(other, out, scale) for other in near if other.label != each.label]
-            if others:
-                yield f"{each.label} from {OTHERS}", Judged(each, OTHERS, own | {"from": others})
-            continue
-        for other in near:
-            options = own | {"from": [_text(other, out, scale)]}
-            yield f"{each.label} from {other.label}", Judged(each, other.label, options)
-
-
-def _text(network: Network, out: Path, scale: Scale) -> str:
-    """A surrogate as one text."""
-    options = model_of(network, out, scale)
-    extra = [name for name in options if name != "model"]
-    if extra:
-        raise InputError(
-            f"{scale.file}: networks.{network.label} has {extra[0]}; a surrogate is one text, as of a card"
-        )
-    return str(options["model"])
+def _subjects(block: Block, scale: Scale, out: Path, data: str) -> dict[str, Judged]:
+    """By label of the study's models, each network and, of transfer, each again with what its images are made on."""
+    own = {each.label: each for each in chosen(scale.networks, block.networks, block.file) if each.data == data}
+    models = {label: model_of(network, out, scale) for label, network in own.items()}
+    found: dict[str, Judged] = {}
+    for label, options in with_transfers(models, block.study.get("transfer"), block.file).items():
+        judged, made_on = attacked_and_made_on(label) if label not in own else (label, label)
+        found[label] = Judged(own[judged], made_on if made_on != judged else "", options)
+    return found
 
 
 def _study(block: Block, scale: Scale, data: str, subjects: Mapping[str, Judged]) -> dict[str, Any]:
-    models = {label: dict(subject.options) for label, subject in subjects.items()}
+    models = {label: dict(each.options) for label, each in subjects.items() if not each.surrogate}
     return {"models": models, "data": {data: {**scale.data[data], **block.images}}, **block.study}

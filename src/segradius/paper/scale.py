@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from segradius.core.errors import InputError, is_whole, shown
-from segradius.core.text import listed, refuse_unknown
+from segradius.core.text import refuse_unknown
 from segradius.paper.spec import ROOM, Spec, names, replaced
 
 KEYS = ("about", "given", "data", "networks", "values")
@@ -109,43 +109,22 @@ class Scale:
                 refuse_unknown("recipe", [network.train] if network.train else [], names("recipes", room))
         return found
 
-    def filled(self, given: Mapping[str, str], *, leave_out: bool = False) -> tuple[Scale, dict[str, str]]:
+    def filled(self, given: Mapping[str, str]) -> Scale:
         """The scale with what was given in the place of its names.
 
         Args:
             given: By name, the folder or file.
-            leave_out: Whether images and networks of which something was not given are left out.
-
-        Returns:
-            It, and by label why images and networks are left out.
 
         Raises:
-            InputError: A name is unknown, or was not given.
+            InputError: The scale asks for nothing of a name.
         """
         refuse_unknown(f"name of --given at scale {self.name}", given, self.given)
-
-        def lacking(value: Any) -> list[str]:
-            found: list[str] = []
-            replaced(value, lambda text: found.extend(re.findall(r"\{(\w+)\}", text)))
-            return [name for name in dict.fromkeys(found) if name in self.given and name not in given]
 
         def fill(text: str) -> str:
             for name, value in given.items():
                 text = text.replace(f"{{{name}}}", value)
             return text
 
-        left = {label: f"--given {lack[0]}=PATH" for label, own in self.data.items() if (lack := lacking(own))}
-        for label, each in self.networks.items():
-            if lack := lacking(each.texts):
-                left[label] = f"--given {lack[0]}=PATH"
-            elif each.data in left:
-                left[label] = left[each.data]
-        if left and not leave_out:
-            missing = sorted({told.split()[1] for told in left.values()})
-            raise InputError(
-                f"scale {self.name} needs --given {listed(missing)}; nothing is left out without --available"
-            )
-        data = {label: replaced(own, fill) for label, own in self.data.items() if label not in left}
         networks = {
             label: replace(
                 each,
@@ -154,9 +133,28 @@ class Scale:
                 options=replaced(each.options, fill),
             )
             for label, each in self.networks.items()
-            if label not in left
         }
-        return replace(self, data=data, networks=networks), left
+        return replace(self, data={label: replaced(own, fill) for label, own in self.data.items()}, networks=networks)
+
+    @property
+    def lacking(self) -> dict[str, str]:
+        """By label of images and networks, the name that has to be given for them and was not."""
+        found = {label: name for label, own in self.data.items() if (name := self._unfilled(own))}
+        for label, each in self.networks.items():
+            if name := self._unfilled(each.texts) or found.get(each.data, ""):
+                found[label] = name
+        return found
+
+    def without(self, labels: Collection[str]) -> Scale:
+        """The scale without some images and networks."""
+        data = {label: own for label, own in self.data.items() if label not in labels}
+        networks = {label: each for label, each in self.networks.items() if label not in labels}
+        return replace(self, data=data, networks=networks)
+
+    def _unfilled(self, value: Any) -> str:
+        found: list[str] = []
+        replaced(value, lambda text: found.extend(re.findall(r"\{(\w+)\}", text)))
+        return next((name for name in found if name in self.given), "")
 
 
 def chosen(networks: Mapping[str, Network], by: Mapping[str, Any], file: str) -> tuple[Network, ...]:

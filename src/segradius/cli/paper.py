@@ -1,0 +1,191 @@
+"""``segradius paper``: the tables, figures and claims of the paper, re-made at a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from segradius.cli.workers import WORKERS, WorkerOptions
+from segradius.core import text
+from segradius.core.declared import Count, Images
+from segradius.core.errors import InputError, one_of
+from segradius.core.screen import console, say
+
+if TYPE_CHECKING:
+    from segradius.paper.block import Block
+    from segradius.paper.element import Element
+    from segradius.paper.scale import Scale
+
+
+@dataclass(frozen=True)
+class PaperOptions:
+    """The scale.
+
+    But for scale, given, stride, limit and speed fast, nothing here changes a number.
+
+    Args:
+        scale: demo: drawn scenes and tiny networks, in a minute or two; light: light networks on CamVid, an hour a
+            figure on two cores; full: the paper's networks, images and budgets, with the published weights.
+        out: Folder of all scales; networks, measurements and what is shown are in its folder of the scale.
+        given: What the scale asks for by name, as camvid=FOLDER,weights=FOLDER; segradius paper list tells the names.
+        cost: Say what is left to be run, in passes and in time by a pass that is measured here, and run nothing.
+        available: Leave out networks and images whose files are not there, with a line each. Default: refuse with
+            the list of what is missing.
+        stride: Only every stride-th image, in place of the scale's choice, which is spread over the set too.
+        limit: At most so many images for anything.
+        device: auto, cpu, cuda or cuda:N.
+        batch_size: Images at a time; changes no result but by rounding.
+        speed: plain; exact: passes made cheaper by what changes rounding alone; fast: gradients in reduced precision
+            too. Every verdict is the plain model's.
+        packed: Of claims: read the packed results in this folder, as segradius paper pack wrote them.
+        page: Of claims: write the page on the claims to this file.
+        to: Of pack: the folder that the results are packed into.
+    """
+
+    scale: Literal["demo", "light", "full"] = "demo"
+    out: str = "segradius-paper"
+    given: str | None = None
+    cost: bool = False
+    available: bool = False
+    stride: Images | None = None
+    limit: Images | None = None
+    device: str = "auto"
+    batch_size: Count | None = None
+    speed: Literal["plain", "exact", "fast"] = "plain"
+    packed: str | None = None
+    page: str | None = None
+    to: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Of all scales."""
+        return Path(self.out)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What was given, by name."""
+        return dict(text.pairs(self.given)) if self.given else {}
+
+    def read(self) -> tuple[Scale, dict[str, Block]]:
+        """The scale, not filled yet, and all blocks as they are at it, of as many images as are asked for."""
+        from segradius.paper.block import read_blocks
+        from segradius.paper.scale import Scale
+
+        scale = Scale.read(self.scale)
+        data = {label: self._images(own) for label, own in scale.data.items()}
+        blocks = read_blocks(scale)
+        return replace(scale, data=data), {
+            name: replace(each, images=self._images(each.images)) if each.images else each
+            for name, each in blocks.items()
+        }
+
+    def _images(self, own: Mapping[str, object]) -> dict[str, object]:
+        found = dict(own)
+        if self.stride is not None:
+            found = {key: value for key, value in found.items() if key != "order"} | {"stride": self.stride}
+        if self.limit is not None:
+            limit = found.get("limit")
+            found["limit"] = min(self.limit, limit) if isinstance(limit, int) else self.limit
+        return found
+
+
+#: Unless said otherwise.
+PAPER = PaperOptions()
+
+
+def paper(asked: list[str], /, options: PaperOptions = PAPER, workers: WorkerOptions = WORKERS) -> int:
+    """Re-make the paper: its tables, its figures, and the verdict on each of its claims.
+
+    list tells what there is. run NAME… trains the networks that are missing, measures what the named tables, figures or
+    sections need, and shows them: NAME.md, NAME.csv, and pictures as NAME.svg, NAME.pdf and NAME.png in the folder of
+    the scale. all runs all of them, and train only the networks. claims tells which claims of the paper hold by what
+    was measured. pack writes what was measured in a small form. What is there already is never run again: start the
+    same command again to go on.
+
+    Args:
+        asked: What to do: list, run and names as table-3 or figure-4, all, train, claims, or pack; names after the
+            others choose too.
+        options: See `PaperOptions`.
+        workers: See `WorkerOptions`.
+
+    Returns:
+        The exit status.
+    """
+    action, *names = asked
+    one_of(ACTIONS, action=action)
+    return ACTIONS[action](names, options, workers)
+
+
+def _list(names: Sequence[str], options: PaperOptions, _: WorkerOptions) -> int:
+    from segradius.cli.paper_cost import attacks_of
+    from segradius.report.cells import Cells
+
+    scale, blocks = options.read()
+    rows = []
+    for each in _elements(names):
+        skipped = [blocks[name].skip for name in each.blocks if blocks[name].skip]
+        attacks, images = attacks_of([blocks[name] for name in each.blocks], scale, options.folder)
+        size = f"left out: {skipped[0]}" if len(skipped) == len(each.blocks) else f"{attacks} × {images}"
+        also = f" ({', '.join(each.aliases)})" if each.aliases else ""
+        rows.append((f"{each.name}{also}", each.title, each.section, ", ".join(each.blocks), size))
+    header = ("name", "what", "section", "blocks", "jobs × images")
+    console().print(Cells(f"The paper at scale {scale.name}: {scale.about}", header, rows, words=5).rich())
+    if scale.given:
+        say(f"Asked for: --given {','.join(f'{name}=PATH' for name in scale.given)}")
+    say("What it takes here: the command with --cost. Scales: demo, light, full.")
+    return 0
+
+
+def _run(names: Sequence[str], options: PaperOptions, workers: WorkerOptions) -> int:
+    if not names:
+        raise InputError(
+            "paper run needs names, as table-3; segradius paper list tells them, segradius paper all runs all"
+        )
+    return _all(names, options, workers)
+
+
+def _all(names: Sequence[str], options: PaperOptions, workers: WorkerOptions) -> int:
+    from segradius.cli.paper_cost import tell_cost
+    from segradius.cli.paper_run import Work, carry_out, show
+
+    elements = _elements(names)
+    work = Work.of(elements, options)
+    if options.cost:
+        tell_cost(work, options)
+        return 0
+    work.refuse_missing()
+    failed = carry_out(work, options, workers)
+    show(work, elements, options)
+    if failed:
+        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise InputError(f"{len(failed)} of the paper's measurements cannot be finished: {told}")
+    return 0
+
+
+def _train(names: Sequence[str], options: PaperOptions, _: WorkerOptions) -> int:
+    from segradius.cli.paper_cost import tell_cost
+    from segradius.cli.paper_run import Work, train_missing
+
+    work = replace(Work.of(_elements(names), options), parts=(), computed=())
+    if options.cost:
+        tell_cost(work, options)
+        return 0
+    work.refuse_missing()
+    train_missing(work, options)
+    return 0
+
+
+def _elements(names: Sequence[str]) -> tuple[Element, ...]:
+    from segradius.paper.element import asked_for, read_elements
+
+    return asked_for(names, read_elements())
+
+
+ACTIONS: Mapping[str, Callable[[Sequence[str], PaperOptions, WorkerOptions], int]] = {
+    "list": _list,
+    "run": _run,
+    "all": _all,
+    "train": _train,
+}

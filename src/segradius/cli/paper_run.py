@@ -1,0 +1,228 @@
+"""What elements of the paper need at a scale, carried out: trainings, studies, computations; and what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segradius.cli.options import RunOptions, device_name
+from segradius.core.errors import InputError, SegradiusError
+from segradius.core.locking import owned
+from segradius.core.names import safe_name
+from segradius.core.safe_json import read_json
+from segradius.core.screen import note, say, warn
+from segradius.core.storage import as_json, write_atomically
+from segradius.paper.block import Block
+from segradius.paper.element import Element
+from segradius.paper.measured import Measured, measured
+from segradius.paper.opened import sha256_of, subjects_of, weights_of
+from segradius.paper.plan import COMPUTED, Part, folder_of, networks_of, parts, with_starts
+from segradius.paper.recipe import is_trained, note_asked, training
+from segradius.paper.scale import Network, Scale
+
+if TYPE_CHECKING:
+    from segradius.cli.paper import PaperOptions
+    from segradius.cli.workers import WorkerOptions
+
+
+@dataclass(frozen=True)
+class Work:
+    """What some elements need at a scale.
+
+    Attributes:
+        scale: Filled with what was given.
+        out: Folder of all scales.
+        networks: Those that are needed, each after the one that its training starts from.
+        parts: Studies.
+        computed: Blocks that are computed.
+        lacking: By label, what images and networks lack; under --available they are left out.
+        blocks: All that the elements have, by name.
+    """
+
+    scale: Scale
+    out: Path
+    networks: tuple[Network, ...]
+    parts: tuple[Part, ...]
+    computed: tuple[Block, ...]
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    blocks: Mapping[str, Block] = field(default_factory=dict)
+
+    @staticmethod
+    def of(elements: Sequence[Element], options: PaperOptions) -> Work:
+        """That of elements; nothing is opened."""
+        whole, blocks = options.read()
+        scale, out = whole.filled(options.names), options.folder
+        needed = {name: blocks[name] for each in elements for name in each.blocks}
+        left = {label: f"--given {name}=PATH" for label, name in scale.lacking.items()}
+        if options.available:
+            left |= _absent(scale, left)
+            scale = scale.without(left)
+        networks = {each.label: each for block in needed.values() for each in networks_of(block, scale)}
+        return Work(
+            scale,
+            out,
+            with_starts(networks.values(), scale),
+            tuple(part for block in needed.values() for part in parts(block, scale, out)),
+            tuple(block for block in needed.values() if block.compute and not block.skip),
+            left,
+            needed,
+        )
+
+    @property
+    def untrained(self) -> tuple[Network, ...]:
+        """Networks whose training is not over."""
+        return tuple(each for each in self.networks if each.train and not is_trained(each, self.scale, self.out))
+
+    def refuse_missing(self) -> None:
+        """Raise `InputError` where what is needed was not given, or a file of published weights is not there."""
+        needed = {*(each.data for each in self.networks), *(each.label for each in self.networks)}
+        names = [name for label, name in self.scale.lacking.items() if label in needed or not self.networks]
+        if names:
+            given = ",".join(f"{name}=PATH" for name in dict.fromkeys(names))
+            raise InputError(f"scale {self.scale.name} needs --given {given}; --available leaves out what needs it")
+        wrong = [told for each in self.networks if (told := _missing(each, self.scale, self.out))]
+        if wrong:
+            raise InputError(
+                f"{len(wrong)} of {len(self.networks)} networks of scale {self.scale.name} have no weights here; "
+                "--available leaves them out:\n  " + "\n  ".join(wrong)
+            )
+
+
+def carry_out(work: Work, options: PaperOptions, workers: WorkerOptions) -> dict[str, SegradiusError]:
+    """Train, measure and compute what is missing.
+
+    Returns:
+        By name, why measurements cannot be finished; the others are.
+    """
+    train_missing(work, options)
+    failed: dict[str, SegradiusError] = {}
+    for place, part in enumerate(work.parts, 1):
+        note(f"{place} of {len(work.parts)} studies: {part.name}, {part.block.about}")
+        failed |= _study(part, work, options, workers)
+    for block in work.computed:
+        try:
+            _compute(block, work, options)
+        except InputError as error:
+            failed[block.name] = error
+    return failed
+
+
+def train_missing(work: Work, options: PaperOptions) -> None:
+    """Train the networks whose training is not over, each after the one that it starts from."""
+    from segradius.cli.measures import group
+    from segradius.cli.train import train
+
+    missing = work.untrained
+    for place, network in enumerate(missing, 1):
+        note(f"{place} of {len(missing)} networks to train: {network.label}, by recipe {network.train}")
+        note_asked(network, work.scale, work.out)
+        group(train, {**training(network, work.scale, work.out), "device": options.device})
+
+
+def show(work: Work, elements: Sequence[Element], options: PaperOptions) -> None:
+    """Draw all that elements show, and say where it is."""
+    from segradius.paper.kinds import KINDS
+    from segradius.paper.outputs import write_shown
+
+    folder = folder_of(work.out, work.scale)
+    for each in elements:
+        found = of_element(each, work)
+        for it in each.shows:
+            shown = KINDS[it.kind](found, work.scale, each, name=it.name, **it.options)
+            title = f"{each.paper}: {each.title}"
+            write_shown(shown, folder, title, [f"The paper ({each.section}): {each.says}"] if each.section else [])
+            say(f"{it.name}: {folder / it.name}.md")
+
+
+def of_element(element: Element, work: Work) -> Measured:
+    """What was measured for an element."""
+    return measured(work.out, work.scale, [work.blocks[name] for name in element.blocks])
+
+
+def place_of(part: Part, work: Work, options: PaperOptions) -> RunOptions:
+    """Where and how a study is run."""
+    return RunOptions(
+        str(folder_of(work.out, work.scale) / part.name),
+        device=options.device,
+        batch_size=options.batch_size,
+        figures=0,
+        speed=options.speed,
+    )
+
+
+def _study(part: Part, work: Work, options: PaperOptions, workers: WorkerOptions) -> dict[str, SegradiusError]:
+    from segradius.cli.measures import measures
+    from segradius.cli.study_folder import WHOLE, owned_study
+    from segradius.cli.study_run import carry_out_all
+    from segradius.evaluation.sizing import USUAL
+    from segradius.evaluation.study import Study
+
+    at = place_of(part, work, options)
+    study = Study.of(part.study, part.block.file)
+    all_of_it = measures(study, at)
+    executor = workers.hired(
+        options.device, allow_download=any(each.model.network.allow_download for each in all_of_it)
+    )
+    at.folder.parent.mkdir(parents=True, exist_ok=True)
+    with owned_study(at.folder, study, WHOLE, at.together or USUAL):
+        found, failed = carry_out_all(study, all_of_it, WHOLE, at, executor)
+    new = sum(each.new for each in found)
+    aside = sum(len(each.aside) for each in found)
+    told = f", {aside} images set aside" if aside else ""
+    say(f"{part.name}: {len(found)} measurements, {new} of them new{told}")
+    return {f"{part.name}/{name}": error for name, error in failed.items()}
+
+
+def _compute(block: Block, work: Work, options: PaperOptions) -> None:
+    from segradius.paper.computed import compute
+
+    folder = folder_of(work.out, work.scale) / safe_name(block.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    subjects = subjects_of(block, work.scale, work.out, device_name(options.device))
+    asked: dict[str, Any] = {
+        "compute": block.compute,
+        "options": dict(block.options),
+        "subjects": [each.known for each in subjects],
+    }
+    file = folder / COMPUTED
+    with owned(folder, (), warn):
+        if file.is_file() and read_json(file).get("asked") == read_back(asked):
+            say(f"{block.name}: computed, was there")
+            return
+        found = compute(block.compute, subjects, folder, block.options)
+        write_atomically(file, as_json({"asked": asked, "found": found}))
+    say(f"{block.name}: computed")
+
+
+def read_back(value: Mapping[str, Any]) -> Any:
+    """A value as it is once written as JSON and read again."""
+    import json
+
+    return json.loads(as_json(value))
+
+
+def _missing(network: Network, scale: Scale, out: Path) -> str:
+    """What keeps a network whose weights are published from being opened; empty where nothing does."""
+    file = None if network.train else weights_of(network, out, scale)
+    if file is None:
+        return ""
+    if not file.is_file():
+        source = f": {network.source}" if network.source else ""
+        return f"{network.label}: {file} is missing{source}"
+    if network.sha256 and (found := sha256_of(file)) != network.sha256:
+        return f"{network.label}: {file} has SHA-256 {found}; expected {network.sha256}"
+    return ""
+
+
+def _absent(scale: Scale, left: Mapping[str, str]) -> dict[str, str]:
+    """By label, why networks are left out beside those that are already."""
+    found = {
+        each.label: told
+        for each in scale.networks.values()
+        if each.label not in left and (told := _missing(each, scale, Path()))
+    }
+    while more := [n for n in scale.networks.values() if n.start in {*left, *found} and n.label not in {*left, *found}]:
+        found |= {each.label: f"its training starts from {each.start}" for each in more}
+    return found
