@@ -13,10 +13,8 @@ import pytest
 import torch
 
 import segradius as sr
-from segradius.core.randomness import Randomness
 from segradius.models.demo import demo
 from segradius.paper.computed import ROWS
-from segradius.radius.smoothing import pixel_radius
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 SCENES = "scenes:24x32"
@@ -46,45 +44,6 @@ def test_few_images_have_no_intervals_in_the_file_either(weakest: ModuleType, tm
     assert weakest.main([*given, f"--out={tmp_path / 'out.json'}"]) == 0
     (cells,) = weakest.tables(tmp_path / "out.json")
     assert {row[4] for row in cells.rows} == {"+0.000"}
-
-
-def test_the_radius_is_that_of_the_library(weakest: ModuleType):
-    sample = sr.open_data(SCENES, limit=1)[0]
-    found = weakest.radii(demo(), sample, weakest.Noise(0.1, 3, 7), 255)
-    known = sample.label != 255
-    theirs = pixel_radius(demo(), sample.image[None], Randomness(7, (sample.id,)), sigma=0.1, samples=3)
-    torch.testing.assert_close(found[0], theirs.normalised[0, known].double(), atol=1e-6, rtol=1e-6)
-    right = theirs.prediction[0, known] == sample.label[known]
-    assert torch.equal(found[1] > 0, right)
-
-
-def test_the_change_of_chosen_pixels_in_closed_form(weakest: ModuleType):
-    """Five equal images of four pixels; the weakest half of before is (1, 2) and becomes (3, 5): +166.7 % of 1.5."""
-    before = torch.tensor([[1.0, 2.0, 3.0, 4.0], [-1.0, 1.0, 1.0, 1.0], [0.6, 0.7, 0.8, 0.9]]).double()
-    after = torch.tensor([[3.0, 5.0, 1.0, 1.0], [1.0, 1.0, -1.0, -1.0], [0.8, 0.9, 0.6, 0.7]]).double()
-    images = [weakest.sums([before, after], 0.5)] * 5
-    found = {(each.kind, each.pixels): each for each in weakest.changes(images, ("before", "after"))}
-    first = found["radius", "weakest of before"]
-    assert first.means == (1.5, 4.0)
-    assert first.percent == pytest.approx((500 / 3,) * 3)
-    assert first.right == (0.5, 1.0)
-    assert found["radius", "weakest of after"].means == (3.5, 1.0)
-    assert found["radius", "weakest of each"].means == (1.5, 1.0)
-    assert found["radius", "all"].means == (2.5, 2.5)
-    assert found["signed", "weakest of after"].means == (1.0, -1.0)
-    assert math.isnan(found["signed", "weakest of before"].percent[0])  # of a mean of zero
-
-
-def test_only_the_choice_of_each_network_is_free_of_regression_to_the_mean(weakest: ModuleType):
-    """Two unrelated networks with radii of one distribution: the weakest of either seem strong under the other."""
-    generator = torch.Generator().manual_seed(0)
-    draws = [torch.rand(2, 1, 500, generator=generator).double().expand(2, 3, 500) for _ in range(20)]
-    images = [weakest.sums([first, second], 0.2) for first, second in draws]
-    found = {each.pixels: each for each in weakest.changes(images, ("before", "after")) if each.kind == "radius"}
-    assert found["weakest of before"].means == pytest.approx((0.1, 0.5), abs=0.03)
-    assert found["weakest of after"].means == pytest.approx((0.5, 0.1), abs=0.03)
-    _, low, high = found["weakest of each"].difference
-    assert low <= 0 <= high
 
 
 @pytest.fixture

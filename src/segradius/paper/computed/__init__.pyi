@@ -14,3 +14,7 @@ from .subject import Subject as Subject
 from .subject import compute as compute
 from .subject import expected_passes as expected_passes
 from .subject import remembered as remembered
+from .weakest import Change as Change
+from .weakest import Noise as Noise
+from .weakest import changes as changes
+from .weakest import summed as summed
