@@ -11,7 +11,7 @@ from torchvision.transforms import Resize as TorchResize
 
 from segradius.core.errors import InputError
 from segradius.data import PROTOCOLS, Resize, open_data
-from segradius.data.opening import short_side_crop
+from segradius.data.protocols import short_side_crop
 
 
 def scene(height, width, seed=0):

@@ -17,6 +17,7 @@ def data(
     stride: Images = 1,
     size: str | None = None,
     protocol: str | None = None,
+    void: Literal["ignore", "background"] | None = None,
     against: str | None = None,
     against_split: str | None = None,
     sheet: Annotated[int, Range("[0, 24]")] = 24,
@@ -37,6 +38,8 @@ def data(
         stride: Only every stride-th image.
         size: Resize to height x width, as in 240x320.
         protocol: Named preparation of images, instead of size.
+        void: What pixels without a class count as: ignore for nothing, or background, as the class of that name or a
+            new first one. Default: as the protocol has it, else ignore.
         against: Another data set, as that which a network learns from: images that are in both are named.
         against_split: Part of that; without --against, another part of the same data set.
         sheet: Panels of the sheet at most, one of them the legend; 0 for none.
@@ -57,11 +60,11 @@ def data(
     from segradius.report.check import check_files, check_notes, check_tables
 
     to = text.size(size)
-    opened = open_data(spec, split=split, limit=limit, stride=stride, size=to, protocol=protocol)
+    opened = open_data(spec, split=split, limit=limit, stride=stride, size=to, protocol=protocol, void=void)
     note(counted(opened))
     other = None
     if against is not None or against_split is not None:
-        other = open_data(against or spec, split=against_split, size=to, protocol=protocol)
+        other = open_data(against or spec, split=against_split, size=to, protocol=protocol, void=void)
         note(f"against {counted(other)}")
     total = len(opened) + (0 if other is None else len(other))
     with progress("images", total, first="reading") as advance:

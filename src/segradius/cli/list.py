@@ -41,7 +41,7 @@ REGISTRIES: dict[str, tuple[str, list[str]]] = {
         "segradius.data.sample:DATA",
         ["\nGive the folder or file after a colon, as in voc:PATH, and options after commas."],
     ),
-    "protocols": ("segradius.data.opening:PROTOCOLS", []),
+    "protocols": ("segradius.data.protocols:PROTOCOLS", []),
     "defences": (
         "segradius.training.adversaries:ADVERSARIES",
         ["\nFor segradius train --adversary; their options are those of the attacks."],

@@ -181,6 +181,8 @@ class DataOptions:
             without masks (images:PATH). Every accuracy is then a stability.
         order: given by the data, or spread: one of which limit takes images from everywhere, and more of them with a
             larger limit, which goes on in the same folder.
+        void: What pixels without a class count as: ignore for nothing, or background, as the class of that name or a
+            new first one. Default: as the protocol has it, else ignore.
     """
 
     data: str
@@ -191,14 +193,15 @@ class DataOptions:
     protocol: str | None = None
     labels: Literal["given", "predicted"] = "given"
     order: Literal["given", "spread"] = "given"
+    void: Literal["ignore", "background"] | None = None
 
     @property
     def choice(self) -> DataChoice:
         """How an experiment describes them."""
         from segradius.evaluation import DataChoice
 
-        size = text.size(self.size)
-        return DataChoice(self.data, self.split, size, self.protocol, self.limit, self.stride, self.labels, self.order)
+        given = vars(self) | {"size": text.size(self.size)}
+        return DataChoice(given.pop("data"), **given)
 
     def open(self) -> SegmentationData:
         """The images, after a line on how many there are; raises `InputError` where there are none of that name."""

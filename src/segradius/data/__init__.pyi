@@ -2,14 +2,14 @@ from .ade20k import ADE20K as ADE20K
 from .camvid import CAMVID as CAMVID
 from .cityscapes import CITYSCAPES as CITYSCAPES
 from .folder import FolderSpec as FolderSpec
-from .opening import PROTOCOLS as PROTOCOLS
-from .opening import Resize as Resize
 from .opening import counted as counted
 from .opening import open_data as open_data
 from .pairs import Pairs as Pairs
 from .pairs import as_data as as_data
 from .prepared import Preparation as Preparation
 from .prepared import Prepared as Prepared
+from .protocols import PROTOCOLS as PROTOCOLS
+from .protocols import Resize as Resize
 from .sample import DATA as DATA
 from .sample import BadSampleError as BadSampleError
 from .sample import Classes as Classes

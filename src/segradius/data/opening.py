@@ -3,102 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from segradius.core.declared import Images, Side, check_fields, read
+from segradius.core.declared import Images, read
 from segradius.core.errors import InputError, one_of, shown
-from segradius.core.registry import Registry
 from segradius.data.listing import told
 from segradius.data.prepared import Preparation, Prepared, spread
+from segradius.data.protocols import PROTOCOLS, Resize, void_of
 from segradius.data.sample import DATA, SegmentationData
-
-PROTOCOLS: Registry[Preparation] = Registry("evaluation protocol")
-
-
-@dataclass(frozen=True)
-class Resize:
-    """Resize an image bilinearly and its labels by nearest neighbour, as Pillow does to 8-bit images.
-
-    Pillow widens the bilinear filter where it shrinks (antialias). An image of multiples of 1/255, as one from an 8-bit
-    file, is resized as one; any other in floating point, so that no bits of it are lost.
-
-    Args:
-        height: Height after resizing, in pixels.
-        width: Width after resizing, in pixels.
-
-    Raises:
-        InputError: A side is below 1.
-
-    Example:
-        >>> image, label = Resize(2, 3)(torch.ones(3, 4, 6), torch.full((4, 6), 7))
-        >>> tuple(image.shape), label.tolist()
-        ((3, 2, 3), [[7, 7, 7], [7, 7, 7]])
-    """
-
-    height: Side
-    width: Side
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Image (B, H, W) and label (H, W) at the new size."""
-        if tuple(label.shape) == (self.height, self.width):
-            return image, label
-        target = (self.width, self.height)
-        eight = (image.clamp(0, 1) * 255).round().to(torch.uint8)
-        shallow = torch.equal(eight.to(image.dtype).div_(255), image)
-        bands = [Image.fromarray(band) for band in (eight if shallow else image.float()).numpy()]
-        resized = np.stack([np.array(band.resize(target, Image.Resampling.BILINEAR)) for band in bands])
-        numbers = np.array(Image.fromarray(label.numpy().astype(np.int32)).resize(target, Image.Resampling.NEAREST))
-        return (
-            torch.from_numpy(resized).float().div_(255) if shallow else torch.from_numpy(resized).clamp_(0, 1),
-            torch.from_numpy(numbers.astype(np.int64)),
-        )
-
-
-def short_side_crop(image: Tensor, label: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Resize the shorter side to ``side``, keeping proportions, and cut the central square.
-
-    Fractions are treated as torchvision's ``Resize`` and ``CenterCrop`` treat them: the longer side is rounded down,
-    the offset to the nearest whole number (halves to even).
-    """
-    height, width = label.shape
-    short = min(height, width)
-    image, label = Resize(side * height // short, side * width // short)(image, label)
-    top, left = (round((length - side) / 2) for length in label.shape)
-    return image[:, top : top + side, left : left + side], label[top : top + side, left : left + side]
-
-
-@PROTOCOLS.register("native")
-def native(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Every image at its own size."""
-    return image, label
-
-
-@PROTOCOLS.register("paper-voc")
-def paper_voc(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Short side to 473, central 473 × 473: Pascal VOC in the paper's code."""
-    return short_side_crop(image, label, 473)
-
-
-@PROTOCOLS.register("paper-ade20k")
-def paper_ade20k(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Short side to 473, central 473 × 473: ADE20K in the paper's code."""
-    return short_side_crop(image, label, 473)
-
-
-@PROTOCOLS.register("paper-cityscapes")
-def paper_cityscapes(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Resized to height 513, width 1025: Cityscapes in the paper's code."""
-    return Resize(513, 1025)(image, label)
+from segradius.data.void import VoidAs
 
 
 def counted(data: SegmentationData) -> str:
@@ -124,6 +38,7 @@ def open_data(
     limit: int | None = None,
     stride: int = 1,
     order: Literal["given", "spread"] = "given",
+    void: VoidAs | None = None,
 ) -> SegmentationData:
     """Open a data set by name; files are listed now and read one by one when asked for.
 
@@ -136,9 +51,11 @@ def open_data(
         limit: Keep at most this many samples, from the first.
         stride: Keep only every stride-th sample, as neighbouring frames of a video look alike; before ``limit``.
         order: ``spread`` for one of which ``limit`` takes samples from everywhere, and more of them with a larger one.
+        void: Whether pixels without a class are left out (``ignore``) or count as ``background``: as the class of that
+            name, or as a new first one where there is none. None: as the protocol has it.
 
     Raises:
-        InputError: The name, path, split, size, protocol or limit is not usable, or an image has no mask.
+        InputError: The name, path, split, size, protocol, limit or void is not usable, or an image has no mask.
 
     Example:
         >>> data = open_data("scenes:60x80", split="test", limit=3)
@@ -152,10 +69,11 @@ def open_data(
         raise InputError(f"unknown data set {shown(spec)}, which is {advice}. Known: {', '.join(DATA)}")
     source = DATA[name](path, split)
     one_of(("given", "spread"), order=order)
+    one_of(("ignore", "background"), void=void or "ignore")
     places: Sequence[int] = range(0, len(source), stride)
     if order == "spread":
         places = [places[place] for place in spread(len(places))]
-    return Prepared(source, places[:limit], preparation)
+    return Prepared(source, places[:limit], preparation, void or void_of(protocol))
 
 
 #: What to write before a file, by its ending.

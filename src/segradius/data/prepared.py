@@ -12,6 +12,7 @@ from segradius.core.digests import Parts
 from segradius.data.listing import LeftOut
 from segradius.data.marks import meaning_of, parts_of
 from segradius.data.sample import Sample, SegmentationData, is_thread_safe
+from segradius.data.void import VoidAs, filled
 
 Preparation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """A function of image (B, H, W) in [0, 1] and label (H, W) that gives both at another size."""
@@ -39,26 +40,41 @@ class Prepared:
         source: The data set.
         places: Of the samples, in order.
         preparation: What is done to image and label; None for nothing.
+        void: What pixels without a class count as: nothing, or the background (`segradius.data.void`).
+
+    Raises:
+        InputError: Void cannot be background, as there are no masks, or classes of structures.
     """
 
-    def __init__(self, source: SegmentationData, places: Sequence[int], preparation: Preparation | None = None) -> None:
+    def __init__(
+        self,
+        source: SegmentationData,
+        places: Sequence[int],
+        preparation: Preparation | None = None,
+        void: VoidAs = "ignore",
+    ) -> None:
         self.source, self.places, self.preparation = source, places, preparation
         ids = source.ids  # once: a data set may make them anew each time
-        self.name, self.classes, self.ids = source.name, source.classes, tuple(ids[place] for place in places)
+        self.name, self.ids = source.name, tuple(ids[place] for place in places)
+        self._filled = filled(source.classes) if void == "background" else None
+        self.classes = source.classes if self._filled is None else self._filled.classes
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.source[self.places[index]]
-        if self.preparation is None:
-            return sample
-        return Sample(sample.id, *self.preparation(sample.image, sample.label))
+        if self.preparation is not None:
+            sample = Sample(sample.id, *self.preparation(sample.image, sample.label))
+        if self._filled is not None:
+            sample = Sample(sample.id, sample.image, self._filled.labels(sample.label))
+        return sample
 
     @property
     def meaning(self) -> Mapping[str, Any]:
-        """As of the data set."""
-        return meaning_of(self.source)
+        """As of the data set, with void among the classes where it is one."""
+        more = {} if self._filled is None else {"classes": list(self.classes.names), "void": "background"}
+        return meaning_of(self.source) | more
 
     @property
     def thread_safe(self) -> bool:

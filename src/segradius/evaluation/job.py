@@ -16,6 +16,7 @@ import torch
 from segradius.core.contracts import Seen
 from segradius.core.errors import InputError, one_of
 from segradius.core.secrets import without_secrets
+from segradius.data.protocols import void_of
 from segradius.evaluation.attack import Attacking, AttackPlan
 from segradius.evaluation.batch import Batch, Bench, Clean
 from segradius.evaluation.rows import CLEAN, Rows
@@ -26,7 +27,7 @@ UNLESS_GIVEN = (
 )
 
 #: What is meant where nothing was said.
-UNSAID = {"model.speed": "plain", "data.order": "given"}
+UNSAID = {"model.speed": "plain", "data.order": "given", "data.void": "ignore"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class DataChoice:
         labels: ``given`` with them, or ``predicted``: what the model makes of each image before any attack, so that
             figures tell stability in place of accuracy.
         order: ``spread`` where ``limit`` takes images from everywhere.
+        void: What pixels without a class count as, ``ignore`` for nothing or ``background``; None, which does not stay,
+            is what the protocol says.
     """
 
     spec: str
@@ -98,10 +101,13 @@ class DataChoice:
     stride: int = 1
     labels: Literal["given", "predicted"] = "given"
     order: Literal["given", "spread"] = "given"
+    void: Literal["ignore", "background"] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "void", self.void or void_of(self.protocol))
         one_of(("given", "predicted"), labels=self.labels)
         one_of(("given", "spread"), order=self.order)
+        one_of(("ignore", "background"), void=str(self.void))
 
     @property
     def predicted(self) -> bool:
@@ -280,7 +286,7 @@ def described(model: ModelChoice, data: DataChoice) -> dict[str, Any]:
     """Model and data as plain numbers, strings, lists and dicts; secrets are left out, and change no number."""
     # Without what is for few of them, experiments of networks are described as those of earlier versions.
     chosen = {name: value for name, value in plain(asdict(model)).items() if value or name not in UNLESS_GIVEN}
-    unsaid = (("labels", "given"), ("order", "given"))
+    unsaid = (("labels", "given"), ("order", "given"), ("void", "ignore"))
     images = {name: value for name, value in plain(asdict(data)).items() if (name, value) not in unsaid}
     found: dict[str, Any] = without_secrets({"model": chosen, "data": images})
     return found

@@ -18,7 +18,7 @@ from segradius.paper.plan import images_of, model_of, networks_of
 from segradius.paper.scale import Network, Scale
 
 #: Of images, as ``--data`` and the options beside it have them.
-IMAGES = ("data", "split", "size", "protocol", "limit", "stride", "labels", "order")
+IMAGES = ("data", "split", "size", "protocol", "limit", "stride", "labels", "order", "void")
 
 
 def subjects_of(block: Block, scale: Scale, out: Path, device: str = "cpu") -> tuple[Subject, ...]:

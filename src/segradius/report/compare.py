@@ -279,7 +279,7 @@ def _labels(ran: Mapping[str, Any]) -> str:
 def _setting(ran: Mapping[str, Any]) -> dict[str, Any]:
     setting = {name: ran[name] for name in ("seed", "target")}
     setting |= {f"data.{name}": ran["data"][name] for name in ("size", "protocol")}
-    setting["data.labels"] = _labels(ran)
+    setting["data.labels"], setting["data.void"] = _labels(ran), ran["data"].get("void") or "ignore"
     for each in ran["attacks"]:
         name = f"{each.get('label') or each['name']} ({each['norm']}, ε = {each['eps']:g})"
         setting |= {f"{option} of {name}": value for option, value in each["options"].items()}

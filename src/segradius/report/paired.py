@@ -24,7 +24,7 @@ from segradius.report.partners import Measured, measured, partners
 
 DATABASE = "results.sqlite"
 #: What must be the same in both for any of their figures to be comparable.
-SAME = ("target", "data.size", "data.protocol", "data.labels")
+SAME = ("target", "data.size", "data.protocol", "data.labels", "data.void")
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def _missing(name: str, report: Mapping[str, Any], allowed: float, why: str) -> 
 def _seen(report: Mapping[str, Any]) -> dict[str, Any]:
     """What must be alike beside the smoothing."""
     data = report["experiment"]["data"]
-    return {f"data.{name}": data.get(name) for name in ("size", "protocol", "labels")}
+    return {f"data.{name}": data.get(name) for name in ("size", "protocol", "labels", "void")}
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -48,9 +48,10 @@ def data_line(run: Run[Experiment], used: int) -> str:
     it = run.experiment.data
     size = [] if it.size is None else [f"at {it.size[0]}x{it.size[1]}"]
     protocol = [] if it.protocol is None else [f"protocol {it.protocol}"]
+    void = ["void counts as background"] if it.void == "background" else []
     whole = len(run.data)
     images = f"{whole} images" if used == whole else f"{used} of {whole} images"
-    return ", ".join([f"data {run.data.name}", images, *size, *protocol, *labels_line(it)])
+    return ", ".join([f"data {run.data.name}", images, *size, *protocol, *void, *labels_line(it)])
 
 
 def labels_line(it: DataChoice) -> list[str]:

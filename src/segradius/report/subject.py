@@ -20,7 +20,7 @@ from segradius.report.story import CLEAN, Line, Story, Verdict
 SIGNS = {"l1": "l1", "l2": "l2", "linf": "l∞", "l0": "l0"}
 WORST = "worst of "
 #: What two runs must share to be told together: a certificate is often of fewer images, which each row tells.
-SAME = ("spec", "split", "size", "protocol", "labels")
+SAME = ("spec", "split", "size", "protocol", "labels", "void")
 
 #: Of a model, the options without which a command would be about another one.
 NETWORK = (
@@ -164,13 +164,14 @@ def _names(story: Story) -> tuple[str, str]:
     model, data = story.experiment["model"], story.experiment["data"]
     size = f" at {data['size'][0]}×{data['size'][1]}" if data.get("size") else ""
     protocol = f", protocol {data['protocol']}" if data.get("protocol") else ""
+    void = f", void counts as {data['void']}" if data.get("void") else ""
     split = f", {data['split']}" if data.get("split") else ""
     aim = f", aim {story.experiment['target']}" if story.experiment.get("target") is not None else ""
     short = str(model["spec"]).partition(",")[0]  # the rest stands in the command
     label = story.run.model
     called = f"{label} ({short})" if label.partition(",")[0] not in ("", short) else short
     called += f" from {' and '.join(model['surrogates'])}" if model.get("surrogates") else ""
-    return visible(called), visible(f"{data['spec']}{split}{size}{protocol}{aim}")
+    return visible(called), visible(f"{data['spec']}{split}{size}{protocol}{void}{aim}")
 
 
 def budget(norm: str, eps: float) -> str:
@@ -304,7 +305,7 @@ def _command(subject: Subject, *words: str) -> str:
         found += ["--from", listed(model["surrogates"])]
         found += ["--from-mean", model["surrogate_mean"]] if model.get("surrogate_mean") else []
     found += ["--data", str(data["spec"])]
-    for name in ("split", "protocol"):
+    for name in ("split", "protocol", "void"):
         found += [f"--{name}", str(data[name])] if data.get(name) else []
     found += ["--size", f"{data['size'][0]}x{data['size'][1]}"] if data.get("size") else []
     found += ["--labels", "predicted"] if data.get("labels") == "predicted" else []
