@@ -140,7 +140,7 @@ def _joined(cells: Sequence[Judged], absent: Sequence[Part]) -> tuple[str, str]:
     """The word for all, and why."""
     n = len(cells)
     held, failed, left = ([each for each in cells if each.word == word] for word in (HOLDS, FAILS, OPEN))
-    told = "" if n == 1 else f"of {n} cells {len(held)} hold, {len(failed)} do not, {len(left)} are open"
+    told = "" if n == 1 else f"{len(held)} of {n} cells hold, {len(failed)} do not, {len(left)} are open"
     missing = [f"not measured: {each.says or 'a part'}" for each in absent]
     if failed:
         return FAILS, "; ".join(filter(None, [told, *missing]))
