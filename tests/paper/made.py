@@ -15,7 +15,8 @@ def seen(network: str = "pspnet-0", attack: str = "", right: int = 50, **other: 
     given: dict[str, Any] = {
         "block": "white-l2", "family": network.rpartition("-")[0] or network, "role": "plain", "seed": 0,
         "data": "camvid", "image": "a", "options": {}, "norm": "l2" if attack else None,
-        "eps": 1.0 if attack else None, "labelled": 100, "classes": 4, "miou": right / 200, "reached": None, "eligible": None,
+        "eps": 1.0 if attack else None, "labelled": 100, "classes": 4,
+        "miou": right / 200, "reached": None, "eligible": None,
         "forward": 51 if attack else 1, "backward": 50 if attack else 0, "seconds": 0.5,
     }  # fmt: skip
     return Seen(network=network, attack=attack, right=right, **given | other)

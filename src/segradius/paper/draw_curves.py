@@ -117,7 +117,7 @@ def curves(
     values: list[Line] = []
     handles: dict[str, Any] = {}
     for place, panel in enumerate(places):
-        mine = [row for row in found if _of_panel(row, asked.panels, panel)]
+        mine = [row for row in found if of_panel(row, asked.panels, panel)]
         every = drawn_lines(mine, asked, lines)
         axis = axes[place // across * step][place % across]
         _draw(axis, every, asked, handles)
@@ -137,9 +137,10 @@ def curves(
     return Shown(name, tuple(tables_of(values, asked)), figure, _told(found, asked, caption), tuple(values))
 
 
-def _of_panel(row: Seen, keys: Sequence[str], panel: Sequence[Any]) -> bool:
+def of_panel(row: Seen, keys: Sequence[str], panel: Sequence[Any]) -> bool:
+    """Whether a row has these values of these keys; what was unattacked has any norm, ε and option."""
     return all(
-        value_of(row, key) == value or (not attacked(row) and key not in ABOUT)
+        value_of(row, key) == value or (not attacked(row) and key not in (*ABOUT, "attack"))
         for key, value in zip(keys, panel, strict=True)
     )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segradius.core.errors import InputError, unknown_name
 from segradius.metrics.intervals import Interval, jackknife
-from segradius.paper.measured import Certified, Of, Seen
+from segradius.paper.measured import Certified, Of, Seen, Traced
 
 #: An image under attack, or certified.
 Row = Seen | Certified
@@ -80,7 +80,7 @@ class Pooled:
     networks: int
 
 
-def value_of(row: Row, key: str) -> Any:
+def value_of(row: Of, key: str) -> Any:
     """A field of a measured image, or the value that a swept option had; None where it has neither.
 
     Args:
@@ -89,7 +89,12 @@ def value_of(row: Row, key: str) -> Any:
     """
     if key == "attack" and isinstance(row, Seen):
         return row.attack or CLEAN
-    return getattr(row, key, None) if key in KEYS else row.options.get(key)
+    if (
+        key == "from" and isinstance(row, Seen | Traced) and row.attack
+    ):  # on whose gradients: its own, unless others were asked
+        others: Any = row.options.get(key) or row.network
+        return others if isinstance(others, str) else " + ".join(map(str, others))
+    return getattr(row, key, None) if key in KEYS else getattr(row, "options", {}).get(key)
 
 
 def key_of(row: Row, keys: Sequence[str]) -> tuple[Any, ...]:

@@ -40,6 +40,11 @@ class Style:
     hatch: str
 
     @classmethod
+    def clean(cls) -> Style:
+        """Of what was not attacked, in grey."""
+        return cls("#7F7F7F", DASHES[0], MARKS[0], HATCHES[0])
+
+    @classmethod
     def at(cls, place: int) -> Style:
         """The style of the line at a place.
 

@@ -9,8 +9,15 @@ from typing import Any, Protocol
 
 from segradius.core.errors import InputError
 from segradius.core.text import refuse_unknown
+from segradius.paper.draw_allocation import allocation
+from segradius.paper.draw_bars import bars
 from segradius.paper.draw_curves import curves
+from segradius.paper.draw_heat import heat
+from segradius.paper.draw_maps import maps
+from segradius.paper.draw_rows import lines, rows
 from segradius.paper.draw_table import table
+from segradius.paper.draw_traces import traces
+from segradius.paper.draw_weights import weights
 from segradius.paper.measured import Measured
 from segradius.paper.outputs import Shown
 
@@ -23,6 +30,8 @@ class HasBlocks(Protocol):
         """Names of them."""
 
 
+#: What options are called in a specification, where that is no name in Python, or another one is plainer.
+ALIASES: Mapping[str, str] = {"from": "source", "percent": "percents"}
 Draw = Callable[..., Shown]
 
 
@@ -45,6 +54,7 @@ def show(kind: str, measured: Measured, scale: object, element: HasBlocks, **opt
         InputError: An option is unknown, missing or wrong.
     """
     draw = DRAWN[kind]
+    options = {ALIASES.get(key, key): value for key, value in options.items()}
     known = inspect.signature(draw).parameters
     refuse_unknown(f"option of {kind}", options, ("name", *options_of(draw)))
     given = {"blocks": element.blocks, **options}
@@ -59,7 +69,18 @@ def show(kind: str, measured: Measured, scale: object, element: HasBlocks, **opt
     return draw(measured, **given)
 
 
-DRAWN: Mapping[str, Draw] = {"table": table, "curves": curves}
+DRAWN: Mapping[str, Draw] = {
+    "table": table,
+    "curves": curves,
+    "heat": heat,
+    "bars": bars,
+    "traces": traces,
+    "rows": rows,
+    "lines": lines,
+    "maps": maps,
+    "weights": weights,
+    "allocation": allocation,
+}
 
 #: By name: a function of what was measured, the scale, the element, and options, ``name`` among them.
 KINDS: Mapping[str, Draw] = {name: partial(show, name) for name in DRAWN}
