@@ -67,6 +67,16 @@ def test_the_coverage_of_intervals_is_near_the_aim_and_the_bootstraps_is_not(scr
         assert n > 2 or bootstrap < 0.6
 
 
+@pytest.mark.parametrize("script", ["claim_coverage"], indirect=True)
+def test_intervals_over_three_networks_hold_the_truth_where_those_over_images_alone_do_not(script, tmp_path):
+    script.simulate(tmp_path / "coverage.csv", tables=200, resamples=50)
+    (shown,) = script.tables(tmp_path / "coverage.csv")
+    found = {row[:4]: tuple(map(float, row[4:])) for row in shown.rows}
+    assert all(ours > 87 for ours, _, _ in found.values())
+    assert found["3 × 24", "1", "0", "0"][2] == 0.0
+    assert found["3 × 24", "1", "1", "1"][0] > found["3 × 24", "1", "1", "1"][1] > 70
+
+
 def parse(line):
     (row,) = csv.reader([line])
     return row

@@ -17,7 +17,7 @@ ROOMS = (
     *("attacks", "certification", "data", "evaluation", "gradients", "metrics", "models", "objectives"),
     *("radius", "report", "speed", "targets", "threats", "training"),
 )
-FACES = {"segradius", "segradius.paper.computed", *(f"segradius.{room}" for room in ROOMS)}
+FACES = {"segradius", "segradius.paper", "segradius.paper.computed", *(f"segradius.{room}" for room in ROOMS)}
 
 
 def used(tree: ast.Module) -> Iterator[tuple[str, str]]:

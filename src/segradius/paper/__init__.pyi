@@ -1,0 +1,15 @@
+from .claim import Claim as Claim
+from .claim import Rule as Rule
+from .claim import claims as claims
+from .contrasts import Found as Found
+from .contrasts import contrast as contrast
+from .estimate import Estimate as Estimate
+from .estimate import Term as Term
+from .estimate import estimate as estimate
+from .measured import Certified as Certified
+from .measured import Measured as Measured
+from .measured import Seen as Seen
+from .measured import Traced as Traced
+from .verdict import Verdict as Verdict
+from .verdict import judge as judge
+from .verdict import judged as judged
