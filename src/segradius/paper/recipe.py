@@ -49,7 +49,7 @@ class Recipe:
         for option in OURS:
             if option in options:
                 raise InputError(f"{it.file} has {option}, which the scale gives")
-        return Recipe(name, it.text("about"), options)
+        return Recipe(name, it.text("about", ""), options)
 
 
 def training(network: Network, scale: Scale, out: Path, room: Path = ROOM) -> dict[str, Any]:
