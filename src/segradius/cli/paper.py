@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from segradius.cli.workers import WORKERS, WorkerOptions
 from segradius.core import text
 from segradius.core.declared import Count, Images
 from segradius.core.errors import InputError, one_of
-from segradius.core.screen import console, say
+from segradius.core.screen import COMMAND, console, noting_once, say, warn
 
 if TYPE_CHECKING:
     from segradius.paper.block import Block
     from segradius.paper.element import Element
+    from segradius.paper.measured import Measured
     from segradius.paper.scale import Scale
 
 
@@ -41,6 +42,8 @@ class PaperOptions:
             too. Every verdict is the plain model's.
         packed: Of claims: read the packed results in this folder, as segradius paper pack wrote them.
         page: Of claims: write the page on the claims to this file.
+        pictures: Of claims: the folder of the pictures that the page links. Of pack: the folder that pictures are drawn
+            into. Default: that of the scale, and none.
         to: Of pack: the folder that the results are packed into.
     """
 
@@ -56,6 +59,7 @@ class PaperOptions:
     speed: Literal["plain", "exact", "fast"] = "plain"
     packed: str | None = None
     page: str | None = None
+    pictures: str | None = None
     to: str | None = None
 
     @property
@@ -153,14 +157,15 @@ def _all(names: Sequence[str], options: PaperOptions, workers: WorkerOptions) ->
     elements = _elements(names)
     work = Work.of(elements, options)
     if options.cost:
-        tell_cost(work, options)
+        with noting_once():
+            tell_cost(work, options)
         return 0
     work.refuse_missing()
-    failed = carry_out(work, options, workers)
-    show(work, elements, options)
+    with noting_once():
+        failed = carry_out(work, options, workers) | show(work, elements)
     if failed:
-        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise InputError(f"{len(failed)} of the paper's measurements cannot be finished: {told}")
+        told = "\n  ".join(f"{name}: {error}" for name, error in failed.items())
+        raise InputError(f"{len(failed)} of what was asked for cannot be finished:\n  {told}")
     return 0
 
 
@@ -177,6 +182,71 @@ def _train(names: Sequence[str], options: PaperOptions, _: WorkerOptions) -> int
     return 0
 
 
+def _claims(names: Sequence[str], options: PaperOptions, _: WorkerOptions) -> int:
+    from segradius.core.storage import write_atomically
+    from segradius.paper.claim import claims
+    from segradius.paper.element import read_elements
+    from segradius.paper.page import About, page, pictures, table, write_verdicts
+    from segradius.paper.verdict import judged
+
+    scale, found, about = _found(options)
+    elements, chosen = read_elements(), claims()
+    if names:
+        wanted = {each.name for each in _elements(names)}
+        chosen = tuple(each for each in chosen if wanted & set(each.elements))
+    verdicts = judged(found, chosen)
+    console().print(table(verdicts).rich())
+    folder = Path(options.packed) if options.packed else options.folder / scale.name
+    if not options.packed:
+        folder.mkdir(parents=True, exist_ok=True)
+        say(f"Files: {', '.join(map(str, write_verdicts(verdicts, folder)))}")
+    if options.page:
+        page_file = Path(options.page)
+        shown = Path(options.pictures) if options.pictures else folder
+        told = About(scale, COMMAND.get(), _made(about), elements, pictures(shown, page_file))
+        page_file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(page_file, page(verdicts, found, told))
+        say(f"Page: {page_file}")
+    return 0
+
+
+def _pack(names: Sequence[str], options: PaperOptions, _: WorkerOptions) -> int:
+    from segradius.cli.paper_run import draw
+    from segradius.paper.packed import write_packed
+    from segradius.report.provenance import versions
+
+    if options.to is None:
+        raise InputError("paper pack needs --to FOLDER, which the results are packed into")
+    scale, found, _about = _found(options)
+    elements = _elements(names)
+    kept = found.of({block for each in elements for block in each.blocks})
+    for name in write_packed(kept, scale.name, Path(options.to), {"versions": versions()}):
+        warn(f"{name} is too large to be packed, and left out")
+    say(f"Packed: {options.to}")
+    failed = draw(elements, kept, scale, Path(options.pictures)) if options.pictures else {}
+    for name, error in failed.items():
+        warn(f"{name}: {error}")
+    return 2 if failed else 0
+
+
+def _found(options: PaperOptions) -> tuple[Scale, Measured, Mapping[str, Any]]:
+    """The scale, all that was measured at it, and what is known of that where it is packed."""
+    from segradius.paper.measured import measured
+    from segradius.paper.packed import read_packed
+
+    scale, blocks = options.read()
+    scale = scale.filled(options.names)
+    if options.packed:
+        return scale, *read_packed(Path(options.packed), scale.name)
+    return scale, measured(options.folder, scale, blocks.values()), {}
+
+
+def _made(about: Mapping[str, Any]) -> list[str]:
+    """Lines on what packed results were made with."""
+    versions = [f"{name} {version}" for name, version in about.get("versions", {}).items()]
+    return [f"Measured with {', '.join(versions)}."] if versions else []
+
+
 def _elements(names: Sequence[str]) -> tuple[Element, ...]:
     from segradius.paper.element import asked_for, read_elements
 
@@ -188,4 +258,6 @@ ACTIONS: Mapping[str, Callable[[Sequence[str], PaperOptions, WorkerOptions], int
     "run": _run,
     "all": _all,
     "train": _train,
+    "claims": _claims,
+    "pack": _pack,
 }

@@ -14,6 +14,7 @@ from segradius.core.names import safe_name
 from segradius.core.safe_json import read_json
 from segradius.core.screen import note, say, warn
 from segradius.core.storage import as_json, write_atomically
+from segradius.core.text import refuse_unknown
 from segradius.paper.block import Block
 from segradius.paper.element import Element
 from segradius.paper.measured import Measured, measured
@@ -21,6 +22,7 @@ from segradius.paper.opened import sha256_of, subjects_of, weights_of
 from segradius.paper.plan import COMPUTED, Part, folder_of, networks_of, parts, with_starts
 from segradius.paper.recipe import is_trained, note_asked, training
 from segradius.paper.scale import Network, Scale
+from segradius.paper.spec import with_values
 
 if TYPE_CHECKING:
     from segradius.cli.paper import PaperOptions
@@ -121,24 +123,34 @@ def train_missing(work: Work, options: PaperOptions) -> None:
         group(train, {**training(network, work.scale, work.out), "device": options.device})
 
 
-def show(work: Work, elements: Sequence[Element], options: PaperOptions) -> None:
-    """Draw all that elements show, and say where it is."""
+def show(work: Work, elements: Sequence[Element]) -> dict[str, SegradiusError]:
+    """Draw all that elements show, and say where it is; what cannot be drawn, and why, by name."""
+    folder, found = folder_of(work.out, work.scale), measured(work.out, work.scale, work.blocks.values())
+    return draw(elements, found, work.scale, folder)
+
+
+def draw(elements: Sequence[Element], found: Measured, scale: Scale, folder: Path) -> dict[str, SegradiusError]:
+    """Draw what elements show into a folder, and say what is where.
+
+    Returns:
+        By name, why something cannot be drawn; all else is.
+    """
     from segradius.paper.kinds import KINDS
     from segradius.paper.outputs import write_shown
 
-    folder = folder_of(work.out, work.scale)
+    failed: dict[str, SegradiusError] = {}
     for each in elements:
-        found = of_element(each, work)
+        own, title = found.of(each.blocks), f"{each.paper}: {each.title}"
         for it in each.shows:
-            shown = KINDS[it.kind](found, work.scale, each, name=it.name, **it.options)
-            title = f"{each.paper}: {each.title}"
-            write_shown(shown, folder, title, [f"The paper ({each.section}): {each.says}"] if each.section else [])
-            say(f"{it.name}: {folder / it.name}.md")
-
-
-def of_element(element: Element, work: Work) -> Measured:
-    """What was measured for an element."""
-    return measured(work.out, work.scale, [work.blocks[name] for name in element.blocks])
+            try:
+                refuse_unknown("kind", [it.kind], KINDS)
+                shown = KINDS[it.kind](own, scale, each, name=it.name, **with_values(it.options, scale.values))
+                where = f" (Section {each.section})" if each.section else ""
+                write_shown(shown, folder, title, [f"The paper{where}: {each.says}"])
+                say(f"{it.name}: {folder / it.name}.md")
+            except InputError as error:
+                failed[it.name] = error
+    return failed
 
 
 def place_of(part: Part, work: Work, options: PaperOptions) -> RunOptions:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _LOADED: Callable[[str], Any] = get_loader("yaml")
 
-REPEATABLE = ("--attack", "--norm", "--eps", "--options")
+REPEATABLE = ("--attack", "--norm", "--eps", "--options", "--given")
 
 
 def reads_bounded() -> None:

@@ -28,8 +28,27 @@ def say(words: str, style: str = "") -> None:
     console().print(visible(words, keep="\n"), style=style, markup=False, highlight=False, soft_wrap=not style)
 
 
+#: Notes of a command that is made of many, each of which is told once; None where all are told.
+_TOLD: ContextVar[set[str] | None] = ContextVar("TOLD", default=None)
+
+
+@contextmanager
+def noting_once() -> Iterator[None]:
+    """A context in which a note that was told is not told again."""
+    before = _TOLD.set(set())
+    try:
+        yield
+    finally:
+        _TOLD.reset(before)
+
+
 def note(words: str) -> None:
     """A line on stderr, beside what the command was asked for."""
+    told = _TOLD.get()
+    if told is not None and words in told:
+        return
+    if told is not None:
+        told.add(words)
     print(f"segradius: {visible(words)}", file=sys.stderr)
 
 

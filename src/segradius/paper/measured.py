@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -148,6 +148,16 @@ class Measured:
     traced: tuple[Traced, ...] = ()
     folders: Mapping[tuple[str, str], Path] = field(default_factory=dict)
 
+    def of(self, blocks: Collection[str]) -> Measured:
+        """What was measured of some blocks."""
+        return Measured(
+            tuple(row for row in self.seen if row.block in blocks),
+            {name: found for name, found in self.computed.items() if name in blocks},
+            tuple(row for row in self.certified if row.block in blocks),
+            tuple(row for row in self.traced if row.block in blocks),
+            {key: folder for key, folder in self.folders.items() if key[0] in blocks},
+        )
+
 
 def measured(out: Path, scale: Scale, blocks: Iterable[Block]) -> Measured:
     """What is in the folders of some blocks; of measurements that are not finished nothing.
@@ -243,7 +253,7 @@ def _seen(
     books = [book for purpose, book in result.passes.items() if purpose != CHECKING]
     forward, backward = (sum(each) for each in zip(*books, strict=True)) if books else (0, 0)
     reached = (result.hit, result.eligible) if targeted else (None, None)
-    right, labelled, seconds = sum(pixels.intersection), sum(pixels.labelled), result.seconds
+    right, labelled, seconds = sum(pixels.intersection), sum(pixels.labelled), rounded(result.seconds, 4)
     counted = (right, labelled, *miou_of(pixels), *reached, forward, backward, seconds)
     return Seen(**_named(Seen, {**of, "image": result.image}, (attack, options, norm, eps, *counted)))
 
@@ -267,12 +277,17 @@ def miou_of(pixels: Pixels) -> tuple[int, float]:
     """
     unions = [p + t - i for i, p, t in zip(pixels.intersection, pixels.predicted, pixels.labelled, strict=True)]
     shares = [i / union for i, union in zip(pixels.intersection, unions, strict=True) if union]
-    return len(shares), math.fsum(shares) / len(shares) if shares else math.nan
+    return len(shares), rounded(math.fsum(shares) / len(shares)) if shares else math.nan
+
+
+def rounded(value: float, digits: int = 9) -> float:
+    """A number to some significant digits, as packed results have it."""
+    return float(f"{value:.{digits}g}")
 
 
 def _thinned(trace: ImageTrace) -> Iterator[Sequence[float]]:
     """Queries, loss, accuracy and best of some points, evenly, and the last."""
-    rows = [(queries, *rest) for queries, _, *rest in zip(*astuple(trace), strict=True)]
+    rows = [(queries, *(rounded(each, 6) for each in rest)) for queries, _, *rest in zip(*astuple(trace), strict=True)]
     stride = max(1, len(rows) // POINTS)
     yield from (row for place, row in enumerate(rows) if place % stride == 0 or place == len(rows) - 1)
 

@@ -94,7 +94,6 @@ def runtime(
     """
     device = model.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
     target = {"target": _asked(model)} if isinstance(model, Metered) else {}
     return (
         target
@@ -102,13 +101,19 @@ def runtime(
         | {
             "date": begun,
             "command": COMMAND.get(),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, **packages},
+            "versions": versions(),
             "device": f"{device} ({name})",
             "threads": torch.get_num_threads(),
             "batch_size": batch_size,
         }
         | ({"batch_size_trial": trial} if trial else {})
     )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers are made with."""
+    packages = {package: version(package) for package in ("segradius", "torchvision", "numpy")}
+    return {"python": platform.python_version(), "torch": torch.__version__, **packages}
 
 
 def _asked(target: Metered) -> Mapping[str, Any]:
