@@ -31,6 +31,7 @@ from segradius.cli.parser import call, gather, make_parser, reads_bounded
 from segradius.cli.report import report
 from segradius.cli.run import run
 from segradius.cli.train import train
+from segradius.cli.transfer import transfer
 from segradius.cli.verify import verify
 from segradius.core.errors import SegradiusError
 from segradius.core.escapes import visible
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "report": report,
     "run": run,
     "train": train,
+    "transfer": transfer,
     "verify": verify,
 }
 
@@ -76,6 +78,8 @@ EXAMPLES = {
       --data voc:PATH --protocol paper-voc --attack pgd,cr_pgd,segpgd --eps l2=0.5,1.5,linf=4/255
   segradius attack --target onnx:model.onnx --data camvid:PATH --size 240x320 --limit 10 \\
       --attack local_pbgd,cr_pbgd --eps linf=0.05 --queries 1000
+  segradius attack --target onnx:model.onnx --from card.yaml,other.yaml --data camvid:PATH --size 240x320 \\
+      --attack pgd --eps linf=8/255
   segradius attack --config experiment.yaml --device cuda""",
     "certify": """examples:
   segradius certify --model demo --data scenes:48x64 --sigma 0.1 --n 200 --limit 4 --out certified
@@ -125,6 +129,10 @@ EXAMPLES = {
   segradius run examples/study.yaml --out study
   segradius run study.yaml --out study --shard 3/16
   segradius run study.yaml --out study --only demo-scenes-s0""",
+    "transfer": """examples:
+  segradius run examples/transfer.yaml --out transfer
+  segradius transfer transfer --out matrix
+  segradius transfer white-box from-a from-b""",
     "verify": "examples:\n  segradius verify first\n  segradius verify first --mend",
     "train": """examples:
   segradius train --config configs/camvid/pspnet_light.yaml --data camvid:PATH --out pspnet

@@ -21,11 +21,14 @@ class SurrogateOptions:
     Args:
         from_: Make the adversarial images on this network, as --model takes it, and ask the model or the target for a
             verdict on them alone: a transfer attack. Several with commas between them are attacked by their mean.
-            Weights are those of a card. Default: the model itself.
+            Default: the model itself.
+        from_weights: File of its weights, as --weights takes it; of several one for each, commas between them, nothing
+            for one that brings its own, as a card does.
         from_mean: Of several, what their mean is taken of. Default: logits.
     """
 
     from_: str | list[str] | None = None
+    from_weights: str | list[str | None] | None = None
     from_mean: Literal["logits", "probabilities"] | None = None
 
     @property
@@ -34,8 +37,20 @@ class SurrogateOptions:
         given = [self.from_] if isinstance(self.from_, str) else self.from_ or []
         return tuple(spec for each in given for spec in text.specs(each))
 
+    @property
+    def files(self) -> tuple[str | None, ...] | None:
+        """The weights of each; None where none needs any."""
+        given = self.from_weights
+        if given is None:
+            return None
+        return tuple(each or None for each in (given.split(",") if isinstance(given, str) else given))
+
     def check(self) -> None:
-        """Raise `InputError` where the mean of several is asked for, and there are not several."""
+        """Raise `InputError` where weights are not one for each network, or the mean of less than two is asked for."""
+        if self.files is not None and len(self.files) != len(self.specs):
+            raise InputError(
+                f"from_weights has {len(self.files)} and from has {len(self.specs)}; expected one for each network"
+            )
         if self.from_mean is not None and len(self.specs) < 2:
             raise InputError(
                 f"from_mean is {self.from_mean}; expected it beside several networks in from, A,B, of which a mean is "
@@ -59,7 +74,7 @@ class SurrogateOptions:
         from segradius.evaluation.run import surrogate_marks, with_surrogates
 
         mean = (self.from_mean or "logits") if self.specs[1:] else None
-        chosen = replace(chosen, surrogates=self.specs, surrogate_mean=mean)
+        chosen = replace(chosen, surrogates=self.specs, surrogate_weights=self.files, surrogate_mean=mean)
         seen = with_surrogates(seen, chosen, device=seen.device, allow_download=allow_download)
         return seen, replace(chosen, surrogate_fingerprints=surrogate_marks(seen))
 

@@ -23,7 +23,7 @@ from segradius.evaluation.rows import CLEAN, Rows
 
 UNLESS_GIVEN = (
     *("scores_only", "answers", "input", "dtype", "threshold", "channels", "output", "speed"),
-    *("surrogates", "surrogate_fingerprints", "surrogate_mean"),
+    *("surrogates", "surrogate_weights", "surrogate_fingerprints", "surrogate_mean"),
 )
 
 #: What is meant where nothing was said.
@@ -52,6 +52,7 @@ class ModelChoice:
         speed: ``fast`` where gradients may be of reduced precision, which changes numbers; None otherwise.
         surrogates: Networks on which adversarial images are made in its place, as `segradius.models.load_model` takes
             them; None for none.
+        surrogate_weights: File of the weights of each, None for one that needs none; None where none needs any.
         surrogate_fingerprints: Of each, as ``fingerprint`` is.
         surrogate_mean: Of several, what their mean is taken of: see `segradius.models.averaged`.
     """
@@ -71,6 +72,7 @@ class ModelChoice:
     output: str | None = None
     speed: Literal["fast"] | None = None
     surrogates: tuple[str, ...] | None = None
+    surrogate_weights: tuple[str | None, ...] | None = None
     surrogate_fingerprints: tuple[str, ...] | None = None
     surrogate_mean: Literal["logits", "probabilities"] | None = None
 
@@ -185,6 +187,8 @@ class Job:
         decisive["data"].pop("order", None)
         if self.model.fingerprint:  # says more of the weights than the name of their file
             del decisive["model"]["weights"]
+        if self.model.surrogate_fingerprints and all(self.model.surrogate_fingerprints):
+            decisive["model"].pop("surrogate_weights", None)
         return fingerprint_of(decisive)
 
 
@@ -355,6 +359,8 @@ def conflict(described: Mapping[str, Any], earlier: Mapping[str, Any]) -> str | 
     mine, theirs = _flat(described), _flat(without_secrets(earlier))  # of a version that kept them
     if mine.get("model.fingerprint") and mine["model.fingerprint"] == theirs.get("model.fingerprint"):
         mine.pop("model.weights", None), theirs.pop("model.weights", None)
+    if mine.get("model.surrogate_fingerprints") == theirs.get("model.surrogate_fingerprints"):
+        mine.pop("model.surrogate_weights", None), theirs.pop("model.surrogate_weights", None)
     content = {"smoothing.region": "the mask of the region"}
     if all(mine.get(name) == theirs.get(name) for name in ("model.spec", "model.weights")):
         content["model.fingerprint"] = str(mine.get("model.weights") or f"the model {mine.get('model.spec')}")

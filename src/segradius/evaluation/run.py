@@ -238,7 +238,11 @@ def with_surrogates(
         InputError: One cannot be opened, or is not of the model's classes or bands.
     """
     specs = choice.surrogates or ()
-    made_on = [load_model(spec, device=device, allow_download=allow_download) for spec in specs]
+    files = choice.surrogate_weights or (None,) * len(specs)
+    made_on = [
+        load_model(spec, weights=file, device=device, allow_download=allow_download)
+        for spec, file in zip(specs, files, strict=True)
+    ]
     return transferred(model, made_on, choice.surrogate_mean or "logits") if made_on else model
 
 

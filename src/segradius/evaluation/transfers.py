@@ -12,10 +12,6 @@ from segradius.core.errors import InputError, shown
 MADE_ON = "from"
 #: What ``transfer`` may hold: each other network by itself, and the mean of all others.
 WAYS = ("each", "others")
-#: Between the label of what is attacked and that of what its images are made on.
-BETWEEN = " from "
-#: What stands for all other networks there.
-OTHERS = "the others"
 
 Options = Mapping[str, Any]
 
@@ -29,7 +25,7 @@ def with_transfers(models: Mapping[str, Options], transfer: Any, file: str) -> d
         file: Of the study, for messages.
 
     Returns:
-        Those, those of one target together: labels *A from B* and *A from the others*.
+        Those, those of one target together: labels *A from B* and *A from others*.
 
     Raises:
         InputError: ``transfer`` is another word, or there is no network to attack from.
@@ -50,13 +46,12 @@ def with_transfers(models: Mapping[str, Options], transfer: Any, file: str) -> d
     ways = text.names(transfer) if isinstance(transfer, str | list) else [shown(transfer)]
     text.refuse_unknown(f"value of {file}: transfer", ways or [""], WAYS)
     plain = {label: own for label, own in models.items() if MADE_ON not in own}
-    networks = {label: str(own["model"]) for label, own in plain.items() if set(own) == {"model"}}
-    for label, own in plain.items():
-        if "model" in own and label not in networks:
-            more = ", ".join(sorted(set(own) - {"model"}))
+    networks = {label: own for label, own in plain.items() if "model" in own}
+    for label, own in networks.items():
+        if more := sorted(set(own) - {"model", "weights"}):
             raise InputError(
-                f"{file}: transfer attacks from every network, and models.{label} has {more} beside model; expected a "
-                "card that says it, models: {LABEL: FILE.yaml}"
+                f"{file}: transfer attacks from every network, and models.{label} has {', '.join(more)} beside model "
+                "and weights; expected a card that says it, models: {LABEL: FILE.yaml}"
             )
     if len(networks) < 1 + (len(networks) == len(plain)):
         raise InputError(f"{file}: transfer has nothing to attack from; expected another network among models")
@@ -65,19 +60,26 @@ def with_transfers(models: Mapping[str, Options], transfer: Any, file: str) -> d
         # A target's own attacks would be others, black-box ones, which a study of it alone can hold.
         found |= {label: own} if label not in plain or "target" not in own else {}
         if label in plain:
-            found |= {name: {**own, MADE_ON: specs} for name, specs in _from_others(label, networks, ways).items()}
+            found |= {name: {**own, **made_on(*others)} for name, others in _from_others(label, networks, ways).items()}
     return found
 
 
-def _from_others(label: str, networks: Mapping[str, str], ways: Sequence[str]) -> dict[str, list[str]]:
-    others = {other: spec for other, spec in networks.items() if other != label}
-    each = {f"{label}{BETWEEN}{other}": [spec] for other, spec in others.items()} if "each" in ways else {}
-    mean = (
-        {f"{label}{BETWEEN}{OTHERS}": list(others.values())}
-        if "others" in ways and (len(others) > 1 or not each)
-        else {}
-    )
-    return each | mean
+def made_on(*networks: Options) -> dict[str, Any]:
+    """The options of a model that is attacked by adversarial images of these networks, of their mean if several.
+
+    Example:
+        >>> made_on({"model": "a.yaml"}), made_on({"model": "pspnet50", "weights": "b.safetensors"})
+        ({'from': ['a.yaml']}, {'from': ['pspnet50'], 'from_weights': ['b.safetensors']})
+    """
+    files = [each.get("weights") for each in networks]
+    return {MADE_ON: [each["model"] for each in networks]} | ({f"{MADE_ON}_weights": files} if any(files) else {})
+
+
+def _from_others(label: str, networks: Mapping[str, Options], ways: Sequence[str]) -> dict[str, list[Options]]:
+    others = {other: own for other, own in networks.items() if other != label}
+    each = {f"{label} from {other}": [own] for other, own in others.items()} if "each" in ways else {}
+    mean = "others" in ways and (len(others) > 1 or not each)
+    return each | ({f"{label} from others": list(others.values())} if mean else {})
 
 
 def attacked_and_made_on(label: str) -> tuple[str, str]:
@@ -87,5 +89,5 @@ def attacked_and_made_on(label: str) -> tuple[str, str]:
         >>> attacked_and_made_on("a from b"), attacked_and_made_on("a")
         (('a', 'b'), ('a', 'a'))
     """
-    attacked, _, made_on = label.partition(BETWEEN)
+    attacked, _, made_on = label.partition(" from ")
     return attacked, made_on or attacked

@@ -303,6 +303,8 @@ def _command(subject: Subject, *words: str) -> str:
             found += [f"--{name.replace('_', '-')}", listed(value)]
     if model.get("surrogates") and words[0] == "attack":
         found += ["--from", listed(model["surrogates"])]
+        files = model.get("surrogate_weights") or ()
+        found += ["--from-weights", ",".join(each or "" for each in files)] if files else []
         found += ["--from-mean", model["surrogate_mean"]] if model.get("surrogate_mean") else []
     found += ["--data", str(data["spec"])]
     for name in ("split", "protocol", "void"):

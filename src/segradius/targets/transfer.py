@@ -75,21 +75,22 @@ def transferred(model: M, surrogate: Segmenter | Sequence[Segmenter], mean: Mean
         >>> found.ledger.by_purpose()["transfer"]
         {'forward': 2, 'backward': 0}
     """
-    networks = [surrogate] if isinstance(surrogate, Segmenter) else list(surrogate)
+    networks = list(surrogate) if isinstance(surrogate, Sequence) else [surrogate]
     for each in networks:
         if not isinstance(each, Segmenter):
             raise InputError(
                 f"a surrogate is a {type(each).__name__}; expected a network in this process, whose gradients are "
                 "followed: segradius.wrap(network) or segradius.load_model(…)"
             )
+    if not hasattr(model, "num_classes"):
+        raise InputError(f"a {type(model).__name__} must be wrapped first: transferred(segradius.wrap(network), …)")
+    for each in networks:
         check_alike(model, each, "a transfer attack")
     made_on = averaged(networks, mean)
     if isinstance(model, Segmenter):
         return replace(model, surrogate=made_on)
     if isinstance(model, Metered):  # which stays outside, as it is asked how much is left
         return Metered(Aided(model.target, made_on), model.budget, used=model.answered)  # type: ignore[return-value]
-    if not hasattr(model, "scores"):
-        raise InputError(f"a {type(model).__name__} must be wrapped first: transferred(segradius.wrap(network), …)")
     return Aided(model, made_on)  # type: ignore[arg-type,return-value]
 
 
