@@ -230,6 +230,7 @@ def draw(found: Sequence[Matrix]) -> Figure:
     down = -(-len(found) // across)
     rows, columns = (max(len(each) for each in some) for some in ([it.made_on for it in found], [found[0].targets]))
     figure = empty(1.4 + across * (1.2 + 0.75 * columns), down * (1.1 + 0.5 * rows), w_pad=0.04, h_pad=0.06)
+    figure.suptitle("points of PixAcc taken from a column's network by images made on a row's", fontsize=9)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     top = max(0.01, *(cell.taken.mean for it in found for cell in it.cells.values() if not math.isnan(cell.taken.mean)))
     for axis in axes[len(found) :]:
