@@ -22,196 +22,33 @@ clever.json and clever.md.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean as mean
-from typing import Any
 
 import torch
 from jsonargparse import auto_cli
 from rich.console import Console
-from scipy.stats import spearmanr
-from torch import Tensor
 
 import segradius as sr
-from segradius.attacks import guided_by
 from segradius.core import text
-from segradius.data import Sample
 from segradius.metrics import Counts, interval, pooled_accuracy
-from segradius.objectives import CertifiedRadius, CleverRadius, Goal, View
-from segradius.radius import Ball, clever_radius, differences, gradient_norms, pixel_radius, plane_distances
+from segradius.paper.computed import REFERENCES, Scores, Setting, prices, scores_of, setting_name
+from segradius.radius import Ball, clever_radius
 from segradius.report import Cells
-
-SMOOTHING, FULL = "smoothing", (50, 1024)
-REFERENCES = ("smoothing", "slope", "PGD")
-
-
-@dataclass(frozen=True)
-class Given(sr.objectives.Weighting):
-    """Pixel weights that were computed before the attack, (N, H, W)."""
-
-    weights: Tensor
-
-    def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
-        """They never change."""
-        return view.number(self.weights), state
-
-
-@dataclass(frozen=True)
-class Radius:
-    """One image's radii by one method: (1, H, W), the weights that they make, and what they cost."""
-
-    radius: Tensor
-    weights: Tensor
-    passes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One image: by method, passes and seconds of a radius, correlation with each reference, and right pixels."""
-
-    image: str
-    pixels: int
-    passes: Mapping[str, int]
-    seconds: Mapping[str, float]
-    ranks: Mapping[str, Mapping[str, float]]
-    right: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is common to all images.
-
-    Attributes:
-        model: The network.
-        balls: CLEVER's settings by name.
-        void: Ignored label.
-        eps: Budget, l2.
-        steps: T.
-        pixels: How many of each image have an exact slope.
-        reference: Noisy copies of the reference.
-        refreshed: CLEVER with at most so many samples also guides with refreshed weights.
-        seed: Seed.
-    """
-
-    model: sr.Segmenter
-    balls: Mapping[str, Ball]
-    void: int
-    eps: float
-    steps: int
-    pixels: int
-    reference: int
-    refreshed: int
-    seed: int
-
-
-def smoothing(on: Setting, images: Tensor, keys: sr.Randomness) -> Radius:
-    """M = 8 noisy copies at the paper's σ."""
-    weighting, book, start = CertifiedRadius(), sr.Ledger(1), time.process_time()
-    found = pixel_radius(on.model, images, keys, sigma=weighting.sigma, samples=weighting.samples, ledger=book)
-    seconds = time.process_time() - start
-    return Radius(found.radius, weighting.of_probability(found.probability), int(book.forward[0]), seconds)
-
-
-def clever(on: Setting, ball: Ball, images: Tensor, keys: sr.Randomness, goal: Goal) -> Radius:
-    """CLEVER with some N_b, N_s and K."""
-    book, start = sr.Ledger(1), time.process_time()
-    found = clever_radius(on.model, images, keys, ball, ledger=book).radius
-    seconds = time.process_time() - start
-    weights = guidance(ball).of_radius(found, goal.mean(found).view(-1, 1, 1))
-    return Radius(found, weights, int(book.forward[0] + book.backward[0]), seconds)
-
-
-def guidance(ball: Ball) -> CleverRadius:
-    """CLEVER's weighting with these settings."""
-    return CleverRadius(radius=ball.radius, batches=ball.batches, samples=ball.samples, probes=ball.probes)
-
-
-def slopes(on: Setting, images: Tensor, places: Tensor) -> Tensor:
-    """min_j g_ij / ‖∇g_ij‖ at x, of P pixels of one image; (P,)."""
-    with torch.no_grad():
-        logits = on.model.logits(images)
-    classes = logits.argmax(1)
-    norms = gradient_norms(on.model, images, classes, places)
-    margins, own = differences(logits, classes).flatten(2)[..., places], classes.flatten(1)[:, places]
-    return plane_distances(margins, norms, own).amin(1)[0]
-
-
-def first_budget(on: Setting, images: Tensor, labels: Tensor, key: str) -> Tensor:
-    """The least of ε/16 … ε at which plain PGD fools a pixel, 2ε where none does; (1, H, W)."""
-    least = torch.full(labels.shape, 2 * on.eps)
-    for part in (1.0, 0.5, 0.25, 0.125, 0.0625):
-        attack = sr.make_attack("pgd", norm="l2", eps=on.eps * part, steps=on.steps)
-        found = attack(on.model, images, labels, ids=(key,), seed=on.seed)
-        least = torch.where(found.prediction != labels, on.eps * part, least)
-    return least
-
-
-def attacked(on: Setting, images: Tensor, labels: Tensor, key: str, found: Mapping[str, Radius]) -> dict[str, int]:
-    """Right pixels before, and after each attack."""
-    plain, guided = (sr.make_attack(name, norm="l2", eps=on.eps, steps=on.steps) for name in ("pgd", "cr_pgd"))
-    attacks = {"PGD": plain, "CR-PGD": guided} | {
-        name: replace(plain, method=guided_by(plain.method, Given(each.weights))) for name, each in found.items()
-    }
-    for name, ball in on.balls.items():
-        if ball.batches * ball.samples <= on.refreshed:
-            attacks[f"{name}, refreshed"] = replace(plain, method=guided_by(plain.method, guidance(ball)))
-    known = labels != on.void
-    right = {"no attack": int(((on.model.logits(images).detach().argmax(1) == labels) & known).sum())}
-    for name, attack in attacks.items():
-        result = attack(on.model, images, labels, ids=(key,), seed=on.seed, ignore_index=on.void)
-        right[name] = int(known.sum() - result.fooled.sum())
-    return right
-
-
-def measure(on: Setting, sample: Sample) -> Scores:
-    """Everything about one image."""
-    images, labels, keys = sample.image[None], sample.label[None], sr.Randomness(on.seed, (sample.id,))
-    goal = Goal.leave(labels, ignore_index=on.void)
-    found = {SMOOTHING: smoothing(on, images, keys)}
-    found |= {name: clever(on, ball, images, keys, goal) for name, ball in on.balls.items()}
-    with torch.no_grad():
-        kept = ((on.model.logits(images).argmax(1) == labels) & goal.counted).flatten().nonzero().squeeze(1)
-    order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(on.seed))
-    few = kept[order[: on.pixels]]
-    fine = pixel_radius(on.model, images, keys.spawn("reference"), samples=on.reference).radius
-    budgets = first_budget(on, images, labels, sample.id)
-    exact = slopes(on, images, few)
-    compared: dict[str, dict[str, float]] = {}
-    for name, each in found.items():
-        flat = each.radius.flatten()
-        pairs = ((flat[kept], fine.flatten()[kept]), (flat[few], exact), (flat[kept], budgets.flatten()[kept]))
-        values = [float(spearmanr(*pair).statistic) for pair in pairs]
-        compared[name] = dict(zip(REFERENCES, values, strict=True))
-    return Scores(
-        sample.id,
-        int(goal.counted.sum()),
-        {name: each.passes for name, each in found.items()},
-        {name: each.seconds for name, each in found.items()},
-        compared,
-        attacked(on, images, labels, sample.id, found),
-    )
 
 
 def _prices(found: Sequence[Scores], balls: Mapping[str, Ball], classes: int) -> Cells:
-    base_passes = found[0].passes[SMOOTHING]
-    seconds = {name: mean([each.seconds[name] for each in found]) for name in found[0].seconds}
-    lines = [("smoothing, M = 8", str(base_passes), str(base_passes), "1", "1", f"{seconds[SMOOTHING]:.2f}", "1")]
-    dearest, ball = max(balls.items(), key=lambda item: item[1].batches * item[1].samples)
-    count = FULL[0] * FULL[1]
-    full = (*FULL, 1 + 2 * ball.probes * count, seconds[dearest] * count / (ball.batches * ball.samples))
-    rows = [(b.batches, b.samples, found[0].passes[name], seconds[name]) for name, b in balls.items()]
-    for batches, samples, passes, spent in (full, *rows):
-        theirs = batches * samples * classes
-        note = ", extrapolated" if (batches, samples) == FULL else ""
-        times = (theirs / base_passes, passes / base_passes, spent / seconds[SMOOTHING])
-        passes_by = (f"{theirs:,}", f"{passes:,}", f"{times[0]:,.0f}", f"{times[1]:,.0f}")
-        lines.append((f"CLEVER ({batches}, {samples}){note}", *passes_by, f"{spent:,.1f}", f"{times[2]:,.0f}"))
+    lines = []
+    for row in prices(found, balls, classes):
+        name = row["method"] + (", extrapolated" if row["extrapolated"] else "" if row["batches"] else ", M = 8")
+        times = (f"{row[f'times_{kind}']:,.0f}" for kind in ("paper", "passes"))
+        passes = (f"{row['passes_paper']:,}", f"{row['passes']:,}")
+        lines.append((name, *passes, *times, f"{row['seconds']:,.2f}", f"{row['times_seconds']:,.0f}"))
+    probes = max((ball.probes for ball in balls.values()), default=0)
     header = ("radius", "passes, paper", "passes, ours", "× paper", "× ours", "CPU s", "× CPU s")
-    return Cells(f"Price of one radius map, {len(found)} images, |Y| = {classes}, K = {ball.probes}", header, lines)
+    return Cells(f"Price of one radius map, {len(found)} images, |Y| = {classes}, K = {probes}", header, lines)
 
 
 def _rankings(found: Sequence[Scores]) -> Cells:
@@ -279,7 +116,7 @@ def main(
     balls = {}
     for each in settings.split(","):
         batches, samples = map(int, each.split("x"))
-        balls[f"CLEVER ({batches}, {samples})"] = Ball(radius, batches, samples, probes)
+        balls[setting_name(batches, samples)] = Ball(radius, batches, samples, probes)
     void = source.classes.ignore_index
     on = Setting(network, balls, void, eps, steps, pixels, reference, refreshed, seed)
     places = [int((k + 0.5) * len(source) / images) for k in range(images)]
@@ -290,14 +127,14 @@ def main(
     folder, found = Path(out), list[Scores]()
     folder.mkdir(parents=True, exist_ok=True)
     for place in places:
-        found.append(measure(on, source[place]))
+        found.append(scores_of(on, source[place]))
         print(f"{found[-1].image}: {json.dumps(found[-1].right)}", flush=True)
         lines = {**about, "images": [asdict(each) for each in found]}
         (folder / "clever.json").write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
     shown = [_prices(found, balls, network.num_classes), _rankings(found), _attacks(found)]
     (folder / "clever.md").write_text("\n\n".join(each.markdown() for each in shown) + "\n")
-    for each in shown:
-        Console(width=130).print(each.rich())
+    for cells in shown:
+        Console(width=130).print(cells.rich())
 
 
 if __name__ == "__main__":

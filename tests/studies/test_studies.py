@@ -10,10 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
-import segradius as sr
-from segradius.models.demo import demo
 from segradius.paper.computed import ROWS
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
@@ -95,28 +92,6 @@ def test_bounds_of_a_constant_are_closed_forms_and_groups_of_one_are_alike(monke
 def clever(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(STUDIES))
     return importlib.import_module("clever")
-
-
-def test_rank_correlation_is_that_of_mean_ranks_with_ties(clever: ModuleType):
-    """Pearson's of ranks from 1, equal values sharing their mean rank."""
-
-    def ranks(values: torch.Tensor) -> torch.Tensor:
-        _, place, counts = values.unique(return_inverse=True, return_counts=True)
-        return (counts.cumsum(0) - (counts - 1) / 2).double()[place]
-
-    one, other = (torch.randint(6, (50,), generator=torch.Generator().manual_seed(k)).double() for k in (0, 1))
-    expected = float(torch.corrcoef(torch.stack([ranks(one), ranks(one + other)]))[0, 1])
-    assert clever.spearmanr(one, one + other).statistic == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_first_budget_is_one_at_which_the_attack_succeeds(clever: ModuleType):
-    sample = sr.open_data(SCENES, limit=1)[0]
-    images, labels = sample.image[None], sample.label[None]
-    on = clever.Setting(demo(), {}, 255, 1.5, 2, 1, 1, 1, 0)
-    found = clever.first_budget(on, images, labels, sample.id)
-    assert set(found.unique().tolist()) <= {1.5 * 2.0**k for k in range(-4, 2)}
-    least = sr.make_attack("pgd", norm="l2", eps=1.5 / 16, steps=2)(demo(), images, labels, ids=(sample.id,), seed=0)
-    assert torch.equal(found == 1.5 / 16, least.prediction != labels)
 
 
 def test_the_script_of_clever_counts_what_the_library_enters(clever: ModuleType, tmp_path: Path):

@@ -1,3 +1,9 @@
+from .clever_radii import REFERENCES as REFERENCES
+from .clever_radii import Scores as Scores
+from .clever_radii import Setting as Setting
+from .clever_radii import prices as prices
+from .clever_radii import scores_of as scores_of
+from .clever_radii import setting_name as setting_name
 from .estimators import REACHES as REACHES
 from .estimators import ROWS as ROWS
 from .estimators import Finding as Finding

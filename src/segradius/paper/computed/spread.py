@@ -37,6 +37,30 @@ def ratio_of(tops: Sequence[float], bottoms: Sequence[float]) -> dict[str, Any]:
     return {**_told(found), "n": len(parts)}
 
 
+def share_of(right: Sequence[int], pixels: Sequence[int]) -> dict[str, Any]:
+    """Pooled pixel accuracy with its interval over images, on the logit scale.
+
+    Example:
+        >>> share_of([1, 2], [2, 4])["value"]
+        0.5
+    """
+    parts = torch.tensor([list(right), list(pixels)], dtype=torch.float64).T
+    found = jackknife(parts, lambda sums: sums[..., 0] / sums[..., 1])
+    return {**_told(found), "n": len(parts)}
+
+
+def gain_of(first: Sequence[int], second: Sequence[int], pixels: Sequence[int]) -> dict[str, Any]:
+    """Pooled pixel accuracy of the first minus that of the second on the same images, with its interval.
+
+    Example:
+        >>> gain_of([1, 2], [1, 1], [2, 2])["value"]
+        0.25
+    """
+    parts = torch.tensor([list(first), list(second), list(pixels)], dtype=torch.float64).T
+    found = jackknife(parts, lambda sums: (sums[..., 0] - sums[..., 1]) / sums[..., 2], shares=False)
+    return {**_told(found), "n": len(parts)}
+
+
 def difference_of(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
     """Mean of first − second over images, its 95 % interval, and the p-value of flipped signs.
 
