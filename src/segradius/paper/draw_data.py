@@ -93,7 +93,8 @@ def value_of(row: Of, key: str) -> Any:
         key == "from" and isinstance(row, Seen | Traced) and row.attack
     ):  # on whose gradients: its own, unless others were asked
         others: Any = row.options.get(key) or row.network
-        return others if isinstance(others, str) else " + ".join(map(str, others))
+        several = not isinstance(others, str) and len(others) > 1
+        return "others" if several else others if isinstance(others, str) else str(next(iter(others), row.network))
     return getattr(row, key, None) if key in KEYS else getattr(row, "options", {}).get(key)
 
 

@@ -1,4 +1,4 @@
-"""A metric over two swept options, a map of cells for each network and data, with the best and the paper's marked."""
+"""A metric over two keys, swept options mostly: a map of cells, with the best and the paper's marked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from segradius.paper.draw_data import (
     size_of,
     value_of,
 )
-from segradius.paper.draw_style import SIZE, SMALL, dress, named, sheet
+from segradius.paper.draw_style import SIZE, SMALL, dress, named, sheet, wrapped
 from segradius.paper.draw_table import INTERVALS, attacked, by_rank, in_words, pivot
 from segradius.paper.draw_words import several, told, word
 from segradius.paper.measured import Measured, Seen
@@ -51,13 +51,13 @@ def heat(
         panels: Keys that tell panels apart.
         metric: In a cell.
         mark: The paper's values of both options; the cell is outlined and compared with the best.
-        best: ``low`` or ``high``: which value is the best.
+        best: ``low`` or ``high``: which value is the best; ``none`` marks none.
         blocks: Whose measurements; None for all.
         only: A value or a list of values by key.
         caption: Of one's own.
     """
-    if best not in ("low", "high"):
-        raise InputError(f"best is {best!r}; expected low or high")
+    if best not in ("low", "high", "none"):
+        raise InputError(f"best is {best!r}; expected low, high or none")
     rows = [row for row in chosen(measured.seen, blocks, only) if attacked(row)]
     found = [row for row in rows if value_of(row, x) is not None and value_of(row, y) is not None]
     if not found:
@@ -89,7 +89,9 @@ def heat(
     return Shown(name, (table,), figure, f"{said} {caption}".strip(), tuple(values))
 
 
-def _best(cells: Mapping[Cell, Pooled], best: str) -> Cell:
+def _best(cells: Mapping[Cell, Pooled], best: str) -> Cell | None:
+    if best == "none":
+        return None
     sign = 1 if best == "low" else -1
     return min(cells, key=lambda key: (math.isnan(cells[key].found.value), sign * cells[key].found.value))
 
@@ -102,7 +104,7 @@ def _marked(mark: Mapping[str, Any] | None, y: str, x: str) -> Cell | None:
     return mark[y], mark[x]
 
 
-def _draw(axis: Axes, cells: Mapping[Cell, Pooled], kind: Metric, best: Cell, marked: Cell | None) -> None:
+def _draw(axis: Axes, cells: Mapping[Cell, Pooled], kind: Metric, best: Cell | None, marked: Cell | None) -> None:
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
@@ -112,8 +114,9 @@ def _draw(axis: Axes, cells: Mapping[Cell, Pooled], kind: Metric, best: Cell, ma
     low, high = np.nanmin(grid), np.nanmax(grid)
     middle, half = (low + high) / 2, max((high - low) / 2, 0.05 * by / 2)  # differences of next to nothing look so
     axis.imshow(grid, cmap="cividis", vmin=middle - half, vmax=middle + half, aspect="auto")
-    axis.set_xticks(range(len(across)), [told(each) for each in across])
-    axis.set_yticks(range(len(down)), [told(each) for each in down])
+    wide = max(6, 36 // len(across))
+    axis.set_xticks(range(len(across)), [wrapped(told(each), wide) for each in across])
+    axis.set_yticks(range(len(down)), [wrapped(told(each), 14) for each in down])
     for (r, c), cell in cells.items():
         row, column = down.index(r), across.index(c)
         share = (by * cell.found.value - middle + half) / (2 * half)
@@ -136,15 +139,23 @@ def _draw(axis: Axes, cells: Mapping[Cell, Pooled], kind: Metric, best: Cell, ma
 def _handles(marked: bool, best: str) -> list[Any]:
     from matplotlib.patches import Patch
 
-    found = [Patch(fill=False, edgecolor="black", label=f"{'lowest' if best == 'low' else 'highest'}")]
+    words = {"low": "lowest", "high": "highest"}
+    found = [Patch(fill=False, edgecolor="black", label=words[best])] if best in words else []
     dashed = Patch(fill=False, edgecolor="black", linestyle=(0, (2, 1.5)), label="the paper's")
     return [*found, dashed] if marked else found
 
 
 def _note(
-    panel: str, groups: Mapping[Cell, Sequence[Seen]], metric: str, best: Cell, marked: Cell | None, keys: Sequence[str]
+    panel: str,
+    groups: Mapping[Cell, Sequence[Seen]],
+    metric: str,
+    best: Cell | None,
+    marked: Cell | None,
+    keys: Sequence[str],
 ) -> str:
     """What the paper's cell differs from the best by."""
+    if best is None:
+        return ""
     where = f"{panel}: " if panel else ""
     at = several(keys, best)
     if marked is None or marked not in groups:

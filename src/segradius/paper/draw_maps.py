@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segradius.core import escapes
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, unknown_name
+from segradius.paper.computed.maps import perturbation
 from segradius.paper.draw_data import Line
 from segradius.paper.draw_style import PAGE, SMALL, Style, named, short
 from segradius.paper.draw_weights import SIGMA, TOP, weights_at
@@ -35,100 +36,109 @@ class Subject:
     """One image and what attacks made of it.
 
     Attributes:
-        about: What JSON holds: network, data, image, norm, eps, sigma, a, b, names, palette, ignore_index, pixacc.
+        about: Of the network and the image, as the block found it.
+        budget: Norm, ε and σ, likewise.
         attacks: Their names.
         image: (H, W, 3) in [0, 255].
         label: (H, W).
-        radius: (H, W), normalised, of the unattacked image.
+        void: Label of void pixels.
+        radius: (H, W), in units of σ, of the unattacked image.
         predicted: (1 + attacks, H, W), unattacked first.
         perturbation: (attacks, H, W): length of δ over bands.
     """
 
     about: Mapping[str, Any]
+    budget: Mapping[str, Any]
     attacks: tuple[str, ...]
     image: Map
     label: Map
+    void: int
     radius: Map
     predicted: Map
     perturbation: Map
 
-    @property
-    def ignore_index(self) -> int:
-        """Label of void pixels."""
-        return int(self.about.get("ignore_index", 255))
-
     def share(self, nth: int) -> float:
         """Share of the labelled pixels that are right, unattacked of 0."""
-        counted = self.label != self.ignore_index
+        counted = self.label != self.void
         return float((self.predicted[nth] == self.label)[counted].mean()) if counted.any() else float("nan")
 
     def painted(self, classes: Map) -> Map:
         """Classes in the data's colours."""
         palette = np.array(self.about["palette"], dtype=np.uint8).reshape(-1, 3)
-        void = classes == self.ignore_index
+        void = classes == self.void
         found: Map = palette[np.where(void, 0, classes) % len(palette)].copy()
         found[void] = VOID
         return found
 
 
-def arrays_of(measured: Measured, block: str, found: Mapping[str, Any], expected: Sequence[str]) -> dict[str, Map]:
-    """Arrays that a computed block left beside what it found, as floats or integers.
+def read(measured: Measured, block: str, network: str = "") -> Subject:
+    """What a block found of one network.
+
+    Args:
+        measured: What was measured.
+        block: Its name.
+        network: Label of the network; the first unless given.
 
     Raises:
-        InputError: They are not there, or some are missing.
+        InputError: The network, or the file of its arrays, is not there.
     """
+    found = measured.computed[block]
+    by_label = {str(each["label"]): each for each in found["networks"]}
+    if network and network not in by_label:
+        raise unknown_name(f"network of {block}", network, by_label)
+    about = by_label[network or next(iter(by_label))]
     folder: Path | None = measured.folders.get((block, ""))
-    file = None if folder is None else folder / str(found["arrays"])
+    file = None if folder is None else folder / str(about["file"])
     if file is None or not file.is_file():
-        raise InputError(f"{block}: {file or found['arrays']} is not there; expected the arrays that it computed")
+        raise InputError(f"{block}: {file or about['file']} is not there; expected the arrays of {about['label']}")
     with np.load(file, allow_pickle=False) as held:
-        lacking = [name for name in expected if name not in held]
-        if lacking:
-            raise InputError(f"{file} has no {', '.join(lacking)}; expected {', '.join(expected)}")
-        every = {name: held[name] for name in expected}
-    return {name: each.astype(np.float64) if each.dtype.kind == "f" else each for name, each in every.items()}
+        places = range(len(about["attacks"]))
+        deltas = [perturbation(held[f"delta_{k}"], told["scale"]) for k, told in enumerate(about["attacks"].values())]
+        return Subject(
+            about, found, tuple(about["attacks"]), _photo(held["image"]), held["label"], int(held["void"]),
+            held["radius"].astype(np.float64),
+            np.stack([held["prediction"], *(held[f"prediction_{k}"] for k in places)]),
+            np.stack([np.sqrt((each.astype(np.float64) ** 2).sum(0)) for each in deltas]),
+        )  # fmt: skip
+
+
+def _photo(image: Map) -> Map:
+    """An image of any number of bands as three: the first three, or one as grey."""
+    return image[..., :3] if image.shape[-1] > 2 else np.repeat(image[..., :1], 3, -1)
 
 
 def maps(
-    measured: Measured, *, name: str, a: float | None = None, b: float | None = None,
-    blocks: Sequence[str] | None = None, caption: str = "",
-) -> Shown:  # fmt: skip
+    measured: Measured, *, name: str, network: str = "", blocks: Sequence[str] | None = None, caption: str = ""
+) -> Shown:
     """The panels of one image, in the paper's form with ours beside.
 
     Args:
         measured: What was measured.
         name: Of its files.
-        a: Slope of Eq. 10 in panel (k); that of the block unless given.
-        b: Its offset.
+        network: Label of the network; the first unless given.
         blocks: Whose findings; None for all.
         caption: Of one's own.
     """
-    mine = [(block, it) for block, it in measured.computed.items() if blocks is None or block in blocks]
+    mine = [block for block in measured.computed if blocks is None or block in blocks]
     if not mine:
         return nothing(name, "it was not computed")
-    block, found = mine[0]
-    names = ("image", "label", "radius", "predicted", "perturbation")
-    subject = Subject(found, tuple(found["attacks"]), **arrays_of(measured, block, found, names))
-    weight = (float(found.get("a", 2) if a is None else a), float(found.get("b", -4) if b is None else b))
-    figure = _figure(subject, weight)
+    subject = read(measured, mine[0], network)
+    figure = _figure(subject, (float(subject.budget["a"]), float(subject.budget["b"])))
     shares = {"clean": subject.share(0)} | {each: subject.share(1 + k) for k, each in enumerate(subject.attacks)}
     values: list[Line] = [
         {"attack": each, "pixacc": share, **_radii(subject, k - 1)} for k, (each, share) in enumerate(shares.items())
     ]
-    body = [
-        [
-            line["attack"],
-            f"{100 * line['pixacc']:.1f}",
-            *(f"{line[key]:.3f}" if line[key] == line[key] else "" for key in RADII),
-        ]
-        for line in values
-    ]
+    body = [[line["attack"], f"{100 * line['pixacc']:.1f}", *(_number(line[key]) for key in RADII)] for line in values]
     table = Cells("This image", ("attack", "PixAcc, %", *RADII.values()), body)
     return Shown(name, (table,), figure, _told(subject, caption), tuple(values))
 
 
 #: What is said of where an attack perturbs.
 RADII = {"mean_radius": "mean radius, by |δ|", "spearman": "rank correlation of |δ| and radius"}
+
+
+def _number(value: float) -> str:
+    return "" if value != value else f"{value:.3f}"
 
 
 def _radii(subject: Subject, nth: int) -> dict[str, float]:
@@ -233,7 +243,7 @@ def turned(subject: Subject) -> Map:
     Args:
         subject: One image under two attacks.
     """
-    right = (subject.predicted[0] == subject.label) & (subject.label != subject.ignore_index)
+    right = (subject.predicted[0] == subject.label) & (subject.label != subject.void)
     first, second = (right & (each != subject.label) for each in subject.predicted[1:3])
     found = np.full((*subject.label.shape, 3), 245, dtype=np.uint8)
     for where, place in ((first & ~second, 0), (second & ~first, 1)):
@@ -275,8 +285,8 @@ def _classes(subject: Subject) -> list[Any]:
     from matplotlib.patches import Patch
 
     seen = np.concatenate([subject.label.ravel(), subject.predicted.ravel()]).astype(np.int64)
-    pixels = np.bincount(seen[seen != subject.ignore_index], minlength=1)
-    names, palette = subject.about["names"], subject.about["palette"]
+    pixels = np.bincount(seen[seen != subject.void], minlength=1)
+    names, palette = subject.about["classes"], subject.about["palette"]
     order = [int(each) for each in np.argsort(-pixels, kind="stable") if pixels[each]][:12]
     edge: dict[str, Any] = {"edgecolor": "0.7", "linewidth": 0.4}
     found = [
@@ -284,18 +294,18 @@ def _classes(subject: Subject) -> list[Any]:
         for at in order
         if at < len(names)
     ]
-    void = bool((seen == subject.ignore_index).any())
+    void = bool((seen == subject.void).any())
     return [*found, *([Patch(facecolor="white", **edge, label="void")] if void else [])]
 
 
 def _told(subject: Subject, caption: str) -> str:
-    it = subject.about
-    where = f"{it.get('network', 'the network')}, {it.get('data', '')}, image {it.get('image', '')}"
-    budget = f"{told(it.get('norm'), 'norm')}, ε = {told(it.get('eps'))}"
+    it, how = subject.about, subject.budget
+    where = f"{it['label']}, {told(it.get('data'), 'data')}, image {it['image']}"
+    budget = f"{told(how.get('norm'), 'norm')}, ε = {told(how.get('eps'))}"
     said = (
         f"{where}; {budget}. |δ| is the length of the perturbation of a pixel over its bands, on one scale for all "
         f"attacks; its brightest {100 * (1 - BRIGHT):.1f} % are shown alike. The radius is that of the unattacked "
-        f"image, as Φ⁻¹ of the smoothed probability, σ = {told(it.get('sigma', SIGMA))}."
+        f"image, as Φ⁻¹ of the smoothed probability, σ = {told(how.get('sigma', SIGMA))}."
     )
     alone = " Turned by one alone: blue by the first attack, orange by the second, grey by both."
     return f"{said}{alone if len(subject.attacks) == 2 else ''} {caption}".strip()
