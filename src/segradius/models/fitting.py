@@ -21,8 +21,12 @@ WRAPPERS = ("_orig_mod", "module")
 AVERAGES = re.compile("(?<![a-z])(ema|averag|mean|teacher|shadow)", re.IGNORECASE)
 #: Counters beside a network's weights.
 COUNTERS = ("n_averaged", "initted", "step")
-#: Networks of others, by the beginnings of names.
+#: Networks of others, and of ours, by the beginnings of names.
 OTHERS = (
+    (("backbone.downsample_layers.0.stem.", "decode_head."), "SEA's UperNet: give upernet_convnext_t or its like"),
+    (("encoder.pos_embed", "decoder.cls_emb"), "SEA's Segmenter: give segmenter_vit_s"),
+    (("cls1.", "mask1."), "the PSPNet of DDC-AT: give pspnet50_ddcat"),
+    (("stage4.", "last_layer."), "HRNetV2 without OCR: give hrnet_v2_w48"),
     (("backbone.", "decode_head."), "MMSegmentation: give what it builds of its config, as package.module:NAME"),
     (("backbone.", "sem_seg_head."), "Detectron2: give what it builds of its config, as package.module:NAME"),
     (("segformer.", "decode_head."), "transformers: give hf:FOLDER"),
@@ -68,7 +72,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str | Pat
         elif groups:
             key = _own(groups, source, quiet=True)
             advice = f". The names under {key!r} fit: give {parted(source)[0]},key={key} for them alone"
-        advice = advice or _whose(given)
+        advice = advice or _whose(given, wanted)
     try:
         network.load_state_dict(given, strict=True)
     except RuntimeError as error:
@@ -125,12 +129,16 @@ def _own(groups: Mapping[str, Any], source: str | Path, *, quiet: bool = False) 
     return own[0]
 
 
-def _whose(names: Mapping[str, Any]) -> str:
-    """What is known of a network by the beginnings of its names."""
+def _whose(names: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What is known of a network by the beginnings of its names, unless the one at hand has such names too."""
     for begins, words in OTHERS:
-        if all(any(name.startswith(begin) for name in names) for begin in begins):
+        if _begin(names, begins) and not _begin(wanted, begins):
             return f". These are names as of {words}"
     return ""
+
+
+def _begin(names: Mapping[str, Any], begins: tuple[str, ...]) -> bool:
+    return all(any(name.startswith(begin) for name in names) for begin in begins)
 
 
 def strip_prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:

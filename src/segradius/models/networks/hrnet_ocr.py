@@ -27,9 +27,9 @@ class HRNetOCR(Branches):
 
     Takes normalised images (N, 3, H, W) of any size; the branches work at 1/4, 1/8, 1/16 and 1/32 of it. The names and
     shapes in the state dict are those of HRNet/HRNet-Semantic-Segmentation, branch HRNet-OCR, whose checkpoints carry
-    the class weights of their loss besides. Convolutions start from He's normal distribution (fan out), the two
-    classifiers from a normal one of standard deviation 0.001, as public code has it, so that training starts from
-    nearly equal classes. In training mode, an image must be larger than 32 × 32 or the batch than 1. The defaults are
+    the class weights of their loss besides (``loss.…``), and of wrappers with noise ``std``; both are left out.
+    Convolutions start from He's normal distribution (fan out), the two classifiers from a normal one of standard
+    deviation 0.001, as public code has it, so that training starts from nearly equal classes. In training mode, an image must be larger than 32 × 32 or the batch than 1. The defaults are
     HRNetV2-W48's; `LIGHT` holds the arguments of a small network.
 
     Args:
@@ -59,7 +59,7 @@ class HRNetOCR(Branches):
     """
 
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
-    IGNORED: ClassVar[tuple[str, ...]] = ("loss.",)
+    IGNORED: ClassVar[tuple[str, ...]] = ("loss.", "std")
 
     def __init__(
         self,
