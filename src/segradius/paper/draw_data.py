@@ -23,7 +23,7 @@ Line = dict[str, Any]
 #: What the attack of unattacked rows is called.
 CLEAN = "clean"
 #: Keys that every row has.
-ABOUT = tuple(each.name for each in fields(Of))
+ABOUT = (*(each.name for each in fields(Of)), "series")
 #: All fields that rows may be told apart by.
 KEYS = (*ABOUT, "attack", "norm", "eps", "answer")
 
@@ -85,16 +85,15 @@ def value_of(row: Of, key: str) -> Any:
 
     Args:
         row: The measured image.
-        key: Name of the field or option.
+        key: Name of the field or option; ``series`` is the network's label without its seed, ``from`` the network whose
+            gradients an attack had.
     """
     if key == "attack" and isinstance(row, Seen):
         return row.attack or CLEAN
-    if (
-        key == "from" and isinstance(row, Seen | Traced) and row.attack
-    ):  # on whose gradients: its own, unless others were asked
-        others: Any = row.options.get(key) or row.network
-        several = not isinstance(others, str) and len(others) > 1
-        return "others" if several else others if isinstance(others, str) else str(next(iter(others), row.network))
+    if key == "from" and isinstance(row, Seen | Traced) and row.attack:  # its own gradients, unless others are named
+        return row.options.get(key) or row.network
+    if key == "series":
+        return row.network.removesuffix(f"-{row.seed}")
     return getattr(row, key, None) if key in KEYS else getattr(row, "options", {}).get(key)
 
 

@@ -108,12 +108,21 @@ def _courses(rows: Sequence[Traced], line: Sequence[str], keys: Sequence[tuple[A
         each: dict[tuple[Any, ...], list[Traced]] = {}
         for row in rows:
             if tuple(value_of(row, name) for name in line) == key:
-                each.setdefault((row.network, row.data, row.image, str(row.options)), []).append(row)
-        grid = grid_of(list(each.values())) if each else np.empty(0)
+                each.setdefault((row.network, row.data, row.image), []).append(row)
+        runs = [longest(points) for points in each.values()]
+        grid = grid_of(runs) if runs else np.empty(0)
         if len(grid):
-            values = np.array([at_queries(points, part, grid) for points in each.values()])
+            values = np.array([at_queries(points, part, grid) for points in runs])
             found.append(Course(several(line, key), Style.at(place), grid, values))
     return found
+
+
+def longest(points: Sequence[Traced]) -> list[Traced]:
+    """Of one image's runs with different options, as with different numbers of queries, the one with the most."""
+    runs: dict[str, list[Traced]] = {}
+    for point in points:
+        runs.setdefault(f"{point.attack} {point.norm} {point.eps} {point.options}", []).append(point)
+    return max(runs.values(), key=lambda run: run[-1].queries)
 
 
 def grid_of(images: Sequence[Sequence[Traced]]) -> NDArray[np.float64]:
