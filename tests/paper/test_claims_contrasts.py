@@ -177,16 +177,21 @@ def test_certificates_are_rows_too():
 
 
 def test_computed_figures_have_the_intervals_that_they_were_given():
-    rows = [{"label": label, "d": {"r": {"mean": mean, "low": mean - 1, "high": mean + 1, "n": 10}}, "x": 2.0}
+    rows = [{"label": label, "d": {"r": {"value": mean, "low": mean - 1, "high": mean + 1, "n": 10}}, "x": 2.0}
             for label, mean in (("a", -3.0), ("b", 4.0))]  # fmt: skip
     whole = Measured(computed={"allocation": {"rows": rows}})
-    given = {"block": "allocation", "rows": "rows", "value": "d.r", "images": "d.r.n", "cells": "label"}
+    given = {"block": "allocation", "rows": "rows", "value": "d.r", "cells": "label"}
     one, two = found("computed", whole, **given)
     assert (one.cell, one.estimate.low, one.estimate.images, two.estimate.high) == ({"label": "a"}, -4.0, 10, 5.0)
     (one,) = found("computed", whole, **given, only={"label": "b"}, scale=100)
     assert one.estimate.value == 400.0
     (one, _) = found("computed", whole, block="allocation", rows="rows", value="x")
     assert (one.estimate.known, one.estimate.reason) == (False, "no interval")
+    (one, _) = found("computed", whole, block="allocation", rows="rows", value="x", exact=True, networks=1)
+    assert (one.estimate.low, one.estimate.high, one.estimate.seeds) == (2.0, 2.0, 1)
+    pair = Measured(computed={"estimators": {"scale": [1.02, 0.01]}})
+    (one,) = found("computed", pair, block="estimators", value="scale.0", error="scale.1")
+    assert (one.estimate.low, one.estimate.high) == pytest.approx((1.02 - 0.0196, 1.02 + 0.0196), abs=1e-6)
     assert found("computed", whole, block="regret", value="x") == ()
     with pytest.raises(InputError, match="no 'y' of y"):
         found("computed", whole, block="allocation", value="y")

@@ -7,15 +7,19 @@ import io
 import json
 import math
 from dataclasses import replace
+from fnmatch import fnmatchcase
+from importlib.resources import files
 
 import pytest
 from statsmodels.stats.multitest import multipletests
 
 from segradius.core.errors import InputError
 from segradius.core.safe_json import read_json
+from segradius.core.safe_yaml import from_yaml
+from segradius.paper.block import read_blocks
 from segradius.paper.claim import Claim, Part, Rule, claims, rule
 from segradius.paper.contrasts import Found
-from segradius.paper.element import Element, Show
+from segradius.paper.element import Element, Show, read_elements
 from segradius.paper.estimate import Estimate, unknown
 from segradius.paper.measured import Measured
 from segradius.paper.page import About, figure, here, page, pictures, table, write_verdicts
@@ -169,6 +173,25 @@ def test_a_wrong_file_of_claims_is_refused_by_the_claims_name(tmp_path):
         file.write_text(wrong)
         with pytest.raises(InputError, match=told):
             claims(file)
+
+
+def named(part, key):
+    """Values of a field that a part of a claim names, in whichever of its choices."""
+    found = [part.get(key), *(part.get(side, {}).get(key) for side in ("of", "minus", "where", "one", "to"))]
+    return {each for value in found if value for each in (value if isinstance(value, list) else [value])}
+
+
+def test_claims_are_about_blocks_attacks_and_elements_that_there_are():
+    elements, blocks = read_elements(), read_blocks(Scale.read("light"))
+    for claim in from_yaml((files("segradius.paper") / "claims.yaml").read_text("utf-8")):
+        assert set(claim["elements"]) <= set(elements), claim["name"]
+        shown = {block for name in claim["elements"] for block in elements[name].blocks}
+        for part in claim["parts"]:
+            its = {block for name in named(part, "block") for block in blocks if fnmatchcase(block, name)}
+            assert its, claim["name"]
+            assert its & shown, claim["name"]
+            attacks = {name for block in its for name in (blocks[block].study or {}).get("attacks", {})}
+            assert part["contrast"] == "computed" or named(part, "attack") - {"clean"} <= attacks, claim["name"]
 
 
 def about():

@@ -39,6 +39,9 @@ class Contrast(Protocol):
         """The contrast in each cell."""
 
 
+NORMAL = 1.959964
+"""Standard errors from a normal's mean to the end of its 95 % interval."""
+
 CONTRASTS: dict[str, Callable[..., Contrast]] = {}
 
 
@@ -235,15 +238,14 @@ class Computed:
 
     Attributes:
         block: Name of the block.
-        value: Key of the figure in a row, dots between keys of mappings in one another; a mapping of value, low and
-            high, or a number, whose ends are then ``low`` and ``high``.
+        value: Key of the figure in a row, dots between keys or places in one another; a mapping of value, low, high and
+            n, the number of images, or a number.
         rows: Key of the list of rows, likewise; empty where the figure stands alone.
         only: Rows with these values.
         cells: Keys of a row whose values make cells.
-        low: Key of the lower end, of a number.
-        high: Key of the upper end.
-        images: Key of the number of images.
-        seeds: Key of the number of networks; empty where no network is asked.
+        error: Key of the standard error of a number.
+        exact: Whether a number has no error, as a count has none.
+        networks: Trained networks that a row speaks of; 0 where no network is asked.
         unit: Word for its unit.
         scale: By what it is multiplied.
 
@@ -258,10 +260,9 @@ class Computed:
     rows: str = ""
     only: Where = field(default_factory=dict)
     cells: Sequence[str] = ()
-    low: str = ""
-    high: str = ""
-    images: str = ""
-    seeds: str = ""
+    error: str = ""
+    exact: bool = False
+    networks: int = 0
     unit: str = ""
     scale: float = 1.0
 
@@ -274,29 +275,35 @@ class Computed:
         if not isinstance(rows, list):
             raise InputError(f"{self.rows} of {self.block} is {shown(rows)}; expected a list")
         chosen = [row for row in rows if all(_at(row, name) == value for name, value in self.only.items())]
-        return tuple(
-            Found(
-                {name: _at(row, name) for name in names(self.cells)}, self._estimate(row).scaled(self.scale), self.unit
-            )
-            for row in chosen
-        )
+        cells = [{name: _at(row, name) for name in names(self.cells)} for row in chosen]
+        found = [self._estimate(row).scaled(self.scale) for row in chosen]
+        return tuple(Found(cell, each, self.unit) for cell, each in zip(cells, found, strict=True))
 
     def _estimate(self, row: Any) -> Estimate:
         its = _at(row, self.value)
         if isinstance(its, Mapping):
-            value, low, high = its.get("value", its.get("mean")), its.get("low"), its.get("high")
+            value, low, high = (_number(its.get(name)) for name in ("value", "low", "high"))
+            images = int(its.get("n") or 0)
         else:
-            value, low, high = its, *(_at(row, name) if name else None for name in (self.low, self.high))
-        images, seeds = (int(_at(row, name)) if name else 0 for name in (self.images, self.seeds))
-        ends = [math.nan if each is None else float(each) for each in (value, low, high)]
-        if any(map(math.isnan, ends)):
-            return unknown("no interval", ends[0], images, seeds)
-        return Estimate(ends[0], ends[1], ends[2], images=images, seeds=seeds)
+            value, images = _number(its), 0
+            reach = 0.0 if self.exact else NORMAL * _number(_at(row, self.error)) if self.error else math.nan
+            low, high = value - reach, value + reach
+        if math.isnan(value) or math.isnan(low) or math.isnan(high):
+            return unknown("no interval", value, images, self.networks)
+        return Estimate(value, low, high, images - 1 if images > 1 else math.inf, images, self.networks)
+
+
+def _number(given: Any) -> float:
+    """A number of JSON, in which there is none for what is not one."""
+    return math.nan if given is None else float(given)
 
 
 def _at(whole: Any, path: str) -> Any:
     for key in path.split("."):
-        if not isinstance(whole, Mapping) or key not in whole:
+        if isinstance(whole, list) and key.isdigit() and int(key) < len(whole):
+            whole = whole[int(key)]
+        elif isinstance(whole, Mapping) and key in whole:
+            whole = whole[key]
+        else:
             raise InputError(f"there is no {key!r} of {path} in what was computed; expected one")
-        whole = whole[key]
     return whole

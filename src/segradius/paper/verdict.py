@@ -124,7 +124,7 @@ def _judged(found: Sequence[tuple[Part, Found]], networks: int) -> tuple[Judged,
 def _word(rule: Rule, found: Estimate, p_value: float, networks: int) -> tuple[str, str]:
     if not found.known:
         return OPEN, found.reason or "no interval"
-    if found.seeds < networks:
+    if found.seeds < networks and networks > 1:
         few = f"{found.seeds or 'no'} trained network{'s' if found.seeds != 1 else ''} a group"
         return OPEN, f"{few}; a comparison of networks or defences takes {networks}"
     if rule.holds(found):
