@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import segradius as sr
-from segradius.core.contracts import ALL, ANSWERS, LABELS_ALONE
+from segradius.core.contracts import ANSWERS, LABELS_ALONE
 
 CLASSES = 4
 VOID = 255
@@ -46,10 +46,12 @@ def batch(
 class Counting:
     """A segmenter that counts the images of its forward passes, and the backward passes through its output."""
 
-    offers = ALL
-
     def __init__(self, model: sr.Segmenter) -> None:
         self.model, self.forward, self.backward = model, 0, 0
+
+    @property
+    def offers(self) -> frozenset[str]:
+        return self.model.offers
 
     @property
     def num_classes(self) -> int:
@@ -65,6 +67,13 @@ class Counting:
         if found.requires_grad:
             found.register_hook(self._back)
         return found
+
+    @contextlib.contextmanager
+    def watching(self, layer: str = "") -> Iterator[list[Tensor]]:
+        with self.model.watching(layer) as maps:
+            yield maps
+        if maps[0].requires_grad:
+            maps[0].register_hook(self._back)
 
     def _back(self, grad: Tensor) -> None:
         self.backward += len(grad)

@@ -10,6 +10,7 @@ import torch
 
 import segradius as sr
 from segradius.attacks import ATTACKS, make_attack
+from segradius.attacks.base import Untargeted, parts
 from segradius.core.errors import InputError
 from segradius.threats.threat import NORMS
 from tiny import CLASSES, VOID, Counting, batch, network
@@ -148,11 +149,16 @@ def test_nan_logits_make_an_image_invalid_and_touch_no_other(name: str, norm: st
 
     images[0] = images[0] * 0.2 + 0.8
 
-    def sometimes(x: torch.Tensor) -> torch.Tensor:
-        bright = x.detach().flatten(1).mean(1) > 0.7
-        return net(x) + torch.where(bright, math.nan, 0.0).view(-1, 1, 1, 1)
+    class Sometimes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
 
-    model, attack = sr.wrap(sometimes, num_classes=CLASSES), made(name, norm)
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            bright = x.detach().flatten(1).mean(1) > 0.7
+            return self.net(x) + torch.where(bright, math.nan, 0.0).view(-1, 1, 1, 1)
+
+    model, attack = sr.wrap(Sometimes(), num_classes=CLASSES), made(name, norm)
     found = attack(model, images, labels, ids=tuple("abcd"))
     assert found.valid.tolist() == [False, True, True, True]
     plain = attack(sr.wrap(net, num_classes=CLASSES), images[1:], labels[1:], ids=tuple("bcd"))
@@ -171,7 +177,20 @@ def test_attack_beats_random_noise_of_the_same_size(name: str, norm: str) -> Non
         assert made(name, norm)(model, images, labels).fooled.sum() > noisy
 
 
-@pytest.mark.parametrize("name", [n for n, norm in attacks() if norm == "linf"])
+def aimless(name: str) -> bool:
+    return any(parts(make_attack(name, norm="linf", eps=0.1).method, Untargeted))
+
+
+@pytest.mark.parametrize("name", [n for n, norm in attacks() if norm == "linf" and aimless(n)])
+def test_an_attack_without_a_targeted_form_refuses_an_aim_before_a_pass(name: str) -> None:
+    images, labels = batch()
+    model = Counting(sr.wrap(network(), num_classes=CLASSES))
+    with pytest.raises(InputError, match=f"{name} .* can have no aim"):
+        made(name, "linf")(model, images, labels, target=labels)
+    assert model.forward == 0
+
+
+@pytest.mark.parametrize("name", [n for n, norm in attacks() if norm == "linf" and not aimless(n)])
 def test_targeted_form_reaches_more_target_pixels_than_the_clean_image(name: str) -> None:
     images, labels = batch()
     target = torch.where(labels == VOID, labels, (labels + 1) % CLASSES)

@@ -15,6 +15,7 @@ from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Result, T
 from segradius.attacks.dag import DagAlgorithm3, Dense, dag, dag_alg3
 from segradius.attacks.ensemble import Ensemble, ensemble
 from segradius.attacks.footprint import Footprint, footprint
+from segradius.attacks.fspgd import Features, fspgd
 from segradius.attacks.input_diversity import Diverse, di_fgsm
 from segradius.attacks.local_pbgd import Listening, local_pbgd
 from segradius.attacks.local_search import LocalSearch, local_search
@@ -29,6 +30,7 @@ from segradius.attacks.settings import QuerySettings, Settings
 from segradius.attacks.simba import Simba, simba
 from segradius.attacks.square import Square, square
 from segradius.attacks.strategy import Question, Strategy, Turn
+from segradius.attacks.transegpgd import transegpgd
 from segradius.attacks.transfer import mi_di_ti_fgsm
 from segradius.attacks.translation import Smoothed, ti_fgsm
 
@@ -64,6 +66,7 @@ __all__ = [
     "Dense",
     "Diverse",
     "Ensemble",
+    "Features",
     "Footprint",
     "Iterative",
     "Listening",
@@ -106,6 +109,7 @@ __all__ = [
     "flip_apgd",
     "flip_pgd",
     "footprint",
+    "fspgd",
     "guided",
     "guided_by",
     "local_pbgd",
@@ -124,6 +128,7 @@ __all__ = [
     "simba",
     "square",
     "ti_fgsm",
+    "transegpgd",
     "white_box",
     "zoo",
 ]

@@ -170,6 +170,10 @@ ATTACKS: Registry[Recipe] = Registry("attack", room="segradius.attacks")
 BLACK_BOX: Registry[Recipe] = Registry("black-box attack", room="segradius.attacks")
 
 
+class Untargeted:
+    """Base of a part with which an attack can have no aim."""
+
+
 def parts(thing: object, kind: type[P]) -> Iterator[P]:
     """Every part of a kind in a method made of frozen dataclasses, however deep: its objectives, say."""
     if isinstance(thing, kind):
@@ -225,6 +229,11 @@ class Attack:
         for objective in parts(self.method, Objective):
             objective.check_classes(model.num_classes)
 
+    def check_aim(self) -> None:
+        """Raise `InputError` if this attack cannot have an aim, a class that it wants pixels to get."""
+        if any(parts(self.method, Untargeted)):
+            raise InputError(f"{self.name} moves what a layer gives away from the clean image, and can have no aim")
+
     def __call__(
         self,
         model: Model | ScoreModel,
@@ -263,6 +272,8 @@ class Attack:
             InputError: Naming the value and image for input that is not as said above.
         """
         self.check_model(model)
+        if target is not None:
+            self.check_aim()
         check_batch(images, labels, model.num_classes, ignore_index)
         check_bands(images.shape[1], bands_of(model), getattr(model, "name", type(model).__name__))
         for name, mask in (("changeable", changeable), ("victims", victims)):
@@ -336,6 +347,11 @@ def _lacking(name: str, method: Method, model: object, offers: frozenset[str]) -
         return InputError(
             f"{name} looks at scores, and the target returns labels only: give the attack the loss {losses} "
             f"(--options loss={losses})"
+        )
+    if LOGITS in offers:
+        return InputError(
+            f"{name} looks at a layer of the network, and {getattr(model, 'name', type(model).__name__)} shows none: "
+            "it takes a network of modules in this process, no function or TorchScript program"
         )
     return InputError(
         f"{name} needs the gradients of the model, and {getattr(model, 'name', type(model).__name__)} gives scores "

@@ -260,7 +260,7 @@ def see(room: Room, images: Tensor, step: int, ledger: Ledger, through: Through 
     task, guide = room.task, room.guide
     images = images.requires_grad_()
     logits = guide.logits(images) if through is None else through(guide.logits, images)
-    _check_output(task, logits)
+    check_output(task, logits)
     ledger.enter("attack", forward=1)
     fixed, slopes = logits.detach(), list[Tensor]()
     top, prediction = predict(fixed)
@@ -271,7 +271,7 @@ def see(room: Room, images: Tensor, step: int, ledger: Ledger, through: Through 
 def ascend(objective: Objective, room: Room, sight: Sight, weights: Tensor, ledger: Ledger) -> Tensor:
     """One backward pass: the gradient of the mean of weights · loss, (N, B, H, W), where pixels may change."""
     sight.slopes.append(_slope(objective, sight.view, weights))
-    return back(room, sight.images, sight.turn, ledger)
+    return gradient_in(room, sight.images, sight.turn, ledger)
 
 
 def observe(
@@ -303,7 +303,7 @@ def observe(
     sight.slopes.append(_slope(objective, sight.view, weights))
     images, turn, prediction, finite = sight.images, sight.turn, sight.prediction, sight.finite
     del sight, weights  # with the logits, which the way back does not need
-    gradient = back(room, images, turn, ledger)
+    gradient = gradient_in(room, images, turn, ledger)
     return Observation(delta, gradient, value, step, prediction), prediction, finite, state
 
 
@@ -312,12 +312,19 @@ def _slope(objective: Objective, view: LogitView, weights: Tensor) -> Tensor:
     return objective.loss.slope(view.logits, view.goal.reference, view.goal.pull(weights), view.progress)
 
 
-def back(room: Room, images: Tensor, turn: Tensor, ledger: Ledger) -> Tensor:
-    """One backward pass, and what it leaves where pixels may change."""
+def gradient_in(room: Room, images: Tensor, value: Tensor, ledger: Ledger) -> Tensor:
+    """One backward pass from a number to what the model saw, (N, B, H, W), and what it leaves where pixels may change.
+
+    Args:
+        room: The batch.
+        images: What the model was shown.
+        value: A number that was computed of it.
+        ledger: Where the pass is entered.
+    """
     task = room.task
     name = getattr(task.model, "name", type(task.model).__name__)
     with at_border(f"the backward pass of model {name!r}", images.shape):
-        (gradient,) = torch.autograd.grad(turn, images)
+        (gradient,) = torch.autograd.grad(value, images)
     ledger.enter("attack", backward=1)
     return task.confine(task.change(gradient))
 
@@ -363,7 +370,7 @@ def is_zero(gradient: Tensor) -> Tensor:
     return largest(gradient) == 0
 
 
-def _check_output(task: Task[Model], logits: Tensor) -> None:
+def check_output(task: Task[Model], logits: Tensor) -> None:
     """Raise `InputError` for what can be seen without looking at a value."""
     if logits.shape[1] != task.model.num_classes:
         raise InputError(

@@ -46,12 +46,19 @@ class Settings:
         return StepSize(self.alpha, PAPER_ALPHA[norm] if per_eps is None else per_eps)
 
     def iterate(
-        self, objective: Objective, threat: Threat, step: Step, *, steps: int | None = None, look: Look | None = None
+        self,
+        objective: Objective,
+        threat: Threat,
+        step: Step,
+        *,
+        steps: int | None = None,
+        look: Look | None = None,
+        start: Literal["zero", "uniform"] = "zero",
     ) -> Iterative:
-        """An iterative attack with these settings; ``steps`` is the recipe's own default T."""
+        """An iterative attack with these settings; ``steps`` and ``start`` are the recipe's own defaults."""
         own = PAPER_STEPS[threat.norm.name] if steps is None else steps
         count = own if self.steps is None else self.steps
-        return Iterative(objective, threat, step, count, self.start or "zero", self.keep, look or Straight())
+        return Iterative(objective, threat, step, count, self.start or start, self.keep, look or Straight())
 
 
 #: The paper's budgets ε for black-box attacks by norm (Section 5.1).

@@ -22,6 +22,9 @@ SCORES = "scores"
 #: The predicted class of each pixel and nothing of its rivals; as one-hot scores.
 LABELS = "labels"
 
+#: What a layer of a network gives, differentiable in the images: for few attacks, of models that have ``watching``.
+FEATURES = "features"
+
 #: What a network here offers, a target that answers with scores, and one that answers with labels alone.
 ALL = frozenset({LOGITS, SCORES, LABELS})
 ANSWERS = frozenset({SCORES, LABELS})
@@ -33,7 +36,7 @@ class Offering(Protocol):
 
     @property
     def offers(self) -> frozenset[str]:
-        """Of `LOGITS`, `SCORES` and `LABELS`."""
+        """Of `LOGITS`, `SCORES`, `LABELS` and `FEATURES`."""
 
     @property
     def num_classes(self) -> int:

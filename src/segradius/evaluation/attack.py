@@ -135,6 +135,8 @@ class Attacking:
     def check(self, model: Seen) -> None:
         """Raise `InputError` unless the model offers what the attack needs, and has a band for each weight."""
         self.attack.check_model(model)
+        if self.aim is not None:
+            self.attack.check_aim()
         if self.plan.weights and (bands := bands_of(model)) is not None:
             check_number_of_weights(read_weights(self.plan.weights), bands)
 

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from segradius.core.bands import check_bands, told
 from segradius.core.border import at_border
-from segradius.core.contracts import ALL
+from segradius.core.contracts import ALL, FEATURES
 from segradius.core.errors import InputError, ModelError
 from segradius.models.decoding import Decode, Decoding
 from segradius.models.holding import all_frozen, kept, modes_kept
@@ -27,6 +27,7 @@ from segradius.models.preprocessing import (
     SizeRule,
 )
 from segradius.models.twins import Twins
+from segradius.models.watching import can_be_watched, middle_layers, watched
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,6 @@ class Segmenter:
         bands: B, the input channels that it takes; None where it is not known, so that it is given what there is.
     """
 
-    offers: ClassVar[frozenset[str]] = ALL
-
     network: Callable[[Tensor], Any]
     num_classes: int
     name: str = "model"
@@ -102,6 +101,19 @@ class Segmenter:
         with self.frozen():
             coarse = self.raw_logits(images, precision)
         return self.size.undo(coarse, images.shape[-2], images.shape[-1]).contiguous()
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """Logits, scores and labels; of a network of modules what its layers give besides."""
+        return ALL | {FEATURES} if can_be_watched(self.network) else ALL
+
+    def watching(self, layer: str = "") -> AbstractContextManager[list[Tensor]]:
+        """A context in which a pass leaves what a layer gives, as `segradius.models.watching.watched` says.
+
+        Args:
+            layer: Its name; empty for `middle_layers`.
+        """
+        return watched(self.network, (layer,) if layer else middle_layers(self.network))  # type: ignore[arg-type]
 
     @torch.no_grad()
     def top_class(self, images: Tensor, precision: torch.dtype | None = None) -> tuple[Tensor, Tensor]:

@@ -146,6 +146,9 @@ class View(Protocol):
     def alignment(self) -> Tensor:
         """Cosine of the probabilities and the one-hot reference, (N, H, W)."""
 
+    def log_probabilities(self) -> Tensor:
+        """Logarithm of the probability of every class, (N, C, H, W)."""
+
 
 @dataclass(frozen=True)
 class LogitView:
@@ -224,6 +227,10 @@ class LogitView:
         own = probability.gather(1, self.goal.reference.unsqueeze(1)).squeeze(1)
         return own / probability.square_().sum(1).sqrt_()
 
+    def log_probabilities(self) -> Tensor:
+        """Logarithm of the softmax."""
+        return self.logits.log_softmax(1)
+
 
 @dataclass(frozen=True)
 class ScoreView:
@@ -289,6 +296,10 @@ class ScoreView:
     def alignment(self) -> Tensor:
         """Not to be had from two scores a pixel."""
         raise InputError("the weighting 'cospgd' needs the scores of all classes; use cr or still_correct instead")
+
+    def log_probabilities(self) -> Tensor:
+        """Not to be had from two scores a pixel."""
+        raise InputError("the weighting 'transegpgd' needs the scores of all classes; use still_correct instead")
 
     def _reached(self) -> Tensor:
         return self.feedback.own > self.feedback.rival
