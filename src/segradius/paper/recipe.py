@@ -17,7 +17,7 @@ from segradius.paper.scale import Network, Scale
 from segradius.paper.spec import ROOM, Spec, merged, names
 
 #: Options that the scale gives, not the recipe.
-OURS = ("model", "weights", "seed", "out", "device", "devices", "workers")
+OURS = ("model", "weights", "seed", "out", "device")
 #: What a network was trained with, beside its weights.
 ASKED = "asked.yaml"
 
