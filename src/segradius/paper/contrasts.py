@@ -116,7 +116,8 @@ class Difference:
     def _dropped(self, side: Choice) -> list[Choice]:
         if not self.drop:
             return [side]
-        network = {name: value for name, value in side.where.items() if name not in ("attack", "norm", "eps")}
+        of_attacks = ("attack", "norm", "eps", "from")
+        network = {name: value for name, value in side.where.items() if name not in of_attacks}
         return [Choice({**network, "attack": CLEAN}, side.factor), Choice(side.where, -side.factor)]
 
 

@@ -146,7 +146,7 @@ def _is(row: Row, name: str, value: Any) -> bool:
     if name == "attack" and value == CLEAN:
         return bool(has == "")
     if isinstance(value, str) and "*" in value:
-        return fnmatch.fnmatchcase(str(has), value)
+        return has is not None and fnmatch.fnmatchcase(str(has), value)
     return bool(has == value)
 
 
