@@ -289,7 +289,7 @@ def estimators(
 
     Returns:
         ``reaches``, the γ behind ``norms``, and ``rows``: for each loss and estimator the fields of `Finding`,
-        ``loss`` (smooth, hinge, network), of networks `Subject.about`, and ``growth``, by
+        ``loss`` (smooth, hinge, network), ``network`` (its label, or empty), and ``growth``, by
         how much the largest length grows as γ falls from 0.1 to 0.001: 1 if it is stable, 100 if it is as 1/γ.
     """
     rows = []
@@ -300,7 +300,7 @@ def estimators(
     for on in subjects:
         given = {"network": on.known, "queries": network_queries, "images": images, "seed": seed}
         found = remembered(folder, on.label, given, partial(_of_subject, on, images, network_queries, seed))
-        rows += [{**each, **on.about, "loss": "network"} for each in found]
+        rows += [{**on.about, **each, "network": on.label, "loss": "network"} for each in found]
     return {"reaches": list(REACHES), "rows": rows}
 
 

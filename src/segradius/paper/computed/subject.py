@@ -48,8 +48,7 @@ class Subject:
     @property
     def about(self) -> dict[str, Any]:
         """What a row about it begins with."""
-        names = {"network": "label", "family": "family", "role": "role", "norm": "norm", "seed": "seed", "data": "data"}
-        return {key: getattr(self, name) for key, name in names.items()}
+        return {name: getattr(self, name) for name in ("label", "family", "role", "norm", "seed", "data")}
 
     @property
     def known(self) -> dict[str, Any]:
