@@ -10,6 +10,7 @@ import pkgutil
 from typing import Any
 
 from segradius.attacks.apgd import Apgd, SparseApgd, apgd, flip_apgd
+from segradius.attacks.asma import Adaptive, asma
 from segradius.attacks.bandit import Ascent, Averaged, Bandit, nes, opge, pbgd, zoo
 from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Result, Task, Trace
 from segradius.attacks.dag import DagAlgorithm3, Dense, dag, dag_alg3
@@ -57,6 +58,7 @@ __all__ = [
     "ATTACKS",
     "BLACK_BOX",
     "PRESETS",
+    "Adaptive",
     "Apgd",
     "Ascent",
     "Attack",
@@ -97,6 +99,7 @@ __all__ = [
     "Trace",
     "Turn",
     "apgd",
+    "asma",
     "attack_options",
     "black_box",
     "cospgd",

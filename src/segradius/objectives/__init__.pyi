@@ -1,5 +1,6 @@
 from .criterion import CertifiedRadiusLoss as CertifiedRadiusLoss
 from .goal import Goal as Goal
+from .logit import NegativeLogit as NegativeLogit
 from .losses import LOSSES as LOSSES
 from .losses import CrossEntropy as CrossEntropy
 from .losses import DifferenceOfLogitsRatio as DifferenceOfLogitsRatio
