@@ -17,36 +17,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 
 import segradius as sr
-from segradius.attacks import make_attack
-from segradius.certification import Noise, Sampling, SegCertify, Smoothed, certified_counts, vote
+from segradius.certification import Noise, Sampling, SegCertify
 from segradius.core import text
-from segradius.data import Classes, Sample, SegmentationData, open_data
-from segradius.metrics import Counts, Interval, count, interval, pooled_accuracy
+from segradius.data import Classes, SegmentationData, open_data
+from segradius.metrics import Counts, Interval, interval, pooled_accuracy
 from segradius.models import Segmenter, load_model
+from segradius.paper.computed import ANSWERS, ATTACKS, Defence, attacked, judged
 from segradius.report import Cells, percent
-
-ATTACKS = ("clean", "base", "smoothed")
-PREDICTIONS = ("network", "smoothed", "certified")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is attacked, how, and what defends it."""
-
-    attack: str
-    eps: float
-    steps: int
-    samples: int
-    sampling: Sampling
-    test: SegCertify
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -61,44 +43,10 @@ class Row:
     backward: int
 
 
-def attacked(model: Segmenter, sample: Sample, void: int, how: str, setting: Setting) -> tuple[torch.Tensor, sr.Ledger]:
-    """The image (3, H, W) under an attack, and passes over the network."""
-    image = sample.image.to(model.device)
-    if how == "clean":
-        return image, sr.Ledger(1)
-    options: dict[str, Any] = {"steps": setting.steps}
-    smoothed = Smoothed(model, setting.sampling.noise, setting.samples, setting.seed)
-    if how == "smoothed" and setting.attack.startswith("cr_"):
-        options["samples"] = 0  # the smoothed probabilities that it climbs are those of the radius
-    attack = make_attack(setting.attack, norm="l2", eps=setting.eps, **options)
-    labels = sample.label[None].to(model.device)
-    against = smoothed if how == "smoothed" else model
-    found = attack(against, image[None], labels, ids=(sample.id,), seed=setting.seed, ignore_index=void)
-    return found.adversarial[0], smoothed.charged(found.ledger) if how == "smoothed" else found.ledger
-
-
-def judged(
-    model: Segmenter, image: torch.Tensor, sample: Sample, void: int, setting: Setting
-) -> tuple[dict[str, Counts], float]:
-    """Counts of an image by prediction, and the share of its labelled pixels that are abstained from."""
-    keys, label = sr.Randomness(setting.seed, (sample.id,)), sample.label
-    with torch.no_grad(), model.frozen():
-        network = model.logits(image[None]).argmax(1)[0].cpu()
-        votes = vote(model.logits, image, model.num_classes, setting.sampling, keys)
-    certificate = setting.test(votes)
-    found = {
-        name: count(prediction[None], label[None], model.num_classes, void)
-        for name, prediction in (("network", network), ("smoothed", votes.majority.cpu()))
-    }
-    found["certified"] = certified_counts(certificate, label.to(image.device), model.num_classes, void)
-    known = (label != void).to(image.device)
-    return found, float((~certificate.certified[known]).double().mean())
-
-
-def measure(model: Segmenter, data: SegmentationData, setting: Setting) -> Iterator[list[Row]]:
+def measure(model: Segmenter, data: SegmentationData, setting: Defence) -> Iterator[list[Row]]:
     """After each image, the rows so far."""
     classes: Classes = data.classes
-    counts: dict[str, dict[str, list[Counts]]] = {how: {name: [] for name in PREDICTIONS} for how in ATTACKS}
+    counts: dict[str, dict[str, list[Counts]]] = {how: {name: [] for name in ANSWERS} for how in ATTACKS}
     abstained: dict[str, list[float]] = {how: [] for how in ATTACKS}
     passes: dict[str, sr.Ledger] = {}
     for sample in (data[place] for place in range(len(data))):
@@ -119,12 +67,12 @@ def _row(how: str, counts: Mapping[str, Sequence[Counts]], abstained: Sequence[f
     return Row(how, pixacc, share, len(abstained), forward, backward)
 
 
-def table(rows: Sequence[Row], setting: Setting) -> Cells:
+def table(rows: Sequence[Row], setting: Defence) -> Cells:
     """A line for each attack."""
-    header = ("attack", *(f"PixAcc %, {name}" for name in PREDICTIONS), "abstained %", "images", "passes f+b")
+    header = ("attack", *(f"PixAcc %, {name}" for name in ANSWERS), "abstained %", "images", "passes f+b")
     lines = []
     for row in rows:
-        found = [percent(row.pixacc[name].value, row.pixacc[name]) for name in PREDICTIONS]
+        found = [percent(row.pixacc[name].value, row.pixacc[name]) for name in ANSWERS]
         cells = (*found, f"{100 * row.abstained:.1f}", str(row.images), f"{row.forward}+{row.backward}")
         lines.append((row.attack, *cells))
     title = f"{setting.attack}, l2, ε = {setting.eps:g}, T = {setting.steps}, σ = {setting.sampling.noise.sigma:g}"
@@ -182,7 +130,7 @@ def main(
     network = load_model(model, weights=weights or None, device=device, dtype="bfloat16" if bfloat16 else None)
     source = open_data(data, split=split, size=text.size(size), stride=stride, limit=limit)
     sampling = Sampling(Noise(sigma), n0, n)
-    setting = Setting(attack, eps, steps, samples, sampling, SegCertify(tau, alpha), seed)
+    setting = Defence(attack, eps, steps, samples, sampling, SegCertify(tau, alpha), seed)
     folder, rows = Path(out), []
     folder.mkdir(parents=True, exist_ok=True)
     for rows in measure(network, source, setting):

@@ -15,6 +15,11 @@ from .estimators import of_network as of_network
 from .estimators import problem as problem
 from .regret import Regrets as Regrets
 from .regret import regrets as regrets
+from .segcertify import ANSWERS as ANSWERS
+from .segcertify import ATTACKS as ATTACKS
+from .segcertify import Defence as Defence
+from .segcertify import attacked as attacked
+from .segcertify import judged as judged
 from .subject import COMPUTED as COMPUTED
 from .subject import Subject as Subject
 from .subject import compute as compute

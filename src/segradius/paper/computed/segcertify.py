@@ -1,7 +1,7 @@
 """Section 5.4: SegCertify as a defence against CR-PGD, beside networks that were hardened, at the same l2 budget.
 
-Attacks: ``base`` climbs the network itself, and what it finds is carried over to the smoothed model; ``smoothed`` climbs
-the smoothed model, the mean over noisy copies. Answers: of the network; of the smoothed model, the majority of all
+Attacks: ``base`` climbs the network itself, and what it finds is carried over to the smoothed model; ``smoothed``
+climbs that model, the mean over noisy copies. Answers: of the network; of the smoothed model, the majority of all
 votes, which never abstains; of SegCertify, where an abstained pixel is wrong. The paper's budget is far beyond the
 certified radius, so here a certificate speaks of the attacked image only.
 """
@@ -37,7 +37,7 @@ ANSWERS = ("network", "smoothed", "certified")
 
 
 @dataclass(frozen=True)
-class Setting:
+class Defence:
     """What attacks, and what defends.
 
     Attributes:
@@ -59,7 +59,7 @@ class Setting:
     seed: int
 
 
-def attacked(model: Segmenter, sample: Sample, void: int, how: str, setting: Setting) -> tuple[torch.Tensor, Ledger]:
+def attacked(model: Segmenter, sample: Sample, void: int, how: str, setting: Defence) -> tuple[torch.Tensor, Ledger]:
     """The image (3, H, W) under an attack of `ATTACKS`, and passes over the network."""
     image = sample.image.to(model.device)
     if how == "clean":
@@ -76,7 +76,7 @@ def attacked(model: Segmenter, sample: Sample, void: int, how: str, setting: Set
 
 
 def judged(
-    model: Segmenter, image: torch.Tensor, sample: Sample, void: int, setting: Setting
+    model: Segmenter, image: torch.Tensor, sample: Sample, void: int, setting: Defence
 ) -> tuple[dict[str, Counts], float]:
     """Counts of an image by answer, and the share of its labelled pixels that are abstained from."""
     keys, label = Randomness(setting.seed, (sample.id,)), sample.label
@@ -156,7 +156,7 @@ def segcertify(
     if not any(on.role == smoothed for on in subjects):
         there = ", ".join(f"{on.label} ({on.role})" for on in subjects) or "none"
         raise InputError(f"segcertify: the networks are {there}; expected one of role {smoothed}, which is smoothed")
-    setting = Setting(attack, eps, steps, samples, Sampling(Noise(sigma), n0, n), SegCertify(tau, alpha), seed)
+    setting = Defence(attack, eps, steps, samples, Sampling(Noise(sigma), n0, n), SegCertify(tau, alpha), seed)
     found: dict[str, list[dict[str, Any]]] = {}
     for on in subjects:
         given = {"network": on.known, "asked": repr(setting), "limit": limit, "smoothed": on.role == smoothed}
@@ -173,7 +173,7 @@ def segcertify(
     return {**about, "rows": rows, "gaps": gaps}
 
 
-def _of_subject(on: Subject, setting: Setting, limit: int, *, smooth: bool) -> list[dict[str, Any]]:
+def _of_subject(on: Subject, setting: Defence, limit: int, *, smooth: bool) -> list[dict[str, Any]]:
     """For each image, attack and answer, pixels that are right and all labelled ones."""
     model, void, lines = on.load(), on.images.classes.ignore_index, list[dict[str, Any]]()
     for sample in _labelled(on, limit):
@@ -185,7 +185,7 @@ def _of_subject(on: Subject, setting: Setting, limit: int, *, smooth: bool) -> l
                 answers, abstained = {"network": network_counts(model, image, sample.label, void)}, 0.0
             known = int((sample.label != void).sum())
             for answer, each in answers.items():
-                right = float(each.right.sum())
+                right = float(each.intersection.sum())
                 share = abstained if answer == "certified" else 0.0
                 line = {"image": sample.id, "attack": how, "answer": answer, "right": right, "labelled": known}
                 lines.append({**line, "abstained": share * known})
