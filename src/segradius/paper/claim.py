@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from segradius.core.errors import InputError, is_whole, must, shown
 from segradius.core.safe_yaml import from_yaml, read_yaml
-from segradius.core.text import from_mapping, names
+from segradius.core.text import from_mapping, names, refuse_unknown
 from segradius.paper.contrasts import Contrast, contrast
 from segradius.paper.estimate import Estimate
+
+HOLDS = "holds"
+FAILS = "does not hold"
+OPEN = "not decidable at this scale"
+ABSENT = "not measured"
+WORDS = (HOLDS, FAILS, OPEN, ABSENT)
+"""Verdicts."""
 
 RULES = ("below", "above", "within", "matters")
 
@@ -97,7 +104,8 @@ class Claim:
         elements: Elements whose runs it is judged by, the first named in the command.
         parts: All have to hold.
         networks: Trained networks a group that a verdict takes: 3 where the claim compares networks or defences.
-        reason: What explains the finding, or what limits it; shown whatever the verdict.
+        reason: How it is judged, or what limits it; shown whatever the verdict.
+        notes: By verdict, what explains it; shown with that verdict alone.
     """
 
     number: int
@@ -110,6 +118,7 @@ class Claim:
     parts: Sequence[Part]
     networks: int = 1
     reason: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def rule(given: Mapping[str, Any]) -> Rule:
@@ -173,6 +182,7 @@ def _claim(given: object, number: int) -> Claim:
     elements = tuple(names(given.get("elements", ())))
     must(bool(elements), f"elements of {what}", list(elements), "names of elements")
     must(is_whole(given.get("networks", 1), 1), f"networks of {what}", given.get("networks"), "a number, at least 1")
+    refuse_unknown(f"verdict of {what}", given.get("notes", {}), WORDS)
     own = {**given, "number": number, "parts": parts, "elements": elements}
     return from_mapping(Claim, own, f"{what} key")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from segradius.core.errors import InputError, must, shown
 from segradius.core.text import from_mapping, names
 from segradius.core.text import refuse_unknown as refuse
 from segradius.paper.estimate import Estimate, estimate, unknown
-from segradius.paper.measured import Measured, Of
+from segradius.paper.measured import Measured
 from segradius.paper.rows import CLEAN, MEASURES, Choice, Row, Where, cells_of, rows_of, terms_of
 
 

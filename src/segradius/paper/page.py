@@ -10,16 +10,29 @@ from pathlib import Path
 
 from segradius.core.escapes import markdown
 from segradius.core.storage import as_csv, as_json, write_atomically
+from segradius.paper.claim import ABSENT, FAILS, HOLDS, OPEN
 from segradius.paper.element import Element
 from segradius.paper.estimate import Estimate
 from segradius.paper.measured import Measured, Of
 from segradius.paper.scale import Scale
-from segradius.paper.verdict import ABSENT, FAILS, HOLDS, OPEN, Judged, Verdict, facts, label
+from segradius.paper.verdict import Judged, Verdict, facts, label
 from segradius.report.cells import Cells
 
-WORDS = (HOLDS, FAILS, OPEN, ABSENT)
+MANY = {HOLDS: "hold", FAILS: "do not hold", OPEN: "are not decidable at this scale", ABSENT: "are not measured"}
 WIDTH = 180
-HEADER = ("#", "claim of the paper", "where", "the paper's figures", "here", "n", "seeds", "±", "verdict")
+HEADER = (
+    "#", "claim of the paper", "where", "the paper's figures", "here [95 % interval]", "verdict", "n", "seeds", "±",
+)  # fmt: skip
+    "#",
+    "claim of the paper",
+    "where",
+    "the paper's figures",
+    "here [95 % interval]",
+    "verdict",
+    "n",
+    "seeds",
+    "±",
+)
 CELL_HEADER = ("cell", "here [95 % interval]", "expected", "n", "seeds", "verdict", "p against")
 FIELDS = (
     "number", "name", "cell", "unit", "value", "low", "high", "half_width", "df", "images", "seeds", "rule", "verdict",
@@ -88,12 +101,12 @@ def table(verdicts: Sequence[Verdict]) -> Cells:
     """
     rows = [
         (
-            str(each.claim.number), each.claim.says, each.claim.where, each.claim.paper, here(each), span(each.images),
-            span(each.seeds), half(each), each.word,
+            str(each.claim.number), each.claim.says, each.claim.where, each.claim.paper, here(each), each.word,
+            span(each.images), span(each.seeds), half(each),
         )
         for each in verdicts
     ]  # fmt: skip
-    return Cells("Claims of the paper", HEADER, rows, words=5)
+    return Cells("Claims of the paper", HEADER, rows, words=6)
 
 
 def here(verdict: Verdict) -> str:
@@ -160,15 +173,17 @@ def page(verdicts: Sequence[Verdict], measured: Measured, about: About) -> str:
 
 
 def _intro(verdicts: Sequence[Verdict], measured: Measured, about: About) -> Iterator[str]:
-    counts = [f"{sum(each.word == word for each in verdicts)} {word}" for word in WORDS]
+    counts = [f"{sum(each.word == word for each in verdicts)} {many}" for word, many in MANY.items()]
     yield _wrapped(
         "Each claim of *A Certified Radius-Guided Attack Framework to Image Segmentation Models* (Qu, Li, Wang, IEEE "
         "EuroS&P 2023) in one line of our own words, beside it the paper's figures and what was measured here, at "
         f"scale `{about.scale.name}`: {about.scale.about} Where a claim does not hold on these networks, images and "
         "sizes it may hold on the paper's, and the other way round."
     )
-    yield f"**Of {len(verdicts)} claims**: {'; '.join(counts)}."
-    yield "\n".join(f"- {line}" for line in [*_what(measured, about.scale), *about.made])
+    yield f"**Of {len(verdicts)} claims**: {', '.join(counts)}."
+    lines = [*_what(measured, about.scale), *about.made]
+    if lines:
+        yield "\n".join(f"- {line}" for line in lines)
     if about.command:
         yield f"The page is made of data by\n\n```bash\n{about.command}\n```"
     yield (
@@ -230,8 +245,8 @@ def _claim(verdict: Verdict, about: About) -> Iterator[str]:
     command = f"segradius paper run {' '.join(it.elements)} --scale {about.scale.name}"
     absent = f": `{command}`" if verdict.word == ABSENT else f"{why}."
     yield _wrapped(f"*{markdown(it.where)}.* The paper: {markdown(it.paper)}. **{verdict.word.capitalize()}**{absent}")
-    if it.reason:
-        yield _wrapped(markdown(it.reason))
+    for words in filter(None, (it.reason, it.notes.get(verdict.word, ""))):
+        yield _wrapped(markdown(words))
     if verdict.cells:
         yield _bare(Cells("", CELL_HEADER, [_row(each, verdict.cells) for each in verdict.cells], words=3))
 

@@ -7,15 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segradius.paper.claim import Claim, Part, Rule, claims
+from segradius.paper.claim import ABSENT, FAILS, HOLDS, OPEN, Claim, Part, Rule, claims
 from segradius.paper.contrasts import Found
 from segradius.paper.estimate import LEVEL, Estimate, holm
 from segradius.paper.measured import Measured
-
-HOLDS = "holds"
-FAILS = "does not hold"
-OPEN = "not decidable at this scale"
-ABSENT = "not measured"
 
 ALPHA = (1 - LEVEL) / 2
 """Of a one-sided test: that of a 95 % interval's end."""
