@@ -88,7 +88,8 @@ class Work:
         if wrong:
             raise InputError(
                 f"{len(wrong)} of {len(self.networks)} networks of scale {self.scale.name} have no weights here; "
-                "--available leaves them out:\n  " + "\n  ".join(wrong)
+                "--available leaves them out, docs/paper-full.md tells how each is made by segradius models convert:\n  "
+                + "\n  ".join(wrong)
             )
 
 
