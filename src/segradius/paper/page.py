@@ -23,16 +23,6 @@ WIDTH = 180
 HEADER = (
     "#", "claim of the paper", "where", "the paper's figures", "here [95 % interval]", "verdict", "n", "seeds", "±",
 )  # fmt: skip
-    "#",
-    "claim of the paper",
-    "where",
-    "the paper's figures",
-    "here [95 % interval]",
-    "verdict",
-    "n",
-    "seeds",
-    "±",
-)
 CELL_HEADER = ("cell", "here [95 % interval]", "expected", "n", "seeds", "verdict", "p against")
 FIELDS = (
     "number", "name", "cell", "unit", "value", "low", "high", "half_width", "df", "images", "seeds", "rule", "verdict",
