@@ -28,13 +28,13 @@ def test_on_a_clock_that_counts_passes_the_ratio_is_that_of_the_passes(tmp_path:
     options = {"steps": 16, "repeats": 2}
     found = compute("running_time", [on], tmp_path, options)
     pgd, guided = found["rows"]
-    assert (pgd["attack"], pgd["passes"]) == ("PGD", {"forward": 17, "backward": 16})
-    assert (guided["attack"], guided["passes"]) == ("CR-PGD", {"forward": 33, "backward": 16})
+    assert (pgd["attack"], pgd["passes"]) == ("PGD", {"forward": 17, "backward": 16, "radius": 0})
+    assert (guided["attack"], guided["passes"]) == ("CR-PGD", {"forward": 33, "backward": 16, "radius": 16})
     assert pgd["each"] == [17] * 5
     assert guided["ratio"] == pytest.approx({"value": 33 / 17, "low": 33 / 17, "high": 33 / 17, "n": 5})
     assert guided["overhead"]["value"] == pytest.approx(16 / 17)
     assert pgd["overhead"]["value"] == 0
-    assert found["passes"][0]["forward"] == found["passes"][0]["both"] == 1
+    assert [found["passes"][0][name] for name in ("forward", "both", "noisy")] == [1, 1, 1]
     assert guided["expected"] == pytest.approx(33 / 17)  # on that clock a backward pass takes no time
     assert asked[0] + (5 * 2 + 1) * (16 + 16 + 1) == expected_passes("running_time", [on], options)
     assert compute("running_time", [on], tmp_path, options) == found

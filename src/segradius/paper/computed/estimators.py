@@ -234,7 +234,9 @@ def closed_form(kind: str, queries: int) -> Problem:
     return problem(name, {"smooth": smooth, "hinge": hinge}[kind], delta, 0.01, queries)
 
 
-def of_network(model: Segmenter, data: SegmentationData, images: int, queries: int) -> Problem:
+def of_network(
+    model: Segmenter, data: SegmentationData, images: int, queries: int, label: str | None = None
+) -> Problem:
     """The loss of a network on the first of these images, at δ = 0 and with γ = 1.
 
     Args:
@@ -242,11 +244,12 @@ def of_network(model: Segmenter, data: SegmentationData, images: int, queries: i
         data: Images.
         images: How many.
         queries: Of each image, for each estimator.
+        label: What the network is called; None for the model's own name.
     """
     samples = [data[i] for i in range(min(images, len(data)))]
     x, labels = (torch.stack([getattr(each, part) for each in samples]).to(model.device) for part in ("image", "label"))
     maps = attack_loss(model, x, labels, data.classes.ignore_index)
-    name = f"{model.name}, n = {x[0].numel()}, γ = 1, {queries} queries, {len(x)} images"
+    name = f"{label or model.name}, n = {x[0].numel()}, γ = 1, {queries} queries, {len(x)} images"
     return problem(name, maps, torch.zeros_like(x), 1.0, queries)
 
 
@@ -309,7 +312,7 @@ def _of_closed_form(kind: str, queries: int, seed: int) -> list[dict[str, Any]]:
 
 
 def _of_subject(on: Subject, images: int, queries: int, seed: int) -> list[dict[str, Any]]:
-    return _lines(compared(of_network(on.load(), on.images, images, queries), seed))
+    return _lines(compared(of_network(on.load(), on.images, images, queries, on.label), seed))
 
 
 def _lines(found: Sequence[Finding]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,31 +19,52 @@ from torch.nn import functional
 
 from segradius.attacks.base import Attack
 from segradius.core.declared import Count, Eps, Seed
+from segradius.core.randomness import Randomness
 from segradius.models.segmenter import Segmenter
 from segradius.paper.computed.attacking import BOTH, Budget, Plans, Shot, passes, shots
 from segradius.paper.computed.spread import mean_of, ratio_of
 from segradius.paper.computed.subject import COMPUTED, Subject, remembered
+from segradius.radius.smoothing import pixel_radius
 
-#: Rows of the passes that times are explained by.
-PASSES = ("forward", "backward")
+#: Copies behind the price of a noisy one, which the library makes some at a time.
+COPIES = 8
 
 
-def expected_ratio(first: Mapping[str, int], second: Mapping[str, int], forward: float, both: float) -> float:
+@dataclass(frozen=True)
+class Price:
+    """Seconds of passes over an image.
+
+    Attributes:
+        forward: Of a forward pass.
+        both: Of one with its backward pass.
+        noisy: Of a noisy copy behind a radius.
+    """
+
+    forward: float
+    both: float
+    noisy: float
+
+
+def expected_ratio(first: Mapping[str, int], second: Mapping[str, int], price: Price) -> float:
     """How much longer the second of two attacks should take by its passes alone.
 
     Args:
-        first: Passes of an attack over an image, ``forward`` and ``backward``.
+        first: Passes of an attack over an image: ``forward``, those for a ``radius`` among them, and ``backward``.
         second: Those of the other.
-        forward: Seconds of a forward pass.
-        both: Of one with its backward pass.
+        price: Of passes.
 
     Example:
-        >>> pgd, cr_pgd = {"forward": 16, "backward": 16}, {"forward": 32, "backward": 16}  # INT = M = 8, T = 16
-        >>> expected_ratio(pgd, cr_pgd, 1.0, 2.5)
-        1.4
+        >>> pgd = {"forward": 16, "backward": 16, "radius": 0}
+        >>> cr_pgd = {"forward": 32, "backward": 16, "radius": 16}  # INT = M = 8, T = 16: one copy a step
+        >>> expected_ratio(pgd, cr_pgd, Price(1.0, 2.5, 1.0)), expected_ratio(pgd, cr_pgd, Price(1.0, 2.5, 0.5))
+        (1.4, 1.2)
     """
-    one, other = (each["backward"] * both + (each["forward"] - each["backward"]) * forward for each in (first, second))
-    return other / one
+
+    def seconds(passes: Mapping[str, int]) -> float:
+        plain = passes["forward"] - passes["backward"] - passes["radius"]
+        return passes["backward"] * price.both + plain * price.forward + passes["radius"] * price.noisy
+
+    return seconds(second) / seconds(first)
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
@@ -62,8 +84,8 @@ def _passes(
     preset: str = "", limit: int = 12, repeats: int = 3, **others: Any,
 ) -> int:  # fmt: skip
     budget = Budget(norm, eps, steps, preset)
-    again = passes(subjects, budget, attacks, limit, 3)
-    return repeats * again + passes(subjects, budget, attacks, 1, 3)
+    again = passes(subjects, budget, attacks, limit, 3 + COPIES)
+    return repeats * again + passes(subjects, budget, attacks, 1, 3 + COPIES)
 
 
 @COMPUTED.register("running_time", passes=_passes)
@@ -97,9 +119,9 @@ def running_time(
     Returns:
         ``rows``: for each network and attack `Subject.about`, ``attack``, ``n`` images, ``seconds`` an image with their
         interval, ``ratio`` to the first attack and ``overhead``, that less 1, with their intervals over images,
-        ``expected`` of the ratio by passes, ``passes`` over an image (forward, backward), and ``each``, the seconds of
-        the images. ``passes``: for each network ``forward`` and ``both``, seconds of a forward pass alone and with its
-        backward pass. ``clock``: process or wall.
+        ``expected`` of the ratio by passes, ``passes`` over an image (forward, of which radius, and backward), and
+        ``each``, the seconds of the images. ``passes``: for each network the fields of `Price`. ``clock``: process (the
+        seconds of all its threads) or wall.
 
     Raises:
         InputError: An attack or option is unknown.
@@ -120,22 +142,33 @@ def running_time(
 def _of_subject(on: Subject, budget: Budget, plans: Plans, limit: int, repeats: int, seed: int) -> dict[str, Any]:
     model, made = on.load(), budget.attacks(plans)
     clock = clock_of(model.device)
-    taken: dict[str, list[float]] = {label: [] for label in (*made, *PASSES)}
+    taken: dict[str, list[float]] = {label: [] for label in made}
+    cost: dict[str, list[float]] = {"forward": [], "both": [], "noisy": []}
     told: dict[str, dict[str, int]] = {}
     for place, shot in enumerate(shots(on, model, limit)):
-        runs = {label: partial(_attacked, shot, attack, model, seed) for label, attack in made.items()}
-        runs |= {name: partial(_passed, shot, model, back=name == "backward") for name in PASSES}
+        runs: dict[str, Callable[[], Any]] = {
+            label: partial(_attacked, shot, attack, model, seed) for label, attack in made.items()
+        }
+        parts: dict[str, Callable[[], Any]] = {
+            "forward": partial(_passed, shot, model, back=False),
+            "both": partial(_passed, shot, model, back=True),
+            "noisy": partial(pixel_radius, model, shot.images, Randomness(seed, (shot.id,)), samples=COPIES),
+        }
         if not place:  # what is made once is no part of the time
             told = {label: run() for label, run in runs.items()}
+            for run in parts.values():
+                run()
         for label, seconds in _least(runs, clock, repeats).items():
             taken[label].append(seconds)
-    price = {name: min(taken[key]) for name, key in (("forward", "forward"), ("both", "backward"))}
+        for name, seconds in _least(parts, clock, repeats).items():
+            cost[name].append(seconds)
+    price = Price(min(cost["forward"]), min(cost["both"]), min(cost["noisy"]) / COPIES)
     first = next(iter(made))
     rows = []
     for label in made:
         ratio = ratio_of(taken[label], taken[first])
         less = {**ratio, **{end: ratio[end] - 1 for end in ("value", "low", "high")}}
-        expected = expected_ratio(told[first], told[label], price["forward"], price["both"])
+        expected = expected_ratio(told[first], told[label], price)
         about = {**on.about, "attack": label, "n": len(taken[label]), "seconds": mean_of(taken[label])}
         rows.append(
             {
@@ -148,7 +181,7 @@ def _of_subject(on: Subject, budget: Budget, plans: Plans, limit: int, repeats: 
             }
         )
     kind = "process" if model.device.type == "cpu" else "wall"
-    return {"rows": rows, "passes": {**on.about, **price}, "clock": kind}
+    return {"rows": rows, "passes": {**on.about, **asdict(price)}, "clock": kind}
 
 
 def _least(runs: Mapping[str, Callable[[], Any]], clock: Callable[[], float], repeats: int) -> dict[str, float]:
@@ -163,14 +196,14 @@ def _least(runs: Mapping[str, Callable[[], Any]], clock: Callable[[], float], re
 
 def _attacked(shot: Shot, attack: Attack, model: Segmenter, seed: int) -> dict[str, int]:
     book = shot.attacked(attack, model, seed).ledger
-    return {"forward": int(book.forward[0]), "backward": int(book.backward[0])}
+    radius = int(book.passes["radius"][0][0]) if "radius" in book.passes else 0
+    return {"forward": int(book.forward[0]), "backward": int(book.backward[0]), "radius": radius}
 
 
-def _passed(shot: Shot, model: Segmenter, *, back: bool) -> dict[str, int]:
+def _passed(shot: Shot, model: Segmenter, *, back: bool) -> None:
     images = shot.images.clone().requires_grad_(back)
     with torch.set_grad_enabled(back), model.frozen():
         logits = model.logits(images)
         if back:
             loss = functional.cross_entropy(logits, shot.labels, ignore_index=shot.void)
             torch.autograd.grad(loss, images)
-    return {"forward": 1, "backward": int(back)}
