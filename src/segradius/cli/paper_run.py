@@ -80,7 +80,7 @@ class Work:
     def refuse_missing(self) -> None:
         """Raise `InputError` where what is needed was not given, or a file of published weights is not there."""
         needed = {*(each.data for each in self.networks), *(each.label for each in self.networks)}
-        names = [name for label, name in self.scale.lacking.items() if label in needed or not self.networks]
+        names = [name for label, name in self.scale.lacking.items() if label in needed]
         if names:
             given = ",".join(f"{name}=PATH" for name in dict.fromkeys(names))
             raise InputError(f"scale {self.scale.name} needs --given {given}; --available leaves out what needs it")
@@ -104,7 +104,8 @@ def carry_out(work: Work, options: PaperOptions, workers: WorkerOptions) -> dict
     for place, part in enumerate(work.parts, 1):
         note(f"{place} of {len(work.parts)} studies: {part.name}, {part.block.about}")
         failed |= _study(part, work, options, workers)
-    for block in work.computed:
+    for place, block in enumerate(work.computed, 1):
+        note(f"{place} of {len(work.computed)} computations: {block.name}, {block.about}")
         try:
             _compute(block, work, options)
         except InputError as error:

@@ -46,7 +46,7 @@ def subjects_of(block: Block, scale: Scale, out: Path, device: str = "cpu") -> t
             each.norm,
             _facts(each, out, scale),
         )
-        for each in (networks_of(block, scale) if block.networks else ())
+        for each in networks_of(block, scale)
     )
 
 

@@ -79,8 +79,8 @@ def networks_of(block: Block, scale: Scale) -> tuple[Network, ...]:
 
 
 def images_of(block: Block, scale: Scale) -> dict[str, Mapping[str, Any]]:
-    """Options of images by label: those of the networks of a block; of one without networks all."""
-    labels = {each.data for each in networks_of(block, scale)} if block.networks else set(scale.data)
+    """Options of images by label: those of the networks of a block."""
+    labels = {each.data for each in networks_of(block, scale)}
     return {label: {**own, **block.images} for label, own in scale.data.items() if label in labels}
 
 
