@@ -76,6 +76,10 @@ def test_a_drop_is_from_the_clean_images_which_have_no_threat():
     assert its.estimate.half == pytest.approx(0.0, abs=1e-9)
     (pair,) = found("difference", [*clean, *two_attacks()], **PAIR, drop=True)
     assert pair.estimate.value == pytest.approx(4.0)
+    each = found("difference", [*clean, *two_attacks()], of={"attack": ["PGD", "CR-PGD"]}, drop=True, cells="attack")
+    assert [(its.cell["attack"], its.estimate.value) for its in each] == [
+        ("PGD", pytest.approx(40.0)), ("CR-PGD", pytest.approx(44.0)),
+    ]  # fmt: skip
 
 
 def test_growth_is_the_difference_of_the_ends_of_the_budgets():

@@ -284,7 +284,7 @@ class Computed:
         its = _at(row, self.value)
         if isinstance(its, Mapping):
             value, low, high = (_number(its.get(name)) for name in ("value", "low", "high"))
-            images = int(its.get("n") or 0)
+            images = int(its.get("n") or row.get("n") or 0)
         else:
             value, images = _number(its), 0
             reach = 0.0 if self.exact else NORMAL * _number(_at(row, self.error)) if self.error else math.nan

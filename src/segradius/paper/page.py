@@ -123,6 +123,8 @@ def told(found: Estimate, unit: str) -> str:
         return "–"
     if not found.known:
         return f"{figure(found.value)}{after}"
+    if found.low == found.high:
+        return f"{figure(found.value)}{after}, exact"
     return f"{figure(found.value)} [{figure(found.low)}, {figure(found.high)}]{after}"
 
 

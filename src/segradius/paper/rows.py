@@ -165,11 +165,9 @@ def _key(row: Row, fields: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _fits(row: Row, cell: Sequence[Any], fields: Sequence[str]) -> bool:
-    """Whether a row is of a cell; what an unattacked image does not have is not asked."""
-    return all(
-        row.field(name) == value or (row.clean and row.field(name) is None)
-        for name, value in zip(fields, cell, strict=True)
-    )
+    """Whether a row is of a cell; what an unattacked image does not have, as a norm, is not asked of it."""
+    has = [(row.field(name), value) for name, value in zip(fields, cell, strict=True)]
+    return all(mine == value or (row.clean and mine in (None, "")) for mine, value in has)
 
 
 def cells_of(chosen: Sequence[Sequence[Row]], fields: Sequence[str]) -> list[tuple[Any, ...]]:

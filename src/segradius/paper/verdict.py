@@ -161,7 +161,7 @@ def label(cell: Judged, cells: Sequence[Judged]) -> str:
 
 
 def _said(name: str, value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else "l∞" if value == "linf" else str(value)
     return text if name in ("family", "norm", "data", "network", "role", "attack") else f"{name} {text}"
 
 
