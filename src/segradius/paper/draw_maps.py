@@ -257,9 +257,9 @@ def _by_radius(axis: Axes, subject: Subject) -> None:
     order = np.argsort(subject.radius, axis=None, kind="stable")
     for nth, attack in enumerate(subject.attacks):
         style, delta = Style.at(nth), subject.perturbation[nth].ravel()[order]
-        parts = np.array([part.mean() for part in np.array_split(delta, 10)]) / (delta.mean() or 1.0)
+        parts = np.array([part.mean() for part in np.array_split(delta, min(10, len(delta)))]) / (delta.mean() or 1.0)
         look = {"color": style.colour, "linestyle": style.dashes, "marker": style.marker}
-        axis.plot(np.arange(1, 11), parts, linewidth=1.0, markersize=2.2, label=short(attack, 14), **look)
+        axis.plot(np.arange(1, len(parts) + 1), parts, linewidth=1.0, markersize=2.2, label=short(attack, 14), **look)
     axis.axhline(1, color="0.5", linewidth=0.5)
     _small(axis, "tenth of pixels by radius", "|δ| / its mean")
     axis.legend(fontsize=5.5, frameon=False, handlelength=1.8)

@@ -118,6 +118,9 @@ def picture(figure: Figure, end: str) -> bytes:
     from matplotlib import rc_context
 
     file = io.BytesIO()
+    if figure.get_layout_engine() is not None:  # once for all files: it takes longer than to draw
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     with rc_context({"svg.hashsalt": "segradius", "svg.fonttype": "path", "pdf.fonttype": 42, "path.simplify": False}):
         figure.savefig(file, format=end, dpi=DPI, metadata=dict(METADATA[end]))
     return file.getvalue()
