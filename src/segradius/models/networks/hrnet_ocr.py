@@ -29,8 +29,9 @@ class HRNetOCR(Branches):
     shapes in the state dict are those of HRNet/HRNet-Semantic-Segmentation, branch HRNet-OCR, whose checkpoints carry
     the class weights of their loss besides (``loss.…``), and of wrappers with noise ``std``; both are left out.
     Convolutions start from He's normal distribution (fan out), the two classifiers from a normal one of standard
-    deviation 0.001, as public code has it, so that training starts from nearly equal classes. In training mode, an image must be larger than 32 × 32 or the batch than 1. The defaults are
-    HRNetV2-W48's; `LIGHT` holds the arguments of a small network.
+    deviation 0.001, as public code has it, so that training starts from nearly equal classes. In training mode, an
+    image must be larger than 32 × 32 or the batch than 1. The defaults are HRNetV2-W48's; `LIGHT` holds the arguments
+    of a small network.
 
     Args:
         num_classes: C, at least 1.
