@@ -18,6 +18,11 @@ from segradius.paper.spec import ROOM, Spec, merged, names
 
 #: Options that the scale gives, not the recipe.
 OURS = ("model", "weights", "seed", "out", "device")
+#: Options that decide nothing of the last weights, or are paths.
+UNTOLD = (
+    "out", "weights", "data", "in_memory", "memory", "workers", "devices", "save_every", "held_out", "held_out_limit",
+    "every", "watch", "best",
+)  # fmt: skip
 #: What a network was trained with, beside its weights.
 ASKED = "asked.yaml"
 
@@ -108,7 +113,7 @@ def note_asked(network: Network, scale: Scale, out: Path, room: Path = ROOM) -> 
 
 def known(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a training that decide what is learnt, wherever the files lie."""
-    return {key: value for key, value in asked.items() if key not in ("out", "weights", "data")}
+    return {key: value for key, value in asked.items() if key not in UNTOLD}
 
 
 def _epochs(folder: Path) -> int | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Spec:
         path, file = room / folder / f"{name}.yaml", f"{folder}/{name}.yaml"
         if name not in names(folder, room):
             raise unknown_name(folder.removesuffix("s"), name, names(folder, room))
-        content = read_yaml(path)
+        content = _content(path, path.stat().st_mtime_ns)
         if not isinstance(content, Mapping):
             raise InputError(f"{file} is {shown(content)}; expected a mapping")
         return Spec({str(key): value for key, value in content.items()}, file)
@@ -89,6 +90,12 @@ class Spec:
     def under(self, key: str) -> AbstractContextManager[None]:
         """A context in which errors name the file and a key."""
         return naming(f"{self.file}: {key}")
+
+
+@lru_cache(maxsize=256)
+def _content(path: Path, _changed: int) -> Any:
+    """Of a YAML file, which is read again when it changed; nobody changes what is returned."""
+    return read_yaml(path)
 
 
 @contextmanager
