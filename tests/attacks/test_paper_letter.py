@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import segradius as sr
-from segradius.attacks import Rounds, make_attack
+from segradius.attacks import Rounds, make_attack, preset_options
 from segradius.threats.threat import NORMS
 from tiny import CLASSES, VOID, Counting, ScoresOnly, batch, network
 
@@ -166,10 +166,21 @@ def direction(norm: str, like: Tensor, t: int) -> Tensor:
 
 
 def algorithm_2(
-    net: Any, x: Tensor, y: Tensor, norm: str, form: str, points: int, alpha: float, unit: float | None = None
+    net: Any,
+    x: Tensor,
+    y: Tensor,
+    norm: str,
+    form: str,
+    points: int,
+    alpha: float,
+    unit: float | None = None,
+    *,
+    void: bool = False,
+    sign: bool = False,
 ) -> Tensor:
-    """Algorithm 2 with two points (Eq. 16, 18), or with the one of Eq. 15."""
+    """Algorithm 2 with two points (Eq. 16, 18), or with the one of Eq. 15; void pixels in the mean or not."""
     delta, n, gamma, weights = torch.zeros_like(x), x[0].numel(), 0.05 * EPS[norm], None
+    share = (y != VOID).double().mean() if void else 1.0  # Σ/N over Σ/labelled
     with torch.no_grad():
         for t in range(9):
             u = direction(norm, x, t)
@@ -180,6 +191,7 @@ def algorithm_2(
             slope = (ahead - behind) / (2 * gamma) if points == 2 else ahead / gamma
             moment = {"l1": 2 / (n * (n + 1)), "l2": 1 / n, "linf": (n + 2) / (3 * n)}[norm]
             estimate = (n if form == "paper" else 1 / moment) * slope * u
+            estimate = estimate.sign() if sign else share * estimate
             delta = project(delta + alpha * estimate, norm, EPS[norm])
     return delta
 
@@ -210,6 +222,37 @@ def test_opge_takes_the_step_of_equation_17(norm: str) -> None:
     same = {"eps": EPS[norm], "form": "paper", "step": "ascent", "alpha": alpha, "gamma": 0.05 * EPS[norm]}
     attack = make_attack("opge", norm=norm, queries=10, keep="last", **same)
     assert gap(attack, net, images, labels, expected) < 1e-9
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_preset_paper_is_algorithm_2_with_the_mean_over_all_pixels(norm: str) -> None:
+    images, labels, net = middle()
+    assert 0 < int((labels == VOID).sum()) < labels.numel()
+    alpha = ALPHA["tpge"]["paper"][norm]
+    expected = algorithm_2(net, images, labels, norm, "paper", 2, alpha, SIGMA, void=True)
+    options = preset_options("paper", "cr_pbgd", norm)
+    radius = {"samples": M, "sigma": SIGMA, "every": INTERVAL, "alpha": alpha, "gamma": 0.05 * EPS[norm]}
+    attack = make_attack("cr_pbgd", norm=norm, eps=EPS[norm], queries=19 + 3 * M, **options | radius)
+    assert gap(attack, net, images, labels, expected) < 1e-9
+    labelled = algorithm_2(net, images, labels, norm, "paper", 2, alpha, SIGMA)
+    assert float((labelled - expected).abs().max()) > 1e-4 * EPS[norm]  # void pixels change the step
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_step_by_the_sign_is_of_alpha_at_every_value_in_any_norm(norm: str) -> None:
+    images, labels, net = middle()
+    alpha = 1e-3 * EPS[norm]
+    expected = algorithm_2(net, images, labels, norm, "dense", 2, alpha, sign=True)
+    same = {"norm": norm, "eps": EPS[norm], "gamma": 0.05 * EPS[norm], "keep": "last"}
+    attack = make_attack("pbgd", queries=19, step="sign", alpha=alpha, **same)
+    found = attack(sr.wrap(net, num_classes=CLASSES), images, labels, ignore_index=VOID)
+    assert float((found.delta - expected).abs().max()) < 1e-9
+
+
+def test_the_mean_is_of_a_step_that_has_no_length_of_its_own() -> None:
+    for step in ("steepest", "sign"):
+        with pytest.raises(sr.InputError, match="mean is 'all', which does nothing in pbgd: it is for step=ascent"):
+            make_attack("pbgd", step=step, mean="all")
 
 
 def test_the_letter_of_equation_16_is_that_much_shorter_or_longer_than_the_gradient() -> None:

@@ -75,11 +75,16 @@ def test_what_a_preset_changes_is_told() -> None:
         "clamp false (true)",
     ]
     code = differences("paper-code", "cr_pbgd", "l1")
-    assert code == ["judge_every 1 (0)", "directions tiles:2 (pixel)", "samples 16 (8)", "every 100 (its own)",
-                    "step steepest (ascent)"]  # fmt: skip
-    assert "step steepest (ascent)" not in differences("paper-code", "cr_pbgd", "l2") + differences(
-        "paper-code", "pbgd", "l1"
-    )
+    assert code == ["judge_every 1 (0)", "directions tiles:2 (pixel)", "projection radial (euclidean)",
+                    "samples 16 (8)", "every 100 (its own)", "step sign (ascent)"]  # fmt: skip
+    ascents = differences("paper-code", "cr_pbgd", "l2") + differences("paper-code", "pbgd", "l1")
+    assert "step sign (ascent)" not in ascents
+    assert ascents.count("mean all (labelled)") == 2
+    assert "mean all (labelled)" not in differences("paper-code", "nes", "l2")  # whose step has a length of its own
+    assert {name: preset.miou.partition(",")[0] for name, preset in PRESETS.items()} == {
+        "paper": "MIoU/image",
+        "paper-code": "MIoU",
+    }
     with pytest.raises(sr.InputError, match="unknown preset 'papre'"):
         preset_options("papre", "pgd")
 

@@ -33,6 +33,9 @@ from segradius.gradients.estimators import NES, OPGE, TPGE, ZOO, Pairs, Populati
 from segradius.gradients.sphere import Form, Sphere
 from segradius.threats.threat import Threat
 
+StepName = Literal["ascent", "steepest", "sign"]
+Mean = Literal["labelled", "all"]
+
 
 @dataclass(frozen=True)
 class Bandit:
@@ -92,6 +95,31 @@ class Ascent:
 
     Args:
         alpha: α > 0.
+        mean: Whose loss the gradient is: the mean over the ``labelled`` pixels, or over ``all`` of them as in Eq. 6 and
+            9, of which void ones have none; g is then shorter by the share of the pixels that are labelled.
+    """
+
+    alpha: Length
+    mean: Mean = "labelled"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
+        """Step and project."""
+        goal, length = room.task.goal, self.alpha
+        if self.mean == "labelled":
+            return room.project(seen.delta + length * seen.gradient), None
+        share = goal.pixels.to(seen.gradient.dtype) / goal.counted[0].numel()
+        return room.project(seen.delta + length * share.view(-1, 1, 1, 1) * seen.gradient), None
+
+
+@dataclass(frozen=True)
+class Signs:
+    """A step of α at every value, δ ← Proj(δ + α·sign(g)), in whatever norm, as the paper's code takes with CR.
+
+    Args:
+        alpha: α > 0.
     """
 
     alpha: Length
@@ -101,7 +129,7 @@ class Ascent:
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Step and project."""
-        return room.project(seen.delta + self.alpha * seen.gradient), None
+        return room.project(seen.delta + self.alpha * seen.gradient.sign()), None
 
 
 @dataclass(frozen=True)
@@ -148,8 +176,9 @@ def pbgd(
     *,
     gamma: Length | None = None,
     alpha: Length | None = None,
-    step: Literal["ascent", "steepest"] = "ascent",
+    step: StepName = "ascent",
     momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
+    mean: Annotated[Mean, only_with(step=["ascent"])] = "labelled",
     form: Form = "dense",
     directions: DirectionsText = "pixel",
     samples_per_round: Pairs = 1,
@@ -160,9 +189,12 @@ def pbgd(
 
     Args:
         gamma: Radius γ of the sphere, in the norm of the threat; None is 2 % of ε.
-        alpha: Learning rate; None is the paper's 5e-4 for ``ascent``, and 2 % of ε for ``steepest``.
-        step: ``ascent`` along the estimate as it is (Eq. 17), or ``steepest`` by a fixed length.
+        alpha: Learning rate; None is the paper's 5e-4 for ``ascent`` and ``sign``, and 2 % of ε for ``steepest``.
+        step: ``ascent`` along the estimate as it is (Eq. 17), ``steepest`` by a fixed length, or by its ``sign``, α at
+            every value in any norm, as the published code with CR in l1 and l∞.
         momentum: Decay of the running mean of the estimates, for ``steepest``.
+        mean: Whose loss it is that ``ascent`` climbs: the mean over the ``labelled`` pixels, or over ``all``, void ones
+            having none, as in the paper; the estimate is then shorter by the share of pixels that are labelled.
         form: What the answers are multiplied by. ``paper`` is the letter, n·u; ``dense``, u/E[u²], has the length of
             the gradient in every norm, where the letter is about n/2 times too short in l1 and n/3 times too long in
             l∞; ``exact`` is the normal of the sphere. All are one in l2.
@@ -172,7 +204,7 @@ def pbgd(
     """
     sphere = Sphere(threat.norm, parse_directions(directions), form)
     estimator = TPGE(in_norm(gamma, threat, 0.02), sphere, samples_per_round)
-    bandit = Bandit(estimator, _step(step, alpha, momentum, threat))
+    bandit = Bandit(estimator, _step(step, alpha, momentum, mean, threat))
     return settings.queried(threat, bandit, loss, weighting, PAPER_ROUNDS)
 
 
@@ -183,8 +215,9 @@ def opge(
     *,
     gamma: Length | None = None,
     alpha: Length | None = None,
-    step: Literal["ascent", "steepest"] = "steepest",
+    step: StepName = "steepest",
     momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
+    mean: Annotated[Mean, only_with(step=["ascent"])] = "labelled",
     form: Form = "dense",
     directions: DirectionsText = "pixel",
     loss: LossName = "ce",
@@ -194,14 +227,16 @@ def opge(
 
     Args:
         gamma: Radius γ of the sphere; None is 2 % of ε.
-        alpha: Learning rate; None is 2 % of ε for ``steepest``, and the paper's 5e-4 for ``ascent``.
-        step: ``steepest`` by a fixed length, or ``ascent`` along the estimate as it is (Eq. 17), as in Figure 9.
+        alpha: Learning rate; None is 2 % of ε for ``steepest``, and the paper's 5e-4 for ``ascent`` and ``sign``.
+        step: ``steepest`` by a fixed length, ``ascent`` along the estimate as it is (Eq. 17), as in Figure 9, or
+            ``sign``.
         momentum: Decay of the running mean of the estimates, for ``steepest``.
+        mean: As for ``pbgd``.
         form: As for ``pbgd``.
         directions: As for ``pbgd``.
     """
     sphere = Sphere(threat.norm, parse_directions(directions), form)
-    bandit = Bandit(OPGE(in_norm(gamma, threat, 0.02), sphere), _step(step, alpha, momentum, threat))
+    bandit = Bandit(OPGE(in_norm(gamma, threat, 0.02), sphere), _step(step, alpha, momentum, mean, threat))
     return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
 
 
@@ -213,8 +248,9 @@ def nes(
     sigma_nes: Sigma = 0.001,
     population: Population = 100,
     alpha: Length | None = None,
-    step: Literal["ascent", "steepest"] = "steepest",
+    step: StepName = "steepest",
     momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
+    mean: Annotated[Mean, only_with(step=["ascent"])] = "labelled",
     directions: DirectionsText = "pixel",
     loss: LossName = "ce",
     weighting: WeightingName = "uniform",
@@ -227,10 +263,11 @@ def nes(
         alpha: As for ``opge``.
         step: As for ``opge``.
         momentum: Decay of the running mean of the estimates, for ``steepest``.
+        mean: As for ``pbgd``.
         directions: As for ``pbgd``.
     """
     estimator = NES(sigma=sigma_nes, population=population, directions=parse_directions(directions))
-    bandit = Bandit(estimator, _step(step, alpha, momentum, threat))
+    bandit = Bandit(estimator, _step(step, alpha, momentum, mean, threat))
     return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
 
 
@@ -242,8 +279,9 @@ def zoo(
     gamma: Length = 0.01,
     coordinates: Count = 64,
     alpha: Length | None = None,
-    step: Literal["ascent", "steepest"] = "steepest",
+    step: StepName = "steepest",
     momentum: Annotated[Decay, only_with(step=["steepest"])] = 0.0,
+    mean: Annotated[Mean, only_with(step=["ascent"])] = "labelled",
     directions: DirectionsText = "pixel",
     loss: LossName = "ce",
     weighting: WeightingName = "uniform",
@@ -256,14 +294,16 @@ def zoo(
         alpha: As for ``opge``.
         step: As for ``opge``.
         momentum: Decay of the running mean of the estimates, for ``steepest``.
+        mean: As for ``pbgd``.
         directions: As for ``pbgd``; the coordinates are theirs.
     """
     estimator = ZOO(gamma=gamma, coordinates=coordinates, directions=parse_directions(directions))
-    bandit = Bandit(estimator, _step(step, alpha, momentum, threat))
+    bandit = Bandit(estimator, _step(step, alpha, momentum, mean, threat))
     return settings.queried(threat, bandit, loss, weighting, PAPER_QUERIES)
 
 
-def _step(step: str, alpha: float | None, momentum: float, threat: Threat) -> Step:
-    if step == "ascent":
-        return Ascent(PBGD_ALPHA if alpha is None else alpha)
-    return Averaged(StepSize(in_norm(alpha, threat, 0.02)), momentum)
+def _step(step: StepName, alpha: float | None, momentum: float, mean: Mean, threat: Threat) -> Step:
+    if step == "steepest":
+        return Averaged(StepSize(in_norm(alpha, threat, 0.02)), momentum)
+    length = PBGD_ALPHA if alpha is None else alpha
+    return Signs(length) if step == "sign" else Ascent(length, mean)

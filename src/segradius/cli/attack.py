@@ -144,6 +144,7 @@ class AttackOptions:
             for name, norm in dict.fromkeys((plan.name, plan.norm) for plan in plans):
                 changed = ", ".join(differences(self.preset, name, norm)) or "as by default"
                 note(f"preset {self.preset}, {name} {norm}: {changed}")
+            note(f"preset {self.preset}: its MIoU is the column {PRESETS[self.preset].miou}")
             note(f"preset {self.preset} leaves {'; '.join(PRESETS[self.preset].left)}")
         return plans
 
