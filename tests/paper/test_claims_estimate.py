@@ -91,7 +91,7 @@ def test_given_ends_are_read_as_those_of_a_normal():
 
 def test_what_has_no_interval_says_why_and_rejects_nothing():
     few = estimate([term("net", [[0.5, 0.25, 0.5, 0.75]])], lambda shares: shares[..., 0])
-    assert (few.value, few.known, few.reason) == (0.5, False, "4 image(s); an interval takes 5")
+    assert (few.value, few.known, few.reason) == (0.5, False, "4 images; an interval takes 5")
     none = estimate([term("net", np.zeros((2, 0)))], lambda shares: shares[..., 0])
     assert (none.known, none.reason) == (False, "no image that all have")
     nothing = estimate([term("net", np.zeros((1, 6)), np.zeros((1, 6)))], lambda shares: shares[..., 0])

@@ -114,7 +114,7 @@ def test_a_comparison_of_networks_takes_three_of_each():
 
 
 def test_what_has_no_interval_is_open_with_its_reason():
-    assert word(unknown("4 image(s); an interval takes 5", -3.0, 4, 1)) == (OPEN, "4 image(s); an interval takes 5")
+    assert word(unknown("4 images; an interval takes 5", -3.0, 4, 1)) == (OPEN, "4 images; an interval takes 5")
     assert word(unknown("no finite value")) == (OPEN, "no finite value")
     assert word() == (ABSENT, "")
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,8 @@ def claims(path: Path | None = None) -> tuple[Claim, ...]:
     labels = [each.name for each in found]
     for label in labels:
         must(labels.count(label) == 1, f"the name {label} of claims", labels.count(label), "one claim of a name")
+    groups = [group for group, _ in groupby(each.group for each in found)]
+    must(len(groups) == len(set(groups)), f"groups of {what}", groups, "each in one place")
     return found
 
 

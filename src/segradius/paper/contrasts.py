@@ -104,7 +104,9 @@ class Difference:
         """The difference in each cell that both have."""
         choices = [*self._sides(self.of, 1.0)]
         choices += [] if self.minus is None else self._sides(self.minus, -1.0)
-        return _linear(rows_of(measured, self.measure), choices, names(self.cells), self.measure)
+        rows, it = rows_of(measured, self.measure), MEASURES[self.measure]
+        unit = "%" if len(choices) == 1 and it.unit == "points" else it.unit
+        return _linear(rows, choices, names(self.cells), unit, it.scale)
 
     def _sides(self, given: Where, factor: float) -> list[Choice]:
         side = Choice(_where(given, "of or minus"), factor).also(self.where)
@@ -209,12 +211,13 @@ class Ratio:
         return tuple(found)
 
 
-def _linear(rows: Sequence[Row], choices: Sequence[Choice], fields: Sequence[str], measure: str) -> tuple[Found, ...]:
+def _linear(
+    rows: Sequence[Row], choices: Sequence[Choice], fields: Sequence[str], unit: str, scale: float
+) -> tuple[Found, ...]:
     """The sum of shares times factors, in each cell that all have; of several families their mean."""
     chosen = [choice.of(rows) for choice in choices]
     if not all(chosen):
         return ()
-    unit, scale = MEASURES[measure].unit, MEASURES[measure].scale
     found = []
     for cell in cells_of(chosen, fields):
         terms = terms_of(chosen, cell, fields)

@@ -159,7 +159,9 @@ def estimate(terms: Sequence[Term], finish: Callable[[Tensor], Tensor], *, posit
     if not bool(value.isfinite()):
         return unknown("no finite value", images=images, seeds=seeds)
     if images < LEAST:
-        return unknown(f"{images} image(s); an interval takes {LEAST}", back(float(value)), images, seeds)
+        return unknown(
+            f"{images} image{'s' if images > 1 else ''}; an interval takes {LEAST}", back(float(value)), images, seeds
+        )
     parts = [(_spread(turned(_without_images(terms))), images - 1)]
     parts += [(_spread(turned(_without_networks(terms, group))), n - 1) for group, n in sizes.items() if n > 1]
     if not all(math.isfinite(variance) for variance, _ in parts):

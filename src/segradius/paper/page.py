@@ -20,6 +20,7 @@ from segradius.report.cells import Cells
 
 MANY = {HOLDS: "hold", FAILS: "do not hold", OPEN: "are not decidable at this scale", ABSENT: "are not measured"}
 WIDTH = 180
+POINTS = "points"
 HEADER = (
     "#", "claim of the paper", "where", "the paper's figures", "here [95 % interval]", "verdict", "n", "seeds", "±",
 )  # fmt: skip
@@ -40,8 +41,8 @@ a group where networks or defences are compared, or too few images. *Not measure
 **Intervals.** Differences are paired over images: share of the labelled pixels, pooled. Where several networks of a
 family were trained, from seeds of their own, the interval is over both: the jackknife's variance over images and
 that over networks are added, with Satterthwaite's degrees of freedom for Student's t. In simulated tables of three
-networks and 24 images [it covers](data/intervals/claim_coverage.csv) in 93 to 99 % of cases, where a bootstrap of
-networks and images does in 73 to 99 % and an interval over images alone in 0 to 95 % (`python
+networks and 24 images [it covers](data/intervals/claim_coverage.csv) in 93 to 99 % of cases, where quantiles of
+means of networks and images drawn anew do in 73 to 99 % and an interval over images alone in 0 to 95 % (`python
 studies/claim_coverage.py`). With one network it is an interval over images, and says nothing of other trainings.
 *±* is half the widest interval of a claim: an effect has to be about that large to be told from none.
 """.strip()
@@ -111,8 +112,9 @@ def here(verdict: Verdict) -> str:
         if len(its) == 1:
             parts.append(told(its[0].found.estimate, its[0].found.unit))
         elif known:
-            unit = f" {its[0].found.unit}" if its[0].found.unit else ""
-            parts.append(f"{figure(known[0])} to {figure(known[-1])}{unit} in {len(its)} cells")
+            unit = its[0].found.unit
+            ends = [figure(each, unit) for each in (known[0], known[-1])]
+            parts.append(f"{ends[0]} to {ends[1]}{f' {unit}' if unit else ''} in {len(its)} cells")
     return "; ".join(parts) or "–"
 
 
@@ -121,22 +123,23 @@ def told(found: Estimate, unit: str) -> str:
     after = f" {unit}" if unit else ""
     if found.value != found.value:
         return "–"
+    value, low, high = (figure(each, unit) for each in (found.value, found.low, found.high))
     if not found.known:
-        return f"{figure(found.value)}{after}"
+        return f"{value}{after}"
     if found.low == found.high:
-        return f"{figure(found.value)}{after}, exact"
-    return f"{figure(found.value)} [{figure(found.low)}, {figure(found.high)}]{after}"
+        return f"{value}{after}, exact"
+    return f"{value} [{low}, {high}]{after}"
 
 
-def figure(value: float) -> str:
-    """A number with its sign, so that it is read as a difference; two places where one would hide it.
+def figure(value: float, unit: str = POINTS) -> str:
+    """A number, of points with its sign, so that it is read as a difference; two places where one would hide it.
 
     Example:
-        >>> figure(-12.34), figure(0.046), figure(1234.5)
-        ('-12.3', '+0.05', '+1234')
+        >>> figure(-12.34), figure(0.046), figure(1234.5), figure(55.0, "%")
+        ('-12.3', '+0.05', '+1234', '55.0')
     """
-    size = abs(value)
-    text = f"{value:+.0f}" if size >= 1000 else f"{value:+.1f}" if size >= 10 else f"{value:+.2f}"
+    size, sign = abs(value), "+" if unit == POINTS else ""
+    text = f"{value:{sign}.0f}" if size >= 1000 else f"{value:{sign}.1f}" if size >= 10 else f"{value:{sign}.2f}"
     return text.replace("+0.00", "0.00").replace("-0.00", "0.00")
 
 
@@ -148,7 +151,7 @@ def span(ends: tuple[int, int]) -> str:
 def half(verdict: Verdict) -> str:
     """Half the widest interval of a claim."""
     widest = max((each.found.estimate.half for each in verdict.cells if each.found.estimate.known), default=None)
-    return "–" if widest is None else f"{figure(widest).lstrip('+')}"
+    return "–" if widest is None else figure(widest, "")
 
 
 def page(verdicts: Sequence[Verdict], measured: Measured, about: About) -> str:
