@@ -43,7 +43,7 @@ PRESETS: Mapping[str, Preset] = {
         radius=(_LETTER, _LETTER),
         miou="MIoU/image, the mean over images and their classes",
         left=(
-            "gamma of black-box attacks, for which the paper has no figure but Theorem 3's, which is longer than any image "
+            "gamma of black-box attacks, for which the paper has no figure but Theorem 3's, longer than any image "
             "(2 % of eps here)",
             "void pixels in the mean of the loss of other attacks, whose steps have a fixed length and do not see it",
             "the range of the radius, which is cut to [0, 4.61] here: with sigma inside no weight shows it",
@@ -57,8 +57,8 @@ PRESETS: Mapping[str, Preset] = {
         steps={"l1": {"step": "sign"}, "linf": {"step": "sign"}},
         miou="MIoU, over the data set",
         left=(
-            "gamma and alpha of black-box attacks, arguments of that code without a published value; it divides by gamma, "
-            "where Eq. 16 has 2 gamma",
+            "gamma and alpha of black-box attacks, arguments of that code without a published value; it divides by "
+            "gamma, where Eq. 16 has 2 gamma",
             "steps in l∞: its script takes 50 of 2.5 eps/50 in every norm and does not project in l∞, which ends up to "
             "2.5 eps away; the paper's 20 of eps/20 never leave the ball",
             "void pixels in the mean of the loss of other attacks, whose steps have a fixed length and do not see it",
