@@ -88,7 +88,7 @@ class Work:
         if wrong:
             raise InputError(
                 f"{len(wrong)} of {len(self.networks)} networks of scale {self.scale.name} have no weights here; "
-                "--available leaves them out, docs/paper-full.md tells how each is made by segradius models convert:\n  "
+                "segradius models convert makes them of what is published, --available leaves them out:\n  "
                 + "\n  ".join(wrong)
             )
 
@@ -152,6 +152,9 @@ def draw(elements: Sequence[Element], found: Measured, scale: Scale, folder: Pat
                 say(f"{it.name}: {folder / it.name}.md")
             except InputError as error:
                 failed[it.name] = error
+            except LookupError as error:
+                told = f"what was computed lacks {error}: of another version? Remove its {COMPUTED} to compute it anew"
+                failed[it.name] = InputError(told)
     return failed
 
 
