@@ -138,7 +138,7 @@ def slopes(on: Setting, images: Tensor, places: Tensor) -> Tensor:
 
 def first_budget(on: Setting, images: Tensor, labels: Tensor, key: str) -> Tensor:
     """The least of ε/16 … ε at which plain PGD fools a pixel, 2ε where none does; (1, H, W)."""
-    least = torch.full(labels.shape, 2 * on.eps)
+    least = torch.full(labels.shape, 2 * on.eps, device=labels.device)
     for part in (1.0, 0.5, 0.25, 0.125, 0.0625):
         attack = make_attack("pgd", norm="l2", eps=on.eps * part, steps=on.steps)
         found = attack(on.model, images, labels, ids=(key,), seed=on.seed)

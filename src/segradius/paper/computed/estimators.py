@@ -193,7 +193,7 @@ def kink(estimator: Estimator, on: Problem, keys: Randomness) -> tuple[float, fl
 def simba(on: Problem, keys: Randomness) -> Finding:
     """SimBA (Guo et al. 2019): try + and − along one value after the other, keep what raises the loss."""
     n, size = on.delta[0].numel(), on.reach / math.sqrt(on.delta[0].numel())
-    order = keys.rows(lambda g: torch.randperm(n, generator=g), "simba", 0, torch.device("cpu"))
+    order = keys.rows(lambda g: torch.randperm(n, generator=g), "simba", 0, torch.device("cpu")).to(on.delta.device)
     start, delta = on.probe(on.delta.unsqueeze(0)).flatten(2).sum(2)[0], on.delta.clone()
     loss, spent, curve, rounds = start, 1.0, [], 0
     while spent + 2 <= on.queries and rounds < n:
