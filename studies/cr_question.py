@@ -1,8 +1,9 @@
 r"""Where the certified radius makes PGD stronger, and why: CR-PGD beside PGD, and beside halves of CR-PGD.
 
-    python studies/cr_question.py measure --models a=a/last.yaml,b=b/last.yaml --data camvid:PATH --split test \
-        --size 96x128 --stride 6 --limit 24 --eps 0.2,0.4 --steps 30 --sharpness 1,2 --out FOLDER/found.csv
-    python studies/cr_question.py judge FOLDER      (with found.csv and held_out.csv)
+    python studies/cr_question.py --models a=a/last.yaml,b=b/last.yaml --data camvid:PATH --split test \
+        --size 96x128 --stride 6 --limit 24 --eps 0.2,0.5 --steps 20 --sharpness 1,3 --out runs/seen
+    python studies/cr_question.py --models c=c.yaml --data camvid:PATH … --out runs/held-out
+    python studies/cr_question.py --judge runs
 
 The mechanism that is put to the test. Cross-entropy gives pixel n a gradient of size 1 − p(label), which is largest
 where a pixel is *wrong already and sure of it*: there it moves nothing any more. The weight of Eq. 10 is small for a
@@ -49,6 +50,8 @@ from segradius.threats import make_threat
 HALVES: tuple[Literal["wrong", "right"], ...] = ("wrong", "right")
 ARMS = ("pgd", "cr_pgd", "cr_wrong", "cr_right", "masked")
 DRAWS = 5_000
+#: What a run leaves in its folder, and what its name begins with where it has no part in the slope.
+LINES, HELD_OUT = "lines.csv", "held-out"
 
 
 @dataclass(frozen=True)
@@ -312,8 +315,10 @@ def _signed(value: float) -> str:
 
 
 def tables(path: Path) -> list[Cells]:
-    """Tables of a folder: what was found, what was held out, and one judged by the other."""
-    found, held_out = (settings_of(read(path / f"{name}.csv")) for name in ("found", "held_out"))
+    """Tables of a folder of runs: what was found, what was held out (by name), and one judged by the other."""
+    runs = {each.parent.name: settings_of(read(each)) for each in sorted(path.glob(f"*/{LINES}"))}
+    found = [each for name, run in runs.items() if not name.startswith(HELD_OUT) for each in run]
+    held_out = [each for name, run in runs.items() if name.startswith(HELD_OUT) for each in run]
     title = "Gain of CR-PGD over PGD, points of PixAcc"
     return [table(found, title), table(held_out, f"{title}, held out"), judged(found, held_out)]
 
@@ -321,34 +326,33 @@ def tables(path: Path) -> list[Cells]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, or judge; the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("measure", help="adds to a file what it lacks")
-    for name in ("models", "data", "eps"):
-        one.add_argument(f"--{name}", required=True)
-    texts = {"split": None, "size": None, "steps": "30", "sharpness": "1", "arms": ",".join(ARMS)}
+    parser.add_argument("--judge", type=Path, help="print the tables of this folder of runs, and measure nothing")
+    parser.add_argument("--models", help="label=model, commas between them")
+    parser.add_argument("--data", help="images and labels, as for segradius attack")
+    parser.add_argument("--eps", default="0.5", help="l2 norms, commas between them")
+    texts = {"split": None, "size": None, "steps": "20", "sharpness": "1", "arms": ",".join(ARMS), "out": "found"}
     for name, default in texts.items():
-        one.add_argument(f"--{name}", default=default)
+        parser.add_argument(f"--{name}", default=default)
     for name, number in {"stride": 1, "limit": None, "batch-size": 8}.items():
-        one.add_argument(f"--{name}", type=int, default=number)
-    one.add_argument("--out", type=Path, required=True)
-    two = commands.add_parser("judge", help="prints the tables of a folder with found.csv and held_out.csv")
-    two.add_argument("folder", type=Path)
+        parser.add_argument(f"--{name}", type=int, default=number)
     given = parser.parse_args(arguments)
-    if given.command == "judge":
-        for each in tables(given.folder):
+    if given.judge:
+        for each in tables(given.judge):
             print(each.markdown() + "\n")
         return 0
+    if not (given.models and given.data):
+        parser.error("expected --models and --data, or --judge")
     grid = [[float(v) for v in getattr(given, name).split(",")] for name in ("eps", "steps", "sharpness")]
     settings = [(eps, int(steps), sharp) for eps, steps, sharp in itertools.product(*grid)]
-    part = {name: getattr(given, name) for name in ("split", "stride", "limit")}
-    data = open_data(given.data, size=text.size(given.size), **part)
+    data = open_data(given.data, given.split, size=text.size(given.size), stride=given.stride, limit=given.limit)
     samples, void = [data[place] for place in range(len(data))], data.classes.ignore_index
-    lines = read(given.out) if given.out.exists() else []
+    path = Path(given.out) / LINES
+    lines = read(path) if path.exists() else []
     there = {line.setting for line in lines}
     for label, spec in (each.split("=", 1) for each in given.models.split(",")):
         missing = [each for each in settings if (label, *each) not in there]
         lines += measure(load_model(spec), label, samples, void, missing, given.arms.split(","), given.batch_size)
-        write(lines, given.out)
+        write(lines, path)
     print(table(settings_of(lines), data.name).markdown())
     return 0
 

@@ -88,9 +88,9 @@ def test_gains_are_pooled_points_and_foretold_ones_lie_on_the_slope(tmp_path: Pa
     assert (setting.pgd, setting.gain, setting.wrong_half, setting.right_half, setting.masked) == (60, 10, 9, 0, 20)
     assert (setting.low, setting.high, setting.moved) == (10, 10, 25)
     assert study.slope([setting]) == pytest.approx(0.4)
-    for name in ("found", "held_out"):
-        study.write([ONE, ONE], tmp_path / f"{name}.csv")
+    for name in ("seen", "held-out-b"):
+        study.write([ONE, ONE], tmp_path / name / "lines.csv")
     table = study.tables(tmp_path)[-1].markdown()
     assert "| +10.0 | +10.0 [+10.0, +10.0] | yes |" in table
-    with (tmp_path / "found.csv").open() as file:
+    with (tmp_path / "seen" / "lines.csv").open() as file:
         assert next(csv.DictReader(file))["moved"] == "0.25"
