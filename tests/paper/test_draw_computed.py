@@ -68,6 +68,9 @@ def test_lines_take_lists_as_points_and_lists_of_numbers_as_their_mean():
     assert [float(line["regret"]) for line in lines(drawn)] == [2.0, 4.0]
     assert drawn.figure is not None
     assert drawn.figure.axes[0].lines[1].get_ydata().tolist() == [2.0, 4.0]  # √T through the first point
+    twice = [{**regret[0], "setting": setting} for setting in ("letter", "norm")]
+    with pytest.raises(InputError, match="cone: more than one value at rounds = 4; expected what differs among `line`"):
+        shown(computed(losses=twice), "lines", x="rounds", y="regret", line="loss", **{"from": "losses"})
     with pytest.raises(InputError, match="expected 2, as rounds has"):
         shown(
             computed(losses=[{**regret[0], "regret": [1.0]}]),

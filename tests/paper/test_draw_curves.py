@@ -134,6 +134,16 @@ def test_below_stands_what_an_attack_leaves_more_than_another_paired_over_images
     ]
 
 
+def test_panels_have_one_left_axis_and_start_with_the_same_images_unattacked():
+    rows = [row for row in swept(("pspnet",), images=4) if row.image != "image-3" or not row.attack]
+    found = shown(Measured(seen=(*rows, *swept(("psanet",), images=4))), line="family", panels=["norm", "attack"])
+    assert found.figure is not None
+    assert len({axis.get_ylim() for axis in found.figure.axes}) == 1
+    start = [line for line in lines(found) if line["line"] == "PSPNet" and line["eps"] == "0.0"]
+    clean = [row.right for row in rows if not row.attack and row.image != "image-3"]
+    assert [(float(line["value"]), line["images"]) for line in start] == [(sum(clean) / 300, "3")] * 2
+
+
 def test_what_is_not_swept_is_a_level_beside_a_swept_option():
     cr = [seen(attack="CR-PGD", right=30 + m, image=i, options={"samples": m}) for m in (1, 8) for i in "abcde"]
     found = shown(

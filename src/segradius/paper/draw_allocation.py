@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from segradius.core.errors import unknown_name
 from segradius.paper.draw_data import Line
+from segradius.paper.draw_maps import label_of
 from segradius.paper.draw_rows import interval_of
 from segradius.paper.draw_style import PAGE, SMALL, Style, dress, named, short, wrapped
 from segradius.paper.draw_words import told
@@ -93,11 +94,11 @@ def allocation(
     mine = [it for block, it in measured.computed.items() if blocks is None or block in blocks]
     if not mine:
         return nothing(name, "it was not computed")
-    by_label = {str(each["label"]): each for each in mine[0]["networks"]}
+    by_label = {label_of(each): each for each in mine[0]["networks"]}
     if network and network not in by_label:
         raise unknown_name("network", network, by_label)
     label = network or next(iter(by_label))
-    rows = [row for row in mine[0]["rows"] if row["label"] == label]
+    rows = [row for row in mine[0]["rows"] if label_of(row) == label]
     it = Allocation(by_label[label], rows, mine[0]["quantiles"])
     figure = empty(PAGE, 2.6, w_pad=0.03, h_pad=0.02, wspace=0.03)
     axes = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 0.9]})
@@ -216,7 +217,7 @@ def _values(it: Allocation) -> Iterator[Line]:
 
 
 def _told(it: Allocation, found: Mapping[str, Any], statistic: str, caption: str) -> str:
-    where = f"{it.network['label']}, {told(it.network.get('data'), 'data')}, {len(it.network['images'])} images"
+    where = f"{label_of(it.network)}, {told(it.network.get('data'), 'data')}, {len(it.network['images'])} images"
     budget = f"{told(found.get('norm'), 'norm')}, ε = {told(found.get('eps'))}"
     said = [
         f"{where}; {budget}. |δ| is the length of the perturbation of a pixel over its bands; pixels of all images are "

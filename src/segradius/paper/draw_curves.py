@@ -117,7 +117,7 @@ def curves(
     values: list[Line] = []
     handles: dict[str, Any] = {}
     for place, panel in enumerate(places):
-        mine = [row for row in found if of_panel(row, asked.panels, panel)]
+        mine = _of(found, asked.panels, panel)
         every = drawn_lines(mine, asked, lines)
         axis = axes[place // across * step][place % across]
         _draw(axis, every, asked, handles)
@@ -133,6 +133,7 @@ def curves(
             below.sharey(axes[1][0]) if below is not axes[1][0] else None
             values += _differences(below, every, asked, panel)
             dress(below, "", label_of(asked.x, mine), f"minus {short(against, 12)}" if place % across == 0 else "")
+    _level_axes([axis for row in axes[::step] for axis in row][: len(places)], asked)
     named(figure, list(handles.values()))
     return Shown(name, tuple(tables_of(values, asked)), figure, _told(found, asked, caption), tuple(values))
 
@@ -145,14 +146,29 @@ def of_panel(row: Seen, keys: Sequence[str], panel: Sequence[Any]) -> bool:
     )
 
 
+def _of(found: Sequence[Seen], keys: Sequence[str], panel: Sequence[Any]) -> list[Seen]:
+    """The attacked images of a panel, and the same images unattacked on the same networks."""
+    mine = [row for row in found if attacked(row) and of_panel(row, keys, panel)]
+    there = {(row.network, row.data, row.image) for row in mine}
+    return mine + [row for row in found if not attacked(row) and (row.network, row.data, row.image) in there]
+
+
+def _level_axes(axes: Sequence[Axes], asked: Asked) -> None:
+    """The same left axis in all panels, so that they can be compared."""
+    if asked.kind.share:
+        top = max(axis.get_ylim()[1] for axis in axes)
+        for axis in axes:
+            axis.set_ylim(0, top)
+
+
 def drawn_lines(mine: Sequence[Seen], asked: Asked, lines: Sequence[tuple[Any, ...]]) -> list[Drawn]:
     """The lines of a panel, each in the style that it has in all panels."""
     groups = grouped([row for row in mine if attacked(row)], asked.line)
     found = []
     for place, key in enumerate(lines):
         if key in groups:
-            networks = {row.network for row in groups[key]}
-            start = [row for row in mine if not attacked(row) and row.network in networks]
+            there = {(row.network, row.data, row.image) for row in groups[key]}
+            start = [row for row in mine if not attacked(row) and (row.network, row.data, row.image) in there]
             shown = start if asked.x == "eps" and asked.clean and not asked.log else []
             about = dict(zip(asked.line, key, strict=True))
             found.append(Drawn(about, Style.at(place), grouped_by(groups[key], asked.x), shown))
@@ -309,19 +325,20 @@ def _differences(axis: Axes, lines: Sequence[Drawn], asked: Asked, panel: Sequen
     at = positions(ordered({x for line in lines for x in line.swept}))
     found = []
     axis.axhline(0, color="0.35", linewidth=0.7)
-    for line in lines:
-        base = next((each for each in partners if each.others == line.others), None)
-        if base is None or base is line:
-            continue
+    bases = [next((each for each in partners if each.others == line.others), line) for line in lines]
+    compared = [(line, base) for line, base in zip(lines, bases, strict=True) if base is not line]
+    for nth, (line, base) in enumerate(compared):
         pairs = {x: base.points.get(x, base.points.get(None)) for x in line.points if x is not None}
         gaps = {x: difference(line.points[x], other, asked.metric) for x, other in pairs.items() if other}
         if not gaps:
             continue
         bands = np.array([scaled(gaps[x], asked.kind) for x in ordered(gaps)])
         reach = np.nan_to_num(np.abs(bands[:, [0, 2]].T - bands[:, 1]))
+        aside = 0.0 if asked.log else 0.012 * (nth - (len(compared) - 1) / 2) * (max(at.values()) - min(at.values()))
         axis.errorbar(
-            [at[x] for x in ordered(gaps)], bands[:, 1], reach, color=line.style.colour, marker=line.style.marker,
-            markersize=3, linewidth=0.9, elinewidth=0.8, capsize=1.8, linestyle=line.style.dashes,
+            [at[x] + aside for x in ordered(gaps)], bands[:, 1], reach, color=line.style.colour,
+            marker=line.style.marker, linestyle=line.style.dashes, markersize=3, linewidth=0.9, elinewidth=0.8,
+            capsize=1.8,
         )  # fmt: skip
         for x in ordered(gaps):
             ends = {"value": gaps[x].value, "low": gaps[x].low, "high": gaps[x].high}

@@ -83,14 +83,14 @@ def read(measured: Measured, block: str, network: str = "") -> Subject:
         InputError: The network, or the file of its arrays, is not there.
     """
     found = measured.computed[block]
-    by_label = {str(each["label"]): each for each in found["networks"]}
+    by_label = {label_of(each): each for each in found["networks"]}
     if network and network not in by_label:
         raise unknown_name(f"network of {block}", network, by_label)
     about = by_label[network or next(iter(by_label))]
     folder: Path | None = measured.folders.get((block, ""))
     file = None if folder is None else folder / str(about["file"])
     if file is None or not file.is_file():
-        raise InputError(f"{block}: {file or about['file']} is not there; expected the arrays of {about['label']}")
+        raise InputError(f"{block}: {file or about['file']} is not there; expected the arrays of {label_of(about)}")
     with np.load(file, allow_pickle=False) as held:
         places = range(len(about["attacks"]))
         deltas = [perturbation(held[f"delta_{k}"], told["scale"]) for k, told in enumerate(about["attacks"].values())]
@@ -100,6 +100,11 @@ def read(measured: Measured, block: str, network: str = "") -> Subject:
             np.stack([held["prediction"], *(held[f"prediction_{k}"] for k in places)]),
             np.stack([np.sqrt((each.astype(np.float64) ** 2).sum(0)) for each in deltas]),
         )  # fmt: skip
+
+
+def label_of(about: Mapping[str, Any]) -> str:
+    """Label of the network that something computed is of."""
+    return str(about.get("network", about.get("label")))
 
 
 def _photo(image: Map) -> Map:
@@ -300,7 +305,7 @@ def _classes(subject: Subject) -> list[Any]:
 
 def _told(subject: Subject, caption: str) -> str:
     it, how = subject.about, subject.budget
-    where = f"{it['label']}, {told(it.get('data'), 'data')}, image {it['image']}"
+    where = f"{label_of(it)}, {told(it.get('data'), 'data')}, image {it['image']}"
     budget = f"{told(how.get('norm'), 'norm')}, ε = {told(how.get('eps'))}"
     said = (
         f"{where}; {budget}. |δ| is the length of the perturbation of a pixel over its bands, on one scale for all "

@@ -99,6 +99,7 @@ def lines(
             axis = flat[place * len(y) + nth]
             for kind in kinds:
                 mine = [point for point in here if tuple(_at(point, each) for each in line) == kind]
+                _refuse_mixed(mine, x, _named(line, kind) or name)
                 _draw(axis, mine, x, key, Style.at(kinds.index(kind)))
             _powers(axis, here, x, key, slopes)
             axis.set_xscale("log" if "x" in log else "linear")
@@ -229,6 +230,13 @@ def _points(row: Mapping[str, Any], x: str, y: Sequence[str]) -> Iterator[dict[s
             raise InputError(f"{key} has {len(_at(row, key))} values; expected {len(along)}, as {x} has")
     for place, value in enumerate(along):
         yield {**row, x: value, **{key: _at(row, key)[place] for key in y if _at(row, key)}}
+
+
+def _refuse_mixed(points: Sequence[Mapping[str, Any]], x: str, line: str) -> None:
+    known = [_at(point, x) for point in points]
+    twice = next((value for value in known if known.count(value) > 1), None)
+    if twice is not None:
+        raise InputError(f"{line}: more than one value at {x} = {told(twice)}; expected what differs among `line`")
 
 
 def _draw(axis: Axes, points: Sequence[Mapping[str, Any]], x: str, y: str, style: Style) -> None:

@@ -85,7 +85,8 @@ def sheet(
 
 def dress(axis: Axes, title: str = "", x: str = "", y: str = "") -> None:
     """An axis's words and lines: two of its sides, small text, faint lines across."""
-    axis.tick_params(labelsize=SMALL, width=0.6, length=2.5)
+    axis.tick_params(which="both", labelsize=SMALL, width=0.6)
+    axis.tick_params(length=2.5)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_linewidth(0.6)
     axis.grid(axis="y", color="0.9", linewidth=0.5)
