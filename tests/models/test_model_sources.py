@@ -224,11 +224,11 @@ def test_a_network_without_weights_says_so_whatever_its_source(spec, tmp_path):
     assert not doubts(load_model(str(tmp_path / "whole.yaml")))
 
 
-def test_every_network_of_the_paper_says_that_it_has_no_weights():
-    paper = [name for name in MODELS if name.startswith(("psp", "psa", "hrnet"))]
+def test_every_network_of_the_paper_and_of_the_field_says_that_it_has_no_weights():
+    ours = [name for name in MODELS if name.startswith(("psp", "psa", "hrnet", "upernet", "segmenter"))]
     with torch.device("meta"):
-        found = {name: MODELS[name](num_classes=3).weights for name in paper}
-    assert len(found) == 9
+        found = {name: MODELS[name](num_classes=3).weights for name in ours}
+    assert len(found) == 14
     assert set(found.values()) == {INITIALISED}
 
 

@@ -182,6 +182,15 @@ def test_images_of_a_batch_do_not_meet_and_every_parameter_learns(kind):
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
+def test_segmenter_is_exported_for_any_number_of_images():
+    network = NETWORKS["segmenter"]().eval()
+    golden.fill(network)
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(network, (torch.rand(2, 3, 50, 72),), dynamic_shapes=({0: batch},)).module()
+    x = torch.rand(3, 3, 50, 72)
+    torch.testing.assert_close(program(x), network(x))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -119,7 +119,7 @@ class Encoder(nn.Module):
         """Normalised tokens (N, H/patch · W/patch, width) of the patches of images (N, 3, H, W)."""
         rows, columns = (side // self.patch for side in x.shape[-2:])
         patches = self.patch_embed(x)
-        x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self._positions(rows, columns)
+        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self._positions(rows, columns)
         for block in self.blocks:
             x = block(x)
         found: Tensor = self.norm(x)[:, 1:]
@@ -158,7 +158,7 @@ class MaskTransformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (N, tokens, C) of tokens (N, tokens, width) of patches."""
-        x = torch.cat([self.proj_dec(tokens), self.cls_emb.expand(len(tokens), -1, -1)], 1)
+        x = torch.cat([self.proj_dec(tokens), self.cls_emb.expand(tokens.shape[0], -1, -1)], 1)
         for block in self.blocks:
             x = block(x)
         x = self.decoder_norm(x)
@@ -236,6 +236,6 @@ class ViTSegmenter(nn.Module):
         x = functional.pad(x, (0, -width % self.patch, 0, -height % self.patch))
         rows, columns = (side // self.patch for side in x.shape[-2:])
         scores = self.decoder(self.encoder(x)).transpose(1, 2)
-        coarse = scores.reshape(len(x), -1, rows, columns)
+        coarse = scores.reshape(x.shape[0], -1, rows, columns)
         fine = functional.interpolate(coarse, x.shape[-2:], mode="bilinear", align_corners=False)
         return fine[..., :height, :width]
