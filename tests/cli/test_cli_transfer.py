@@ -91,8 +91,9 @@ def test_what_is_run_says_what_images_were_made_on_and_goes_on_with_nothing_else
     assert attack("--model=demo", "--from=a.yaml,b.yaml", "--from-mean=probabilities", out="out", limit=3) == 0
     for other, named in (
         (["--from=a.yaml,b.yaml"], "model.surrogate_mean"),
-        (["--from=b.yaml"], "surrogate a.yaml is no longer part of the model"),
-        (["--from=demo"], "surrogate a.yaml is no longer part of the model"),
+        (["--from=demo"], "model.surrogate_mean is null"),
+        (["--from=b.yaml,a.yaml", "--from-mean=probabilities"], 'model.surrogates is ["b.yaml", "a.yaml"]'),
+        ([], "model.surrogate_mean is null"),
     ):
         assert named in refused(capsys, "--model=demo", *other, out="out")
     card("b", 3)

@@ -367,7 +367,7 @@ def conflict(described: Mapping[str, Any], earlier: Mapping[str, Any]) -> str | 
     if mine.get("model.surrogates") == theirs.get("model.surrogates"):
         content["model.surrogate_fingerprints"] = "a surrogate"
     limit, floor = mine.pop("data.limit", None), theirs.pop("data.limit", None)
-    for name in sorted(mine.keys() | theirs.keys(), key=lambda name: (name == "model.fingerprint", name)):
+    for name in sorted(mine.keys() | theirs.keys(), key=lambda name: ("fingerprint" in name, name)):
         if mine.get(name) != theirs.get(name):
             now, then = (json.dumps(_said(each, name)) for each in (mine, theirs))
             told = f"{name} is {now}, and {then} in the earlier run"

@@ -67,7 +67,8 @@ def look(
     used = done | (known.keys() if begun else set())
     files = _files(measurement)
     told: list[str] = []
-    if used and now["model"]["spec"] == _part(before, "model").get("spec"):
+    named = [{key: each.get(key) for key in ("spec", "surrogates")} for each in (now["model"], _part(before, "model"))]
+    if used and named[0] == named[1]:
         told += code.changed_files(files, noted.get("files"))
     found: dict[str, Mapping[str, Mark]] = {}
     if _without_limit(now["data"]) == _without_limit(_part(before, "data")):
