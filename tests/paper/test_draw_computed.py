@@ -54,6 +54,8 @@ def test_rows_have_text_first_then_numbers_with_their_ends_and_errors():
 def test_shares_are_in_per_cent_and_rows_can_be_chosen():
     found = shown(computed(**FOUND), "rows", columns=["label", "cosine"], percent=["cosine"], only={"label": "TPGE"})
     assert [list(row) for row in found.tables[0].rows] == [["TPGE", "12.3"]]
+    found = shown(computed(**FOUND), "rows", columns=["label", "cosine"], decimals=1)
+    assert [row[1] for row in found.tables[0].rows] == ["0.1", "0.5 [0.2, 0.8]"]
 
 
 def test_lines_take_lists_as_points_and_lists_of_numbers_as_their_mean():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,8 @@ ENDS = "95 % intervals, of five values and more."
 
 def rows(
     measured: Measured, *, name: str, source: str = "rows", columns: Mapping[str, str] | Sequence[str] | None = None,
-    digits: int = 3, percents: Sequence[str] = (), errors: Sequence[str] = (), title: str = "",
+    digits: int = 3, decimals: int | None = None, percents: Sequence[str] = (), errors: Sequence[str] = (),
+    title: str = "",
     blocks: Sequence[str] | None = None, only: Mapping[str, Any] | None = None, caption: str = "",
 ) -> Shown:  # fmt: skip
     """A table of what was computed.
@@ -37,6 +39,7 @@ def rows(
         source: Where the rows are in what a block found, with dots between keys: a list of mappings, or a mapping.
         columns: Headings by key, or keys; all keys unless given. Dots lead into what a cell holds.
         digits: That count, of numbers.
+        decimals: Digits behind the point, in the place of ``digits``.
         percents: Keys of shares.
         errors: Keys of pairs: a value and its standard error.
         title: Of the table.
@@ -53,7 +56,8 @@ def rows(
         raise unknown_name(f"column of {name}", missing[0], _flat_keys(found))
     wordy = [key for key in keys if any(isinstance(_at(row, key), str) for row in found)]
     keys = {key: keys[key] for key in (*wordy, *(key for key in keys if key not in wordy))}
-    body = [[_cell(_at(row, key), key, digits, key in percents, key in errors) for key in keys] for row in found]
+    write = partial(_number, digits=digits, decimals=decimals)
+    body = [[_cell(_at(row, key), key, write, key in percents, key in errors) for key in keys] for row in found]
     values = [one for row in found for one in [_line({key: _at(row, key) for key in keys})]]
     said = f"Brackets: {ENDS} {caption}" if any("[" in cell for row in body for cell in row) else caption
     return Shown(
@@ -185,9 +189,9 @@ def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _cell(value: Any, key: str, digits: int, share: bool, error: bool) -> str:
+def _cell(value: Any, key: str, write: Callable[[float], str], share: bool, error: bool) -> str:
     if error and isinstance(value, list | tuple):
-        return f"{_number(value[0], digits)} ± {_number(value[1], 2)}"
+        return f"{write(value[0])} ± {_number(value[1], 2)}"
     found = interval_of(value)
     if found is None:
         return "" if value is None else NAMES.get(key, {}).get(str(value), told(value))
@@ -195,13 +199,15 @@ def _cell(value: Any, key: str, digits: int, share: bool, error: bool) -> str:
         return percent(found.value, found)
     if isinstance(value, int):
         return f"{value:,}"
-    ends = "" if math.isnan(found.low) else f" [{_number(found.low, digits)}, {_number(found.high, digits)}]"
-    return f"{_number(found.value, digits)}{ends}"
+    ends = "" if math.isnan(found.low) else f" [{write(found.low)}, {write(found.high)}]"
+    return f"{write(found.value)}{ends}"
 
 
-def _number(value: float, digits: int) -> str:
+def _number(value: float, digits: int, decimals: int | None = None) -> str:
     if math.isnan(value):
         return "–"
+    if decimals is not None:
+        return f"{value:,.{decimals}f}"
     return f"{value:,.0f}" if 10**digits <= abs(value) < 1e7 else f"{value:.{digits}g}"
 
 
