@@ -155,7 +155,8 @@ def test_names_are_known_with_their_nearest(capsys: pytest.CaptureFixture[str]) 
     assert "action is 'runn'; expected list or run or" in capsys.readouterr().err
 
 
-def test_the_list_has_every_element(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_has_every_element(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segradius.core.screen.LOG_WIDTH", 500)
     assert main(["paper", "list"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert all(name in told for name in read_elements())

@@ -14,10 +14,11 @@ from torch import Tensor
 from segradius.attacks.base import Attack
 from segradius.cli.measures import measures
 from segradius.cli.options import RunOptions, device_name
-from segradius.cli.paper_run import Work, place_of
+from segradius.cli.paper_run import Work, is_computed, place_of
 from segradius.cli.study_folder import WHOLE
 from segradius.cli.study_plan import Line, clock, planned_lines
 from segradius.core.errors import SegradiusError
+from segradius.core.names import safe_name
 from segradius.core.screen import console, say, warn
 from segradius.core.text import options as text_options
 from segradius.core.text import pairs, size
@@ -27,7 +28,7 @@ from segradius.evaluation.study import Study
 from segradius.paper.block import Block
 from segradius.paper.computed import expected_passes
 from segradius.paper.opened import opened, subjects_of, weights_of
-from segradius.paper.plan import Part, networks_of, parts
+from segradius.paper.plan import Part, folder_of, networks_of, parts
 from segradius.paper.recipe import training
 from segradius.paper.scale import Network, Scale
 from segradius.report.cells import Cells
@@ -105,12 +106,14 @@ def _of_part(part: Part, work: Work, options: PaperOptions) -> list[Line]:
         else:
             there[label] = judged.options
     images = part.study["data"][part.data]
-    drawn = {key: value for key, value in images.items() if key == "limit"} | {"data": STAND_IN_DATA}
+    limit = images.get("limit")
+    drawn = {"data": f"{STAND_IN_DATA},{limit or 1}"}
     at = place_of(part, work, options)
     found = _lines(part, there, images, at)
     with tempfile.TemporaryDirectory() as nowhere:
         found += _lines(part, untrained, images, replace(at, out=nowhere))
-        found += [replace(line, seconds=math.nan) for line in _lines(part, unknown, drawn, replace(at, out=nowhere))]
+        for line in _lines(part, unknown, drawn, replace(at, out=nowhere)):
+            found.append(replace(line, seconds=math.nan, passes=line.passes if limit else None))
     return found
 
 
@@ -159,6 +162,8 @@ def _of_block(block: Block, work: Work, options: PaperOptions) -> Line:
         return Line(block.name, block.compute, 1, None, math.nan)
     try:
         subjects = subjects_of(block, work.scale, work.out)
+        if is_computed(block, subjects, folder_of(work.out, work.scale) / safe_name(block.name)):
+            return Line(block.name, block.compute, 0, Passes(0), 0.0)
         passes = Passes(expected_passes(block.compute, subjects, block.options))
         price = _price(networks[0], subjects[0].images[0].image, options) if subjects else Price(0.0, 0.0)
     except SegradiusError as error:

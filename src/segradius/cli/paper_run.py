@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from segradius.paper.spec import with_values
 if TYPE_CHECKING:
     from segradius.cli.paper import PaperOptions
     from segradius.cli.workers import WorkerOptions
+    from segradius.paper.computed import Subject
 
 
 @dataclass(frozen=True)
@@ -198,26 +200,24 @@ def _compute(block: Block, work: Work, options: PaperOptions) -> None:
     folder = folder_of(work.out, work.scale) / safe_name(block.name)
     folder.mkdir(parents=True, exist_ok=True)
     subjects = subjects_of(block, work.scale, work.out, device_name(options.device))
-    asked: dict[str, Any] = {
-        "compute": block.compute,
-        "options": dict(block.options),
-        "subjects": [each.known for each in subjects],
-    }
-    file = folder / COMPUTED
     with owned(folder, (), warn):
-        if file.is_file() and read_json(file).get("asked") == read_back(asked):
+        if is_computed(block, subjects, folder):
             say(f"{block.name}: computed, was there")
             return
         found = compute(block.compute, subjects, folder, block.options)
-        write_atomically(file, as_json({"asked": asked, "found": found}))
+        write_atomically(folder / COMPUTED, as_json({"asked": _asked(block, subjects), "found": found}))
     say(f"{block.name}: computed")
 
 
-def read_back(value: Mapping[str, Any]) -> Any:
-    """A value as it is once written as JSON and read again."""
-    import json
+def is_computed(block: Block, subjects: Sequence[Subject], folder: Path) -> bool:
+    """Whether what a block computes is in its folder, of the same networks, images and options."""
+    file = folder / COMPUTED
+    return file.is_file() and read_json(file).get("asked") == json.loads(as_json(_asked(block, subjects)))
 
-    return json.loads(as_json(value))
+
+def _asked(block: Block, subjects: Sequence[Subject]) -> dict[str, Any]:
+    known = [each.known for each in subjects]
+    return {"compute": block.compute, "options": dict(block.options), "subjects": known}
 
 
 def _missing(network: Network, scale: Scale, out: Path) -> str:
