@@ -185,7 +185,7 @@ def aimless(name: str) -> bool:
 def test_an_attack_without_a_targeted_form_refuses_an_aim_before_a_pass(name: str) -> None:
     images, labels = batch()
     model = Counting(sr.wrap(network(), num_classes=CLASSES))
-    with pytest.raises(InputError, match=f"{name} .* can have no aim"):
+    with pytest.raises(InputError, match=f"{name} can have no aim"):
         made(name, "linf")(model, images, labels, target=labels)
     assert model.forward == 0
 

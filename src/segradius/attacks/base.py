@@ -232,7 +232,7 @@ class Attack:
     def check_aim(self) -> None:
         """Raise `InputError` if this attack cannot have an aim, a class that it wants pixels to get."""
         if any(parts(self.method, Untargeted)):
-            raise InputError(f"{self.name} moves what a layer gives away from the clean image, and can have no aim")
+            raise InputError(f"{self.name} can have no aim: it moves features away from those of the clean image")
 
     def __call__(
         self,
