@@ -129,6 +129,8 @@ def test_values_of_sweeps_are_compared_with_one_of_them():
     ]  # fmt: skip
     (few,) = found("against", rows, one={"samples": 8}, where={"attack": "CR-PGD"}, most={"samples": 4})
     assert few.cell == {"samples": 2}
+    (none,) = found("against", rows, one={"samples": 4}, where={"attack": "CR-PGD"})
+    assert (none.estimate.known, none.estimate.reason) == (False, "samples 4 is not among the values")
 
 
 def test_measures_are_pixels_classes_aims_passes_and_seconds():

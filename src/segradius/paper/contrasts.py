@@ -156,6 +156,9 @@ class Against:
         chosen = [row for row in Choice(self.where).of(rows) if not row.clean]
         values = dict.fromkeys(tuple(row.field(name) for name in one) for row in chosen)
         others = [dict(zip(one, each, strict=True)) for each in values if None not in each]
+        if others and dict(one) not in others:
+            told = ", ".join(f"{name} {value}" for name, value in one.items())
+            return (Found({}, unknown(f"{told} is not among the values"), MEASURES[self.measure].unit),)
         found: list[Found] = []
         for other in (each for each in others if each != dict(one) and self._compared(each)):
             each = Difference(other, one, self.where, self.cells, self.measure, self.drop)(measured)

@@ -36,7 +36,8 @@ where that region begins at zero, a least size that matters. They stand in `src/
 were written before there were data. *Holds*: the whole 95 % interval is in that region, in every cell of the claim.
 *Does not hold*: in some cell the interval is outside it, or where the effect would not matter, after Holm's
 adjustment over all cells of the claim. *Not decidable at this scale*: neither, or fewer than three trained networks
-a group where networks or defences are compared, or too few images. *Not measured*: the command is beside it.
+a group where networks or defences are compared, or too few images. *Not measured*: the command is beside it. Claims
+are not adjusted for one another: of forty that are false, one would be taken to hold by chance.
 
 **Intervals.** Differences are paired over images: share of the labelled pixels, pooled. Where several networks of a
 family were trained, from seeds of their own, the interval is over both: the jackknife's variance over images and
