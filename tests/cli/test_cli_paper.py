@@ -170,8 +170,12 @@ def test_claims_are_judged_alike_by_packed_results(
     assert all(each["verdict"] for each in verdicts)
     told = capsys.readouterr().out.split("Files:")[0]
     packed, page = tmp_path / "packed", tmp_path / "page.md"
-    assert main(["paper", "pack", "--out", str(out), "--to", str(packed), "--pictures", str(tmp_path / "f")]) == 0
-    assert {it.name: sum_of(it.read_bytes()) for it in (tmp_path / "f").iterdir()} == shown(out)
+    assert main(["paper", "pack", "--out", str(out), "--to", str(packed)]) == 0
+    one = ["--to", str(tmp_path / "one"), "--pictures", str(tmp_path / "f")]
+    assert main(["paper", "pack", "figure-3", "--out", str(out), *one]) == 0
+    drawn = {it.name: sum_of(it.read_bytes()) for it in (tmp_path / "f").iterdir()}
+    assert {"figure-3.svg", "figure-13.md"} < set(drawn)
+    assert drawn.items() <= shown(out).items()
     capsys.readouterr()
     more = ["--packed", str(packed), "--page", str(page), "--pictures", str(tmp_path / "f")]
     assert main(["paper", "claims", *more]) == 0
