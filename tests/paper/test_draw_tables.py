@@ -29,6 +29,20 @@ def test_a_table_has_rows_and_columns_of_any_keys_and_the_unattacked_once_in_eac
     assert [list(row) for row in loose.tables[0].rows] == [["ℓ₂", "90.0", "40.0", "70.0"], ["ℓ∞", "90.0", "30.0", ""]]
 
 
+def test_the_unattacked_in_a_row_are_the_networks_that_are_attacked_in_it():
+    rows = [
+        seen(f"fast_adt-{norm}-0", attack, right, norm=norm if attack else None, role="fast_adt", image=image)
+        for norm, clean, left in (("l2", 80, 40), ("linf", 60, 30))
+        for attack, right in (("", clean), ("PGD", left))
+        for image in "ab"
+    ]
+    found = shown(Measured(seen=tuple(rows)), "table", rows=["role", "norm"], columns=["attack"])
+    assert [list(row) for row in found.tables[0].rows] == [
+        ["FastADT", "ℓ₂", "80.0", "40.0"],
+        ["FastADT", "ℓ∞", "60.0", "30.0"],
+    ]
+
+
 def test_a_table_of_the_unattacked_alone_and_the_papers_beside_it():
     paper = {"header": ["network", "PixAcc"], "rows": [["PSPNet", 94.4]]}
     found = shown(Measured(seen=(seen(right=80),)), "table", rows=["series"], columns=["data"], paper=paper)

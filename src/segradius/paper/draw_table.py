@@ -90,10 +90,12 @@ def pivot(
         name = several(columns, place, " ") or "all"
         header += [f"{name}: {kind.label}" if len(kinds) > 1 else name for kind in kinds.values()]
     body, values = [], []
+    columns_of = [_of(found, columns, column) for column in across]
     for row in down:
+        mine_of = {id(each) for each in _of(found, rows, row)}
         line = [told(value, key) for key, value in zip(rows, row, strict=True)]
-        for column in across:
-            mine = [each for each in found if _in(each, rows, row) and _in(each, columns, column)]
+        for column, there in zip(across, columns_of, strict=True):
+            mine = [each for each in there if id(each) in mine_of]
             about = dict(zip((*rows, *columns), (*row, *column), strict=True))
             for metric, kind in kinds.items():
                 cell = pooled(mine, metric) if mine else None
@@ -123,11 +125,13 @@ def by_rank(keys: Mapping[tuple[Any, ...], Any] | Sequence[tuple[Any, ...]]) -> 
     return sorted(every, key=lambda each: [rank[value] for rank, value in zip(ranks, each, strict=True)])
 
 
-def _in(row: Row, keys: Sequence[str], place: tuple[Any, ...]) -> bool:
-    loose = "attack" not in keys and not attacked(row)
-    return all(
-        value_of(row, key) == value or (loose and key not in ABOUT) for key, value in zip(keys, place, strict=True)
-    )
+def _of(found: Sequence[Row], keys: Sequence[str], place: tuple[Any, ...]) -> list[Row]:
+    """What has these values; images without an attack have no norm or option, and stand by those of their network."""
+    mine = [row for row in found if all(value_of(row, key) == value for key, value in zip(keys, place, strict=True))]
+    there = {(row.network, row.data, row.image) for row in mine if attacked(row)}
+    if "attack" in keys or all(key in ABOUT for key in keys) or not there:
+        return mine
+    return mine + [row for row in found if not attacked(row) and (row.network, row.data, row.image) in there]
 
 
 def in_words(found: Interval, kind: Metric, sign: str = "") -> str:
