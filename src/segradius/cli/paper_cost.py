@@ -35,7 +35,7 @@ from segradius.report.cells import Cells
 from segradius.training.adversaries import Attacked, attacks, make_adversary
 
 if TYPE_CHECKING:
-    from segradius.cli.paper import PaperOptions
+    from segradius.cli.paper_options import PaperOptions
 
 #: What stands for images and networks that are not there: passes of an image do not depend on them.
 STAND_IN_MODEL, STAND_IN_DATA = "demo", "scenes:24x32"

@@ -26,7 +26,7 @@ from segradius.paper.scale import Network, Scale
 from segradius.paper.spec import with_values
 
 if TYPE_CHECKING:
-    from segradius.cli.paper import PaperOptions
+    from segradius.cli.paper_options import PaperOptions
     from segradius.cli.workers import WorkerOptions
     from segradius.paper.computed import Subject
 
