@@ -314,19 +314,52 @@ def _signed(value: float) -> str:
     return "" if math.isnan(value) else f"{value:+.1f}"
 
 
+def _runs(path: Path) -> tuple[list[Setting], list[Setting]]:
+    """Settings of the runs of a folder: those that give the slope, and those whose name says that they do not."""
+    found: tuple[list[Setting], list[Setting]] = [], []
+    for each in sorted(path.glob(f"*/{LINES}")):
+        found[each.parent.name.startswith(HELD_OUT)].extend(settings_of(read(each)))
+    return found
+
+
 def tables(path: Path) -> list[Cells]:
     """Tables of a folder of runs: what was found, what was held out (by name), and one judged by the other."""
-    runs = {each.parent.name: settings_of(read(each)) for each in sorted(path.glob(f"*/{LINES}"))}
-    found = [each for name, run in runs.items() if not name.startswith(HELD_OUT) for each in run]
-    held_out = [each for name, run in runs.items() if name.startswith(HELD_OUT) for each in run]
+    found, held_out = _runs(path)
     title = "Gain of CR-PGD over PGD, points of PixAcc"
     return [table(found, title), table(held_out, f"{title}, held out"), judged(found, held_out)]
+
+
+def picture(path: Path, out: Path) -> None:
+    """Gain against what is moved: settings that gave the slope, and those that had no part in it, with its line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((5.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    found, held_out = _runs(path)
+    for each, colour, mark, label in (
+        (found, "#0072B2", "o", "light networks, CamVid: the slope is theirs"),
+        (held_out, "#D55E00", "s", "networks that had no part in it"),
+    ):
+        moved, gain, low, high = (
+            np.array([getattr(s, name) for s in each]) for name in ("moved", "gain", "low", "high")
+        )
+        bars = np.stack([gain - low, high - gain])
+        axes.errorbar(moved, gain, bars, fmt=mark, color=colour, ms=4, lw=0.8, label=label)
+    ends = np.array([0, max(each.moved for each in (*found, *held_out)) * 1.05])
+    axes.plot(ends, slope(found) * ends, color="#555555", lw=1, ls="--", label=f"{slope(found):.2f} points a point")
+    axes.set_xlabel("gradient that the weights take from fallen pixels, points")
+    axes.set_ylabel("gain of CR-PGD over PGD,\npoints of PixAcc")
+    axes.axhline(0, color="#999999", lw=0.6)
+    axes.legend(fontsize=8, frameon=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=130, metadata={"Software": None})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, or judge; the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--judge", type=Path, help="print the tables of this folder of runs, and measure nothing")
+    parser.add_argument("--figure", type=Path, help="with --judge, draw this picture too")
     parser.add_argument("--models", help="label=model, commas between them")
     parser.add_argument("--data", help="images and labels, as for segradius attack")
     parser.add_argument("--eps", default="0.5", help="l2 norms, commas between them")
@@ -339,6 +372,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.judge:
         for each in tables(given.judge):
             print(each.markdown() + "\n")
+        if given.figure:
+            picture(given.judge, given.figure)
         return 0
     if not (given.models and given.data):
         parser.error("expected --models and --data, or --judge")
