@@ -146,6 +146,24 @@ def test_full_tells_passes_without_its_images_and_refuses_to_run_without(
     assert not (tmp_path / "x").exists()
 
 
+def test_what_is_given_wrongly_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    light = ["paper", "run", "figure-3", "--scale", "light", "--out", str(tmp_path / "x"), "--given"]
+    assert main([*light, f"camvid={tmp_path / 'nowhere'}"]) == 2
+    told = capsys.readouterr().err
+    assert f"--given camvid={tmp_path / 'nowhere'}: there is no such folder" in told
+    assert "to train" not in told
+    assert main([*light, str(tmp_path)]) == 2
+    assert f"--given has '{tmp_path}' without a name; expected NAME=PATH" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_claims_of_a_folder_without_measurements_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["paper", "claims", "figure-3", "--out", str(tmp_path / "x")]) == 0
+    assert f"nothing was measured at scale demo in {tmp_path / 'x'}" in capsys.readouterr().err
+
+
 def test_names_are_known_with_their_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["paper", "run", "figur-3"]) == 2
     assert "unknown element of the paper 'figur-3'; did you mean 'figure-3'" in capsys.readouterr().err
@@ -160,6 +178,8 @@ def test_the_list_has_every_element(capsys: pytest.CaptureFixture[str], monkeypa
     assert main(["paper", "list"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert all(name in told for name in read_elements())
+    assert "theorem-3 │ Regret against T │ 4.4 │ regret │ computed │" in told
+    assert "│ 0 ×" not in told
 
 
 def test_claims_are_judged_alike_by_packed_results(

@@ -49,8 +49,11 @@ def _list(names: Sequence[str], options: PaperOptions, _: WorkerOptions) -> int:
     rows = []
     for each in _elements(names):
         skipped = [blocks[name].skip for name in each.blocks if blocks[name].skip]
-        attacks, images = attacks_of([blocks[name] for name in each.blocks], scale, options.folder)
-        size = f"left out: {skipped[0]}" if len(skipped) == len(each.blocks) else f"{attacks} × {images}"
+        its = [blocks[name] for name in each.blocks]
+        attacks, images = attacks_of(its, scale, options.folder)
+        computed = any(block.compute and not block.skip for block in its)
+        size = " + ".join([f"{attacks} × {images}"] * bool(attacks) + ["computed"] * computed)
+        size = f"left out: {skipped[0]}" if len(skipped) == len(its) else size
         also = f" ({', '.join(each.aliases)})" if each.aliases else ""
         rows.append((f"{each.name}{also}", each.title, each.section, ", ".join(each.blocks), size))
     header = ("name", "what", "section", "blocks", "jobs × images")
@@ -113,6 +116,8 @@ def _claims(names: Sequence[str], options: PaperOptions, _: WorkerOptions) -> in
     if names:
         wanted = {each.name for each in _elements(names)}
         chosen = tuple(each for each in chosen if wanted & set(each.elements))
+    if not found.seen and not found.computed and not found.certified:
+        warn(f"nothing was measured at scale {scale.name} in {options.packed or options.folder}")
     verdicts = judged(found, chosen)
     console().print(table(verdicts).rich())
     folder = Path(options.packed) if options.packed else options.folder / scale.name

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from segradius.core import text
 from segradius.core.declared import Count, Images
+from segradius.core.errors import InputError
 
 if TYPE_CHECKING:
     from segradius.paper.block import Block
@@ -22,7 +23,7 @@ class PaperOptions:
     But for scale, given, stride, limit and speed fast, nothing here changes a number.
 
     Args:
-        scale: demo: drawn scenes and tiny networks, in a minute or two; light: light networks on CamVid, an hour a
+        scale: demo: drawn scenes and tiny networks, minutes for all; light: light networks on CamVid, an hour a
             figure on two cores; full: the paper's networks, images and budgets, with the published weights.
         out: Folder of all scales; networks, measurements and what is shown are in its folder of the scale.
         given: What the scale asks for by name, as camvid=FOLDER,weights=FOLDER; segradius paper list tells the names.
@@ -65,7 +66,12 @@ class PaperOptions:
     @property
     def names(self) -> dict[str, str]:
         """What was given, by name."""
-        return dict(text.pairs(self.given)) if self.given else {}
+        found = dict(text.pairs(self.given)) if self.given else {}
+        if "" in found:
+            raise InputError(
+                f"--given has {found['']!r} without a name; expected NAME=PATH, several with commas between"
+            )
+        return found
 
     def read(self) -> tuple[Scale, dict[str, Block]]:
         """The scale, not filled yet, and all blocks as they are at it, of as many images as are asked for."""

@@ -43,6 +43,7 @@ class Work:
         computed: Blocks that are computed.
         lacking: By label, what images and networks lack; under --available they are left out.
         blocks: All that the elements have, by name.
+        images_from: By name, the folders of images that were given.
     """
 
     scale: Scale
@@ -52,6 +53,7 @@ class Work:
     computed: tuple[Block, ...]
     lacking: Mapping[str, str] = field(default_factory=dict)
     blocks: Mapping[str, Block] = field(default_factory=dict)
+    images_from: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(elements: Sequence[Element], options: PaperOptions) -> Work:
@@ -72,6 +74,7 @@ class Work:
             tuple(block for block in needed.values() if block.compute and not block.skip),
             left,
             needed,
+            {name: path for name, path in options.names.items() if f"{{{name}}}" in str(dict(whole.data))},
         )
 
     @property
@@ -80,12 +83,18 @@ class Work:
         return tuple(each for each in self.networks if each.train and not is_trained(each, self.scale, self.out))
 
     def refuse_missing(self) -> None:
-        """Raise `InputError` where what is needed was not given, or a file of published weights is not there."""
+        """Raise `InputError` where what is needed was not given, or given and not there, or published weights are not.
+
+        Before anything runs: a folder that is not there would be noticed after the trainings of all others.
+        """
         needed = {*(each.data for each in self.networks), *(each.label for each in self.networks)}
         names = [name for label, name in self.scale.lacking.items() if label in needed]
         if names:
             given = ",".join(f"{name}=PATH" for name in dict.fromkeys(names))
             raise InputError(f"scale {self.scale.name} needs --given {given}; --available leaves out what needs it")
+        nowhere = [f"{name}={path}" for name, path in self.images_from.items() if not Path(path).expanduser().exists()]
+        if nowhere:
+            raise InputError(f"--given {','.join(nowhere)}: there is no such folder")
         wrong = [told for each in self.networks if (told := _missing(each, self.scale, self.out))]
         if wrong:
             raise InputError(
