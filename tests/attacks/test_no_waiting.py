@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import segradius as sr
-from segradius.attacks import loop
+from segradius.attacks import input_diversity, loop
 from segradius.threats import projections
 
 WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "unique")
@@ -57,6 +57,7 @@ def test_no_step_of_an_attack_looks_at_a_value(name: str, norm: str, monkeypatch
         return judge(*args, **kwargs)
 
     monkeypatch.setattr(loop, "observe", observed)
+    monkeypatch.setattr(input_diversity, "observe", observed)
     monkeypatch.setattr(loop, "judge", judged)
     found = sr.make_attack(name, norm=norm, eps=0.1, steps=25)(model, images, labels)
     assert len(steps) == 25

@@ -130,7 +130,7 @@ def test_help_and_refusals_are_the_same_where_options_of_other_commands_wait(wor
     [
         (
             ["evaluate", "--speed", "exact"],
-            "; --speed is an option of assess, attack, certify, run, train; see segradius evaluate",
+            "; --speed is an option of assess, attack, certify, paper, run, train; see segradius evaluate",
         ),
         (["attack", "--sped", "exact"], "; did you mean --speed?; see segradius attack"),
         (["verify", "--folder", "x"], "unrecognized arguments: --folder; see segradius verify"),  # is one by its place

@@ -319,7 +319,7 @@ def test_a_worker_opens_the_forms_that_the_driver_chose(monkeypatch):
         asked.append((speed, choice))
         return sped_up(model, images, speed, choice=choice)
 
-    monkeypatch.setattr("segradius.evaluation.worker.sped_up", look)
+    monkeypatch.setattr("segradius.evaluation.quicken.sped_up", look)
     data, digests = open_images(DATA), []
     quick = sped_up(open_choice(MODEL), data[0].image[None], "exact", choice=chosen)
     for executor in (InProcess(), crew(size=1)):

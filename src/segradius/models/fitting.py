@@ -29,6 +29,7 @@ OTHERS = (
     (("stage4.", "last_layer."), "HRNetV2 without OCR: give hrnet_v2_w48"),
     (("backbone.", "decode_head."), "MMSegmentation: give what it builds of its config, as package.module:NAME"),
     (("backbone.", "sem_seg_head."), "Detectron2: give what it builds of its config, as package.module:NAME"),
+    (("segformer.encoder.", "decode_head."), "transformers: give hf:FOLDER"),  # as its files are named
     (("segformer.", "decode_head."), "transformers: give hf:FOLDER"),
 )
 PREFIXED = re.compile(f"^({'|'.join(map(re.escape, PREFIXES))})+")

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segradius.core.bands import told
-from segradius.core.contracts import LABELS_ALONE, LOGITS
+from segradius.core.contracts import ANSWERS, LABELS_ALONE
 from segradius.core.errors import InputError, at_least, must
 from segradius.core.prediction import predict
 from segradius.core.text import refuse_unknown
@@ -175,7 +175,7 @@ class Harsh(Wrapper):
     @property
     def offers(self) -> frozenset[str]:
         """What is left of what the target offers."""
-        return LABELS_ALONE if LabelsOnly() in self.answers else self.target.offers - {LOGITS}
+        return LABELS_ALONE if LabelsOnly() in self.answers else self.target.offers & ANSWERS
 
     @property
     def identity(self) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from segradius.core.bands import bands_of
 from segradius.core.border import in_a_line
-from segradius.core.contracts import LOGITS, ScoreModel, Seen
+from segradius.core.contracts import ANSWERS, ScoreModel, Seen
 from segradius.core.declared import Budget, read
 from segradius.core.errors import AnswerError, BudgetError, at_least, unknown_name
 from segradius.core.registry import Registry
@@ -87,8 +87,8 @@ class Wrapper:
 
     @property
     def offers(self) -> frozenset[str]:
-        """As the target, save that the answers bring no gradients."""
-        return self.target.offers - {LOGITS}
+        """As the target, save that the answers bring no gradients and no features."""
+        return self.target.offers & ANSWERS
 
     @property
     def device(self) -> torch.device:
