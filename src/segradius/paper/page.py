@@ -203,8 +203,10 @@ def _what(measured: Measured, scale: Scale) -> Iterator[str]:
     for data in dict.fromkeys(row.data for row in rows):
         options = scale.data.get(data, {})
         used = len({row.image for row in rows if row.data == data})
+        attacked = len({row.image for row in rows if row.data == data and row.attack})
         size = f", at {options['size']}" if "size" in options else ""
-        yield f"Images: {used} of {data}{size}, spread over the set."
+        most = f"{attacked} at most under attack, {used} unattacked" if attacked < used else f"{used}"
+        yield f"Images of {data}{size}: {most}, spread over the set; n has those of a claim."
 
 
 def _role(role: str) -> str:
