@@ -203,7 +203,7 @@ def _what(measured: Measured, scale: Scale) -> Iterator[str]:
     for data in dict.fromkeys(row.data for row in rows):
         options = scale.data.get(data, {})
         used = len({row.image for row in rows if row.data == data})
-        attacked = len({row.image for row in rows if row.data == data and row.attack})
+        attacked = len({row.image for row in measured.seen if row.data == data and row.attack})
         size = f", at {options['size']}" if "size" in options else ""
         most = f"{attacked} at most under attack, {used} unattacked" if attacked < used else f"{used}"
         yield f"Images of {data}{size}: {most}, spread over the set; n has those of a claim."
