@@ -65,6 +65,13 @@ def test_still_correct_masks_what_is_fooled_or_void() -> None:
     assert torch.equal(weights.bool(), (seen.prediction == labels) & (labels != VOID))
 
 
+def test_a_fooled_pixel_may_keep_a_part_of_its_weight() -> None:
+    seen = view()
+    mask, _ = StillCorrect().weigh(seen, None)
+    eased, _ = parse_weighting("still_correct(fooled=0.3)").weigh(seen, None)
+    torch.testing.assert_close(eased - mask, 0.3 * seen.fooled().to(eased))
+
+
 def test_certified_radius_is_equation_ten_of_the_smoothed_top_probability() -> None:
     seen = view()
     found, _ = CertifiedRadius(sigma=0.2, samples=4, precision="float32").weigh(seen, None)

@@ -60,7 +60,7 @@ def objective(loss: str = "ce", weighting: str = "uniform", **loss_options: Any)
 
     Example:
         >>> objective("masked_ce").weighting
-        StillCorrect()
+        StillCorrect(fooled=0.0)
     """
     masked = loss.startswith("masked_") and loss not in LOSSES
     kind: Callable[..., Loss] = LOSSES[loss.removeprefix("masked_") if masked else loss]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segradius.core.contracts import LABELS_ALONE, LOGITS
-from segradius.core.declared import Count, Plain, Positive, Range, Sigma, Weight, Whole, check_fields, only_with
+from segradius.core.declared import Count, Part, Plain, Positive, Range, Sigma, Weight, Whole, check_fields, only_with
 from segradius.core.errors import InputError
 from segradius.core.registry import Registry
 from segradius.core.text import parse_call, refuse_unknown
@@ -184,11 +184,25 @@ class CleverRadius(Weighting):
 @WEIGHTINGS.register("still_correct")
 @dataclass(frozen=True)
 class StillCorrect(Weighting):
-    """Still-correct mask: 1 for pixels that are not fooled yet, 0 for the others (SEA's masked cross-entropy)."""
+    """Still-correct mask: 1 for pixels that are not fooled yet, 0 for the others (SEA's masked cross-entropy).
+
+    Args:
+        fooled: Weight of a fooled pixel; above 0 it goes on pulling, so that fewer of them turn back.
+
+    Example:
+        >>> parse_weighting("still_correct(fooled=0.3)")
+        StillCorrect(fooled=0.3)
+    """
+
+    fooled: Part = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def weigh(self, view: View, state: Any) -> tuple[Tensor, Any]:
         """The mask as numbers."""
-        return view.number(view.pending()), None
+        pending = view.number(view.pending())
+        return pending if self.fooled == 0 else pending + self.fooled * view.number(view.fooled()), None
 
 
 @WEIGHTINGS.register("segpgd")
@@ -253,7 +267,7 @@ class Product(Weighting):
 
     Example:
         >>> parse_weighting("cr*still_correct", samples=0)
-        Product(factors=(CertifiedRadius(...samples=0...), StillCorrect()))
+        Product(factors=(CertifiedRadius(...samples=0...), StillCorrect(fooled=0.0)))
     """
 
     factors: tuple[Weighting, ...]

@@ -9,3 +9,4 @@ from .threat import Norm as Norm
 from .threat import Threat as Threat
 from .threat import make_threat as make_threat
 from .threat import parse_eps as parse_eps
+from .threat import sparse_steepest as sparse_steepest
