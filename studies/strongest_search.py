@@ -7,8 +7,8 @@ r"""The search for the settings of `flips`: objective × schedule × weights × 
 Candidates are drawn at random from a space, by a seed, and judged by PixAcc left, mean over networks and budgets:
 
 - ``wide``: one rung, T = 30 on three images of the training part for each network, at the last of the ε;
-- ``near``, around what was best there and beyond its edges: first T = 10 and 60 on three training images; the best
-  quarter on five validation images, T = 30, every ε; the best quarter of those on three other ones, T = 300.
+- ``near``, around what was best there and beyond its edges: T = 30 on two training images; the best quarter with T = 10
+  and 100 on three validation images; the best quarter of those on two other ones, T = 300, every ε.
 
 Named rivals go through the rungs beside them: APGD on cross-entropy, masked cross-entropy and Jensen-Shannon, which SEA
 is made of, our own earlier attacks, and settings that were first tried by hand (``hand``). No test image is looked at.
@@ -80,7 +80,7 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = {
 #: Part of the data, images of each network, T, and whether every ε or the last one, of each rung.
 RUNGS = {
     "wide": (("train", 3, (30,), False),),
-    "near": (("train", 3, (10, 60), False), ("val", 5, (30,), True), ("val", 3, (300,), True)),
+    "near": (("train", 2, (30,), False), ("val", 3, (10, 100), False), ("val", 2, (300,), True)),
 }
 
 
@@ -193,6 +193,8 @@ RIVALS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "flip_pgd": ("flip_pgd", {}),
 }
 
+NEAR = ("apgd-masked", "apgd-js", "flip_apgd")
+
 
 def drawn(count: int, norm: str, seed: int, space: str) -> list[Candidate]:
     """Candidates at random, each with the settings that mean something in the norm."""
@@ -203,7 +205,7 @@ def drawn(count: int, norm: str, seed: int, space: str) -> list[Candidate]:
         chosen |= {} if norm == "l1" else {"sparse": 0.0}
         chosen |= {} if norm == "l2" else {"power": 1.0}
         found.append(Candidate(f"{number:03}", **chosen))
-    return [hand, *(Candidate(name) for name in RIVALS), *found]
+    return [hand, *(Candidate(name) for name in RIVALS if space == "wide" or name in NEAR), *found]
 
 
 @dataclass(frozen=True)
@@ -308,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Path(options.out).mkdir(parents=True, exist_ok=True)
     search = Search(options)
     candidates = drawn(options.candidates, options.norm, options.seed, options.space)
-    named = {"hand", *RIVALS}
+    named = {candidate.name for candidate in candidates[: -options.candidates]}
     for rung in range(len(RUNGS[options.space])):
         ranked = search.rung(rung, candidates)
         print(f"rung {rung + 1}")

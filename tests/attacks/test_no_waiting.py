@@ -15,8 +15,8 @@ from segradius.threats import projections
 
 WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "unique")
 ATTACKS = [
-    "pgd", "mi_fgsm", "ni_fgsm", "ti_fgsm", "mi_di_ti_fgsm", "segpgd", "cospgd", "flip_pgd", "apgd", "flip_apgd", "dag",
-    "cr_pgd",
+    "pgd", "mi_fgsm", "ni_fgsm", "ti_fgsm", "mi_di_ti_fgsm", "segpgd", "cospgd", "flip_pgd", "flips", "apgd",
+    "flip_apgd", "dag", "cr_pgd",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from segradius.attacks.bandit import Ascent, Averaged, Bandit, nes, opge, pbgd, 
 from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Result, Task, Trace
 from segradius.attacks.dag import DagAlgorithm3, Dense, dag, dag_alg3
 from segradius.attacks.ensemble import Ensemble, ensemble
+from segradius.attacks.flips import flips
 from segradius.attacks.footprint import Footprint, footprint
 from segradius.attacks.fspgd import Features, fspgd
 from segradius.attacks.input_diversity import Diverse, di_fgsm
@@ -111,6 +112,7 @@ __all__ = [
     "fgsm",
     "flip_apgd",
     "flip_pgd",
+    "flips",
     "footprint",
     "fspgd",
     "guided",

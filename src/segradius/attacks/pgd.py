@@ -20,6 +20,15 @@ from segradius.objectives.weightings import CosPGD, SegPGD
 from segradius.threats.threat import Threat, sparse_steepest
 
 
+def steepest(gradient: Tensor, room: Room, sparse: float | None) -> Tensor:
+    """Unit direction of steepest ascent, for l1 over a share of the values where one is given; (N, B, H, W)."""
+    if sparse is None:
+        return room.threat.norm.steepest(gradient)
+    if room.threat.norm.name != "l1":
+        raise InputError(f"sparse is {sparse}: steps of few values are for l1, and the norm is {room.threat.norm.name}")
+    return sparse_steepest(gradient, sparse)
+
+
 @dataclass(frozen=True)
 class Steepest:
     """Projected steepest ascent, δ ← Proj(δ + α·d) with d the unit step that raises the loss most (Eq. 11, 22–24).
@@ -39,14 +48,7 @@ class Steepest:
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Step and project."""
-        if self.sparse is None:
-            direction = room.threat.norm.steepest(seen.gradient)
-        elif room.threat.norm.name != "l1":
-            raise InputError(
-                f"sparse is {self.sparse}: steps of few values are for l1, and the norm is {room.threat.norm.name}"
-            )
-        else:
-            direction = sparse_steepest(seen.gradient, self.sparse)
+        direction = steepest(seen.gradient, room, self.sparse)
         return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), None
 
 
@@ -60,6 +62,7 @@ class Momentum:
         nesterov: Whether g is taken ahead of the iterate, at δ + αμ·‖d‖₁·m with d the step along m (NI-FGSM, Lin et
             al. 2020). In l∞ that is αμ times m in units of the mean magnitude of g, as public code has it; by the
             letter of the paper, which leaves ‖d‖₁ out, it would be too short to matter.
+        sparse: As that of `Steepest`.
     """
 
     compares: ClassVar[bool] = False
@@ -67,6 +70,7 @@ class Momentum:
     size: StepSize
     decay: Weight = 1.0
     nesterov: bool = False
+    sparse: Share | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -75,7 +79,7 @@ class Momentum:
         """Where the gradient is taken, which may lie outside the ball; δ itself in the first step."""
         if not self.nesterov or state is None:
             return delta
-        length = room.threat.norm.steepest(state).flatten(1).abs().sum(1).view(-1, 1, 1, 1)
+        length = steepest(state, room, self.sparse).flatten(1).abs().sum(1).view(-1, 1, 1, 1)
         return torch.addcmul(delta, state, self.decay * self.size.of(room) * length)
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
@@ -83,7 +87,7 @@ class Momentum:
         length = seen.gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(seen.gradient.dtype).tiny)
         momentum = seen.gradient / length.view(-1, 1, 1, 1)
         momentum = momentum if state is None else momentum + self.decay * state
-        direction = room.threat.norm.steepest(momentum)
+        direction = steepest(momentum, room, self.sparse)
         return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), momentum
 
 
