@@ -15,15 +15,6 @@ def test_flips_is_momentum_on_the_smooth_count_of_flips(norm: str, eps: float) -
     images, labels = batch()
     images, counted, steps = 0.3 + 0.4 * images, labels != VOID, 6
     tau, end, fooled, decay, long = 2.0, 0.5, 0.3, 0.75, 9.0
-        0.3 + 0.4 * images,
-        labels != VOID,
-        6,
-        2.0,
-        0.5,
-        0.3,
-        0.75,
-        9.0,
-    )
     model = sr.wrap(network(), num_classes=CLASSES)
     at = labels.masked_fill(~counted, 0).unsqueeze(1)
     delta, momentum = torch.zeros_like(images), torch.zeros_like(images)
