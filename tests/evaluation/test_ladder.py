@@ -82,7 +82,7 @@ def test_the_cheapest_comes_first_and_every_rung_says_what_for():
     prices = [sum(rung.price(Price(1, 3)) for rung in group) for group in GROUPS]
     assert prices[0] == min(prices)
     assert all(rung.why for rung in EACH.values())
-    assert [rung.attack for rung in GROUPS[0]] == ["fgsm", "flip_apgd"]
+    assert [rung.attack for rung in GROUPS[0]] == ["fgsm", "flips"]
     assert all(rung.plan.label == rung.label for rung in EACH.values())
     plans = [(rung.label, rung.norm, rung.eps) for group in GROUPS for rung in group]
     assert len(set(plans)) == len(plans)

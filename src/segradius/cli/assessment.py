@@ -324,7 +324,7 @@ def named(rungs: Sequence[Rung]) -> list[str]:
 
     Example:
         >>> named(rungs_of([("linf", 4 / 255)], asks=False)[0])
-        ['fgsm (linf 0.0157)', 'flip_apgd (linf 0.0157)']
+        ['fgsm (linf 0.0157)', 'flips (linf 0.0157)']
     """
     return list(dict.fromkeys(f"{rung.label} ({rung.norm} {rung.eps:.3g})" for rung in rungs))
 
@@ -353,7 +353,7 @@ def lengthened(run: Run[Experiment], cost: Price, threat: tuple[str, float], tog
     images = sample.image[None].expand(copies, -1, -1, -1).contiguous().to(run.model.device)
     with run.model.frozen():
         labels = judge(run.model, images)[0]
-    attack = make_attack("flip_apgd", norm=threat[0], eps=threat[1], steps=TRIAL)
+    attack = make_attack("flips", norm=threat[0], eps=threat[1], steps=TRIAL)
     started = time.perf_counter()
     attack(cast(Model, run.model), images, labels, ids=tuple(map(str, range(copies)))).prediction.sum().item()
     return (time.perf_counter() - started) / (copies * cost.of(Passes(TRIAL + 1, TRIAL)))

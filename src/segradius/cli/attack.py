@@ -31,7 +31,7 @@ class AttackOptions:
     Args:
         attack: Attacks, commas between them; cr_ before any name guides it by the certified radius. See segradius list
             attacks, which tells the black-box ones from the others. With plan, labels in it. By default
-            flip_apgd,pgd,cr_pgd; with target local_pbgd,local_search; with plan all that it has.
+            flips,pgd,cr_pgd; with target local_pbgd,local_search; with plan all that it has.
         plan: YAML file with attacks by label, each a mapping of attack: NAME and options of its own, under attacks;
             beside it norm and eps. Its options go before those given here, save LABEL.NAME=value in options.
         preset: paper sets what the paper sets where this library does otherwise by default, paper-code what the paper's

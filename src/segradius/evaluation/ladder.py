@@ -85,7 +85,7 @@ def rungs_of(threats: Sequence[tuple[str, float]], *, asks: bool) -> tuple[tuple
 
     Example:
         >>> [[rung.label for rung in group] for group in rungs_of([("linf", 4 / 255)], asks=False)][:2]
-        [['fgsm', 'flip_apgd'], ['local_pbgd']]
+        [['fgsm', 'flips'], ['local_pbgd']]
     """
     return _asking(threats) if asks else _following(threats)
 
@@ -95,12 +95,12 @@ def _following(threats: Sequence[tuple[str, float]]) -> tuple[tuple[Rung, ...], 
     short = {"steps": 10}
     first = (
         Rung("fgsm", "fgsm", *main, "one step: what the cheapest attack finds"),
-        Rung("flip_apgd", "flip_apgd", *main, "ten steps of a strong attack", short),
+        Rung("flips", "flips", *main, "ten steps of a strong attack", short),
     )
-    further = tuple(Rung("flip_apgd", "flip_apgd", *each, "the same in another budget", short) for each in others)
+    further = tuple(Rung("flips", "flips", *each, "the same in another budget", short) for each in others)
     blind = (Rung("local_pbgd", "local_pbgd", *black, "scores alone: is the gradient masked?", {"queries": 100}, 2),)
     longer = (
-        Rung("flip_apgd-30", "flip_apgd", *main, "thirty steps: do more steps find more?", {"steps": 30}),
+        Rung("flips-30", "flips", *main, "thirty steps: do more steps find more?", {"steps": 30}),
         Rung("pgd", "pgd", *main, "the attack that most papers report", short),
     )
     strongest = [
@@ -108,7 +108,7 @@ def _following(threats: Sequence[tuple[str, float]]) -> tuple[tuple[Rung, ...], 
         for each in threats
     ]
     more = [each for each in CURVE if each not in threats]
-    curve = tuple(Rung("flip_apgd", "flip_apgd", *each, "for the curve of accuracy against ε", short) for each in more)
+    curve = tuple(Rung("flips", "flips", *each, "for the curve of accuracy against ε", short) for each in more)
     return tuple(group for group in (first, further, blind, longer, *strongest, curve) if group)
 
 

@@ -97,7 +97,7 @@ def _iterative(it: Evidence) -> Said:
         paired(pairs),
         lambda pair: "fail" if any(pair.strong is each for each in best) else "warn",
         "an attack of many steps that does worse than one step follows a gradient that leads nowhere, or its step is "
-        "too long: try dag or flip_apgd, and a black-box attack (square)",
+        "too long: try dag or flips, and a black-box attack (square)",
         Said("open", "no single step stands beside an attack of many in one threat model", "add fgsm to --attack"),
     )
 
@@ -170,7 +170,7 @@ def _black_box(it: Evidence) -> Said:
         paired(pairs),
         lambda pair: "warn" if pair.strong.steps == 1 else "fail",
         "an attack that knows less finds more, so the gradient is masked or the white-box attack is too weak: give it "
-        "more steps, dag or flip_apgd; believe the smaller figure",
+        "more steps, dag or flips; believe the smaller figure",
         Said("open", "no black-box attack stands beside a white-box one in one threat model", "add square to --attack"),
     )
     lost = [_beaten(*pair) for pair in pairs]

@@ -44,8 +44,8 @@ from segradius.speed.forms import Speed
 from segradius.targets.target import Target
 from segradius.threats.budgets import budgets
 
-#: One of the strongest single runs (docs/results.md), which has no step length to choose, and the paper's attacks.
-DEFAULT = ("flip_apgd", "pgd", "cr_pgd")
+#: The strongest single attack (docs/strongest.md), and the paper's attacks.
+DEFAULT = ("flips", "pgd", "cr_pgd")
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,7 @@ def attack_command(subject: Subject, norm: str = "l2") -> str:
         norm: Of the attacks.
     """
     eps = {"l2": "l2=0.5,1.5", "linf": "linf=2/255,4/255"}[norm]
-    return _command(subject, "attack", "--attack", "flip_apgd,pgd,cr_pgd", "--eps", eps)
+    return _command(subject, "attack", "--attack", "flips,pgd,cr_pgd", "--eps", eps)
 
 
 def certify_command(subject: Subject) -> str:
