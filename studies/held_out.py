@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 import segradius as sr
-from segradius.attacks import Attack, Ensemble, Result, attack_options
+from segradius.attacks import ATTACKS, Attack, Ensemble, Result, attack_options
 from segradius.core import text
 from segradius.data import Sample, open_data
 from segradius.metrics import Counts, count, miou, worst_miou
@@ -220,14 +220,15 @@ def run(
     """
     there = read(path)
     meant = {line.attack: line.asked for line in there}
-    for each in asked:
-        if meant.get(each.label, str(each)) != str(each):
-            raise sr.InputError(f"{path} has {meant[each.label]} under the label {each.label}, not {each}")
+    for each in (each for each in asked if meant.get(each.label, str(each)) != str(each)):
+        raise sr.InputError(f"{path} has {meant[each.label]} under the label {each.label}, not {each}")
     done, load = {line.key for line in there if not line.member}, functools.cache(load_model)
     work = [(CLEAN, None, ("", 0.0, 0, 0), network) for network in models]
     work += [(a.label, a, s, network) for s, network, a in itertools.product(settings, models, asked)]
     for label, attack, setting, network in work:
         norm, eps, passes, seed = setting
+        if attack and norm not in ATTACKS.facts(attack.name.removeprefix("cr_"))["norms"]:
+            continue  # a table of that norm has no row of it
         left = [s for s in samples if (network, data, label, norm, eps, passes, seed, s.id) not in done]
         for first in range(0, len(left), batch):
             some = left[first : first + batch]
@@ -372,11 +373,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", help="label=model, commas between them")
     parser.add_argument("--data", help="images and labels, as for segradius attack")
     parser.add_argument("--attacks", nargs="+", default=["flips", "pgd"], help="[LABEL=]NAME[,option=value…] each")
-    texts = {"split": None, "size": None, "eps": "l2=0.5", "passes": "50", "out": "held-out"}
-    for name, default in texts.items():
-        parser.add_argument(f"--{name}", default=default)
-    for name, number in {"stride": 1, "limit": None, "batch-size": 8, "threads": 1, "seed": 0}.items():
-        parser.add_argument(f"--{name}", type=int, default=number)
+    texts: dict[str, Any] = {"split": None, "size": None, "eps": "l2=0.5", "passes": "50", "out": "held-out"}
+    numbers = {"stride": 1, "limit": None, "batch-size": 8, "threads": 1, "seed": 0}
+    for name, default in (texts | numbers).items():
+        parser.add_argument(f"--{name}", default=default, type=int if name in numbers else str)
     given = parser.parse_args(arguments)
     if given.judge:
         for each in tables(given.judge, given.against):
@@ -387,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(given.threads)
     data = open_data(given.data, split=given.split, size=text.size(given.size), stride=given.stride, limit=given.limit)
     samples, void = [data[place] for place in range(len(data))], data.classes.ignore_index
-    asked = [Asked.of(each) for each in given.attacks]
+    asked = [Asked.of(each) for words in given.attacks for each in words.split()]
     budgets = [(norm, parse_eps(eps)) for norm, each in text.pairs(given.eps) for eps in each.split(",")]
     settings = [(*budget, int(p), given.seed) for p in given.passes.split(",") for budget in budgets]
     about = f"{data.name} {samples[0].label.shape[0]}x{samples[0].label.shape[1]}"
