@@ -24,6 +24,7 @@ NAMES = [prefix + name for name in (*ATTACKS, *BLACK_BOX) for prefix in ("", "cr
 BESIDE: dict[str, dict[str, Any]] = {
     "memory": {"weighting": "still_correct"}, "momentum": {"step": "steepest"}, "samples_per_round": {"window": 33},
     "sigma": {"samples": 2}, "precision": {"samples": 2}, "clamp": {"samples": 2},
+    "place": {"patch": 0.01},
 }  # fmt: skip
 
 

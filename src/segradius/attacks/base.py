@@ -134,6 +134,7 @@ class Result:
         trace: How a black-box attack went; None otherwise.
         still: (N,) bool: the gradient was exactly zero at every step, so that there was nothing to follow; None where
             no gradient is followed.
+        covered: (N, H, W) bool: pixels under a patch, which count nowhere; None where there is none.
     """
 
     adversarial: Tensor
@@ -145,6 +146,7 @@ class Result:
     members: Mapping[str, Result] = field(default_factory=dict)
     trace: Trace | None = None
     still: Tensor | None = None
+    covered: Tensor | None = None
 
 
 class Method(Protocol):
@@ -320,7 +322,8 @@ def judged_by(model: Any, found: Result, goal: Goal, surrogate: Any) -> Result:
     top, prediction = predicted(model, found.adversarial) if network else predict(model.scores(found.adversarial))
     ledger = found.ledger.times(getattr(getattr(surrogate, "network", None), "passes", 1))
     ledger.enter("transfer", forward=1)
-    fooled = goal.fooled(prediction).flatten(1).sum(1)
+    counted = goal.fooled(prediction)
+    fooled = (counted if found.covered is None else counted & ~found.covered).flatten(1).sum(1)
     fine = found.valid & top.isfinite().flatten(1).all(1)
     return replace(found, prediction=prediction, fooled=fooled, valid=fine, ledger=ledger, members={}, trace=None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Recipe, changed, parts
 from segradius.attacks.loop import Iterative
+from segradius.attacks.patch import Patched
 from segradius.attacks.queries import Queried
 from segradius.attacks.restarts import Restarts
 from segradius.attacks.settings import PAPER_EPS, QuerySettings, Settings
@@ -146,10 +148,13 @@ def make_attack(
     options = taken(options, kinds, defaults, {"norm": threat.norm.name}, f"in {name}")
     shared = {f.name for f in fields(family.settings)}
     settings = family.settings(**{k: v for k, v in options.items() if k in shared})
+    patched = isinstance(settings, Settings) and settings.patch is not None
+    if patched and threat.norm.name == "linf" and threat.eps == math.inf:
+        threat = replace(threat, eps=1.0)  # the same set, in which steps have a length
     method = method_of(name, threat, settings, **{k: v for k, v in options.items() if k not in shared})
     for part in parts(method, Queried):
         part.check_memory(name)
-    return Attack(name, _restarted(method, settings.restarts) if isinstance(settings, Settings) else method)
+    return Attack(name, _run_as(method, settings) if isinstance(settings, Settings) else method)
 
 
 def attack_options(name: str) -> dict[str, inspect.Parameter]:
@@ -309,6 +314,11 @@ def _parse(name: str) -> tuple[str, Family, bool]:
                 return base, family, guided
     known = [base for family in FAMILIES for base in family.recipes]
     raise unknown_name("attack", name, [*known, *(f"cr_{base}" for base in known)])
+
+
+def _run_as(method: Method, settings: Settings) -> Method:
+    again = _restarted(method, settings.restarts)
+    return again if settings.patch is None else Patched(again, settings.patch, settings.place)
 
 
 def _restarted(method: Method, restarts: int) -> Method:

@@ -9,7 +9,19 @@ from typing import Annotated, Literal
 from segradius.attacks.loop import Iterative, Look, Step, StepSize, Straight
 from segradius.attacks.queries import Queried, Rounds
 from segradius.attacks.strategy import Strategy
-from segradius.core.declared import Count, Decay, Length, Queries, Restarts, Share, Whole, check_fields, only_with
+from segradius.core.declared import (
+    Count,
+    Decay,
+    Given,
+    Length,
+    PlaceName,
+    Queries,
+    Restarts,
+    Share,
+    Whole,
+    check_fields,
+    only_with,
+)
 from segradius.objectives.objective import Objective, objective
 from segradius.threats.threat import Threat
 
@@ -29,6 +41,10 @@ class Settings:
         restarts: Runs; those after the first start uniformly in the ball.
         keep: ``best`` iterate by fooled pixels, or the ``last``, as the paper.
         sparse: For l1: share of values that a step moves; None is the dense step of Eq. 22.
+        patch: Share of the image's pixels in one square, outside of which nothing changes and only what is outside
+            counts; for any change there, linf with eps inf. None: no patch.
+        place: Where the square lies: ``search``, ``centre``, ``random``, or row and column of its first pixel as
+            ``10:20``.
     """
 
     steps: Count | None = None
@@ -37,6 +53,8 @@ class Settings:
     restarts: Restarts = 1
     keep: Literal["best", "last"] = "best"
     sparse: Annotated[Share | None, only_with(norm=["l1"])] = None
+    patch: Share | None = None
+    place: Annotated[PlaceName, only_with(patch=Given())] = "search"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -171,6 +171,8 @@ Part = Annotated[float, Range("[0, 1]")]
 Inside = Annotated[float, Range("(0, 1)")]
 LossName = Annotated[str, See("segradius list losses")]
 WeightingName = Annotated[str, See("segradius list weightings")]
+#: "search", "centre", "random", or a row and a column as "10:20".
+PlaceName = Annotated[str, See("docs/patches.md")]
 DirectionsText = Annotated[str, See("docs/estimators.md")]
 Majority = Annotated[float, Range("[0.5, 1)")]
 Decay = Annotated[float, Range("[0, 1)")]

@@ -160,6 +160,7 @@ class Attacking:
             journal=journal,
         )
         seconds = (time.perf_counter() - started) / len(batch.ids)
+        batch = batch.without(result.covered)
         free = not is_priced(model)
         again = judge(model, result.adversarial)[0] if free else None
         rounded = rounded_results(model, batch, result.adversarial, target, self.plan.lengths) if free else {}

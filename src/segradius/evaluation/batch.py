@@ -107,6 +107,10 @@ class Batch:
         ids = tuple(self.ids[row] for row in rows)
         return replace(self, ids=ids, images=self.images[at], labels=self.labels[at], prediction=self.prediction[at])
 
+    def without(self, covered: Tensor | None) -> Batch:
+        """The batch in which pixels (N, H, W) bool, as those under a patch, count nowhere."""
+        return self if covered is None else replace(self, labels=self.labels.masked_fill(covered, self.ignore_index))
+
     def only(self, wanted: Sequence[str]) -> Batch:
         """The batch of those of its images that are wanted."""
         return self.select([row for row, image in enumerate(self.ids) if image in wanted])
