@@ -137,16 +137,18 @@ def test_the_search_finds_the_one_place_that_matters() -> None:
     assert found["search"].covered[:, 9:11, 12:14].all()  # type: ignore[index]
 
 
-def test_pixels_under_a_patch_count_nowhere_in_a_report() -> None:
+def test_an_attack_gains_nothing_by_the_pixels_under_its_patch() -> None:
     images, labels = batch(count=1)
     covered = torch.zeros(1, 8, 8, dtype=torch.bool)
     covered[:, :2, :2] = True
-    before = Batch(("a",), images, labels, labels.clone(), VOID)
-    without = before.without(covered)
-    assert before.without(None) is before
-    assert torch.equal(without.labelled, before.labelled & ~covered)
-    other = (labels + 1) % CLASSES
-    assert goal_counts(without, other, None)[1].item() == (before.labelled & ~covered).sum()
+    before = Batch(("a",), images, labels, labels.masked_fill(labels == VOID, 0), VOID)
+    wrong = (labels + 1) % CLASSES
+    assert before.outside(None, wrong) is wrong
+    judged = before.outside(covered, wrong)
+    assert torch.equal(judged[:, :2, :2], before.prediction[:, :2, :2])
+    assert goal_counts(before, judged, None)[0].item() == (before.labelled & ~covered).sum()
+    kept, plain = (before.counts(each, CLASSES).images[0].labelled for each in (judged, wrong))
+    assert kept == plain
 
 
 @pytest.mark.parametrize(

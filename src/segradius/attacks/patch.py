@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.base import Method, Result, Task, parts
-from segradius.attacks.loop import Iterative, Room
+from segradius.attacks.loop import Iterative, Room, StepSize
 from segradius.core.contracts import Model
 from segradius.core.declared import PlaceName, Share, check_fields
 from segradius.core.errors import InputError, shown
 from segradius.core.ledger import Ledger
+from segradius.objectives.objective import Objective
 from segradius.threats.projections import choose
+from segradius.threats.threat import Threat
 
 #: Places that the search begins with: of the largest first-order gain, and spread over the image.
 STEEPEST, SPREAD = 4, 4
@@ -155,7 +157,7 @@ class Patched:
         check_fields(self, share="patch")
         object.__setattr__(self, "_given", _read_place(self.place))
         if self.place == "search" and self._trial is None:
-            raise InputError("place is search, and this attack cannot be tried for a few steps; expected a place")
+            raise InputError("place is search, and this attack has no threat to be tried in; expected a place")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -170,9 +172,14 @@ class Patched:
 
     @property
     def _trial(self) -> Iterative | None:
-        """A few steps of the attack, by which places are compared."""
+        """A few steps of the attack, or else of PGD, by which places are compared."""
         found = next(parts(self.attack, Iterative), None)
-        return found and replace(found, steps=TRIAL, start="zero", keep="best")
+        if found is None:  # one with a loop of its own
+            from segradius.attacks.pgd import Steepest  # which makes attacks, and so stands above this file
+
+            threat = next(parts(self.attack, Threat), None)
+            return None if threat is None else Iterative(Objective(), threat, Steepest(StepSize(per_eps=2.5)), TRIAL)
+        return replace(found, steps=TRIAL, start="zero", keep="best")
 
     def run(self, task: Task[Model]) -> Result:
         """Find the places, and attack there."""

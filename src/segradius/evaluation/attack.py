@@ -76,6 +76,12 @@ class AttackPlan:
         """Those of the bands, as they are written; empty where all are 1."""
         return str(self.options.get("band_weights") or "")
 
+    @property
+    def patch(self) -> str:
+        """The square that an attack keeps to, as "0.01, search"; empty where it may change the whole image."""
+        share = self.options.get("patch")
+        return "" if share is None else f"{share:g}, {self.options.get('place', 'search')}"
+
     def lengths(self, delta: Tensor) -> dict[str, Tensor]:
         """‖δ‖ of each image in every norm, of w ⊙ δ where bands have weights; (N, B, H, W) → (N,)."""
         return {name: make_threat(name, band_weights=self.weights or None).length(delta) for name in NORMS}
@@ -105,7 +111,8 @@ class Attacking:
     def title(self) -> str:
         """For people."""
         weights = f" w={self.plan.weights}" if self.plan.weights else ""
-        return f"{self.plan.label} {self.plan.norm} ε={self.plan.eps:.4g}{weights}"
+        patch = f" patch={self.plan.patch}" if self.plan.patch else ""
+        return f"{self.plan.label} {self.plan.norm} ε={self.plan.eps:.4g}{weights}{patch}"
 
     @property
     def attack(self) -> Attack:
@@ -160,10 +167,10 @@ class Attacking:
             journal=journal,
         )
         seconds = (time.perf_counter() - started) / len(batch.ids)
-        batch = batch.without(result.covered)
         free = not is_priced(model)
-        again = judge(model, result.adversarial)[0] if free else None
-        rounded = rounded_results(model, batch, result.adversarial, target, self.plan.lengths) if free else {}
+        again = batch.outside(result.covered, judge(model, result.adversarial)[0]) if free else None
+        result = _outside(result, batch)
+        rounded = rounded_results(model, batch, result, target, self.plan.lengths) if free else {}
         found = attack_results(result, batch, model.num_classes, target, again, seconds, self.plan)
         kept = replace(
             _kept(result, batch, bench, remaining(found, targeted=self.aim is not None)),
@@ -172,6 +179,14 @@ class Attacking:
             rounded=rounded,
         )
         return Rows(bench.key, found, kept, journal=journal.name if journal else None)
+
+
+def _outside(result: Result, batch: Batch) -> Result:
+    """The result as it is judged: a patch gains nothing by the pixels under it."""
+    if result.covered is None:
+        return result
+    members = {name: _outside(member, batch) for name, member in result.members.items()}
+    return replace(result, prediction=batch.outside(result.covered, result.prediction), members=members)
 
 
 def _kept(result: Result, batch: Batch, bench: Bench, left: Mapping[str, float]) -> Kept:
@@ -247,9 +262,10 @@ def make_plans(
         for norm, eps in dict.fromkeys((norm_name(norm), read("eps", Eps, eps)) for norm, eps in budgets)
         for label, own in variants.items()
     )
-    if len({plan.weights for plan in plans}) > 1:
-        told = " and ".join(dict.fromkeys(f"{plan.label} ({plan.weights or 'none'})" for plan in plans))
-        raise InputError(f"band_weights differ between attacks, {told}; expected one threat model: run them apart")
+    for what, name in (("weights", "band_weights"), ("patch", "patches")):
+        if len({getattr(plan, what) for plan in plans}) > 1:
+            told = " and ".join(dict.fromkeys(f"{plan.label} ({getattr(plan, what) or 'none'})" for plan in plans))
+            raise InputError(f"{name} differ between attacks, {told}; expected one threat model: run them apart")
     for k, plan in enumerate(plans):
         try:
             make_attack(plan.name, norm=plan.norm, eps=plan.eps, **plan.options)

@@ -72,6 +72,8 @@ class Row:
         weights: Those of the bands, as they are written; empty where all are 1.
         rounded: Of the adversarial images rounded to 8 bits; None where they were not looked at, as each look at a
             target has its price, and an earlier version made none.
+        patch: The square that the attack keeps to, as its plan tells it; empty for the whole image. Not in files, which
+            have the options of every attack.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Row:
     foreground: Foreground | None = None
     weights: str = ""
     rounded: EightBit | None = None
+    patch: str = ""
 
     @property
     def eps_levels(self) -> float | None:
@@ -102,7 +105,7 @@ class Row:
         """For JSON; what is asked with yes or no stands before all other figures, and weights only if there are any."""
         whole = asdict(self) | {"rounded": self.rounded and self.rounded.as_dict(), "eps_levels": self.eps_levels}
         found = foreground_first(whole, "name", "norm", "eps", "images", "invalid")
-        return {name: value for name, value in found.items() if name != "weights" or value}
+        return {name: value for name, value in found.items() if name != "patch" and (name != "weights" or value)}
 
 
 @dataclass(frozen=True)
@@ -285,6 +288,7 @@ def _filled(
         foreground_of(counts, every, named) if named.asked else None,
         plan.weights if plan else "",
         eight,
+        plan.patch if plan else "",
     )
 
 

@@ -107,9 +107,12 @@ class Batch:
         ids = tuple(self.ids[row] for row in rows)
         return replace(self, ids=ids, images=self.images[at], labels=self.labels[at], prediction=self.prediction[at])
 
-    def without(self, covered: Tensor | None) -> Batch:
-        """The batch in which pixels (N, H, W) bool, as those under a patch, count nowhere."""
-        return self if covered is None else replace(self, labels=self.labels.masked_fill(covered, self.ignore_index))
+    def outside(self, covered: Tensor | None, prediction: Tensor) -> Tensor:
+        """A prediction (N, H, W) with what was there before the attack on pixels (N, H, W) bool, those under a patch.
+
+        An attack gains and loses nothing by them, and all attacks are judged on the same pixels.
+        """
+        return prediction if covered is None else torch.where(covered, self.prediction, prediction)
 
     def only(self, wanted: Sequence[str]) -> Batch:
         """The batch of those of its images that are wanted."""

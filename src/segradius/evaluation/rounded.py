@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segradius.attacks.base import Result
 from segradius.core.contracts import Seen
 from segradius.evaluation.batch import Batch, goal_counts, judge
 from segradius.evaluation.foreground import least
@@ -98,7 +99,7 @@ def levels(images: Tensor) -> Tensor:
 def rounded_results(
     model: Seen,
     batch: Batch,
-    adversarial: Tensor,
+    found: Result,
     target: Tensor | None,
     lengths: Callable[[Tensor], Mapping[str, Tensor]],
 ) -> dict[str, Rounded]:
@@ -107,13 +108,14 @@ def rounded_results(
     Args:
         model: What is attacked.
         batch: The images before.
-        adversarial: (N, B, H, W) in [0, 1].
+        found: What an attack made of them.
         target: Target labels (N, H, W) of a targeted attack.
         lengths: ‖δ‖ of each image in every norm, of (N, B, H, W); δ is what differs from the image as it was, whether
             that had 8 bits or not.
     """
-    images = levels(adversarial) / LEVELS
+    images = levels(found.adversarial) / LEVELS
     prediction, finite = judge(model, images)
+    prediction = batch.outside(found.covered, prediction)
     hit, _ = goal_counts(batch, prediction, target)
     columns = {
         "pixels": batch.counts(prediction, model.num_classes).images,

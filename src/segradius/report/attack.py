@@ -100,6 +100,11 @@ def notes(summary: Summary) -> list[str]:
     found = set_aside_note(summary.set_aside)
     for weights in dict.fromkeys(row.weights for row in summary.rows if row.weights):
         found.append(f"Bands have weights w = {weights}: ε bounds ‖w ⊙ δ‖, and lengths in files are those of w ⊙ δ")
+    for patch in dict.fromkeys(row.patch for row in summary.rows if row.patch):
+        found.append(
+            f"Attacks keep to one square of an image (share of its pixels, place: {patch}); pixels under it count "
+            "as before the attack"
+        )
     for row in summary.rows:
         if row.invalid:
             named = summary.invalid.get((row.name, row.norm, row.eps), ())
@@ -286,7 +291,8 @@ def _files(
         mine = [job for job in experiment.jobs if (norm, eps) == attacking(job).plan.threat]
         name = "" if (norm, eps) == threats[0] else f"-{norm}-{eps:.4g}"
         weights = f", w = {experiment.attacks[0].weights}" if experiment.attacks[0].weights else ""
-        title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}{weights}"
+        patch = f", patch {experiment.attacks[0].patch}" if experiment.attacks[0].patch else ""
+        title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}{weights}{patch}"
         if shown := shown_images(run, mine, looks):
             yield f"figure{name}.png", draw(shown, run.classes, title, wording)
         if drawn := curves(run, mine, store):
