@@ -71,6 +71,7 @@ class Task(Generic[M]):
         journal: Keeps the snapshots of a black-box attack; None for nowhere.
         weights: (B, 1, 1) weights w of the bands in the threat, which `entered` sets: all δ of a method are then
             coordinates u = w ⊙ δ, which it need not know. None: δ itself.
+        surrogate: A network whose gradients an attack that asks may follow beside; None where there is none.
     """
 
     model: M
@@ -82,6 +83,7 @@ class Task(Generic[M]):
     progress: Callable[[int], None] | None = None
     journal: Journal | None = None
     weights: Tensor | None = None
+    surrogate: Model | None = None
 
     def entered(self, threat: Threat) -> Task[M]:
         """The same task in the coordinates of a threat; `InputError` where it has not a weight for each band."""
@@ -176,6 +178,10 @@ class Untargeted:
     """Base of a part with which an attack can have no aim."""
 
 
+class Assisted:
+    """Base of a strategy that follows the gradients of a surrogate, where there is one, in what it asks the target."""
+
+
 def parts(thing: object, kind: type[P]) -> Iterator[P]:
     """Every part of a kind in a method made of frozen dataclasses, however deep: its objectives, say."""
     if isinstance(thing, kind):
@@ -224,12 +230,17 @@ class Attack:
         offers = getattr(model, "offers", None)
         if offers is None:
             raise InputError(f"a {type(model).__name__} must be wrapped first: attack(segradius.wrap(network), …)")
-        if surrogate_of(model) is not None:
+        if surrogate_of(model) is not None and not self.is_assisted:
             model, offers = _checked_surrogate(self, model)
         if not self.method.needs <= offers:
             raise _lacking(self.name, self.method, model, offers)
         for objective in parts(self.method, Objective):
             objective.check_classes(model.num_classes)
+
+    @property
+    def is_assisted(self) -> bool:
+        """Whether it asks the attacked model, and follows its surrogate's gradients besides."""
+        return any(parts(self.method, Assisted))
 
     def check_aim(self) -> None:
         """Raise `InputError` if this attack cannot have an aim, a class that it wants pixels to get."""
@@ -289,10 +300,12 @@ class Attack:
             goal = self._goal(_usual(labels), target, victims, model.num_classes, ignore_index)
             room = None if changeable is None else _usual(changeable).unsqueeze(1).to(images.dtype)
             with model.frozen():
-                made_on = surrogate_of(model) or model
+                surrogate, assisted = surrogate_of(model), self.is_assisted
+                made_on = surrogate if surrogate is not None and not assisted else model
                 check_twins(made_on)
                 asked = made_on if LOGITS in self.method.needs else for_answers(made_on)
                 task = Task(asked, images, goal, Randomness(seed, names), room, progress=progress, journal=journal)
+                task = replace(task, surrogate=surrogate) if assisted else task
                 found = self.method.run(task)
                 return found if made_on is model else judged_by(model, found, goal, made_on)
 
@@ -333,7 +346,8 @@ def _checked_surrogate(attack: Attack, model: Offering) -> tuple[Offering, froze
     if LOGITS not in attack.method.needs:
         raise InputError(
             f"{attack.name} looks at scores, and adversarial images are made on another network, whose gradients are "
-            "there to be followed: choose an attack that follows them, as pgd, or leave the surrogate out (--from)"
+            "there to be followed: choose an attack that follows them, as pgd, one that does both, as mosaic, or leave "
+            "the surrogate out (--from)"
         )
     surrogate = surrogate_of(model)
     return surrogate, surrogate.offers

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.bandit import Averaged, Bandit
+from segradius.attacks.begun import Begun
 from segradius.attacks.footprint import check_spacing, measured, probe, tallied
 from segradius.attacks.loop import Room, StepSize
 from segradius.attacks.make import black_box
@@ -27,6 +28,7 @@ from segradius.core.declared import (
     Share,
     Side,
     WeightingName,
+    Whole,
     check_fields,
 )
 from segradius.core.errors import InputError
@@ -124,6 +126,7 @@ def local_pbgd(
     directions: DirectionsText | None = None,
     window: OddSide | Literal["auto"] = 33,
     samples_per_round: Pairs = 1,
+    patterns: Whole = 0,
     loss: LossName = "flips",
     weighting: WeightingName = "uniform",
 ) -> Queried:
@@ -138,6 +141,7 @@ def local_pbgd(
         directions: As for ``pbgd``; None is ``dct:1/16`` for l2, else ``shifted_tiles:16``.
         window: Side of the window in pixels, odd, or ``auto`` to measure it for each image with the first four queries.
         samples_per_round: Pairs of queries of a round.
+        patterns: Stripes that are asked about first; it begins at the mosaic of the best parts of them.
         loss: Name of the loss; ``flips``, a smooth count of flipped pixels, is annealed over the budget.
     """
     far, fast = (0.5, 0.2) if threat.norm.name == "linf" else (0.2, 0.08)
@@ -146,5 +150,8 @@ def local_pbgd(
     side = 1 if window == "auto" else window
     estimator = LocalTPGE(in_norm(gamma, threat, far), sphere, samples_per_round, side)
     bandit = Bandit(estimator, Averaged(StepSize(in_norm(alpha, threat, fast)), momentum, alpha_end, restart))
-    strategy = Listening(bandit) if window == "auto" else bandit
+    if patterns and window == "auto":
+        raise InputError("patterns and window=auto both take the first queries: give one of the two")
+    begun = Begun(bandit, patterns, side) if patterns else bandit
+    strategy = Listening(bandit) if window == "auto" else begun
     return settings.queried(threat, strategy, loss, weighting, 1000)

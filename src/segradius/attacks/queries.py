@@ -19,6 +19,7 @@ from segradius.attacks.strategy import Strategy, Turn
 from segradius.core.contracts import ScoreModel
 from segradius.core.declared import Decay, Queries, Whole, check_fields
 from segradius.core.errors import InputError
+from segradius.core.ledger import SURROGATE
 from segradius.core.prediction import outside_unit
 from segradius.gradients.estimator import Stack
 from segradius.objectives.losses import ScoreLoss
@@ -175,10 +176,13 @@ class _Run:
     def round(self, now: Snapshot) -> Snapshot:
         """Ask, weigh, tell; then judge the iterate if it is time to."""
         attack, turn, asked_about = self.attack, Turn(now.round, now.spent / self.attack.budget), now.active
+        rows = now.rows
         question = attack.strategy.ask(now.state, self.room, turn)
         answers = self._ask(question.points, now, judge="rise" if attack.strategy.feasible else "no")
         feedback = answers.feedback
         now = self._paid(now, "attack", len(question.points))
+        if any(question.passes):
+            now.ledger.enter(SURROGATE, **dict(zip(("forward", "backward"), question.passes, strict=True)), rows=rows)
         mean = feedback.mean if now.mean is None else feedback.mean.blend(now.mean, attack.memory)
         weights, now = self._weigh(now, mean, turn)
         losses = self._losses(feedback, turn.progress)

@@ -23,10 +23,16 @@ class Question(NamedTuple):
     """Perturbations to ask about, (K, N, B, H, W), and what the strategy wants back with the answers.
 
     What a point has outside the changeable pixels is dropped before it is asked about.
+
+    Attributes:
+        points: What is asked about.
+        memo: What comes back.
+        passes: Forward and backward passes of the surrogate that it took, over each image.
     """
 
     points: Stack
     memo: Any = None
+    passes: tuple[int, int] = (0, 0)
 
 
 class Strategy(Protocol):

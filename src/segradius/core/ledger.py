@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+#: Passes of a surrogate whose gradients guide what a target is asked: no queries, and no passes of the target.
+SURROGATE = "surrogate"
+
 
 @dataclass
 class Ledger:
@@ -16,8 +19,9 @@ class Ledger:
     Purposes in use are ``attack`` (the steps), ``radius`` (noisy passes behind the weights), ``judging`` (looking at an
     iterate without needing its gradient), ``certification``, ``crosscheck`` (attacks on certificates), ``checking``
     (judging an adversarial image once more) and ``picture``. Where adversarial images are made on another network,
-    ``transfer`` is what the attacked one was asked, and all else are passes of the other. A pass over a batch of N
-    images is one pass over each of them. Counting never touches the device.
+    ``transfer`` is what the attacked one was asked, and all else are passes of the other; where that only guides what
+    the attacked one is asked, ``surrogate`` are its passes, and all else are the attacked one's. A pass over a batch of
+    N images is one pass over each of them. Counting never touches the device.
 
     Args:
         images: How many images the ledger is for.

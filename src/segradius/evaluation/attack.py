@@ -151,7 +151,7 @@ class Attacking:
         """Attack a batch. Of a model with a price all is kept, and nothing judged a second time."""
         model, target = bench.model, bench.target(self.aim, batch)
         place = bench.checkpoints if self.asks else None
-        if bench.checkpoints is not None and surrogate_of(model) is not None:
+        if bench.checkpoints is not None and surrogate_of(model) is not None and not self.asks:
             bench.checkpoints.begin(f"{bench.key} {digest(batch.ids)}")  # the verdict, which is paid for once
         journal = place.journal(bench.key, batch.ids, batch.images, batch.labels) if place else None
         started = time.perf_counter()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from segradius.attacks.make import references
+from segradius.core.ledger import SURROGATE
 from segradius.evaluation.attack import STILL, AttackPlan
 from segradius.evaluation.class_summary import ClassRow, class_rows
 from segradius.evaluation.facts import Finding
@@ -62,7 +63,8 @@ class Row:
             it least.
         miou_image: MIoU as the paper defines it (Section 5.1).
         success: Share of the eligible pixels that reached the goal, in [0, 1], with its interval.
-        forward: Forward passes per image for all purposes but ``checking``, which is no part of the attack.
+        forward: Forward passes per image for all purposes but ``checking``, which is no part of the attack, and
+            ``surrogate``, which are passes of another network.
         backward: Backward passes per image, likewise.
         seconds: Wall time per image.
         ledger: ``{purpose: {"forward": …, "backward": …}}`` summed over the images.
@@ -268,7 +270,7 @@ def _filled(
     eight, looks = rounded
     if looks:
         book.setdefault(CHECKING, {"forward": 0, "backward": 0})["forward"] += looks
-    own = [passes for purpose, passes in book.items() if purpose != CHECKING]
+    own = [passes for purpose, passes in book.items() if purpose not in (CHECKING, SURROGATE)]
     return Row(
         name,
         plan.norm if plan else None,

@@ -87,7 +87,7 @@ def expected(job: Job, run: Run[Any]) -> Passes | None:
     if isinstance(task, Attacking):
         of = _of_attack(task, classes, bands, looks=0)
         looks, made_on = 0 if is_priced(run.model) else LOOKS, surrogate_of(run.model)
-        if made_on is None:
+        if made_on is None or task.asks:
             return replace(of, forward=of.forward + looks)
         return Passes(networks(run.model) * of.forward + 1 + looks, networks(run.model) * of.backward, of.at_most)
     if isinstance(task, Certifying):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from segradius.core.contracts import Seen
 from segradius.core.errors import at_least
+from segradius.core.ledger import SURROGATE
 from segradius.core.seal import check_archive
 from segradius.core.storage import replacing
 from segradius.evaluation.rows import CLEAN
@@ -207,7 +208,8 @@ def _paid_for(books: Mapping[str, Sequence[int]], *, other: bool) -> int:
     """Of the passes in a row, those of the model itself: where images were made on a surrogate, the verdict alone."""
     if "transfer" in books:
         return 0 if other else books["transfer"][0]
-    return sum(forward for purpose, (forward, _) in books.items() if (purpose == OTHER) == other)
+    asked = {purpose: forward for purpose, (forward, _) in books.items() if purpose != SURROGATE}
+    return sum(forward for purpose, forward in asked.items() if (purpose == OTHER) == other)
 
 
 def digest(ids: Sequence[str], *tensors: Tensor) -> str:
