@@ -13,7 +13,7 @@ from segradius.attacks.loop import Room
 from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import QuerySettings
-from segradius.attacks.strategy import Question, Turn
+from segradius.attacks.strategy import Question, Turn, amplitude
 from segradius.core.declared import LossName, OddSide, Share, Side, WeightingName, Whole, check_fields
 from segradius.gradients.local import window_sum
 from segradius.threats.threat import Threat
@@ -101,16 +101,6 @@ class LocalSearch:
         """
         rows, columns = (torch.arange(side, device=values.device) // self.tile for side in like.shape[2:])
         return values.index_select(3, columns).index_select(2, rows)
-
-
-def amplitude(room: Room) -> Tensor:
-    """The value that may stand everywhere in the ball: ε over the norm of an image of ones; (N, 1, 1, 1).
-
-    Of ones in the bands that may change.
-    """
-    ones = torch.ones_like(room.task.images)
-    ones = ones if room.task.weights is None else ones * room.task.weights.isfinite()
-    return (room.eps / room.threat.norm.length(ones)).view(-1, 1, 1, 1)
 
 
 @black_box("local_search", guidance={"samples": 0})

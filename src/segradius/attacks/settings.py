@@ -87,6 +87,8 @@ PAPER_EPS: Mapping[str, float] = {"l1": 10000.0, "l2": 10.0, "linf": 0.05}
 PBGD_ALPHA = 5e-4
 PAPER_ROUNDS = Rounds(15_000)
 PAPER_QUERIES = 2 * PAPER_ROUNDS.count + 1
+#: Of attacks that the paper does not compare with, whose authors spend 200 to 10,000.
+BASELINE_QUERIES = 1000
 
 
 @dataclass(frozen=True)

@@ -91,3 +91,28 @@ def moved(state: Mapping[str, Any], proposed: Tensor, losses: Tensor, kept: Tens
         "delta": torch.where(at.unsqueeze(1), proposed, state["delta"]),
         "losses": torch.where(at, losses, state["losses"]),
     }
+
+
+def raised_to(
+    state: Mapping[str, Any], asked: Question, losses: Tensor, weights: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What a search keeps of the one point a round that it asked about: the first, then what raised the loss.
+
+    Returns:
+        Iterate and loss map, as `moved`, and the images (N,) that kept the point.
+    """
+    (proposed,), (found,) = asked.points[:], losses
+    if state["losses"] is None:
+        return {"delta": proposed, "losses": found}, torch.ones_like(weights[:, 0, 0], dtype=torch.bool)
+    kept = raised(state["losses"], found, weights)
+    return moved(state, proposed, found, kept), kept
+
+
+def amplitude(room: Room) -> Tensor:
+    """The value that may stand everywhere in the ball: ε over the norm of an image of ones; (N, 1, 1, 1).
+
+    Of ones in the bands that may change.
+    """
+    ones = torch.ones_like(room.task.images)
+    ones = ones if room.task.weights is None else ones * room.task.weights.isfinite()
+    return (room.eps / room.threat.norm.length(ones)).view(-1, 1, 1, 1)
