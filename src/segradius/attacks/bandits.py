@@ -98,7 +98,7 @@ class BanditsTD:
     def _along(self, values: Tensor, room: Room) -> Tensor:
         """Of unit length in l2; zero stays zero."""
         lifted = self._lifted(values, room)
-        length = lifted.flatten(1).norm(dim=1).clamp_min(torch.finfo(lifted.dtype).tiny)
+        length = lifted.square().flatten(1).sum(1).sqrt().clamp_min(torch.finfo(lifted.dtype).tiny)
         return lifted / length.view(-1, 1, 1, 1)
 
 
