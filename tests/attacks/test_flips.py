@@ -14,7 +14,7 @@ from tiny import CLASSES, VOID, batch, network
 def test_flips_is_momentum_on_the_smooth_count_of_flips(norm: str, eps: float) -> None:
     images, labels = batch()
     images, counted, steps = 0.3 + 0.4 * images, labels != VOID, 6
-    tau, end, fooled, decay, long = 2.0, 0.5, 0.3, 0.75, 9.0
+    tau, end, fooled, decay, few = 1.5, 0.2, 0.3, 0.6, 0.04
     model = sr.wrap(network(), num_classes=CLASSES)
     at = labels.masked_fill(~counted, 0).unsqueeze(1)
     delta, momentum = torch.zeros_like(images), torch.zeros_like(images)
@@ -24,23 +24,29 @@ def test_flips_is_momentum_on_the_smooth_count_of_flips(norm: str, eps: float) -
         own, rival = p.gather(1, at).squeeze(1), p.scatter(1, at, 0).amax(1)
         radius = 0.5 * (torch.special.ndtri(own) - torch.special.ndtri(rival))
         weight = torch.where(rival > own, fooled, 1.0) * counted
-        (weight * torch.special.ndtr(-radius / (tau + (end - tau) * t / steps))).sum().backward()
+        scale = ((radius.abs() * counted).sum((1, 2)) / counted.sum((1, 2))).detach().view(-1, 1, 1)
+        (weight * torch.special.ndtr(-radius / (scale * (tau + (end - tau) * t / steps)))).sum().backward()
         gradient = free.grad
         assert gradient is not None
         momentum = decay * momentum + gradient / gradient.abs().sum((1, 2, 3), keepdim=True)
-        alpha = long * eps / steps
+        alpha = eps * {"l1": 1, "l2": 2, "linf": 2}[norm] * (1 - t / steps)
         if norm == "l2":
             delta = delta + alpha * momentum / momentum.square().sum((1, 2, 3), keepdim=True).sqrt()
             delta = delta * (eps / delta.square().sum((1, 2, 3), keepdim=True).sqrt()).clamp(max=1)
         elif norm == "linf":
             delta = (delta + alpha * momentum.sign()).clamp(-eps, eps)
         else:
-            few = round(0.01 * momentum[0].numel())
+            values = round(few * 3 ** (-t / steps) * momentum[0].numel())
             for one, m in zip(delta, momentum, strict=True):
-                most = m.abs().flatten().topk(few).indices
-                one.view(-1)[most] += alpha / few * m.flatten()[most].sign()
+                most = m.abs().flatten().topk(values).indices
+                one.view(-1)[most] += alpha / values * m.flatten()[most].sign()
             delta = project_l1(delta, images, torch.full((len(images),), eps, dtype=images.dtype))
-    options = {"tau": tau, "tau_end": end, "fooled": fooled, "decay": decay, "alpha": alpha}
-    sparse = {"sparse": 0.01} if norm == "l1" else {}
-    attack = sr.make_attack("flips", norm=norm, eps=eps, steps=steps, keep="last", **options, **sparse)
+    options = {"tau": tau, "tau_end": end, "fooled": fooled, "decay": decay} | ({"sparse": few} if norm == "l1" else {})
+    attack = sr.make_attack("flips", norm=norm, eps=eps, steps=steps, keep="last", **options)
     torch.testing.assert_close(attack(model, images, labels).delta, delta, rtol=0, atol=1e-8)
+
+
+def test_what_the_logits_are_multiplied_by_hardly_matters_near_the_boundary() -> None:
+    loss, labels = sr.objectives.ScaledFlips(), torch.zeros(1, 1, 5, dtype=torch.long)
+    logits = torch.stack([torch.linspace(-0.1, 0.1, 5), torch.zeros(5)]).view(1, 2, 1, 5).double()
+    torch.testing.assert_close(loss(3 * logits, labels), loss(logits, labels), rtol=0, atol=1e-3)

@@ -69,6 +69,7 @@ __all__ = [
     "Dense",
     "Diverse",
     "Ensemble",
+    "Falling",
     "Features",
     "Footprint",
     "Iterative",

@@ -29,6 +29,13 @@ def steepest(gradient: Tensor, room: Room, sparse: float | None) -> Tensor:
     return sparse_steepest(gradient, sparse)
 
 
+def gathered(gradient: Tensor, decay: float, before: Tensor | None) -> Tensor:
+    """The momentum m ← μ·m + g/‖g‖₁, with μ the ``decay``, (N, B, H, W); g/‖g‖₁ in the first step."""
+    length = gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(gradient.dtype).tiny)
+    now = gradient / length.view(-1, 1, 1, 1)
+    return now if before is None else now + decay * before
+
+
 @dataclass(frozen=True)
 class Steepest:
     """Projected steepest ascent, δ ← Proj(δ + α·d) with d the unit step that raises the loss most (Eq. 11, 22–24).
@@ -62,7 +69,6 @@ class Momentum:
         nesterov: Whether g is taken ahead of the iterate, at δ + αμ·‖d‖₁·m with d the step along m (NI-FGSM, Lin et
             al. 2020). In l∞ that is αμ times m in units of the mean magnitude of g, as public code has it; by the
             letter of the paper, which leaves ‖d‖₁ out, it would be too short to matter.
-        sparse: As that of `Steepest`.
     """
 
     compares: ClassVar[bool] = False
@@ -70,7 +76,6 @@ class Momentum:
     size: StepSize
     decay: Weight = 1.0
     nesterov: bool = False
-    sparse: Share | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -79,15 +84,13 @@ class Momentum:
         """Where the gradient is taken, which may lie outside the ball; δ itself in the first step."""
         if not self.nesterov or state is None:
             return delta
-        length = steepest(state, room, self.sparse).flatten(1).abs().sum(1).view(-1, 1, 1, 1)
+        length = room.threat.norm.steepest(state).flatten(1).abs().sum(1).view(-1, 1, 1, 1)
         return torch.addcmul(delta, state, self.decay * self.size.of(room) * length)
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Accumulate, step and project."""
-        length = seen.gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(seen.gradient.dtype).tiny)
-        momentum = seen.gradient / length.view(-1, 1, 1, 1)
-        momentum = momentum if state is None else momentum + self.decay * state
-        direction = steepest(momentum, room, self.sparse)
+        momentum = gathered(seen.gradient, self.decay, state)
+        direction = room.threat.norm.steepest(momentum)
         return room.project(torch.addcmul(seen.delta, direction, self.size.of(room))), momentum
 
 

@@ -13,6 +13,7 @@ from .losses import ScoreLoss as ScoreLoss
 from .losses import Spherical as Spherical
 from .losses import Wrong as Wrong
 from .objective import Objective as Objective
+from .scaled_flips import ScaledFlips as ScaledFlips
 from .transegpgd import TranSegPGD as TranSegPGD
 from .view import Feedback as Feedback
 from .view import LogitView as LogitView

@@ -1,0 +1,68 @@
+"""Expected flips on the network's own scale: τ in units of the mean radius of each image, at each step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from segradius.core.declared import Positive, check_fields
+from segradius.objectives.losses import LOSSES, Loss
+from segradius.radius.gaussian import radius_slope, signed_radius
+
+
+@LOSSES.register("scaled_flips")
+@dataclass(frozen=True)
+class ScaledFlips(Loss):
+    """Expected flips Φ(−r/(τ·s)), r the signed normalised radius and s the mean of |r| over an image's pixels.
+
+    With s the sum over pixels is a smooth count of flips (Eq. 5) whose softness is that of the network: one that is
+    surer of all its pixels is not seen as harder. s is taken anew in each step, over the pixels that count, and has no
+    gradient. τ falls linearly from ``tau`` to ``tau_end`` over the run.
+
+    Args:
+        tau: τ at the start, in units of the mean radius, > 0.
+        tau_end: τ at the end, > 0.
+
+    Example:
+        >>> logits, labels = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
+        >>> round(ScaledFlips()(logits, labels).item(), 4)  # Φ(−1), whatever the logits are multiplied by
+        0.1587
+        >>> round(ScaledFlips()(5 * logits, labels).item(), 4)
+        0.1587
+    """
+
+    annealed: ClassVar[bool] = True
+
+    tau: Positive = 1.0
+    tau_end: Positive = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        """Loss of each pixel, (N, H, W), where all pixels count."""
+        radius = signed_radius(logits, labels)
+        flips: Tensor = torch.special.ndtr(-radius / self._scale(radius.detach(), torch.ones_like(radius), progress))
+        return flips
+
+    @torch.no_grad()
+    def slope(self, logits: Tensor, labels: Tensor, pull: Tensor, progress: float = 0.0) -> Tensor:
+        """As `Loss.slope`; pixels that do not pull do not count for the scale either."""
+
+        def falling(radius: Tensor) -> Tensor:
+            scale = self._scale(radius, pull != 0, progress)
+            # Below e⁻⁸⁷ float32 has no number, and a CPU takes long to say so.
+            density = (radius / scale).square_().div_(-2).clamp_min_(-87).exp_()
+            return density.mul_(pull).div_(scale.mul_(-math.sqrt(2 * math.pi)))
+
+        return radius_slope(logits, labels, falling)
+
+    def _scale(self, radius: Tensor, counts: Tensor, progress: float) -> Tensor:
+        """τ·s of each image, (N, 1, 1); above zero where all radii are 0."""
+        total, pixels = (radius.abs() * counts).sum((1, 2)), counts.sum((1, 2)).clamp_min(1)
+        tau = self.tau + (self.tau_end - self.tau) * progress
+        return (tau * total / pixels).clamp_min(1e-6).view(-1, 1, 1)
