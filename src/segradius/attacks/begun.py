@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from segradius.attacks.bandit import Bandit
-from segradius.attacks.local_search import amplitude
 from segradius.attacks.loop import Room
 from segradius.attacks.mosaic import PATTERNS, pieced
-from segradius.attacks.strategy import Question, Turn
+from segradius.attacks.strategy import Question, Turn, amplitude
 from segradius.core.declared import Count, OddSide, check_fields
 
 

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from segradius.attacks.base import Assisted
 from segradius.attacks.guided_steps import guided_steps
-from segradius.attacks.local_search import amplitude
 from segradius.attacks.loop import Room
 from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import QuerySettings
-from segradius.attacks.strategy import Question, Turn
+from segradius.attacks.strategy import Question, Turn, amplitude
 from segradius.core.declared import Count, LossName, OddSide, Share, WeightingName, Whole, check_fields
 from segradius.gradients.directions import ShiftedTiles
 from segradius.gradients.local import window_sum
