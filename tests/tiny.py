@@ -48,6 +48,7 @@ class Counting:
 
     def __init__(self, model: sr.Segmenter) -> None:
         self.model, self.forward, self.backward = model, 0, 0
+        self.walked = False  # whether the last pass was gone back through from its logits
 
     @property
     def offers(self) -> frozenset[str]:
@@ -64,6 +65,7 @@ class Counting:
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         self.forward += len(images)
         found = self.model.logits(images, precision=precision)
+        self.walked = False
         if found.requires_grad:
             found.register_hook(self._back)
         return found
@@ -73,10 +75,14 @@ class Counting:
         with self.model.watching(layer) as maps:
             yield maps
         if maps[0].requires_grad:
-            maps[0].register_hook(self._back)
+            maps[0].register_hook(self._back_from_a_layer)
 
     def _back(self, grad: Tensor) -> None:
-        self.backward += len(grad)
+        self.walked, self.backward = True, self.backward + len(grad)
+
+    def _back_from_a_layer(self, grad: Tensor) -> None:
+        """A way back that began at the layer; one from the logits has been counted there."""
+        self.backward += 0 if self.walked else len(grad)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

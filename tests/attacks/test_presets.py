@@ -84,6 +84,8 @@ def test_what_a_preset_changes_is_told() -> None:
     assert {name: preset.miou.partition(",")[0] for name, preset in PRESETS.items()} == {
         "paper": "MIoU/image",
         "paper-code": "MIoU",
+        "published": "MIoU",
+        "published-tuned": "MIoU",
     }
     with pytest.raises(sr.InputError, match="unknown preset 'papre'"):
         preset_options("papre", "pgd")

@@ -64,11 +64,11 @@ class Features(Untargeted):
         task, model = room.task, room.task.model
         if state is None:
             with torch.no_grad():
-                state = self._passed(task, task.images.clone())[1], None
+                state = passed(task, task.images.clone(), self.layer)[1], None
             ledger.enter("attack", forward=1)
         clean, weights_state = state
         images = task.seen(delta).requires_grad_()
-        logits, maps = self._passed(task, images)
+        logits, maps = passed(task, images, self.layer)
         check_output(task, logits)
         ledger.enter("attack", forward=1)
         fixed = logits.detach()
@@ -87,16 +87,30 @@ class Features(Untargeted):
         finite = is_finite(top) & torch.isfinite(value)
         return Observation(delta, gradient, value, step, prediction), prediction, finite, (clean, weights_state)
 
-    def _passed(self, task: Task[Any], images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        with task.model.watching(self.layer) as maps:
-            logits = task.model.logits(images)
-        for one in maps:
-            if len(one) != len(images):
-                raise InputError(
-                    f"the watched layer gives {len(one)} maps for {len(images)} images, as it sees them in parts; "
-                    "expected a layer that sees every image once"
-                )
-        return logits, [one.to(images.dtype) for one in maps]
+
+def passed(task: Task[Any], images: Tensor, layer: str) -> tuple[Tensor, list[Tensor]]:
+    """One forward pass of a task's model with a layer being watched, which the caller enters in the ledger.
+
+    Args:
+        task: Whose model offers features.
+        images: (N, B, H, W).
+        layer: Name of the layer; empty for the one in the middle, or one of each of several networks.
+
+    Returns:
+        The logits, and the maps (N, F, h, w), both with their graph.
+
+    Raises:
+        InputError: The layer sees images in parts.
+    """
+    with task.model.watching(layer) as maps:
+        logits = task.model.logits(images)
+    for one in maps:
+        if len(one) != len(images):
+            raise InputError(
+                f"the watched layer gives {len(one)} maps for {len(images)} images, as it sees them in parts; "
+                "expected a layer that sees every image once"
+            )
+    return logits, [one.to(images.dtype) for one in maps]
 
 
 def similarity_loss(clean: Tensor, maps: Tensor, weights: Tensor, share: float, angle: float) -> Tensor:

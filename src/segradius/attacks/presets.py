@@ -1,7 +1,8 @@
-"""Presets: what the paper, and what its published code, set otherwise than this library does by default."""
+"""Presets: what the paper, its published code and the authors of other attacks set otherwise than is done here."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ class Preset:
         black: Of those that ask for scores.
         radius: Of the radius that guides either, by family: with gradients, with scores.
         steps: Of guided black-box attacks in these norms.
+        own: Of single attacks, by name and norm; "" stands for every norm.
+        alphas: Step lengths by ε of single attacks in l∞; between two of them that of the nearer one, to scale.
         miou: Which of the reported means of IoU is meant by MIoU.
         left: What is not set, and why, in sentences.
     """
@@ -31,10 +34,22 @@ class Preset:
     black: Mapping[str, Any]
     radius: tuple[Mapping[str, Any], Mapping[str, Any]]
     steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    alphas: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
     miou: str = ""
     left: tuple[str, ...] = ()
 
 
+#: SemSegBench's: 20 steps, at ε = 8/255 in l∞ and 64/255 in l2.
+_BENCH: Mapping[str, Mapping[str, Any]] = {
+    "": {"keep": "last", "start": "uniform", "projection": "radial"},
+    "l2": {"steps": 20, "alpha": 0.1},
+    "linf": {"steps": 20, "alpha": 0.01},
+}
+#: That of attacks made to transfer, of steps of ε/T.
+_TRANSFER: Mapping[str, Mapping[str, Any]] = {"": {"keep": "last"}, "linf": {"steps": 10}}
+#: What SEA's authors found best for the attacks that they compare with, by 255·ε (their Table 1).
+_TUNED = {0.25: 8e-4, 0.5: 9e-4, 1.0: 1e-3, 2.0: 2e-3, 4.0: 3e-3, 8.0: 5e-3, 12.0: 6e-3}
 _LETTER = {"radius_unit": "pixel", "clamp": False}
 PRESETS: Mapping[str, Preset] = {
     "paper": Preset(
@@ -64,16 +79,55 @@ PRESETS: Mapping[str, Preset] = {
             "void pixels in the mean of the loss of other attacks, whose steps have a fixed length and do not see it",
         ),
     ),
+    "published": Preset(
+        white={},
+        black={},
+        radius=({}, {}),
+        own={
+            "pgd": _BENCH,
+            "segpgd": _BENCH,
+            "cospgd": _BENCH,
+            "rp_pgd": {"": {"keep": "last"}, "linf": {"steps": 100, "alpha": 0.01}},
+            "eroseg": {"": {"keep": "last"}, "linf": {"steps": 10, "alpha": 0.001}},
+            "fspgd": {"": {"keep": "last"}},
+            **dict.fromkeys(("mi_fgsm", "ni_fgsm", "di_fgsm", "ti_fgsm", "mi_di_ti_fgsm"), _TRANSFER),
+        },
+        miou="MIoU, over the data set",
+        left=(
+            "eps: of pgd, segpgd and cospgd, which are SemSegBench's, 8/255 in l∞ and 64/255 in l2; of rp_pgd 0.03, of "
+            "eroseg 8/255",
+            "the start of l2 in SemSegBench, drawn from the edge of the ball and not from all of it",
+            "every other attack: apgd, sea, asma and transegpgd are by default as published; the rest has no such run",
+        ),
+    ),
+    "published-tuned": Preset(
+        white={},
+        black={},
+        radius=({}, {}),
+        own={name: {"linf": {"steps": 300}} for name in ("segpgd", "cospgd")},
+        alphas={name: {eps / 255: alpha for eps, alpha in _TUNED.items()} for name in ("segpgd", "cospgd")},
+        miou="MIoU, over the data set",
+        left=(
+            "the start, of which SEA's paper says nothing for the attacks that it compares with",
+            "every attack but segpgd and cospgd in l∞; at an ε that SEA's authors did not run, α is the nearest one's, "
+            "to scale",
+        ),
+    ),
 }
 
 
-def preset_options(preset: str, attack: str, norm: str | float = "l2") -> dict[str, Any]:
-    """Options of an attack under a preset: ``paper``, or ``paper-code`` for the paper's published code.
+def preset_options(preset: str, attack: str, norm: str | float = "l2", eps: float | None = None) -> dict[str, Any]:
+    """Options of an attack under a preset.
+
+    ``paper`` is what the paper says, ``paper-code`` what its published code does. ``published`` is what the authors of
+    each attack ran, for PGD, SegPGD and CosPGD what SemSegBench runs; ``published-tuned`` is SegPGD and CosPGD with 300
+    steps of the lengths that SEA's authors found best for them.
 
     Args:
         preset: Its name.
         attack: A registered name, with ``cr_`` before it for the guided form.
         norm: Norm of the threat.
+        eps: Its budget; without it no step length is set that depends on it.
 
     Raises:
         InputError: For an unknown name.
@@ -83,6 +137,8 @@ def preset_options(preset: str, attack: str, norm: str | float = "l2") -> dict[s
         {'keep': 'last', 'radius_unit': 'pixel', 'clamp': False}
         >>> preset_options("paper-code", "pgd")
         {'keep': 'last', 'projection': 'radial'}
+        >>> preset_options("published-tuned", "cospgd", "linf", 8 / 255)
+        {'steps': 300, 'alpha': 0.005}
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
@@ -93,10 +149,22 @@ def preset_options(preset: str, attack: str, norm: str | float = "l2") -> dict[s
         found |= {} if white else chosen.steps.get(norm_name(norm), {})
     if "step" in known and found.get("step", known["step"].default) != "ascent":
         found.pop("mean", None)  # other steps have a length of their own
+    found |= _of_one(chosen, attack.removeprefix("cr_"), norm_name(norm), eps)
     return {option: value for option, value in found.items() if option in _EVERY.keys() | known.keys()}
 
 
-def differences(preset: str, attack: str, norm: str | float = "l2") -> list[str]:
+def _of_one(preset: Preset, attack: str, norm: str, eps: float | None) -> dict[str, Any]:
+    """What a preset sets of this attack alone."""
+    own = preset.own.get(attack, {})
+    found = {**own.get("", {}), **own.get(norm, {})}
+    alphas = preset.alphas.get(attack, {})
+    if norm == "linf" and alphas and eps is not None and 0 < eps < math.inf:
+        near = min(alphas, key=lambda each: abs(math.log(each / eps)))
+        found["alpha"] = float(f"{alphas[near] * eps / near:.6g}")
+    return found
+
+
+def differences(preset: str, attack: str, norm: str | float = "l2", eps: float | None = None) -> list[str]:
     """What a preset changes of an attack's defaults, as ``option value (default)``.
 
     Example:
@@ -104,7 +172,7 @@ def differences(preset: str, attack: str, norm: str | float = "l2") -> list[str]
         ['keep last (best)', 'projection radial (euclidean)', 'every 5 (its own)']
     """
     defaults = _EVERY | {option: p.default for option, p in attack_options(attack).items()}
-    changed = {o: v for o, v in preset_options(preset, attack, norm).items() if v != defaults[o]}
+    changed = {o: v for o, v in preset_options(preset, attack, norm, eps).items() if v != defaults[o]}
     return [f"{o} {_said(value)} ({_said(defaults[o])})" for o, value in changed.items()]
 
 

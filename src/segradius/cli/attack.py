@@ -35,7 +35,9 @@ class AttackOptions:
         plan: YAML file with attacks by label, each a mapping of attack: NAME and options of its own, under attacks;
             beside it norm and eps. Its options go before those given here, save LABEL.NAME=value in options.
         preset: paper sets what the paper sets where this library does otherwise by default, paper-code what the paper's
-            published code does; options that are given go before. Every difference is told. See docs/paper.md.
+            published code does, published what the authors of each attack ran, published-tuned what SEA's authors found
+            best for SegPGD and CosPGD; options that are given go before. Every difference is told. See docs/paper.md
+            and docs/attacks.md.
         norm: Norms, of l1, l2, linf; by default those that eps names, or else l2.
         eps: Budget for images in [0, 1], over all values of an image: 1.5, or per norm and several at once,
             l2=0.5,1.5,linf=4/255. Default: the paper's l1=750,l2=1.5,linf=0.006, or l1=10000,l2=10,linf=0.05 if all
@@ -69,7 +71,7 @@ class AttackOptions:
 
     attack: Names | None = None
     plan: str | None = None
-    preset: Literal["paper", "paper-code"] | None = None
+    preset: Literal["paper", "paper-code", "published", "published-tuned"] | None = None
     norm: Norms | None = None
     eps: Pairs | None = None
     steps: Count | None = None
@@ -141,9 +143,9 @@ class AttackOptions:
         if self.preset is not None:
             from segradius.attacks.presets import PRESETS, differences
 
-            for name, norm in dict.fromkeys((plan.name, plan.norm) for plan in plans):
-                changed = ", ".join(differences(self.preset, name, norm)) or "as by default"
-                note(f"preset {self.preset}, {name} {norm}: {changed}")
+            for name, norm, eps in dict.fromkeys((plan.name, plan.norm, plan.eps) for plan in plans):
+                changed = ", ".join(differences(self.preset, name, norm, eps)) or "as by default"
+                note(f"preset {self.preset}, {name} {norm} {eps:g}: {changed}")
             note(f"preset {self.preset}: its MIoU is the column {PRESETS[self.preset].miou}")
             note(f"preset {self.preset} leaves {'; '.join(PRESETS[self.preset].left)}")
         return plans

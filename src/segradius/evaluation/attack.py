@@ -254,7 +254,7 @@ def make_plans(
             norm,
             eps,
             _options(
-                takes[label] | (preset_options(preset, own["attack"], norm) if preset else {}),
+                takes[label] | (preset_options(preset, own["attack"], norm, eps) if preset else {}),
                 _for_attack(label, given, takes[label], own),
             ),
             label,

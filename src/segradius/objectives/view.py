@@ -16,6 +16,7 @@ from segradius.core.ledger import Ledger
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.objectives.goal import Goal
+from segradius.objectives.losses import Margin
 from segradius.radius.clever import Ball, clever_radius
 from segradius.radius.smoothing import mean_over_noise, smoothed_probabilities
 
@@ -122,6 +123,10 @@ class View(Protocol):
         """How far the attack has run, in [0, 1)."""
 
     @property
+    def pace(self) -> float:
+        """What a step adds to the progress: 1/T, in a black-box attack the mean so far."""
+
+    @property
     def num_classes(self) -> int:
         """Number of classes C."""
 
@@ -136,6 +141,9 @@ class View(Protocol):
 
     def confidence(self) -> Tensor:
         """Probability of each pixel's predicted class, (N, H, W)."""
+
+    def margin(self) -> Tensor:
+        """How far each pixel is from being fooled, in logits, (N, H, W); negative where it is."""
 
     def smoothed_confidence(self, smoothing: Smoothing) -> Tensor:
         """Largest mean probability over noisy passes, which are made now and entered in the ledger; (N, H, W)."""
@@ -182,6 +190,11 @@ class LogitView:
         return self.step / self.steps
 
     @property
+    def pace(self) -> float:
+        """1/T."""
+        return 1 / self.steps
+
+    @property
     def num_classes(self) -> int:
         """Number of classes C."""
         return self.logits.shape[1]
@@ -201,6 +214,10 @@ class LogitView:
     def confidence(self) -> Tensor:
         """Largest softmax probability."""
         return self.logits.softmax(1).amax(1)
+
+    def margin(self) -> Tensor:
+        """Difference of the reference's logit and the largest other one; its negative if targeted."""
+        return Margin()(self.logits, self.goal.reference) * -self.goal.sign
 
     def smoothed_confidence(self, smoothing: Smoothing) -> Tensor:
         """Largest mean softmax probability over noisy passes of the model."""
@@ -258,6 +275,11 @@ class ScoreView:
     randomness: Randomness
     paid: Callable[[int], None] = field(repr=False)
 
+    @property
+    def pace(self) -> float:
+        """Mean progress of a round so far; 0 in the first."""
+        return self.progress / self.step if self.step else 0.0
+
     def number(self, value: Tensor) -> Tensor:
         """``value`` in the type of the scores."""
         return value.to(self.feedback.own.dtype)
@@ -274,6 +296,10 @@ class ScoreView:
     def confidence(self) -> Tensor:
         """Score of the predicted class."""
         return self.feedback.confidence
+
+    def margin(self) -> Tensor:
+        """Difference of the logarithms of the two scores, which is that of the logits; its negative if targeted."""
+        return Margin().of_scores(self.feedback.own, self.feedback.rival) * -self.goal.sign
 
     def smoothed_confidence(self, smoothing: Smoothing) -> Tensor:
         """Largest mean score over noisy queries."""

@@ -58,7 +58,7 @@ class Budget:
             raise InputError(f"attacks.{label} is {shown(plan)}; expected {{attack: NAME, options}}")
         own = dict(plan)
         name = str(own.pop("attack", label))
-        preset = preset_options(self.preset, name, self.norm) if self.preset else {}
+        preset = preset_options(self.preset, name, self.norm, self.eps) if self.preset else {}
         steps = {} if name in ("fgsm", "cr_fgsm") else {"steps": self.steps}
         return make_attack(name, norm=self.norm, eps=self.eps, **{**steps, **preset, **own})
 
