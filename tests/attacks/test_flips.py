@@ -46,6 +46,23 @@ def test_flips_is_momentum_on_the_smooth_count_of_flips(norm: str, eps: float) -
     torch.testing.assert_close(attack(model, images, labels).delta, delta, rtol=0, atol=1e-8)
 
 
+def test_auto_is_flips_and_two_that_are_unlike_it() -> None:
+    images, labels = batch()
+    model, threat = sr.wrap(network(), num_classes=CLASSES), {"norm": "l2", "eps": 0.4, "steps": 4}
+    found = sr.make_attack("auto", **threat)(model, images, labels)
+    alone = sr.make_attack("flips", **threat)(model, images, labels)
+    assert torch.equal(found.members["flips"].delta, alone.delta)
+    assert torch.equal(found.fooled, torch.stack([each.fooled for each in found.members.values()]).amax(0))
+    assert found.ledger.by_purpose()["attack"] == {"forward": 48, "backward": 48}
+
+
+def test_the_sigmoid_of_the_margin_does_not_see_what_logits_are_multiplied_by() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(2, 4, 3, 3, generator=generator), torch.randint(4, (2, 3, 3), generator=generator)
+    loss = sr.objectives.ScaledSigmoid()
+    torch.testing.assert_close(loss(7 * logits, labels), loss(logits, labels))
+
+
 def test_what_the_logits_are_multiplied_by_hardly_matters_near_the_boundary() -> None:
     loss, labels = sr.objectives.ScaledFlips(), torch.zeros(1, 1, 5, dtype=torch.long)
     logits = torch.stack([torch.linspace(-0.1, 0.1, 5), torch.zeros(5)]).view(1, 2, 1, 5).double()

@@ -28,6 +28,7 @@ from segradius.objectives.losses import (
 )
 from segradius.radius.gaussian import normal_quantile, signed_radius
 
+SCALED = {"scaled_flips", "scaled_sigmoid"}
 SMOOTH = [name for name in LOSSES if LOSSES[name].differentiable]
 
 
@@ -118,7 +119,7 @@ def test_signed_radius_flips_sign_with_the_class_in_the_two_class_case() -> None
     assert torch.allclose(signed_radius(logits, zeros), -signed_radius(logits, zeros + 1))
 
 
-@pytest.mark.parametrize("name", sorted({*SMOOTH} - {"scaled_flips"}))  # whose scale has no gradient
+@pytest.mark.parametrize("name", sorted({*SMOOTH} - SCALED))  # whose scale has no gradient
 def test_gradient_agrees_with_finite_differences(name: str) -> None:
     logits, labels = logits_and_labels(seed=3, scale=1.0)
     logits = logits[:1, :, :1, :2].clone().requires_grad_()
@@ -175,7 +176,7 @@ def test_value_and_gradient_are_finite_for_any_finite_logits(
     assert torch.isfinite(slope).all()
 
 
-@pytest.mark.parametrize("name", sorted({*SMOOTH} - {"dlr", "scaled_flips"}))  # whose scales move with it
+@pytest.mark.parametrize("name", sorted({*SMOOTH} - {"dlr", *SCALED}))  # whose scales move with it
 def test_loss_does_not_fall_when_the_label_loses_logit(name: str) -> None:
     logits, labels = logits_and_labels(seed=5)
     lower = logits.scatter_add(1, labels[:, None], torch.full_like(logits[:, :1], -0.1))

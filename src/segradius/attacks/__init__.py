@@ -11,6 +11,7 @@ from typing import Any
 
 from segradius.attacks.apgd import Apgd, SparseApgd, apgd, flip_apgd
 from segradius.attacks.asma import Adaptive, asma
+from segradius.attacks.auto import auto
 from segradius.attacks.bandit import Ascent, Averaged, Bandit, nes, opge, pbgd, zoo
 from segradius.attacks.base import ATTACKS, BLACK_BOX, Attack, Method, Result, Task, Trace
 from segradius.attacks.dag import DagAlgorithm3, Dense, dag, dag_alg3
@@ -103,6 +104,7 @@ __all__ = [
     "apgd",
     "asma",
     "attack_options",
+    "auto",
     "black_box",
     "cospgd",
     "dag",

@@ -16,7 +16,7 @@ from segradius.attacks.settings import Settings
 from segradius.core.declared import Part, Positive, Share, Weight, check_fields
 from segradius.objectives.objective import Objective
 from segradius.objectives.scaled_flips import ScaledFlips
-from segradius.objectives.weightings import StillCorrect, Weighting, times
+from segradius.objectives.weightings import StillCorrect
 from segradius.threats.threat import Threat
 
 #: Mean step in units of ε, and for l1 the share of values that the first step moves.
@@ -82,13 +82,9 @@ def flips(
     return falling(Objective(ScaledFlips(tau, tau_end), StillCorrect(fooled)), threat, settings, decay)
 
 
-def falling(
-    objective: Objective, threat: Threat, settings: Settings, decay: float = 0.5, weighting: Weighting | None = None
-) -> Iterative:
-    """An attack along steps as those of `flips` on any objective, with a further weighting if one is given."""
+def falling(objective: Objective, threat: Threat, settings: Settings, decay: float = 0.5) -> Iterative:
+    """An attack along steps as those of `flips`, on any objective."""
     norm, steps = threat.norm.name, STEPS if settings.steps is None else settings.steps
     sparse = SPARSE if settings.sparse is None and norm == "l1" else settings.sparse
     step = Falling(settings.size(norm, LENGTH[norm] * steps), decay, sparse)
-    if weighting is not None:
-        objective = Objective(objective.loss, times(objective.weighting, weighting))
     return settings.iterate(objective, threat, step, steps=STEPS)

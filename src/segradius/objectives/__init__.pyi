@@ -14,6 +14,7 @@ from .losses import Spherical as Spherical
 from .losses import Wrong as Wrong
 from .objective import Objective as Objective
 from .scaled_flips import ScaledFlips as ScaledFlips
+from .scaled_sigmoid import ScaledSigmoid as ScaledSigmoid
 from .transegpgd import TranSegPGD as TranSegPGD
 from .view import Feedback as Feedback
 from .view import LogitView as LogitView
