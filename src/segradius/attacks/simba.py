@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from segradius.attacks.loop import Room
 from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import PAPER_QUERIES, QuerySettings
-from segradius.attacks.strategy import Question, Turn, moved, raised
+from segradius.attacks.strategy import Question, Turn, amplitude, moved, raised
 from segradius.core.declared import DirectionsText, Length, LossName, WeightingName, check_fields
 from segradius.gradients.directions import Directions, Pixel, dimension, parse_directions, walk
 from segradius.threats.threat import Threat
@@ -27,7 +28,8 @@ class Simba:
     One query a round; each image has its own place in its own order.
 
     Attributes:
-        alpha: Length α > 0 of a step, in l2.
+        alpha: Length α > 0 of a step, in l2; None is `STEP` times the l2 length of the largest image of one value in
+            the ball.
         directions: The basis: `Pixel`, or `Dct` for the lowest frequencies.
     """
 
@@ -35,7 +37,7 @@ class Simba:
     remembers = True
     per_round = 1
 
-    alpha: Length
+    alpha: Length | None
     directions: Directions = field(default_factory=Pixel)
 
     def __post_init__(self) -> None:
@@ -57,8 +59,8 @@ class Simba:
         images, task = room.task.images, room.task
         chosen = (state["start"] + state["stride"] * state["place"]) % dimension(self.directions, images.shape[1:])
         along = self.directions.unit(chosen, images, task.randomness, turn.round)
-        sign = torch.where(state["back"], -self.alpha, self.alpha).to(images.dtype).view(-1, 1, 1, 1)
-        return Question(room.project(task.confine(state["delta"] + sign * along)).unsqueeze(0))
+        step = torch.where(state["back"].view(-1, 1, 1, 1), -along, along) * self._length(room)
+        return Question(room.project(task.confine(state["delta"] + step)).unsqueeze(0))
 
     def tell(
         self, state: Mapping[str, Any], room: Room, turn: Turn, asked: Question, losses: Tensor, weights: Tensor
@@ -71,6 +73,17 @@ class Simba:
         done = rose | state["back"]
         return {**state, **moved(state, proposed, found, rose), "place": state["place"] + done, "back": ~done}
 
+    def _length(self, room: Room) -> Tensor:
+        """α, (N, 1, 1, 1)."""
+        if self.alpha is not None:
+            return torch.full_like(room.eps, self.alpha).view(-1, 1, 1, 1)
+        return amplitude(room) * (STEP * math.sqrt(room.task.images[0].numel()))
+
+
+#: Tuned (docs/black-box.md): α in units of the l2 length of the largest image of one value in the ball, which is ε in
+#: l2, ε·√n in l∞ and ε/√n in l1.
+STEP = 0.8
+
 
 @black_box("simba")
 def simba(
@@ -78,18 +91,17 @@ def simba(
     settings: QuerySettings,
     *,
     alpha: Length | None = None,
-    directions: DirectionsText = "dct:1/8",
+    directions: DirectionsText = "dct:1/16",
     loss: LossName = "ce",
     weighting: WeightingName = "uniform",
 ) -> Queried:
     """SimBA (Guo et al. 2019): one direction of a basis after another, kept if the loss rises.
 
     Args:
-        alpha: Length of a step, in l2; None is 0.5, for l∞ 1.
+        alpha: Length of a step, in l2; None is a share of ε in l2, and as far elsewhere.
         directions: The basis: ``dct:F`` for the lowest part F of the frequencies, or ``pixel``.
         loss: Name of the loss; ``wrong`` serves a target that returns labels only.
     """
-    own = {"l1": 0.5, "l2": 0.5, "linf": 1.0}[threat.norm.name]
-    return settings.queried(
-        threat, Simba(own if alpha is None else alpha, parse_directions(directions)), loss, weighting, PAPER_QUERIES
-    )
+    if alpha is None:
+        threat.check_bounded("the length of a step")
+    return settings.queried(threat, Simba(alpha, parse_directions(directions)), loss, weighting, PAPER_QUERIES)
