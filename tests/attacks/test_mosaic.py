@@ -94,9 +94,9 @@ def test_passes_of_a_surrogate_are_counted_apart_and_are_no_queries():
     images, labels = batch()
     target = ScoresOnly(one())
     target.name, target.structures = "target", 0
-    attack = sr.make_attack("mosaic", norm="l2", eps=0.8, queries=9, surrogate_steps=3, patterns=6)
+    attack = sr.make_attack("mosaic", norm="l2", eps=0.8, queries=9, surrogate_steps=3, patterns=2)
     found = attack(sr.transferred(target, [one(1), one(2)]), images, labels)
-    guided = 5  # of eight rounds, the fourth and the eighth redraw tiles, and the seventh asks about the mosaic itself
+    guided = 3  # of eight rounds: two patterns, the mosaic itself, and then every second
     passes = 2 * 3 * guided * len(images)
     assert found.ledger.by_purpose() == {
         "attack": {"forward": 8 * len(images), "backward": 0},
@@ -106,7 +106,7 @@ def test_passes_of_a_surrogate_are_counted_apart_and_are_no_queries():
     assert target.asked == 9 * len(images)
 
 
-def test_the_target_itself_as_surrogate_is_fooled_by_less_queries_and_the_verdict_is_its_own():
+def test_the_target_itself_as_surrogate_is_fooled_by_fewer_queries_and_the_verdict_is_its_own():
     images, labels = batch()
     attack = sr.make_attack("mosaic", norm="linf", eps=0.1, queries=12, patterns=2, tiles=2, tiles_end=4, window=3)
     alone, guided = attack(one(), images, labels), attack(sr.transferred(one(), one()), images, labels)

@@ -70,13 +70,13 @@ FOOLED = 0.3
 PATTERNS = (
     Pattern(4, 0, shift=0.5),
     Pattern(4, 0, 1),
-    Pattern(4, 0),
-    Pattern(8, 0),
-    Pattern(6, 0, None),
-    Pattern(4, 4),
     Pattern(4, 0, shift=1),
-    Pattern(0, 2, shift=1),
-    Pattern(4, 0, 1, 0.5),
+    Pattern(8, 0),
+    Pattern(6, 0, shift=0.5),
+    Pattern(0, 2),
+    Pattern(4, 0),
+    Pattern(6, 0, None, 1),
+    Pattern(4, 4),
     Pattern(48, 0, None),
 )
 
@@ -89,9 +89,8 @@ class Mosaic(Assisted):
     sum of the loss over the window around it rose; the loss that the next round is compared with is put together from
     the answers that were kept, and is asked for once when all patterns were.
 
-    Where there is a surrogate, what is proposed comes from it: steps along its gradients from the mosaic, for the
-    pixels that the target has right there (`segradius.attacks.guided_steps`). Patterns are not asked about then, and
-    every fourth round redraws tiles.
+    Where there is a surrogate, every second round after the patterns asks about steps along its gradients from the
+    mosaic, for the pixels that the target has right there (`segradius.attacks.guided_steps`), in the place of tiles.
 
     Attributes:
         patterns: How many of `PATTERNS` are asked about.
@@ -99,14 +98,14 @@ class Mosaic(Assisted):
         tiles: Tiles along the shorter side of the image in the first round after the patterns.
         tiles_end: In the last; their number grows by the same factor in equal parts of the budget.
         share: Part of the tiles that draw new signs in a round, in (0, 1].
-        surrogate_steps: Passes, forward and backward, of a surrogate in a round.
+        surrogate_steps: Passes, forward and backward, of a surrogate in such a round.
     """
 
     feasible = True
     remembers = True  # the loss that is put together is of many rounds
     per_round = 1
 
-    patterns: Whole = 6
+    patterns: Whole = 8
     window: OddSide = 33
     tiles: Count = 3
     tiles_end: Count = 12
@@ -125,10 +124,10 @@ class Mosaic(Assisted):
         if turn.round == self.patterns:
             return Question(state["delta"].unsqueeze(0))
         images, passes = room.task.images, (0, 0)
-        if room.task.surrogate is not None and turn.round % 4 < 3:
-            proposed, passes = self._guided(state, room, turn)
-        elif room.task.surrogate is None and turn.round < self.patterns:
+        if turn.round < self.patterns:
             proposed = PATTERNS[turn.round % len(PATTERNS)].on(images) * state["amplitude"]
+        elif room.task.surrogate is not None and (turn.round - self.patterns) % 2:
+            proposed, passes = self._guided(state, room, turn)
         else:
             proposed = self._redrawn(state, room, turn)
         return Question(room.project(room.task.confine(proposed)).unsqueeze(0), passes=passes)
@@ -144,12 +143,10 @@ class Mosaic(Assisted):
 
     def _guided(self, state: Mapping[str, Any], room: Room, turn: Turn) -> tuple[Tensor, tuple[int, int]]:
         """The mosaic after a few steps that fool the surrogate where the target is not fooled."""
-        goal, delta = room.task.goal, state["delta"]
-        wanted = torch.ones_like(delta[:, 0])
-        if state["losses"] is not None:
-            done = state["losses"] * goal.pixels.view(-1, 1, 1) > 0.5 * goal.sign
-            wanted = torch.where(done, FOOLED, wanted)
-        return guided_steps(room, delta, wanted, self.surrogate_steps, turn.round)
+        goal, losses = room.task.goal, state["losses"]
+        fooled = losses * goal.pixels.view(-1, 1, 1) > 0.5 * goal.sign
+        wanted = torch.where(fooled, FOOLED, torch.ones_like(losses))
+        return guided_steps(room, state["delta"], wanted, self.surrogate_steps, turn.round)
 
     def _redrawn(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Tensor:
         """The mosaic with ±a a band on some tiles of a grid that is moved in every round."""
@@ -189,7 +186,7 @@ def mosaic(
     threat: Threat,
     settings: QuerySettings,
     *,
-    patterns: Whole = 6,
+    patterns: Whole = 8,
     window: OddSide = 33,
     tiles: Count = 3,
     tiles_end: Count = 12,
@@ -208,8 +205,8 @@ def mosaic(
         tiles: Tiles along the shorter side of the image, at first.
         tiles_end: At the end of the budget.
         share: Part of the tiles that draw new signs in a round.
-        surrogate_steps: With a surrogate (`segradius.transferred`, ``--from``), the passes of a round, forward and
-            backward, that find what is asked about in the place of patterns; every fourth round draws tiles.
+        surrogate_steps: With a surrogate (`segradius.transferred`, ``--from``), the passes of every second round,
+            forward and backward, that find what is asked about in the place of tiles.
         loss: Name of the loss; ``wrong`` counts pixels, and serves a target that returns labels only.
         weighting: Name of the weighting.
     """
