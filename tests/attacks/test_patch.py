@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +175,13 @@ def test_a_patch_that_does_not_fit_the_image_is_refused(options: dict[str, Any],
     images, labels = batch(count=1)
     with pytest.raises(InputError, match=message):
         attack(**options)(sr.wrap(network(), num_classes=CLASSES), images, labels)
+
+
+def test_a_budget_that_is_the_box_alone_is_read_from_a_report_as_it_was(tmp_path: Path) -> None:
+    model, folder = sr.load_model("demo"), tmp_path / "run"
+    options = {"patch": 0.02, "place": "centre", "steps": 2}
+    found = sr.evaluate(model, "scenes:24x32,1", "pgd", eps={"linf": math.inf}, options=options, quiet=True)
+    found.save(folder)
+    row, again = found.summary.rows[1], sr.load_results(folder).runs[0].summary.rows[1]
+    assert row.eps == again.eps == math.inf
+    assert row.pixacc.value == again.pixacc.value

@@ -38,7 +38,7 @@ def test_an_option_that_most_attacks_take_is_named_once_and_those_without_it_say
     assert main(["list", "attacks"]) == 0
     white, _, black = capsys.readouterr().out.partition("Black-box attacks")
     lines = {line.split()[0]: line for line in white.splitlines() if line.strip()}
-    assert "alpha, keep, restarts, start, steps" in lines["All"]
+    assert "alpha, keep, patch, place, restarts, start, steps" in lines["All"]
     assert "steps" not in lines["pgd"]
     assert lines["apgd"].rstrip().endswith("Options: loss, weighting. Without alpha.")
     assert "marks, memory, queries" in black

@@ -155,7 +155,7 @@ class Patched:
 
     def __post_init__(self) -> None:
         check_fields(self, share="patch")
-        object.__setattr__(self, "_given", _read_place(self.place))
+        object.__setattr__(self, "_given", read_place(self.place))
         if self.place == "search" and self._trial is None:
             raise InputError("place is search, and this attack has no threat to be tried in; expected a place")
 
@@ -264,7 +264,7 @@ def _everywhere(task: Task[Any], row: int, column: int) -> Tensor:
     return torch.tensor([[row, column]], device=task.images.device).expand(len(task.images), 2)
 
 
-def _read_place(text: str) -> tuple[int, int] | None:
+def read_place(text: str) -> tuple[int, int] | None:
     """Row and column, where they are given; `InputError` where it is no place."""
     if text in ("search", "centre", "random"):
         return None

@@ -32,6 +32,7 @@ from segradius.cli.report import report
 from segradius.cli.run import run
 from segradius.cli.train import train
 from segradius.cli.transfer import transfer
+from segradius.cli.universal import universal
 from segradius.cli.verify import verify
 from segradius.core.errors import SegradiusError
 from segradius.core.escapes import visible
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "run": run,
     "train": train,
     "transfer": transfer,
+    "universal": universal,
     "verify": verify,
 }
 
@@ -133,6 +135,10 @@ EXAMPLES = {
   segradius run examples/transfer.yaml --out transfer
   segradius transfer transfer --out matrix
   segradius transfer white-box from-a from-b""",
+    "universal": """examples:
+  segradius universal --model demo --data scenes:48x64 --split train --eps 8/255 --steps 20 --out one.safetensors
+  segradius attack --model demo --data scenes:48x64 --attack universal --eps linf=8/255 \\
+      --options delta=one.safetensors""",
     "verify": "examples:\n  segradius verify first\n  segradius verify first --mend",
     "train": """examples:
   segradius train --config configs/camvid/pspnet_light.yaml --data camvid:PATH --out pspnet

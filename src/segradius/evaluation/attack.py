@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
@@ -19,9 +20,10 @@ from segradius.attacks.presets import preset_options
 from segradius.core.bands import bands_of
 from segradius.core.contracts import LOGITS, Model, Seen, surrogate_of
 from segradius.core.declared import Eps, read
+from segradius.core.digests import file_digest
 from segradius.core.errors import InputError, unknown_name
 from segradius.data.sample import SegmentationData, class_counts
-from segradius.evaluation.batch import Batch, Bench, goal_counts, is_priced, judge
+from segradius.evaluation.batch import Batch, Bench, goal_counts, is_priced, judge, outside
 from segradius.evaluation.gallery import extremes, remaining
 from segradius.evaluation.journal import digest
 from segradius.evaluation.rounded import rounded_results
@@ -63,8 +65,10 @@ class AttackPlan:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What determines its numbers."""
-        return {name: value for name, value in asdict(self).items() if name != "label"}
+        """What determines its numbers; of a perturbation from a file its content too."""
+        found = {name: value for name, value in asdict(self).items() if name != "label"}
+        content = file_digest(Path(str(self.options.get("delta", ""))))
+        return found | ({"delta": content} if content else {})
 
     @property
     def threat(self) -> tuple[str, float]:
@@ -169,7 +173,7 @@ class Attacking:
         seconds = (time.perf_counter() - started) / len(batch.ids)
         free = not is_priced(model)
         again = batch.outside(result.covered, judge(model, result.adversarial)[0]) if free else None
-        result = _outside(result, batch)
+        result = outside(result, batch)
         rounded = rounded_results(model, batch, result, target, self.plan.lengths) if free else {}
         found = attack_results(result, batch, model.num_classes, target, again, seconds, self.plan)
         kept = replace(
@@ -179,14 +183,6 @@ class Attacking:
             rounded=rounded,
         )
         return Rows(bench.key, found, kept, journal=journal.name if journal else None)
-
-
-def _outside(result: Result, batch: Batch) -> Result:
-    """The result as it is judged: a patch gains nothing by the pixels under it."""
-    if result.covered is None:
-        return result
-    members = {name: _outside(member, batch) for name, member in result.members.items()}
-    return replace(result, prediction=batch.outside(result.covered, result.prediction), members=members)
 
 
 def _kept(result: Result, batch: Batch, bench: Bench, left: Mapping[str, float]) -> Kept:
@@ -262,10 +258,10 @@ def make_plans(
         for norm, eps in dict.fromkeys((norm_name(norm), read("eps", Eps, eps)) for norm, eps in budgets)
         for label, own in variants.items()
     )
-    for what, name in (("weights", "band_weights"), ("patch", "patches")):
-        if len({getattr(plan, what) for plan in plans}) > 1:
-            told = " and ".join(dict.fromkeys(f"{plan.label} ({getattr(plan, what) or 'none'})" for plan in plans))
-            raise InputError(f"{name} differ between attacks, {told}; expected one threat model: run them apart")
+    for option, named in (("band_weights", "band_weights"), ("patch", "patches")):
+        if len({one.options.get(option) for one in plans}) > 1:
+            told = " and ".join(dict.fromkeys(f"{one.label} ({one.options.get(option) or 'none'})" for one in plans))
+            raise InputError(f"{named} differ between attacks, {told}; expected one threat model: run them apart")
     for k, plan in enumerate(plans):
         try:
             make_attack(plan.name, norm=plan.norm, eps=plan.eps, **plan.options)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from segradius.attacks.base import Result
 from segradius.core.contracts import LOGITS, Model, ScoreModel, Seen, surrogate_of
 from segradius.core.errors import InputError, unknown_name
 from segradius.core.prediction import predict, predicted
@@ -121,6 +122,14 @@ class Batch:
     def one_by_one(self) -> Iterator[Batch]:
         """Each image as a batch."""
         return (self.select([row]) for row in range(len(self.ids)))
+
+
+def outside(result: Result, batch: Batch) -> Result:
+    """What an attack found as it is judged: it gains nothing by the pixels under its patch."""
+    if result.covered is None:
+        return result
+    members = {name: outside(member, batch) for name, member in result.members.items()}
+    return replace(result, prediction=batch.outside(result.covered, result.prediction), members=members)
 
 
 @dataclass(frozen=True)

@@ -33,18 +33,23 @@ def summary_of(report: Mapping[str, Any]) -> Summary:
         InputError: It is of a later version.
     """
     refuse_later(report)
-    rows = tuple(made(Row, with_foreground(row)) for row in report["rows"])
+    rows = tuple(made(Row, with_foreground(_bounded(row))) for row in report["rows"])
     asked = rows[0].foreground
     it = report["experiment"]
     return Summary(
         rows,
-        tuple(made(Comparison, each) for each in report["paired_differences"]),
+        tuple(made(Comparison, _bounded(each)) for each in report["paired_differences"]),
         dict(report["set_aside"]),
         it.get("target") is not None,
         _digest(report),
         tuple(each.name for each in asked.structures) if asked else (),
         predicted=_predicted(it),
     )
+
+
+def _bounded(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row with its budget, also where that is the pixel box alone: JSON has no infinity."""
+    return {**row, "eps": math.inf} if row.get("norm") is not None and row.get("eps") is None else row
 
 
 def certified_summary_of(report: Mapping[str, Any]) -> CertifiedSummary:
