@@ -3,6 +3,8 @@
     python benchmarks/overhead.py
     python benchmarks/overhead.py --model smp:… --weights FILE --data camvid:PATH --size 240x320 --batch 2 --out FILE
 
+With ``--every linf`` it is every attack of the registry that follows gradients, and ``per pass`` is what to look at.
+
 Everybody attacks the same model and batch with T steps, in interleaved rounds (A B C A B C …); every time is divided by
 the time of two plain loops of the *same round*: T × (forward, mean cross-entropy, input gradient), and T × forward.
 Other libraries (extra ``peers``) are left out, with the reason, where they are absent or refuse label maps.
@@ -16,7 +18,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -87,7 +89,8 @@ def forward_only(batch: Batch) -> None:
 
 def ours(name: str, norm: str, **options: Any) -> Contender:
     def run(batch: Batch) -> object:
-        attack = sr.make_attack(name, norm=norm, eps=EPS[norm], steps=batch.steps, **options)
+        steps = {} if "steps" in sr.attacks.ATTACKS.facts(name.removeprefix("cr_"))["fixed"] else {"steps": batch.steps}
+        attack = sr.make_attack(name, norm=norm, eps=EPS[norm], **steps, **options)
         return attack(batch.model, batch.images, batch.labels, ignore_index=VOID)
 
     return run
@@ -140,6 +143,13 @@ CONTENDERS: dict[str, Contender] = {
 }
 
 
+def registered(norm: str) -> dict[str, Contender]:
+    """The bare loops, and every attack of the registry that follows gradients and is defined for a norm."""
+    kinds = sr.attacks.ATTACKS
+    named = {f"segradius {name} {norm}": ours(name, norm) for name in kinds if norm in kinds.facts(name)["norms"]}
+    return {BASELINE: plain, FORWARD: forward_only, **named}
+
+
 @dataclass(frozen=True)
 class Row:
     """A contender's passes over each image and its time relative to the baseline.
@@ -167,20 +177,22 @@ class Row:
 
 
 def count_passes(contender: Contender, batch: Batch) -> Passes:
-    """Passes over each image, from hooks on what the network gives."""
+    """Passes over each image, from hooks on what the network gives; of ours from the ledger."""
     found = Passes()
     decode = batch.model.decode
-    contender(replace(batch, model=replace(batch.model, decode=lambda raw: found.watch(decode(raw)))))
+    result = contender(replace(batch, model=replace(batch.model, decode=lambda raw: found.watch(decode(raw)))))
+    if isinstance(result, sr.attacks.Result):  # one that follows features does not go back through what is hooked
+        return Passes(int(result.ledger.forward[0]), int(result.ledger.backward[0]))
     return Passes(found.forward // len(batch.images), found.backward // len(batch.images))
 
 
-def admit(batch: Batch, names: Sequence[str]) -> tuple[dict[str, Passes], dict[str, str]]:
+def admit(batch: Batch, contenders: Mapping[str, Contender]) -> tuple[dict[str, Passes], dict[str, str]]:
     """Run each contender once, which also warms up: passes of those that run, and why the others do not."""
     passes: dict[str, Passes] = {}
     refused: dict[str, str] = {}
-    for name in names:
+    for name, contender in contenders.items():
         try:
-            passes[name] = count_passes(CONTENDERS[name], batch)
+            passes[name] = count_passes(contender, batch)
         except Exception as error:  # a row has to say why, whatever another library raises
             if name in (BASELINE, FORWARD) or name.startswith("segradius"):
                 raise
@@ -202,12 +214,18 @@ def settle(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure(batch: Batch, passes: dict[str, Passes], rounds: int, clock: Callable[[], float]) -> list[Row]:
+def measure(
+    batch: Batch,
+    contenders: Mapping[str, Contender],
+    passes: dict[str, Passes],
+    rounds: int,
+    clock: Callable[[], float],
+) -> list[Row]:
     """Interleaved rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in passes}
     for _ in range(rounds):
         for name in passes:
-            seconds[name].append(timed(CONTENDERS[name], batch, clock))
+            seconds[name].append(timed(contenders[name], batch, clock))
     both, forward = seconds[BASELINE], seconds[FORWARD]
     return [row(name, passes[name], seconds[name], both, forward, batch.steps) for name in passes]
 
@@ -255,6 +273,7 @@ def overhead(
     device: str = "cpu",
     clock: Literal["wall", "cpu"] = "wall",
     only: str | None = None,
+    every: Literal["l2", "linf"] | None = None,
     out: Path | None = None,
 ) -> None:
     """Time attacks against their bare passes.
@@ -272,6 +291,7 @@ def overhead(
         clock: ``wall``, or ``cpu`` for the processor time of this process, which a busy machine disturbs less;
             it says something with one thread on a CPU only.
         only: Leave out contenders whose name does not hold one of these texts (commas between them).
+        every: Time every attack of the registry that follows gradients in this norm, in the place of the others.
         out: JSON file to write.
     """
     if threads is not None:
@@ -280,10 +300,12 @@ def overhead(
     samples = [opened[i] for i in range(len(opened))]
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.label) for s in samples), strict=True))
     task = Batch(sr.load_model(model, weights=weights, device=device), images, labels, steps)
-    wanted = [n for n in CONTENDERS if n in (BASELINE, FORWARD) or any(o in n for o in (only or "").split(","))]
+    offered = CONTENDERS if every is None else registered(every)
+    asked = (only or "").split(",")
+    wanted = {n: c for n, c in offered.items() if n in (BASELINE, FORWARD) or any(o in n for o in asked)}
     with task.model.frozen():
         passes, refused = admit(task, wanted)
-        rows = measure(task, passes, rounds, CLOCKS[clock])
+        rows = measure(task, wanted, passes, rounds, CLOCKS[clock])
     facts = {
         "model": model,
         "images": list(images.shape),

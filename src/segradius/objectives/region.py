@@ -49,5 +49,6 @@ class Region(Weighting):
         else:
             state = torch.where(fooled & (state == _TRUE), _BETWEEN, state)
         done, pace = view.progress, view.pace
-        table = view.number(state.new_tensor([1 - (done + pace) / 2, done / 2, pace / 2], dtype=torch.float64))
-        return table[state.int()], state
+        one = view.number(torch.ones((), dtype=torch.float64, device=state.device))
+        late = torch.where(state == _BETWEEN, done / 2 * one, pace / 2 * one)
+        return torch.where(state == _TRUE, (1 - (done + pace) / 2) * one, late), state
