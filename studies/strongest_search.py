@@ -10,6 +10,8 @@ Candidates are drawn at random from a space, by a seed, and judged by PixAcc lef
 - ``near``, around what was best there and beyond its edges: T = 30 on two training images; the best quarter with T = 10
   and 100 on three validation images; the best quarter of those on two other ones, T = 300, every ε.
 
+- ``rivals``: the steps of CosPGD, SegPGD and RP-PGD, T = 50 on three validation images.
+
 Named rivals go through the rungs beside them: APGD on cross-entropy, masked cross-entropy and Jensen-Shannon, which SEA
 is made of, our own earlier attacks, and settings that were first tried by hand (``hand``). No test image is looked at.
 One line of ``candidates.csv`` for each candidate × network × ε × T with the settings; what is there is not attacked
@@ -80,6 +82,7 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = {
 #: Part of the data, images of each network, T, and whether every ε or the last one, of each rung.
 RUNGS = {
     "wide": (("train", 3, (30,), False),),
+    "rivals": (("val", 3, (50,), False),),
     "near": (("train", 2, (30,), False), ("val", 3, (10, 100), False), ("val", 2, (300,), True)),
 }
 
@@ -169,6 +172,9 @@ class Wide:
 
 def attack_of(candidate: Candidate, norm: str, eps: float, steps: int) -> Attack:
     """The attack of a candidate, or of a rival by its name."""
+    if "*" in candidate.name:
+        name, _, multiple = candidate.name.partition("*")
+        return sr.make_attack(name, norm=norm, eps=eps, steps=steps, alpha=float(multiple) * eps / steps)
     if candidate.name in RIVALS:
         name, options = RIVALS[candidate.name]
         return sr.make_attack(name, norm=norm, eps=eps, steps=steps, **options)
@@ -193,11 +199,15 @@ RIVALS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "flip_pgd": ("flip_pgd", {}),
 }
 
+#: Published attacks of which the step is tuned as ours was, and the steps that are tried, in units of ε/T.
+STEPPING, MULTIPLES = ("cospgd", "segpgd", "rp_pgd"), (1.0, 2.5, 5.0, 10.0, 20.0)
 NEAR = ("apgd-masked", "apgd-js", "flip_apgd")
 
 
 def drawn(count: int, norm: str, seed: int, space: str) -> list[Candidate]:
     """Candidates at random, each with the settings that mean something in the norm."""
+    if space == "rivals":
+        return [Candidate(f"{name}*{multiple}") for name in STEPPING for multiple in MULTIPLES]
     source, found = random.Random(f"{norm} {seed}"), []
     hand = Candidate("hand", sparse=0.03 if norm == "l1" else 0.0)
     for number in range(count):
@@ -301,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", default="96x128")
     parser.add_argument("--norm", required=True)
     parser.add_argument("--eps", required=True, help="budgets, the usual one last")
-    parser.add_argument("--space", choices=list(SPACES), default="wide")
+    parser.add_argument("--space", choices=list(RUNGS), default="wide")
     parser.add_argument("--candidates", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", required=True)
@@ -310,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Path(options.out).mkdir(parents=True, exist_ok=True)
     search = Search(options)
     candidates = drawn(options.candidates, options.norm, options.seed, options.space)
-    named = {candidate.name for candidate in candidates[: -options.candidates]}
+    named = {candidate.name for candidate in candidates if not candidate.name.isdigit()}
     for rung in range(len(RUNGS[options.space])):
         ranked = search.rung(rung, candidates)
         print(f"rung {rung + 1}")
