@@ -22,7 +22,7 @@ def auto(
     """The worst of three for each image (ours), T = 100 each: expected flips, the same by class, and margins.
 
     - ``flips``: the attack of that name;
-    - ``balanced``: the same with a weight for each true class, so that rare classes fall too: made for MIoU;
+    - ``balanced``: the same with the root of a weight for each true class, so that rare classes fall too: for MIoU;
     - ``margins``: the sigmoid of the margin in place of the radius.
 
     Results of all members are there, so that reports choose for each image the worst for PixAcc, and over a data set
@@ -38,7 +38,7 @@ def auto(
     mask = StillCorrect(fooled)
     members = {
         "flips": Objective(ScaledFlips(), mask),
-        "balanced": Objective(ScaledFlips(), Product((mask, ClassBalanced(class_weights)))),
+        "balanced": Objective(ScaledFlips(), Product((mask, ClassBalanced(class_weights, power=0.5)))),
         "margins": Objective(ScaledSigmoid(), mask),
     }
     return Ensemble({name: falling(objective, threat, settings) for name, objective in members.items()})

@@ -237,11 +237,13 @@ class ClassBalanced(Weighting):
     Args:
         weights: One weight for each class, as `balanced_weights` computes from the class counts of a data set; None
             balances each image by its own class frequencies.
+        power: Exponent of the weights; 0.5 is between balance and none.
     """
 
     watches: ClassVar[bool] = False
 
     weights: tuple[Weight, ...] | None = None
+    power: Positive = 1.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -250,9 +252,9 @@ class ClassBalanced(Weighting):
         """The weight of each pixel's true class."""
         classes = view.num_classes
         if self.weights is None:
-            return view.number(_balance_each(view.goal, classes)), None
+            return view.number(_balance_each(view.goal, classes) ** self.power), None
         self.check_classes(classes)
-        table = torch.tensor(self.weights, device=view.goal.labels.device) if state is None else state
+        table = torch.tensor(self.weights, device=view.goal.labels.device) ** self.power if state is None else state
         return view.number(table)[view.goal.labels], table
 
     def check_classes(self, classes: int) -> None:
