@@ -50,7 +50,7 @@ def test_a_function_and_a_name_give_the_same_attack(name: str) -> None:
 def test_the_signature_says_what_the_attack_takes(name: str) -> None:
     make = getattr(sr.attacks, name)
     taken = inspect.signature(make).parameters
-    assert set(taken) == {"norm", "eps", "projection", "band_weights", *attack_options(name)}
+    assert set(taken) == {"norm", "eps", "projection", "band_weights", "lattice", *attack_options(name)}
     assert all(p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty for p in taken.values())
     for option, parameter in attack_options(name).items():
         assert taken[option].default == parameter.default

@@ -28,6 +28,7 @@ from segradius.core.registry import Registry
 from segradius.objectives.goal import Goal, one_class
 from segradius.objectives.losses import losses_for
 from segradius.objectives.objective import Objective
+from segradius.threats.lattice import Lattice, check_held
 from segradius.threats.threat import Threat
 from segradius.threats.weighted import factors, finite
 
@@ -72,6 +73,8 @@ class Task(Generic[M]):
         weights: (B, 1, 1) weights w of the bands in the threat, which `entered` sets: all δ of a method are then
             coordinates u = w ⊙ δ, which it need not know. None: δ itself.
         surrogate: A network whose gradients an attack that asks may follow beside; None where there is none.
+        lattice: The images of whole levels in the threat, which `entered` sets: what the model sees of a δ, and what is
+            returned, is the nearest of them. None: δ itself.
     """
 
     model: M
@@ -84,10 +87,18 @@ class Task(Generic[M]):
     journal: Journal | None = None
     weights: Tensor | None = None
     surrogate: Model | None = None
+    lattice: Lattice | None = None
 
     def entered(self, threat: Threat) -> Task[M]:
-        """The same task in the coordinates of a threat; `InputError` where it has not a weight for each band."""
-        return replace(self, weights=factors(threat.weights, self.images)) if threat.weights else self
+        """The same task in the coordinates of a threat.
+
+        Raises:
+            InputError: It has not a weight for each band, or allows no image of whole levels where it wants one.
+        """
+        weights, held = factors(threat.weights, self.images) if threat.weights else None, threat.held(self.images)
+        if held is not None:
+            check_held(held, self.changeable)
+        return replace(self, weights=weights, lattice=held)
 
     def change(self, delta: Tensor) -> Tensor:
         """What coordinates change in the images, u / w; likewise a gradient with respect to u of one to the images."""
@@ -102,8 +113,14 @@ class Task(Generic[M]):
         return self.confine(self.coordinates(warm))
 
     def seen(self, delta: Tensor) -> Tensor:
-        """The images after δ, as the model sees them, in [0, 1]."""
+        """The images after δ, as the model sees them, in [0, 1]; of whole levels where the threat has them."""
+        if self.lattice is not None:
+            return self.lattice.images(delta)
         return (self.images + self.change(delta)).clamp_(0, 1)
+
+    def made(self, delta: Tensor) -> Tensor:
+        """What coordinates change in the images, as it is returned: on the lattice where the threat has one."""
+        return self.change(delta) if self.lattice is None else self.lattice.change(delta)
 
     def confine(self, delta: Tensor) -> Tensor:
         """Zero outside the changeable pixels, and in bands that are never changed."""

@@ -78,9 +78,10 @@ class DagAlgorithm3:
             move = task.confine(self.threat.start(task.images, task.randomness))
         still = torch.ones_like(incumbent.valid)
         for t in range(self.steps):
-            here = see(room, point.clamp(low, high), t, ledger)
+            judged = inside or t == 0  # the point is x + δ
+            here = see(room, task.seen(delta) if judged else point.clamp(low, high), t, ledger)
             incumbent = replace(incumbent, valid=incumbent.valid & here.finite)
-            if inside or t == 0:  # the point is x + δ
+            if judged:
                 incumbent = incumbent.offer(delta, here.prediction, here.finite, task.goal, best=best)
             elif best:
                 incumbent = judge_between(incumbent, room, room.project(delta), ledger)

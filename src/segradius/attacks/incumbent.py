@@ -60,7 +60,7 @@ class Incumbent:
 
     def result(self, task: Task[Any], ledger: Ledger) -> Result:
         """As an attack's result; where the loop looked through a cheaper form of the model, the model judges it now."""
-        adversarial, delta = task.seen(self.delta), task.change(self.delta)
+        adversarial, delta = task.seen(self.delta), task.made(self.delta)
         judged = task.surrogate is not None or for_guidance(task.model) is task.model
         mine = self if judged else self._confirmed(task, adversarial, ledger)
         return Result(adversarial, delta, mine.prediction, mine.fooled.clamp_min(0), mine.valid, ledger)

@@ -173,7 +173,7 @@ class Iterative:
     def last(self, task: Task[Model]) -> Tensor:
         """δ^(T) after T forward–backward passes, judged by none: what training needs."""
         task = task.entered(self.threat)
-        return task.change(self._iterate(self._room(task), Ledger(len(task.images)), best=False)[1])
+        return task.made(self._iterate(self._room(task), Ledger(len(task.images)), best=False)[1])
 
     def _room(self, task: Task[Model]) -> Room:
         eps = self.threat.budgets(len(task.images), task.images)

@@ -22,7 +22,7 @@ from segradius.attacks.queries import Queried
 from segradius.attacks.restarts import Restarts
 from segradius.attacks.settings import PAPER_EPS, QuerySettings, Settings
 from segradius.core.contracts import LOGITS
-from segradius.core.declared import BandWeight, condition, expected, taken
+from segradius.core.declared import BandWeight, Levels, condition, expected, read, taken
 from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.registry import Registry
 from segradius.core.text import refuse_unknown
@@ -60,7 +60,7 @@ WHITE = Family(ATTACKS, Settings, {name: norm.default_eps for name, norm in NORM
 BLACK = Family(BLACK_BOX, QuerySettings, PAPER_EPS, 2)
 FAMILIES = (WHITE, BLACK)
 #: Options of every attack that are its threat's.
-THREAT = ("norm", "eps", "projection", "band_weights")
+THREAT = ("norm", "eps", "projection", "band_weights", "lattice")
 
 
 def white_box(
@@ -113,6 +113,7 @@ def make_attack(
     eps: float | str | None = None,
     projection: Literal["euclidean", "radial"] = "euclidean",
     band_weights: str | Sequence[BandWeight] | None = None,
+    lattice: Levels | None = None,
     **options: Any,
 ) -> Attack:
     """An attack by name, ready to be called on batches.
@@ -125,6 +126,8 @@ def make_attack(
         projection: Exact onto ball and box, or ``radial`` scaling as in the paper's published code.
         band_weights: w of each band, so that ‖w ⊙ δ‖ ≤ ε, as [1, 1, 1, inf] or "1,1,1,inf"; inf for a band that is
             never changed. Lengths (alpha, gamma) are then those of w ⊙ δ. None: all are 1.
+        lattice: L, so that adversarial images are of whole levels, {0, 1/L, …, 1}, as the model is shown them: 255 for
+            what a file of 8 bits holds. None: any values.
         **options: Fields of `Settings` or, for black-box attacks, `QuerySettings`, the recipe's own options and, for
             ``cr_…``, fields of `CertifiedRadius`.
 
@@ -138,7 +141,9 @@ def make_attack(
         197
     """
     base, family, _ = _parse(name)
-    threat = make_threat(norm, family.eps[norm_name(norm)] if eps is None else eps, projection, None, band_weights)
+    lattice = None if lattice is None else read("lattice", Levels, lattice)
+    eps = family.eps[norm_name(norm)] if eps is None else eps
+    threat = make_threat(norm, eps, projection, None, band_weights, lattice)
     for option in options:
         if option in family.recipes.facts(base)["fixed"]:
             raise InputError(f"{name} determines {option} by itself: it cannot be set")

@@ -244,7 +244,7 @@ class _Run:
         no image can have more pixels fooled than before: predictions cost more than all else that is done to an answer.
         """
         parts, left = [], []
-        for images, reference in self._requests(points, now.rows):
+        for images, reference in self._requests(points, now.rows, bound=judge != "no"):
             scores = self._scores(images)
             if now.round == 0:
                 check_scores(scores)
@@ -267,18 +267,25 @@ class _Run:
         predictions = _spread([prediction_of(*each) for each in left], index, shape)
         return _Answers(found, self._best(points[:], predictions, found.finite), rows)
 
-    def _requests(self, points: Stack, rows: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images to be asked about, (n, B, H, W), and their references, (n, H, W), in groups."""
+    def _requests(self, points: Stack, rows: NDArray[np.bool_], *, bound: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images to be asked about, (n, B, H, W), and their references, (n, H, W), in groups.
+
+        On a lattice all are of whole levels: inside the ball if ``bound``, else the nearest ones.
+        """
         index = self._index(rows)
         clean, reference = (_taken(t, index) for t in (self.task.images, self.task.goal.reference))
         count = len(clean)
         size = fitting(_IMAGES_PER_CALL)
         for first in range(0, len(points) * count, size):
             last = min(first + size, len(points) * count)
-            block = self.task.change(self.task.confine(points[first // count : -(-last // count)]))
-            block = block if index is None else block[:, index]
+            block = self.task.confine(points[first // count : -(-last // count)])
             part = slice(first % count, first % count + last - first)
-            images = (clean + block).clamp_(0, 1).flatten(0, 1)[part]
+            if (held := self.task.lattice) is not None:
+                block = torch.stack([(held.images if bound else held.unbound)(each) for each in block])
+                images = (block if index is None else block[:, index]).flatten(0, 1)[part]
+            else:
+                block = self.task.change(block if index is None else block[:, index])
+                images = (clean + block).clamp_(0, 1).flatten(0, 1)[part]
             yield images, reference.expand(len(block), *reference.shape).flatten(0, 1)[part]
 
     def _index(self, rows: NDArray[np.bool_]) -> Tensor | None:

@@ -10,7 +10,7 @@ from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject
 from segradius.cli.surrogates import ITSELF, SurrogateOptions
 from segradius.cli.workers import WORKERS, WorkerOptions
 from segradius.core import text
-from segradius.core.declared import Count, Length, Queries, Range, Restarts, Sigma, Whole
+from segradius.core.declared import Count, Length, Levels, Queries, Range, Restarts, Sigma, Whole
 from segradius.core.errors import InputError, must
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.screen import note
@@ -53,6 +53,8 @@ class AttackOptions:
         projection: Exact onto ball and pixel box, or radial scaling as in the published code. Default: euclidean.
         band_weights: Weight w of each band, so that eps bounds the norm of w times the change, as 1,1,1,inf; inf for a
             band that is never changed. Lengths such as alpha are then those of w times the change. Default: all 1.
+        lattice: Largest of the whole levels that adversarial images have, 255 for what a file of 8 bits can hold: they
+            are then k/255, inside ball and box, and rounding changes nothing. Default: any values.
         samples: Noisy samples M behind the radius; 0 takes the confidences of the attack's own pass. Default: 8; 0 for
             cr_local_pbgd and cr_local_search.
         sigma: Standard deviation of that noise. Default: 0.001.
@@ -83,6 +85,7 @@ class AttackOptions:
     keep: Literal["best", "last"] | None = None
     projection: Literal["euclidean", "radial"] | None = None
     band_weights: str | list[str | float] | None = None
+    lattice: Levels | None = None
     samples: Whole | None = None
     sigma: Sigma | None = None
     every: Count | None = None

@@ -149,7 +149,7 @@ def _family(registry: Registry[Any], example: str) -> tuple[Rows, list[str]]:
         rows.append((name, " ".join([registry.summary(name), *told])))
     guided = {o: p for o, p in attack_options(f"cr_{example}").items() if o not in taken[example]}
     return rows, [
-        f"\nAll take projection, band_weights and, unless said otherwise, {', '.join(sorted(shared))}.",
+        f"\nAll take projection, band_weights, lattice and, unless said otherwise, {', '.join(sorted(shared))}.",
         f"cr_NAME guides any of them by the certified radius; further options: {', '.join(guided)}.",
         "\nWhat an option may be, and its default:",
         *_values({**taken, "cr_": guided}),

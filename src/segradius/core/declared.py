@@ -157,6 +157,8 @@ Length = Annotated[float, Range("[1e-12, 1e9]")]
 Eps = Annotated[float, Range("[1e-9, inf]")]
 #: What a change of a band counts in a threat; inf for a band that is never changed.
 BandWeight = Annotated[float, Range("[1e-6, inf]")]
+#: The largest of the whole levels that the values of an image have: 255 for 8 bits.
+Levels = Annotated[int, Range("[1, 65535]")]
 #: A standard deviation of noise on images in [0, 1].
 Sigma = Annotated[float, Range("[1e-9, 1e3]")]
 Noise = Annotated[float, Range("[0, 1e3]")]

@@ -35,7 +35,7 @@ from segradius.threats.threat import NORMS, make_threat, norm_name
 from segradius.threats.weighted import check_number_of_weights, read_weights, written
 
 #: Options that every attack takes, which are the threat's and no recipe's.
-SHARED = {"projection": "euclidean", "band_weights": None}
+SHARED = {"projection": "euclidean", "band_weights": None, "lattice": None}
 
 #: The record of an image whose gradient was exactly zero at every step though there were pixels left to turn.
 STILL = b'{"gradient": "zero"}'
@@ -49,7 +49,8 @@ class AttackPlan:
         name: Registered name, with ``cr_`` in front to guide it by the certified radius.
         norm: ``"l1"``, ``"l2"`` or ``"linf"``.
         eps: Budget ε > 0, in the unit of images in [0, 1], over all B·H·W values.
-        options: Options of the attack, defaults included where they are known; ``band_weights``, as text, if given.
+        options: Options of the attack, defaults included where they are known; ``band_weights``, as text, and
+            ``lattice`` if given.
         label: What it is called in tables, apart from the same attack with other options; the name unless given. It
             changes no number.
     """
@@ -86,6 +87,11 @@ class AttackPlan:
         share = self.options.get("patch")
         return "" if share is None else f"{share:g}, {self.options.get('place', 'search')}"
 
+    @property
+    def lattice(self) -> int | None:
+        """L where adversarial images are of whole levels, {0, 1/L, …, 1}; None where any values are allowed."""
+        return self.options.get("lattice")
+
     def lengths(self, delta: Tensor) -> dict[str, Tensor]:
         """‖δ‖ of each image in every norm, of w ⊙ δ where bands have weights; (N, B, H, W) → (N,)."""
         return {name: make_threat(name, band_weights=self.weights or None).length(delta) for name in NORMS}
@@ -116,7 +122,8 @@ class Attacking:
         """For people."""
         weights = f" w={self.plan.weights}" if self.plan.weights else ""
         patch = f" patch={self.plan.patch}" if self.plan.patch else ""
-        return f"{self.plan.label} {self.plan.norm} ε={self.plan.eps:.4g}{weights}{patch}"
+        levels = f" k/{self.plan.lattice}" if self.plan.lattice else ""
+        return f"{self.plan.label} {self.plan.norm} ε={self.plan.eps:.4g}{weights}{patch}{levels}"
 
     @property
     def attack(self) -> Attack:
@@ -274,8 +281,10 @@ def make_plans(
 
 
 def _options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options, without weights of bands where there are none; those in one form, as JSON has no inf."""
+    """Options, without weights of bands and lattice where there are none; weights in one form, as JSON has no inf."""
     found = {**defaults, **given}
+    if found.get("lattice") is None:
+        found.pop("lattice", None)
     weights = read_weights(found.pop("band_weights", None))
     return found | ({"band_weights": written(weights)} if weights else {})
 

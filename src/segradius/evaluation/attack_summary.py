@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -72,6 +72,7 @@ class Row:
         classes: What is left of each class.
         foreground: Of what is asked with yes or no; None where nothing is.
         weights: Those of the bands, as they are written; empty where all are 1.
+        lattice: L where adversarial images are of whole levels, {0, 1/L, …, 1}; None where any values are allowed.
         rounded: Of the adversarial images rounded to 8 bits; None where they were not looked at, as each look at a
             target has its price, and an earlier version made none.
         patch: The square that the attack keeps to, as its plan tells it; empty for the whole image. Not in files, which
@@ -97,6 +98,7 @@ class Row:
     weights: str = ""
     rounded: EightBit | None = None
     patch: str = ""
+    lattice: int | None = None
 
     @property
     def eps_levels(self) -> float | None:
@@ -104,10 +106,11 @@ class Row:
         return LEVELS * self.eps if self.eps is not None and self.norm == "linf" else None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; what is asked with yes or no stands before all other figures, and weights only if there are any."""
+        """For JSON; what is asked with yes or no stands first, and weights and lattice only if there are any."""
         whole = asdict(self) | {"rounded": self.rounded and self.rounded.as_dict(), "eps_levels": self.eps_levels}
         found = foreground_first(whole, "name", "norm", "eps", "images", "invalid")
-        return {name: value for name, value in found.items() if name != "patch" and (name != "weights" or value)}
+        absent = {"patch", *(name for name in ("weights", "lattice") if not found[name])}
+        return {name: value for name, value in found.items() if name not in absent}
 
 
 @dataclass(frozen=True)
@@ -238,9 +241,12 @@ def _worst(outcomes: Sequence[Outcome], named: Named) -> list[Row]:
     choice = torch.tensor([outcome.left(ids) for outcome in outcomes]).argmin(0).tolist() if ids else []
     chosen = [outcomes[pick].results[image] for pick, image in zip(choice, ids, strict=True)]
     worst = Counts.of([result.pixels for result in chosen])
+    plan = outcomes[0].plan
+    if len({outcome.plan.lattice for outcome in outcomes}) > 1:  # all are in the ball, and not all on one lattice
+        plan = replace(plan, options={o: value for o, value in plan.options.items() if o != "lattice"})
     row = _filled(
         f"worst of {len(outcomes)}",
-        outcomes[0].plan,
+        plan,
         [outcome.results[image] for outcome in outcomes for image in ids],
         invalid,
         worst,
@@ -291,6 +297,7 @@ def _filled(
         plan.weights if plan else "",
         eight,
         plan.patch if plan else "",
+        plan.lattice if plan else None,
     )
 
 

@@ -85,6 +85,7 @@ COLUMNS: Mapping[str, Column] = {
         forward="forward passes over the image",
         backward="backward passes over the image",
         images="images behind the figures",
+        lattice="L where adversarial images are of whole levels k/L; empty where any values are allowed",
         invalid="images left out, as NaN or infinite logits were met",
         boundary_right="pixels near other classes that are right",
         copies="noisy copies",

@@ -105,6 +105,8 @@ def notes(summary: Summary) -> list[str]:
             f"Attacks keep to one square of an image (share of its pixels, place: {patch}); pixels under it count "
             "as before the attack"
         )
+    for levels in dict.fromkeys(row.lattice for row in summary.rows if row.lattice):
+        found.append(f"On k/{levels}: adversarial images are of whole levels, inside the ball, as the attack saw them")
     for row in summary.rows:
         if row.invalid:
             named = summary.invalid.get((row.name, row.norm, row.eps), ())
@@ -131,6 +133,7 @@ def _broken(row: Row) -> list[str]:
 
 def _metrics(row: Row, *, grey: bool = False) -> list[str]:
     norm = f"{row.norm} of w ⊙ δ" if row.weights else row.norm or ""
+    norm += f" on k/{row.lattice}" if row.lattice else ""
     threat = [norm, "" if row.eps is None else f"{row.eps:.4g}"]
     if grey:
         threat.append("" if row.eps_levels is None else f"{row.eps_levels:.3g}")

@@ -18,9 +18,10 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
-from segradius.core.declared import BandWeight, Eps, check_fields, expected, fits
+from segradius.core.declared import BandWeight, Eps, Levels, check_fields, expected, fits
 from segradius.core.errors import InputError, shown, unknown_name
 from segradius.core.randomness import Randomness
+from segradius.threats.lattice import Lattice, lattice
 from segradius.threats.projections import (
     Box,
     box,
@@ -32,7 +33,7 @@ from segradius.threats.projections import (
     project_linf,
     scale_then_clamp,
 )
-from segradius.threats.weighted import check_number_of_weights, factors, finite, read_weights, weighted
+from segradius.threats.weighted import check_number_of_weights, factors, finite, read_weights, weighted, written
 
 Projection = Literal["euclidean", "radial"]
 
@@ -227,9 +228,11 @@ class Threat:
         eps: The radius in the unit of images in [0, 1], > 0; one for all images or one for each. inf: only the box.
         projection: "euclidean", the exact one, or "radial" for parity with published code.
         weights: w of each band, so that ‖w ⊙ δ‖ ≤ ε; inf for a band that is never changed. Empty: all are 1.
+        lattice: L, so that the images are of whole levels, {0, 1/L, …, 1}; see `segradius.threats.lattice`. None: any.
 
     Raises:
-        InputError: A radius is not above zero, the projection is unknown, or the weights are not as above.
+        InputError: A radius is not above zero, the projection is unknown, the weights are not as above, or there are
+            both weights and a lattice.
 
     Example:
         >>> threat = Threat(L2(), (0.1, 0.2))
@@ -242,14 +245,21 @@ class Threat:
     eps: Eps | tuple[Eps, ...]
     projection: Projection = "euclidean"
     weights: tuple[BandWeight, ...] = ()
+    lattice: Levels | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "weights", read_weights(self.weights))
+        if self.weights and self.lattice is not None:
+            raise InputError(
+                f"lattice is {self.lattice} beside band_weights {written(self.weights)}: weighted lengths have balls "
+                "of real numbers only; expected one of the two"
+            )
 
     def __repr__(self) -> str:
-        weights = f", weights={self.weights!r}" if self.weights else ""
-        return f"Threat(norm={self.norm!r}, eps={self.eps!r}, projection={self.projection!r}{weights})"
+        more = f", weights={self.weights!r}" if self.weights else ""
+        more += f", lattice={self.lattice!r}" if self.lattice is not None else ""
+        return f"Threat(norm={self.norm!r}, eps={self.eps!r}, projection={self.projection!r}{more})"
 
     def check_bounded(self, what: str) -> None:
         """Raise `InputError` if an ε is infinite, for ``what`` is measured by ε."""
@@ -282,10 +292,19 @@ class Threat:
     def onto(self, images: Tensor, eps: Tensor | None = None) -> Callable[[Tensor], Tensor]:
         """`project` for many δ of the same images, whose box is made once."""
         scale = finite(factors(self.weights, images)) if self.weights else None
-        bounds, eps = box(images, scale), self.budgets(len(images), images) if eps is None else eps
+        eps = self.budgets(len(images), images) if eps is None else eps
+        held = self.held(images, eps)
+        bounds = box(images, scale) if held is None else held.bounds
         if self.projection == "euclidean":
             return self.norm.onto(bounds, eps)
         return partial(self.norm.radial, images=bounds, eps=eps)
+
+    def held(self, images: Tensor, eps: Tensor | None = None) -> Lattice | None:
+        """The images of whole levels that are allowed around ``images``; None where any values are."""
+        if self.lattice is None:
+            return None
+        eps = self.budgets(len(images), images) if eps is None else eps
+        return lattice(images, eps, self.norm.name, self.lattice)
 
     def length(self, delta: Tensor) -> Tensor:
         """‖w ⊙ δ‖ of each δ, (N, B, H, W) → (N,); inf where a band changed that never may.
@@ -350,6 +369,7 @@ def make_threat(
     projection: Projection = "euclidean",
     shape: Sequence[int] | None = None,
     band_weights: str | Sequence[BandWeight] | None = None,
+    lattice: int | None = None,
 ) -> Threat:
     """A threat model from the name of its norm.
 
@@ -360,6 +380,8 @@ def make_threat(
         shape: (B, H, W) of an image, if known; a finite ε longer than any perturbation in the box is then refused.
         band_weights: w of each band, as [1, 1, 1, inf] or "1,1,1,inf": ‖w ⊙ δ‖ ≤ ε, and inf for a band that is never
             changed. None: all are 1.
+        lattice: L, so that images are of whole levels, {0, 1/L, …, 1}: 255 for what a file of 8 bits can hold. None:
+            any values.
 
     Raises:
         InputError: An unknown name, or an ε that is not above zero or looks as if it were in units of 0 to 255.
@@ -371,7 +393,8 @@ def make_threat(
     """
     name = norm_name(norm)
     weights = read_weights(band_weights)
-    threat = Threat(NORMS[name], NORMS[name].default_eps if eps is None else parse_eps(eps), projection, weights)
+    radius = NORMS[name].default_eps if eps is None else parse_eps(eps)
+    threat = Threat(NORMS[name], radius, projection, weights, lattice)
     if not weights:
         _refuse_wide(name, threat.eps if isinstance(threat.eps, float) else math.inf, shape)
     elif shape is not None:
