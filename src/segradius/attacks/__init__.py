@@ -112,6 +112,7 @@ __all__ = [
     "default_eps",
     "di_fgsm",
     "ensemble",
+    "falling_pgd",
     "fgsm",
     "flip_apgd",
     "flip_pgd",

@@ -13,8 +13,8 @@ from segradius.attacks.loop import Iterative, Observation, Room, StepSize
 from segradius.attacks.make import white_box
 from segradius.attacks.pgd import gathered, steepest
 from segradius.attacks.settings import Settings
-from segradius.core.declared import Part, Positive, Share, Weight, check_fields
-from segradius.objectives.objective import Objective
+from segradius.core.declared import LossName, Part, Positive, Share, Weight, WeightingName, check_fields
+from segradius.objectives.objective import Objective, objective
 from segradius.objectives.scaled_flips import ScaledFlips
 from segradius.objectives.weightings import StillCorrect
 from segradius.threats.threat import Threat
@@ -82,9 +82,30 @@ def flips(
     return falling(Objective(ScaledFlips(tau, tau_end), StillCorrect(fooled)), threat, settings, decay)
 
 
-def falling(objective: Objective, threat: Threat, settings: Settings, decay: float = 0.5) -> Iterative:
+@white_box("falling_pgd")
+def falling_pgd(
+    threat: Threat,
+    settings: Settings,
+    *,
+    decay: Weight = 0.5,
+    loss: LossName = "ce",
+    weighting: WeightingName = "uniform",
+) -> Method:
+    """The falling steps of `flips` on any loss and weighting, T = 100.
+
+    Args:
+        threat: Ball and box.
+        settings: Shared settings, as those of `flips`.
+        decay: Momentum μ.
+        loss: Name of the loss.
+        weighting: Name of the weighting.
+    """
+    return falling(objective(loss, weighting), threat, settings, decay)
+
+
+def falling(goal: Objective, threat: Threat, settings: Settings, decay: float = 0.5) -> Iterative:
     """An attack along steps as those of `flips`, on any objective."""
     norm, steps = threat.norm.name, STEPS if settings.steps is None else settings.steps
     sparse = SPARSE if settings.sparse is None and norm == "l1" else settings.sparse
     step = Falling(settings.size(norm, LENGTH[norm] * steps), decay, sparse)
-    return settings.iterate(objective, threat, step, steps=STEPS)
+    return settings.iterate(goal, threat, step, steps=STEPS)
