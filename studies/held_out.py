@@ -15,7 +15,8 @@ not run again, whatever else is asked for beside it.
 ``--judge`` prints a table for each data set, norm, ε and budget. Differences are of PixAcc, all pixels pooled, and of
 MIoU, a mean over networks, in points, of an attack less the one that ``--against`` names: above 0, the latter is
 stronger. Intervals are the jackknife's over images, for these networks; "drawn" is over networks too, as if they were
-drawn from many. An ensemble's PixAcc is its worst member of each image, its MIoU that of members chosen for MIoU.
+drawn from many. An ensemble's PixAcc is its worst member of each image, its MIoU that of members chosen for MIoU. Its
+members stand in the tables of what each spent, too, under their own names.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import io
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,11 @@ Group = tuple[str, tuple[str, ...], Mapping[str, Seen]]
 def groups(lines: Sequence[Line]) -> list[Group]:
     """By data set, norm, ε, passes and seed, as they come; of images that all attacks have on all networks."""
     clean = {(line.network, line.data, line.image): line for line in lines if line.attack == CLEAN}
+    # A member of an ensemble is an attack of its own, at what it spent.
+    lines = [
+        *lines,
+        *(replace(each, attack=each.member, member="", passes=each.spent) for each in lines if each.member),
+    ]
     settings: dict[tuple[Any, ...], dict[tuple[str, str], dict[tuple[str, str], Line]]] = {}
     for line in (each for each in lines if each.attack != CLEAN):
         parts = settings.setdefault((line.data, line.norm, line.eps, line.passes, line.seed), {(CLEAN, ""): {}})
@@ -391,7 +397,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     budgets = [(norm, parse_eps(eps)) for norm, each in text.pairs(given.eps) for eps in each.split(",")]
     settings = [(*budget, int(p), given.seed) for p in given.passes.split(",") for budget in budgets]
     about = f"{data.name} {samples[0].label.shape[0]}x{samples[0].label.shape[1]}"
-    models, path = dict(text.pairs(given.models)), Path(given.out) / LINES
+    named = (pair.partition("=") for pair in text.names(given.models))
+    models, path = {label: card for label, _, card in named}, Path(given.out) / LINES
     run(models, asked, samples, about, settings, path, void=void, batch=given.batch_size)
     return 0
 
