@@ -10,6 +10,9 @@ Candidates are drawn at random from a space, by a seed, and judged by PixAcc lef
 - ``near``, around what was best there and beyond its edges: T = 30 on two training images; the best quarter with T = 10
   and 100 on three validation images; the best quarter of those on two other ones, T = 300, every ε.
 
+- ``last``, with what ``near`` did not have, losses on the network's own scale and lengths in units of ε whatever T is:
+  T = 30 on two training images; the best quarter with T = 100 on three validation images. ``flips`` as it was then
+  chosen by hand goes through the rungs beside them.
 - ``rivals``: the steps of CosPGD, SegPGD and RP-PGD, T = 50 on three validation images.
 
 Named rivals go through the rungs beside them: APGD on cross-entropy, masked cross-entropy and Jensen-Shannon, which SEA
@@ -45,6 +48,8 @@ from segradius.objectives import (
     JensenShannon,
     Loss,
     Objective,
+    ScaledFlips,
+    ScaledSigmoid,
     View,
     Weighting,
 )
@@ -78,11 +83,24 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = {
         "momentum": (0.5, 0.75, 0.85, 0.9),
         "sparse": (0.003, 0.01, 0.03, 0.1),
     },
+    "last": {
+        "loss": ("scaled_flips", "scaled_flips", "scaled_sigmoid", "flips"),
+        "tau": (0.5, 1.0, 2.0),
+        "tau_end": (0.05, 0.1, 0.2),
+        "fooled": (0.0, 0.3, 0.5),
+        "per_eps": (0.5, 1.0, 1.5),
+        "law": ("ball",),
+        "fall": ("linear", "cosine", "square"),
+        "start": ("zero", "uniform"),
+        "momentum": (0.25, 0.5, 0.75),
+        "sparse": (0.01, 0.03, 0.1),
+    },
 }
 #: Part of the data, images of each network, T, and whether every ε or the last one, of each rung.
 RUNGS = {
     "wide": (("train", 3, (30,), False),),
     "rivals": (("val", 3, (50,), False),),
+    "last": (("train", 2, (30,), False), ("val", 3, (100,), False)),
     "near": (("train", 2, (30,), False), ("val", 3, (10, 100), False), ("val", 2, (300,), True)),
 }
 
@@ -164,9 +182,10 @@ class Wide:
         else:
             direction = room.threat.norm.steepest(gradient)
         done = seen.step / room.steps
-        rate = {"constant": 1.0, "linear": 2 * (1 - done), "cosine": 1 + math.cos(math.pi * done)}[self.fall]
-        share = self.per_eps / {"linear": room.steps, "root": math.sqrt(30 * room.steps)}[self.law]  # equal at T = 30
-        size = (room.eps * (share * rate)).view(-1, 1, 1, 1)
+        rate = {"constant": 1.0, "linear": 2 * (1 - done), "cosine": 1 + math.cos(math.pi * done)}
+        rate |= {"square": 3 * (1 - done) ** 2}
+        per = {"linear": room.steps, "root": math.sqrt(30 * room.steps), "ball": 1.0}  # the first two equal at T = 30
+        size = (room.eps * (self.per_eps / per[self.law] * rate[self.fall])).view(-1, 1, 1, 1)
         return room.project(seen.delta + size * direction), state
 
 
@@ -181,6 +200,8 @@ def attack_of(candidate: Candidate, norm: str, eps: float, steps: int) -> Attack
     losses: Mapping[str, Loss] = {
         "flips": ExpectedFlips(candidate.tau, candidate.tau_end),
         "sigmoid": Sigmoid(candidate.tau, candidate.tau_end),
+        "scaled_flips": ScaledFlips(candidate.tau, candidate.tau_end),
+        "scaled_sigmoid": ScaledSigmoid(candidate.tau, candidate.tau_end),
         "js": JensenShannon(),
         "hinge": Hinge(),
         "ce": CrossEntropy(),
@@ -197,7 +218,9 @@ RIVALS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "apgd-js": ("apgd", {"loss": "js", "start": "uniform"}),
     "flip_apgd": ("flip_apgd", {}),
     "flip_pgd": ("flip_pgd", {}),
+    "flips": ("flips", {}),
 }
+BEFORE = tuple(RIVALS)[:-1]
 
 #: Published attacks of which the step is tuned as ours was, and the steps that are tried, in units of ε/T.
 STEPPING, MULTIPLES = ("cospgd", "segpgd", "rp_pgd"), (1.0, 2.5, 5.0, 10.0, 20.0)
@@ -214,8 +237,10 @@ def drawn(count: int, norm: str, seed: int, space: str) -> list[Candidate]:
         chosen = {name: source.choice(values) for name, values in SPACES[space].items()}
         chosen |= {} if norm == "l1" else {"sparse": 0.0}
         chosen |= {} if norm == "l2" else {"power": 1.0}
+        chosen |= {} if "fooled_end" in chosen else {"fooled_end": chosen["fooled"]}
         found.append(Candidate(f"{number:03}", **chosen))
-    return [hand, *(Candidate(name) for name in RIVALS if space == "wide" or name in NEAR), *found]
+    beside = {"wide": BEFORE, "near": NEAR, "last": (*NEAR, "flips")}[space]
+    return [hand, *map(Candidate, beside), *found]
 
 
 @dataclass(frozen=True)
