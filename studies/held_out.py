@@ -139,7 +139,8 @@ def steps_of(asked: Asked, norm: str, passes: int) -> int:
         >>> steps_of(Asked.of("pgd"), "l2", 50), steps_of(Asked.of("sea"), "l2", 50)
         (50, 16)
     """
-    small = sr.wrap(nn.Conv2d(3, 2, 1), num_classes=2, normalisation="none")
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    small = sr.wrap(network, num_classes=2, normalisation="none")
     images = torch.full((1, 3, 16, 16), 0.5)
     labels = small.logits(images).argmax(1)
 
