@@ -11,6 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import segradius as sr
 from segradius.attacks import input_diversity, loop
+from segradius.attacks.rp_pgd import similarity
+from segradius.objectives.view import LogitView
+from segradius.objectives.weightings import WEIGHTINGS
 from segradius.threats import projections
 
 WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "unique")
@@ -62,6 +65,25 @@ def test_no_step_of_an_attack_looks_at_a_value(name: str, norm: str, monkeypatch
     found = sr.make_attack(name, norm=norm, eps=0.1, steps=25)(model, images, labels)
     assert len(steps) == 25
     assert found.valid.all()
+
+
+@pytest.mark.parametrize("name", ["region", "eroseg", "frontier", "still_correct", "cospgd", "transegpgd", "balanced"])
+def test_no_weighting_looks_at_a_value(name: str) -> None:
+    logits, state = torch.randn(2, 4, 8, 8), None
+    goal = sr.objectives.Goal.leave(torch.randint(4, (2, 8, 8)))
+    seen = [LogitView(logits, logits.argmax(1), goal, logits, step, 3, None, None, None) for step in range(3)]  # type: ignore[arg-type]
+    with Refusing():
+        for view in seen:
+            weights, state = WEIGHTINGS[name]().weigh(view, state)
+    assert weights.shape == (2, 8, 8)
+
+
+def test_the_likeness_of_prototypes_looks_at_no_value() -> None:
+    maps, labels = torch.randn(2, 5, 3, 4, requires_grad=True), torch.randint(4, (2, 8, 8))
+    with Refusing():
+        found = similarity(maps, labels, labels > 0, 4)
+        torch.autograd.grad(found.sum(), maps)
+    assert found.shape == (2,)
 
 
 def test_a_look_at_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
