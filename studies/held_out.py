@@ -45,6 +45,8 @@ from segradius.paper import Estimate, Term, estimate
 from segradius.report import Cells
 from segradius.threats import parse_eps
 
+#: Attacks of this library, which no other one has.
+OURS = ("flips", "balanced", "margins", "auto", "flip_pgd", "flip_apgd")
 LINES, CLEAN, JUDGING = "lines.csv", "clean", "judging"
 KINDS: dict[str, Callable[[str], Any]] = {"str": str, "float": float, "int": int}
 BY_CLASS = ("intersection", "predicted", "labelled")
@@ -366,10 +368,35 @@ def _ends(found: Estimate) -> str:
     return f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]" if found.known else f"{found.value:+.1f}"
 
 
-def tables(path: Path, against: str = "flips") -> list[Cells]:
-    """Tables of a folder of runs, or of a run: a group that has the attack ``against`` is a table."""
+def short(found: Sequence[Group], against: str) -> Cells:
+    """A row for each group: an attack beside the strongest of those that others have published."""
+    rows = []
+    for title, networks, attacks in found:
+        base, every = attacks[against], list(range(len(networks)))
+        others = {name: each for name, each in attacks.items() if name not in {CLEAN, against, *OURS}}
+        if others:
+            pixels = min(others, key=lambda name: float(others[name].right.sum()))
+            classes = min(others, key=lambda name: others[name].miou)
+            mine, least = (100 * float(e.right.sum() / e.labelled.sum()) for e in (base, others[pixels]))
+            gaps = [_ends(pixacc_less(base, others[pixels], every)), _ends(miou_less(base, others[classes]))]
+            which = (f"{least:.1f} ({pixels})", gaps[0], f"{base.miou:.1f}", f"{others[classes].miou:.1f} ({classes})")
+            head, _, names = title.partition(", seed ")
+            rows.append((head, names.partition(", n = ")[2], f"{mine:.1f}", *which, gaps[1]))
+    header = ("setting", "n: networks", against, "best other", "difference", "MIoU", "best other", "difference")
+    return Cells(f"{against} beside the best of the others", header, rows)
+
+
+def tables(path: Path, against: str = "flips", digest: str = "") -> list[Cells]:
+    """Tables of a folder of runs, or of a run: a group that has the attack ``against`` is a table.
+
+    Args:
+        path: The folder.
+        against: What the others are compared with.
+        digest: Anything for one short table alone, a row for each group.
+    """
     files = sorted({*path.glob(LINES), *path.glob(f"*/{LINES}")})
-    return [table(g, against) for g in groups([line for file in files for line in read(file)]) if against in g[2]]
+    found = [g for g in groups([line for file in files for line in read(file)]) if against in g[2]]
+    return [short(found, against)] if digest else [table(g, against) for g in found]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -51,13 +51,13 @@ def test_from_nothing_to_words_and_more_of_it_in_the_same_folder(here, capsys):
     assert all(run.is_reported for run in run_folders(["out"]))
     images = {line.split(",")[3] for line in Path("out/runs/assessed-s0/per_image.csv").read_text().splitlines()[1:]}
     assert images == set(every[:8]) != set(sorted(every)[:8])
-    for words in ("Left out for want of budget: ", "sea", "Proved, of the model", "Sanity checks: ", "8 of 64 images"):
+    for words in ("Left out for want of budget: ", "auto", "Proved, of the model", "Sanity checks: ", "8 of 64 images"):
         assert words in told
     assert "What is left of the pixels" in Path("out/assessment.md").read_text()
     shown = Path("out/report.html").read_text()
     assert shown.index("Verdict by the rules in") < shown.index("right unattacked")
     assert "Hit hardest: " in shown
-    assert "sea (linf 0.0157)" in told
+    assert "auto (linf 0.0157)" in told
     assert "not done again" not in told
     assert told.index("Verdict by the rules in") < told.index("Under changes of")
     assert main([*DEMO, "--passes", "2200", "--out", "out"]) == 0

@@ -24,7 +24,7 @@ def paid(found, cost: Price, copies: int, *, asks: bool) -> float:
     """Counted again: of each image one look, every step and three verdicts of each attack; copies of certified ones."""
     total = cost.forward
     for rung in found.rungs:
-        steps = {"fgsm": 1, "sea": 3 * rung.options.get("steps", 0)}.get(rung.attack, rung.options.get("steps", 0))
+        steps = {"fgsm": 1, "auto": 3 * rung.options.get("steps", 0)}.get(rung.attack, rung.options.get("steps", 0))
         if "queries" in rung.options:
             total += (rung.options["queries"] + (0 if asks else 2)) * cost.forward
         else:
@@ -95,7 +95,7 @@ def test_one_budget_of_another_norm_has_a_ladder_too(norm):
 
 
 def test_a_rung_costs_what_its_attack_does():
-    assert Rung("sea", "sea", "linf", 4 / 255, "", {"steps": 30}).price(Price(1, 3)) == 90 * 3 + 3
+    assert Rung("auto", "auto", "linf", 4 / 255, "", {"steps": 30}).price(Price(1, 3)) == 90 * 3 + 3
     assert Rung("b", "local_pbgd", "linf", 4 / 255, "", {"queries": 100}, 0).price(Price(1, 3)) == 100
 
 

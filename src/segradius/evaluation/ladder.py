@@ -104,7 +104,7 @@ def _following(threats: Sequence[tuple[str, float]]) -> tuple[tuple[Rung, ...], 
         Rung("pgd", "pgd", *main, "the attack that most papers report", short),
     )
     strongest = [
-        (Rung("sea", "sea", *each, "an ensemble of three objectives, the strongest here", {"steps": 30}),)
+        (Rung("auto", "auto", *each, "an ensemble of three objectives, the strongest here", {"steps": 30}),)
         for each in threats
     ]
     more = [each for each in CURVE if each not in threats]
