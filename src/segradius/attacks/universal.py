@@ -176,7 +176,7 @@ class Universal:
         Raises:
             InputError: The images differ in size, or there are fewer batches than steps.
         """
-        threat, step, ledger = self.fitting.threat, self.fitting.step, Ledger(1)
+        threat, step, ledger = replace(self.fitting.threat, lattice=None), self.fitting.step, Ledger(1)  # of no image
         free: Any = _Free(threat.norm, 1.0 if square is None else GREY)
         delta, whole, state, done = torch.empty(0), None, None, 0
         for task in lots:
