@@ -118,6 +118,18 @@ def test_small_steps_add_up_and_the_hull_is_where_they_count() -> None:
     torch.testing.assert_close(delta.flatten() * 255, torch.tensor([1.0, 1.0, 0.0]), atol=1e-5, rtol=0)
 
 
+def test_what_is_rounded_at_random_loses_nothing_in_the_mean_and_whole_levels_stay() -> None:
+    images = drawn(0, (1, 3, 8, 8), 255, on=True, dtype=torch.float32)
+    held = make_threat("l2", 0.01, lattice=255).held(images)
+    g = torch.Generator().manual_seed(1)
+    dither = torch.rand(4000, 1, 3, 8, 8, generator=g)
+    assert torch.equal(held.rounded(torch.zeros_like(images), torch.full_like(images, 1 - 2.0**-24)), images)
+    found = torch.stack([held.rounded(torch.full_like(images, 0.2 / 255), each) for each in dither])
+    change = ((found - images) * 255)[:, images < 1]
+    assert set(change.round().unique().tolist()) == {0, 1}
+    assert change.mean().item() == pytest.approx(0.2, abs=0.002)
+
+
 def test_images_that_have_none_are_refused_as_are_weights_of_bands() -> None:
     off = torch.full((2, 3, 4, 4), 0.5)
     off[0] = 0.2

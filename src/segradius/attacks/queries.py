@@ -244,7 +244,7 @@ class _Run:
         no image can have more pixels fooled than before: predictions cost more than all else that is done to an answer.
         """
         parts, left = [], []
-        for images, reference in self._requests(points, now.rows, bound=judge != "no"):
+        for images, reference in self._requests(points, now, bound=judge != "no"):
             scores = self._scores(images)
             if now.round == 0:
                 check_scores(scores)
@@ -267,21 +267,26 @@ class _Run:
         predictions = _spread([prediction_of(*each) for each in left], index, shape)
         return _Answers(found, self._best(points[:], predictions, found.finite), rows)
 
-    def _requests(self, points: Stack, rows: NDArray[np.bool_], *, bound: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def _requests(self, points: Stack, now: Snapshot, *, bound: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """The images to be asked about, (n, B, H, W), and their references, (n, H, W), in groups.
 
-        On a lattice all are of whole levels: inside the ball if ``bound``, else the nearest ones.
+        On a lattice all are of whole levels: in the ball if ``bound``, else rounded at random, all of a round alike.
         """
-        index = self._index(rows)
+        index, held = self._index(now.rows), self.task.lattice
         clean, reference = (_taken(t, index) for t in (self.task.images, self.task.goal.reference))
         count = len(clean)
         size = fitting(_IMAGES_PER_CALL)
+        if held is not None and not bound:
+            like = self.task.images
+            dither = self.task.randomness.uniform(
+                like.shape[1:], "lattice", now.round, device=like.device, dtype=like.dtype
+            )
         for first in range(0, len(points) * count, size):
             last = min(first + size, len(points) * count)
             block = self.task.confine(points[first // count : -(-last // count)])
             part = slice(first % count, first % count + last - first)
-            if (held := self.task.lattice) is not None:
-                block = torch.stack([(held.images if bound else held.unbound)(each) for each in block])
+            if held is not None:
+                block = torch.stack([held.images(each) if bound else held.rounded(each, dither) for each in block])
                 images = (block if index is None else block[:, index]).flatten(0, 1)[part]
             else:
                 block = self.task.change(block if index is None else block[:, index])

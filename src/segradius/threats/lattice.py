@@ -74,9 +74,17 @@ class Lattice:
         return self.nearest(delta).sub_(self.origin).div_(self.levels)
 
     @torch.no_grad()
-    def unbound(self, delta: Tensor) -> Tensor:
-        """The lattice image nearest to image + δ, inside the ball or not."""
-        return torch.add(self.origin, delta, alpha=self.levels).round_().clamp_(0, self.levels).div_(self.levels)
+    def rounded(self, delta: Tensor, dither: Tensor) -> Tensor:
+        """A lattice image near image + δ, inside the ball or not: a value is rounded up if ``dither`` says so.
+
+        Args:
+            delta: (N, …).
+            dither: (N, …) uniform in [0, 1). A value is rounded up with the probability of what is cut off, so that in
+                the mean nothing is lost, however short δ is; points with the same dither differ by what they are.
+        """
+        # A little less than 1, which float32 would add to a whole number as 1.
+        found = torch.add(self.origin, delta, alpha=self.levels).add_(dither, alpha=1 - 2.0**-14).floor_()
+        return found.clamp_(0, self.levels).div_(self.levels)
 
     def fits(self) -> Tensor:
         """Whether the ball holds any image of whole levels, (N,)."""
