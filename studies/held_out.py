@@ -15,8 +15,8 @@ not run again, whatever else is asked for beside it.
 ``--judge`` prints a table for each data set, norm, ε and budget. Differences are of PixAcc, all pixels pooled, and of
 MIoU, a mean over networks, in points, of an attack less the one that ``--against`` names: above 0, the latter is
 stronger. Intervals are the jackknife's over images, for these networks; "drawn" is over networks too, as if they were
-drawn from many. An ensemble's PixAcc is its worst member of each image, its MIoU that of members chosen for MIoU. Its
-members stand in the tables of what each spent, too, under their own names.
+drawn from many. An ensemble's PixAcc is its worst member of each image, its MIoU that of members chosen for MIoU;
+members are attacks of their names, too, in the tables of what they spent.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from segradius.threats import parse_eps
 
 #: Attacks of this library, which no other one has.
 OURS = ("flips", "balanced", "margins", "auto", "flip_pgd", "flip_apgd")
+loaded = functools.cache(load_model)
 LINES, CLEAN, JUDGING = "lines.csv", "clean", "judging"
 KINDS: dict[str, Callable[[str], Any]] = {"str": str, "float": float, "int": int}
 BY_CLASS = ("intersection", "predicted", "labelled")
@@ -141,13 +142,13 @@ def steps_of(asked: Asked, norm: str, passes: int) -> int:
         >>> steps_of(Asked.of("pgd"), "l2", 50), steps_of(Asked.of("sea"), "l2", 50)
         (50, 16)
     """
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
-    small = sr.wrap(network, num_classes=2, normalisation="none")
+    small = sr.wrap(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), num_classes=2, normalisation="none")
     images = torch.full((1, 3, 16, 16), 0.5)
     labels = small.logits(images).argmax(1)
+    bare = replace(asked, options=tuple(each for each in asked.options if each[0] != "layer"))  # of the true network
 
     def cost(steps: int) -> int:
-        return spent(asked.made(norm, 1e-6, steps)(small, images, labels))
+        return spent(bare.made(norm, 1e-6, steps)(small, images, labels))
 
     steps = passes
     while (price := cost(steps)) > passes:
@@ -177,20 +178,17 @@ def measure(
         setting: Norm, ε, passes, seed.
         void: Label that does not count.
     """
-    norm, eps, passes, seed = setting
+    (norm, eps, passes, seed), ids = setting, [s.id for s in samples]
     images, labels = (torch.stack([getattr(s, what) for s in samples]) for what in ("image", "label"))
-    ids = [s.id for s in samples]
     if asked is None:
-        with torch.no_grad():
-            tables = {"": (model.logits(images).argmax(1), images, 0)}
+        tables = {"": (model.logits(images).argmax(1), images, 0)}
     else:
         attack = asked.made(norm, eps, steps_of(asked, norm, passes))
         found = attack(model, images, labels, ids=ids, seed=seed, ignore_index=void)
         parts = {**found.members, "": found}  # the whole last: where it is, all are
         tables = {name: (each.prediction, each.adversarial, spent(each)) for name, each in parts.items()}
     for member, (prediction, seen, price) in tables.items():
-        with torch.no_grad():
-            coarse = model.logits((seen * 255).round() / 255).argmax(1)
+        coarse = model.logits((seen * 255).round() / 255).argmax(1)
         counts = count(prediction, labels, model.num_classes, void).images
         right8 = ((coarse == labels) & (labels != void)).sum((1, 2)).tolist()
         for image, pixels, rounded in zip(ids, counts, right8, strict=True):
@@ -223,10 +221,9 @@ def run(
         batch: Images at a time.
     """
     there = read(path)
-    meant = {line.attack: line.asked for line in there}
+    meant, done = {line.attack: line.asked for line in there}, {line.key for line in there if not line.member}
     for each in (each for each in asked if meant.get(each.label, str(each)) != str(each)):
         raise sr.InputError(f"{path} has {meant[each.label]} under the label {each.label}, not {each}")
-    done, load = {line.key for line in there if not line.member}, functools.cache(load_model)
     work = [(CLEAN, None, ("", 0.0, 0, 0), network) for network in models]
     work += [(a.label, a, s, network) for s, network, a in itertools.product(settings, models, asked)]
     for label, attack, setting, network in work:
@@ -236,7 +233,7 @@ def run(
         left = [s for s in samples if (network, data, label, norm, eps, passes, seed, s.id) not in done]
         for first in range(0, len(left), batch):
             some = left[first : first + batch]
-            write(measure(load(models[network]), attack, some, (network, data), setting, void), path)
+            write(measure(loaded(models[network]), attack, some, (network, data), setting, void), path)
         if left:
             print(f"{network}: {label}, {norm} {eps:g}, {passes} passes, {len(left)} images", file=sys.stderr)
 
@@ -290,13 +287,9 @@ Group = tuple[str, tuple[str, ...], Mapping[str, Seen]]
 def groups(lines: Sequence[Line]) -> list[Group]:
     """By data set, norm, ε, passes and seed, as they come; of images that all attacks have on all networks."""
     clean = {(line.network, line.data, line.image): line for line in lines if line.attack == CLEAN}
-    # A member of an ensemble is an attack of its own, at what it spent.
-    lines = [
-        *lines,
-        *(replace(each, attack=each.member, member="", passes=each.spent) for each in lines if each.member),
-    ]
+    own = [replace(each, attack=each.member, member="", passes=each.spent) for each in lines if each.member]
     settings: dict[tuple[Any, ...], dict[tuple[str, str], dict[tuple[str, str], Line]]] = {}
-    for line in (each for each in lines if each.attack != CLEAN):
+    for line in (each for each in (*lines, *own) if each.attack != CLEAN):
         parts = settings.setdefault((line.data, line.norm, line.eps, line.passes, line.seed), {(CLEAN, ""): {}})
         parts.setdefault((line.attack, line.member), {})[line.network, line.image] = line
         parts[CLEAN, ""][line.network, line.image] = clean[line.network, line.data, line.image]
@@ -413,8 +406,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", default=default, type=int if name in numbers else str)
     given = parser.parse_args(arguments)
     if given.judge:
-        for each in tables(given.judge, given.against):
-            print(each.markdown() + "\n")
+        print(*(each.markdown() + "\n" for each in tables(given.judge, given.against)), sep="\n")
         return 0
     if not (given.models and given.data):
         parser.error("expected --models and --data, or --judge")
@@ -424,9 +416,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = [Asked.of(each) for words in given.attacks for each in words.split()]
     budgets = [(norm, parse_eps(eps)) for norm, each in text.pairs(given.eps) for eps in each.split(",")]
     settings = [(*budget, int(p), given.seed) for p in given.passes.split(",") for budget in budgets]
-    about = f"{data.name} {samples[0].label.shape[0]}x{samples[0].label.shape[1]}"
-    named = (pair.partition("=") for pair in text.names(given.models))
-    models, path = {label: card for label, _, card in named}, Path(given.out) / LINES
+    about = "{} {}x{}".format(data.name, *samples[0].label.shape)
+    models = {label: card for label, _, card in (pair.partition("=") for pair in text.names(given.models))}
+    path = Path(given.out) / LINES
     run(models, asked, samples, about, settings, path, void=void, batch=given.batch_size)
     return 0
 

@@ -31,6 +31,7 @@ def command(out: Path, *more: str) -> list[str]:
         ("js=sea,only=js", 50, 50),
         ("cr_pgd", 50, 32),  # 8 forward passes for the radius every 8 steps; another step would cost 53
         ("ensemble,members=pgd+segpgd", 21, 10),
+        ("rp_pgd,layer=layer4", 20, 20),  # which the network that is counted on has not
         ("fgsm", 20, 20),  # whatever is asked
     ],
 )
