@@ -64,6 +64,6 @@ def test_the_sigmoid_of_the_margin_does_not_see_what_logits_are_multiplied_by() 
 
 
 def test_what_the_logits_are_multiplied_by_hardly_matters_near_the_boundary() -> None:
-    loss, labels = sr.objectives.ScaledFlips(), torch.zeros(1, 1, 5, dtype=torch.long)
+    loss, labels = sr.objectives.ScaledFlips(tau=1.0), torch.zeros(1, 1, 5, dtype=torch.long)
     logits = torch.stack([torch.linspace(-0.1, 0.1, 5), torch.zeros(5)]).view(1, 2, 1, 5).double()
     torch.testing.assert_close(loss(3 * logits, labels), loss(logits, labels), rtol=0, atol=1e-3)

@@ -58,8 +58,8 @@ def flips(
     threat: Threat,
     settings: Settings,
     *,
-    tau: Positive = 1.0,
-    tau_end: Positive = 0.1,
+    tau: Positive = 0.7,
+    tau_end: Positive = 0.05,
     fooled: Part = 0.3,
     decay: Weight = 0.5,
 ) -> Method:

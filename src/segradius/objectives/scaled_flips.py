@@ -29,16 +29,16 @@ class ScaledFlips(Loss):
 
     Example:
         >>> logits, labels = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)
-        >>> round(ScaledFlips()(logits, labels).item(), 4)  # Φ(−1), whatever the logits are multiplied by
+        >>> round(ScaledFlips(tau=1.0)(logits, labels).item(), 4)  # Φ(−1), whatever the logits are multiplied by
         0.1587
-        >>> round(ScaledFlips()(5 * logits, labels).item(), 4)
+        >>> round(ScaledFlips(tau=1.0)(5 * logits, labels).item(), 4)
         0.1587
     """
 
     annealed: ClassVar[bool] = True
 
-    tau: Positive = 1.0
-    tau_end: Positive = 0.1
+    tau: Positive = 0.7
+    tau_end: Positive = 0.05
 
     def __post_init__(self) -> None:
         check_fields(self)
