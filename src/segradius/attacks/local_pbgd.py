@@ -16,7 +16,7 @@ from segradius.attacks.loop import Room, StepSize
 from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import QuerySettings, in_norm
-from segradius.attacks.strategy import Question, Turn
+from segradius.attacks.strategy import Question, Strategy, Turn
 from segradius.core.declared import (
     Decay,
     DirectionsText,
@@ -152,6 +152,6 @@ def local_pbgd(
     bandit = Bandit(estimator, Averaged(StepSize(in_norm(alpha, threat, fast)), momentum, alpha_end, restart))
     if patterns and window == "auto":
         raise InputError("patterns and window=auto both take the first queries: give one of the two")
-    begun = Begun(bandit, patterns, side) if patterns else bandit
-    strategy = Listening(bandit) if window == "auto" else begun
+    strategy: Strategy = Begun(bandit, patterns, side) if patterns else bandit
+    strategy = Listening(bandit) if window == "auto" else strategy
     return settings.queried(threat, strategy, loss, weighting, 1000)

@@ -182,7 +182,8 @@ class _Run:
         feedback = answers.feedback
         now = self._paid(now, "attack", len(question.points))
         if any(question.passes):
-            now.ledger.enter(SURROGATE, **dict(zip(("forward", "backward"), question.passes, strict=True)), rows=rows)
+            forward, backward = question.passes
+            now.ledger.enter(SURROGATE, forward=forward, backward=backward, rows=rows)
         mean = feedback.mean if now.mean is None else feedback.mean.blend(now.mean, attack.memory)
         weights, now = self._weigh(now, mean, turn)
         losses = self._losses(feedback, turn.progress)
