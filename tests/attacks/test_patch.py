@@ -16,6 +16,7 @@ from segradius.attacks import make_attack, patch
 from segradius.attacks.base import Task
 from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
+from segradius.evaluation.attack import make_plans
 from segradius.evaluation.batch import Batch, goal_counts
 from segradius.objectives.goal import Goal
 from tiny import CLASSES, VOID, Counting, batch, network
@@ -185,3 +186,14 @@ def test_a_budget_that_is_the_box_alone_is_read_from_a_report_as_it_was(tmp_path
     row, again = found.summary.rows[1], sr.load_results(folder).runs[0].summary.rows[1]
     assert row.eps == again.eps == math.inf
     assert row.pixacc.value == again.pixacc.value
+
+
+def test_a_run_without_a_patch_has_the_key_that_it_had() -> None:
+    plain, patched = (make_plans(["pgd"], [("linf", 0.1)], given)[0] for given in ({}, {"patch": 0.01}))
+    assert {"patch", "place"}.isdisjoint(plain.options)
+    assert plain.patch == ""
+    assert patched.patch == "0.01, search"
+    with pytest.raises(InputError, match="place is 'centre', which does nothing in pgd"):
+        make_plans(["pgd"], [("linf", 0.1)], {"place": "centre"})
+    with pytest.raises(InputError, match=r"patches differ between attacks, pgd \(0.01\) and apgd \(0.02\)"):
+        make_plans(["pgd", "apgd"], [("linf", 0.1)], {"patch": 0.01, "apgd.patch": 0.02})

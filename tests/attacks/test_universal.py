@@ -164,7 +164,7 @@ def test_too_few_batches_are_refused() -> None:
 def test_the_command_fits_to_one_split_and_attack_judges_on_another(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, common = str(tmp_path / "one.safetensors"), ["--model", "demo", "--data", "scenes:24x32,4"]
+    file, common = str(tmp_path / "new" / "one.safetensors"), ["--model", "demo", "--data", "scenes:24x32,4"]
     fit = ["universal", *common, "--split", "train", "--steps", "12", "--eps", "16/255", "--batch-size", "4"]
     assert main([*fit, "--out", file]) == 0
     assert "fitted to 4 images in 12 steps" in capsys.readouterr().out

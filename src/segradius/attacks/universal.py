@@ -210,8 +210,7 @@ class Universal:
     def _whole(self, task: Task[Model], free: Any) -> Room:
         """Where the one δ moves: the ball, and no image's box."""
         one = replace(task, images=torch.zeros_like(task.images[:1]), changeable=None, warm=None)
-        eps = task.images.new_full((1,), float(self.fitting.threat.eps))  # type: ignore[arg-type]
-        return Room(free, one, eps, self.fitting.steps, compares=False)
+        return Room(free, one, self.fitting.threat.budgets(1, task.images), self.fitting.steps, compares=False)
 
 
 def _mean(seen: Observation, task: Task[Model], finite: Tensor) -> Observation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, open_subject
@@ -63,6 +64,7 @@ def universal(
     must("delta" not in own, "delta", own.get("delta"), "it in segradius attack, which judges")
     attack = make_attack(name, norm=norm, eps=eps, **own)
     of = open_subject(data, model, RunOptions(out, seed, device))
+    Path(out).parent.mkdir(parents=True, exist_ok=True)  # before the work, of which nothing is kept otherwise
     every = max(1, steps // 10)
 
     def told(step: int) -> None:

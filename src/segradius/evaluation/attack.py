@@ -23,19 +23,22 @@ from segradius.core.declared import Eps, read
 from segradius.core.digests import file_digest
 from segradius.core.errors import InputError, unknown_name
 from segradius.data.sample import SegmentationData, class_counts
-from segradius.evaluation.batch import Batch, Bench, goal_counts, is_priced, judge, outside
+from segradius.evaluation.attack_rows import attack_results
+from segradius.evaluation.batch import Batch, Bench, is_priced, judge, outside
 from segradius.evaluation.gallery import extremes, remaining
 from segradius.evaluation.journal import digest
 from segradius.evaluation.rounded import rounded_results
 from segradius.evaluation.rows import Exhibit, ImageResult, Kept, Rows
 from segradius.evaluation.trace import image_traces
-from segradius.metrics.counts import Pixels
 from segradius.objectives.weightings import balanced_weights
 from segradius.threats.threat import NORMS, make_threat, norm_name
 from segradius.threats.weighted import check_number_of_weights, read_weights, written
 
 #: Options that every attack takes, which are the threat's and no recipe's.
 SHARED = {"projection": "euclidean", "band_weights": None, "lattice": None}
+
+#: Where a patch lies by default, which says nothing where there is none.
+PLACE = ("place", "search")
 
 #: The record of an image whose gradient was exactly zero at every step though there were pixels left to turn.
 STILL = b'{"gradient": "zero"}'
@@ -182,7 +185,7 @@ class Attacking:
         again = batch.outside(result.covered, judge(model, result.adversarial)[0]) if free else None
         result = outside(result, batch)
         rounded = rounded_results(model, batch, result, target, self.plan.lengths) if free else {}
-        found = attack_results(result, batch, model.num_classes, target, again, seconds, self.plan)
+        found = attack_results(result, batch, model.num_classes, target, again, seconds, self.plan.lengths)
         kept = replace(
             _kept(result, batch, bench, remaining(found, targeted=self.aim is not None)),
             records={image: STILL for image in _still(result, found)},
@@ -281,10 +284,12 @@ def make_plans(
 
 
 def _options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options, without weights of bands and lattice where there are none; weights in one form, as JSON has no inf."""
+    """Options, without weights, lattice and patch where there are none; weights in one form, as JSON has no inf."""
     found = {**defaults, **given}
     if found.get("lattice") is None:
         found.pop("lattice", None)
+    if found.get("patch") is None:
+        found = {name: value for name, value in found.items() if (name, value) not in (("patch", None), PLACE)}
     weights = read_weights(found.pop("band_weights", None))
     return found | ({"band_weights": written(weights)} if weights else {})
 
@@ -339,67 +344,3 @@ def _for_attack(
 def _defaults(name: str) -> dict[str, Any]:
     """Options that an attack takes, with their defaults."""
     return SHARED | {o: p.default for o, p in attack_options(name).items() if p.default is not inspect.Parameter.empty}
-
-
-def attack_results(
-    result: Result,
-    batch: Batch,
-    num_classes: int,
-    target: Tensor | None,
-    again: Tensor | None,
-    seconds: float,
-    plan: AttackPlan,
-) -> list[ImageResult]:
-    """What an attack did to each image of a batch.
-
-    Args:
-        result: The attack's own account.
-        batch: The images attacked.
-        num_classes: Classes of the model.
-        target: Target labels (N, H, W) of a targeted attack.
-        again: Prediction (N, H, W) for the adversarial images, judged once more by themselves; None: they were not.
-        seconds: Wall time per image.
-        plan: Which attack, for the lengths of what was changed.
-    """
-    hit, eligible = goal_counts(batch, result.prediction, target)
-    delta = (result.adversarial - batch.images).double()
-    outside = torch.maximum(-result.adversarial, result.adversarial - 1).flatten(1).amax(1).clamp_min(0)
-    differing = [None] * len(batch.ids) if again is None else _differing(again, result, batch)
-    columns = {
-        "image": batch.ids,
-        "pixels": batch.counts(result.prediction, num_classes).images,
-        "members": _members(result, batch, num_classes),
-        "hit": hit.tolist(),
-        "eligible": eligible.tolist(),
-        **{name: length.tolist() for name, length in plan.lengths(delta).items()},
-        "outside": outside.tolist(),
-        "disagreement": differing,
-        "passes": _passes(result, len(batch.ids), checked=again is not None),
-        "valid": result.valid.tolist(),
-        "seconds": [seconds] * len(batch.ids),
-    }
-    return [ImageResult(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
-
-
-def _differing(again: Tensor, result: Result, batch: Batch) -> list[int]:
-    """For each image, labelled pixels whose prediction is another one now."""
-    found: list[int] = ((again != result.prediction) & batch.labelled).flatten(1).sum(1).tolist()
-    return found
-
-
-def _members(result: Result, batch: Batch, num_classes: int) -> list[dict[str, Pixels]]:
-    """For each image, the counts of every member of an ensemble that stayed valid."""
-    rows: list[dict[str, Pixels]] = [{} for _ in batch.ids]
-    for name, member in result.members.items():
-        counts = batch.counts(member.prediction, num_classes).images
-        for row, pixels, valid in zip(rows, counts, member.valid.tolist(), strict=True):
-            if valid:
-                row[name] = pixels
-    return rows
-
-
-def _passes(result: Result, images: int, *, checked: bool) -> list[Mapping[str, Sequence[int]]]:
-    """Passes over each image by purpose, that of judging once more among them."""
-    more = {"checking": [1, 0]} if checked else {}
-    books = result.ledger.passes.items()
-    return [{purpose: book[:, row].tolist() for purpose, book in books} | more for row in range(images)]
