@@ -18,7 +18,10 @@ from tiny import CLASSES, VOID, Counting, batch, network
 EPS = {"l1": 6.0, "l2": 0.8, "linf": 0.1}
 STEPS = 5
 #: A kernel that fits the tests' small images, and steps that fit so few.
-OPTIONS = {"ti_fgsm": {"kernel": 3}, "mi_di_ti_fgsm": {"kernel": 3}, "asma": {"tau": 5e-3, "beta": 5e-3}}
+OPTIONS = {
+    "ti_fgsm": {"kernel": 3}, "mi_di_ti_fgsm": {"kernel": 3}, "asma": {"tau": 5e-3, "beta": 5e-3},
+    "alma_prox": {"alpha": 0.05}, "pdpgd": {"alpha": 0.2, "alpha_end": 1.0, "dual_rate": 5.0},
+}  # fmt: skip
 #: By design, perturbs what no labelled pixel sees: a random inner start, a smoothed gradient.
 SPREADS = {"dag_alg3", "ti_fgsm", "mi_di_ti_fgsm", "universal"}
 #: Need not ascend: the paper's letter takes differences of gradients, and without a file there are random signs.

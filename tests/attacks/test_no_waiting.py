@@ -19,7 +19,7 @@ from segradius.threats import projections
 WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "unique")
 ATTACKS = [
     "pgd", "mi_fgsm", "ni_fgsm", "ti_fgsm", "mi_di_ti_fgsm", "segpgd", "cospgd", "flip_pgd", "flips", "apgd",
-    "flip_apgd", "dag", "cr_pgd",
+    "flip_apgd", "dag", "cr_pgd", "alma_prox", "pdpgd", "ddn", "fmn",
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from segradius.core.ledger import Ledger
 from segradius.core.prediction import are_probabilities, predict
 from segradius.objectives.objective import Objective
 from segradius.objectives.view import LogitView
-from segradius.threats.projections import largest
+from segradius.threats.projections import Box, largest
 from segradius.threats.threat import Threat
 
 
@@ -72,6 +72,11 @@ class Room:
         return self._onto(delta)
 
     @cached_property
+    def box(self) -> Box:
+        """The least and the largest δ that leave the images in [0, 1]."""
+        return self.threat.bounds(self.task.images)
+
+    @cached_property
     def _onto(self) -> Callable[[Tensor], Tensor]:
         return self.threat.onto(self.task.images, self.eps)
 
@@ -81,7 +86,8 @@ class Step(Protocol):
 
     One that does not compare what it sees with what it saw says ``compares: ClassVar[bool] = False``: its observations
     have no value, which spares a loss, and they may come from reduced precision (`Room.guide`). One that wants its
-    gradient elsewhere than at the iterate has ``ahead(delta, room, state) -> Tensor`` besides.
+    gradient elsewhere than at the iterate has ``ahead(delta, room, state) -> Tensor`` besides; one whose iterates leave
+    the ball, as it is after the shortest that will do, has ``incumbent(room)``, which says what is returned.
     """
 
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
@@ -173,7 +179,9 @@ class Iterative:
     def last(self, task: Task[Model]) -> Tensor:
         """δ^(T) after T forward–backward passes, judged by none: what training needs."""
         task = task.entered(self.threat)
-        return task.made(self._iterate(self._room(task), Ledger(len(task.images)), best=False)[1])
+        room = self._room(task)
+        last = self._iterate(room, Ledger(len(task.images)), best=False)[1]
+        return task.made(room.project(last) if hasattr(self.step, "incumbent") else last)
 
     def _room(self, task: Task[Model]) -> Room:
         eps = self.threat.budgets(len(task.images), task.images)
@@ -183,7 +191,7 @@ class Iterative:
         """The best iterate so far, δ^(T), and the images (N,) whose gradient was zero at every step."""
         task = room.task
         delta, look_state, step_state = self._first(task), None, None
-        incumbent, ahead = Incumbent.none(task), getattr(self.step, "ahead", None)
+        incumbent, ahead = self._nothing_yet(room), getattr(self.step, "ahead", None)
         still = torch.ones_like(incumbent.valid)
         for t in range(self.steps):
             here = delta if ahead is None else ahead(delta, room, step_state)
@@ -199,6 +207,10 @@ class Iterative:
             del seen, prediction, here  # which would lie beside the next pass
             task.done(1)
         return incumbent, delta, still
+
+    def _nothing_yet(self, room: Room) -> Incumbent:
+        own = getattr(self.step, "incumbent", None)
+        return Incumbent.none(room.task) if own is None else own(room)
 
     def _first(self, task: Task[Model]) -> Tensor:
         if task.warm is not None:

@@ -62,6 +62,16 @@ class Goal:
         there = prediction == self.reference
         return (~there if self.targeted else there) & self.counted
 
+    def reached(self, prediction: Tensor, share: float) -> Tensor:
+        """Whether this share of an image's counted pixels is fooled; (N,) bool, False where none counts.
+
+        Example:
+            >>> import torch
+            >>> Goal.leave(torch.tensor([[[0, 1, 1, 255]]])).reached(torch.tensor([[[1, 0, 1, 1]]]), 0.6)
+            tensor([True])
+        """
+        return self.fooled(prediction).flatten(1).sum(1) / self.pixels >= share
+
     @property
     def sign(self) -> float:
         """+1 where the loss against the reference is to rise (untargeted), −1 where it is to fall."""

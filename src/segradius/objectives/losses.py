@@ -223,7 +223,10 @@ class Hinge(ScoreLoss):
 class DifferenceOfLogitsRatio(Loss):
     """Difference of logits ratio (Croce and Hein 2020): margin / (largest − third largest logit); needs C ≥ 3.
 
-    Invariant to shift and scale of the logits.
+    Invariant to shift and scale of the logits, without a tolerance.
+
+    Args:
+        tolerance: What a rival must be ahead by for a loss above 0, in logits.
 
     Example:
         >>> import torch
@@ -234,10 +237,15 @@ class DifferenceOfLogitsRatio(Loss):
 
     least_classes: ClassVar[int] = 3
 
+    tolerance: Weight = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         self.check_classes(logits.shape[1])
         top = logits.topk(3, dim=1).values
-        return _margin(logits, labels) / (top[:, 0] - top[:, 2]).clamp_min(1e-12)
+        return (_margin(logits, labels) - self.tolerance) / (top[:, 0] - top[:, 2]).clamp_min(1e-12)
 
 
 @LOSSES.register("spherical")

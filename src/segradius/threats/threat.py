@@ -291,10 +291,9 @@ class Threat:
 
     def onto(self, images: Tensor, eps: Tensor | None = None) -> Callable[[Tensor], Tensor]:
         """`project` for many δ of the same images, whose box is made once."""
-        scale = finite(factors(self.weights, images)) if self.weights else None
         eps = self.budgets(len(images), images) if eps is None else eps
         held = self.held(images, eps)
-        bounds = box(images, scale) if held is None else held.bounds
+        bounds = self.bounds(images) if held is None else held.bounds
         if self.projection == "euclidean":
             return self.norm.onto(bounds, eps)
         return partial(self.norm.radial, images=bounds, eps=eps)
@@ -305,6 +304,10 @@ class Threat:
             return None
         eps = self.budgets(len(images), images) if eps is None else eps
         return lattice(images, eps, self.norm.name, self.lattice)
+
+    def bounds(self, images: Tensor) -> Box:
+        """The box [0, 1] as seen from the images, each (N, B, H, W); with weights that of u = w ⊙ δ."""
+        return box(images, finite(factors(self.weights, images)) if self.weights else None)
 
     def length(self, delta: Tensor) -> Tensor:
         """‖w ⊙ δ‖ of each δ, (N, B, H, W) → (N,); inf where a band changed that never may.
