@@ -94,7 +94,7 @@ def test_passes_of_a_surrogate_are_counted_apart_and_are_no_queries():
     images, labels = batch()
     target = ScoresOnly(one())
     target.name, target.structures = "target", 0
-    attack = sr.make_attack("mosaic", norm="l2", eps=0.8, queries=9, surrogate_steps=3, patterns=2)
+    attack = sr.make_attack("mosaic", norm="l2", eps=0.8, queries=9, surrogate_steps=3, patterns=2, refresh=0)
     found = attack(sr.transferred(target, [one(1), one(2)]), images, labels)
     guided = 3  # of eight rounds: two patterns, the mosaic itself, and then every second
     passes = 2 * 3 * guided * len(images)

@@ -99,6 +99,8 @@ class Mosaic(Assisted):
         tiles_end: In the last; their number grows by the same factor in equal parts of the budget.
         share: Part of the tiles that draw new signs in a round, in (0, 1].
         surrogate_steps: Passes, forward and backward, of a surrogate in such a round.
+        refresh: Rounds between queries of the mosaic itself, whose loss as put together drifts from its own; 0 for the
+            one after the patterns alone.
     """
 
     feasible = True
@@ -111,6 +113,7 @@ class Mosaic(Assisted):
     tiles_end: Count = 12
     share: Share = 0.3
     surrogate_steps: Count = 5
+    refresh: Whole = 5
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -121,7 +124,7 @@ class Mosaic(Assisted):
 
     def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
         """A pattern; then the mosaic of all; then the mosaic with new signs on some tiles."""
-        if turn.round == self.patterns:
+        if self._asks_itself(turn):
             return Question(state["delta"].unsqueeze(0))
         images, passes = room.task.images, (0, 0)
         if turn.round < self.patterns:
@@ -137,9 +140,13 @@ class Mosaic(Assisted):
     ) -> dict[str, Any]:
         """Keep, place by place, what raised the loss around it."""
         (proposed,), (found,) = asked.points[:], losses
-        if state["losses"] is None or turn.round == self.patterns:
+        if state["losses"] is None or self._asks_itself(turn):
             return {**state, "delta": proposed, "losses": found}
         return {**state, **pieced(state, proposed, found, weights, self.window, room)}
+
+    def _asks_itself(self, turn: Turn) -> bool:
+        since = turn.round - self.patterns
+        return since == 0 or (since > 0 and self.refresh > 0 and since % self.refresh == 0)
 
     def _guided(self, state: Mapping[str, Any], room: Room, turn: Turn) -> tuple[Tensor, tuple[int, int]]:
         """The mosaic after a few steps that fool the surrogate where the target is not fooled."""
@@ -192,6 +199,7 @@ def mosaic(
     tiles_end: Count = 12,
     share: Share = 0.3,
     surrogate_steps: Count = 5,
+    refresh: Whole = 5,
     loss: LossName = "wrong",
     weighting: WeightingName = "uniform",
 ) -> Queried:
@@ -207,10 +215,11 @@ def mosaic(
         share: Part of the tiles that draw new signs in a round.
         surrogate_steps: With a surrogate (`segradius.transferred`, ``--from``), the passes of every second round,
             forward and backward, that find what is asked about in the place of tiles.
+        refresh: Rounds between queries of the mosaic itself; 0 for the one after the patterns alone.
         loss: Name of the loss; ``wrong`` counts pixels, and serves a target that returns labels only.
         weighting: Name of the weighting.
     """
     threat.check_bounded("the size of a change")
     return settings.queried(
-        threat, Mosaic(patterns, window, tiles, tiles_end, share, surrogate_steps), loss, weighting, 1000
+        threat, Mosaic(patterns, window, tiles, tiles_end, share, surrogate_steps, refresh), loss, weighting, 1000
     )
