@@ -379,7 +379,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("expected --models and --data, or --judge")
     grid = [[float(v) for v in getattr(given, name).split(",")] for name in ("eps", "steps", "sharpness")]
     settings = [(eps, int(steps), sharp) for eps, steps, sharp in itertools.product(*grid)]
-    data = open_data(given.data, given.split, size=text.size(given.size), stride=given.stride, limit=given.limit)
+    data = open_data(given.data, split=given.split, size=text.size(given.size), stride=given.stride, limit=given.limit)
     samples, void = [data[place] for place in range(len(data))], data.classes.ignore_index
     path = Path(given.out) / LINES
     lines = read(path) if path.exists() else []
