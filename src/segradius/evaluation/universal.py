@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import torch
 
-from segradius.attacks.base import Attack, Task, check_batch
+from segradius.attacks.base import Attack, Task
+from segradius.attacks.inputs import check_batch
 from segradius.attacks.patch import read_place, side_of
 from segradius.attacks.universal import Perturbation, Universal
 from segradius.core.bands import bands_of, check_bands
