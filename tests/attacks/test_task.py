@@ -102,11 +102,11 @@ def test_linf_eps_in_units_of_255_is_recognised() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("pdg", {}, "did you mean 'pgd'"),
+        ("pdg", {}, "did you mean 'pdpgd' or 'pgd'"),
         ("cr_pdg", {}, "did you mean .*'cr_pgd'"),
         ("pgd", {"step": 5}, "unknown option of pgd 'step'; did you mean 'steps'"),
         ("pgd", {"sigma": 0.1}, "unknown option of pgd 'sigma': sigma is an option of attacks guided .*: cr_pgd$"),
-        ("cr_pgd", {"tile": 8}, "unknown option of cr_pgd 'tile': tile is an option of local_search$"),
+        ("cr_pgd", {"tile": 8}, "unknown option of cr_pgd 'tile': tile is an option of bandits, local_search$"),
         ("fgsm", {"steps": 5}, "fgsm determines steps by itself"),
         ("pgd", {"steps": 0}, "steps is 0; expected a whole number in"),
         ("pgd", {"start": "here"}, "start is 'here'; expected zero or uniform"),

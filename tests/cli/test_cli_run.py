@@ -163,7 +163,7 @@ def test_only_some_and_clean_alone(place):
         ({"data": {"scenes": {"data": "scenes", "limit": 0}}}, "study.yaml: data.scenes: limit is 0; expected a whole"),
         ({"data": {"scenes": {"limit": 3}}}, "study.yaml: data.scenes: data is missing"),
         ({"attacks": {"pgd": {"step": 3}}}, "study.yaml: attacks: unknown option of pgd 'step'; did you mean"),
-        ({"attacks": {"pdg": None}}, "study.yaml: attacks: unknown attack 'pdg'; did you mean 'pgd'"),
+        ({"attacks": {"pdg": None}}, "study.yaml: attacks: unknown attack 'pdg'; did you mean 'pdpgd' or 'pgd'"),
         ({"options": {"stepz": 3}}, "study.yaml: options: unknown option of attacks 'stepz'; did you mean 'steps'"),
         ({"budgets": {"eps": -1}}, "study.yaml: budgets: eps '-1' is not above zero"),
         ({"certify": {"sigmas": 0.1}}, "study.yaml: certify: unknown option of certify 'sigmas'; did you mean 'sigma'"),

@@ -202,8 +202,10 @@ def taken_by(option: str, known: Iterable[str], names: Iterable[str]) -> str:
         names: The attacks; their ``cr_`` forms are told before others.
 
     Example:
-        >>> taken_by("samples", ["steps"], ["pgd"]), taken_by("tile", ["steps"], ["pgd"])
-        (': samples is an option of attacks guided by the radius: cr_pgd', ': tile is an option of local_search')
+        >>> taken_by("samples", ["steps"], ["pgd"])
+        ': samples is an option of attacks guided by the radius: cr_pgd'
+        >>> taken_by("tile", ["steps"], ["pgd"])
+        ': tile is an option of bandits, local_search'
         >>> taken_by("step", ["steps"], ["pgd"])
         "; did you mean 'steps'? step is an option of nes, opge, pbgd, zoo"
     """

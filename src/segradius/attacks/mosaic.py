@@ -41,7 +41,7 @@ class Pattern(NamedTuple):
         """In the shape (B, H, W) of images (N, B, H, W).
 
         Example:
-            >>> Pattern(2, 0).on(torch.zeros(1, 3, 4, 1))[:, :, 0].tolist()
+            >>> Pattern(2, 0).on(torch.zeros(1, 3, 4, 4))[:, :, 0].tolist()
             [[-1.0, -1.0, 1.0, 1.0], [-1.0, -1.0, 1.0, 1.0], [1.0, 1.0, -1.0, -1.0]]
         """
         bands, *sides = images.shape[1:]
@@ -66,7 +66,7 @@ def _stripes(length: int, per_pixel: float, shift: float, like: Tensor) -> Tenso
 #: Weight of a pixel that the target is known to have wrong, in the loss of a surrogate.
 FOOLED = 0.3
 
-#: In the order in which they are asked about, as chosen by `studies/black_box_search.py`.
+#: In the order in which they are asked about, as chosen on validation images (docs/black-box.md).
 PATTERNS = (
     Pattern(4, 0, shift=0.5),
     Pattern(4, 0, 1),
