@@ -171,7 +171,7 @@ def square_l2(image: Tensor, label: Tensor, key: str, p_init: float, queries: in
 def square_attack(norm: str, p_init: float, queries: int) -> Tensor:
     images, labels = batch(count=3)
     options = {"p_init": p_init, "queries": queries + 1, "keep": "last"}
-    attack = make_attack("square", norm=norm, eps=EPS[norm], projection="radial", **options)
+    attack = make_attack("square", loss="margin", norm=norm, eps=EPS[norm], projection="radial", **options)
     return attack(sr.wrap(network(), num_classes=CLASSES), images, labels, ids=IDS, seed=4).delta
 
 
@@ -204,7 +204,7 @@ def test_square_moves_every_value_as_far_as_ball_and_box_allow() -> None:
 
 def test_first_square_perturbation_in_l2_is_on_the_sphere_and_each_pair_of_pyramids_has_length_one() -> None:
     images, labels = torch.full((1, 3, 20, 25), 0.5, dtype=torch.float64), torch.zeros(1, 20, 25, dtype=torch.long)
-    attack = make_attack("square", norm="l2", eps=0.7, queries=2, keep="last")
+    attack = make_attack("square", loss="margin", norm="l2", eps=0.7, queries=2, keep="last")
     found = attack(sr.wrap(network(), num_classes=CLASSES), images, labels).delta
     assert torch.allclose(found.norm(), torch.tensor(0.7, dtype=torch.float64))
     for side in (3, 5, 8, 13):

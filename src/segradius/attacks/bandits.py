@@ -14,7 +14,7 @@ from segradius.attacks.loop import Room, StepSize
 from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import BASELINE_QUERIES, QuerySettings, in_norm
-from segradius.attacks.strategy import Question, Turn, amplitude
+from segradius.attacks.strategy import Question, Turn, amplitude, part_of
 from segradius.core.declared import Length, LossName, Positive, Side, WeightingName, check_fields
 from segradius.gradients.directions import Tiles
 from segradius.threats.threat import Threat
@@ -33,7 +33,7 @@ class BanditsTD:
         gamma: γ, in l2; None is `GAMMA` times the l2 length of the largest image of one value in the ball.
         exploration: η.
         online_lr: Learning rate of the prior.
-        tile: Side of a tile in pixels, the data prior.
+        tile: Side of a tile in pixels, the data prior; None is a sixth of the image's shorter side.
     """
 
     feasible = False  # the points around an iterate on the border of the ball lie outside
@@ -44,7 +44,7 @@ class BanditsTD:
     gamma: Length | None = None
     exploration: Positive = 1.0
     online_lr: Positive = 100.0
-    tile: Side = 8
+    tile: Side | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -52,7 +52,7 @@ class BanditsTD:
     def begin(self, room: Room) -> dict[str, Any]:
         """No perturbation, and a prior that knows nothing."""
         images = room.task.images
-        grid = Tiles(self.tile).grid(images.shape[1:])
+        grid = self._tiles(room).grid(images.shape[1:])
         return {"delta": torch.zeros_like(images), "prior": images.new_zeros(len(images), *grid)}
 
     def ask(self, state: Mapping[str, Any], room: Room, turn: Turn) -> Question:
@@ -89,11 +89,14 @@ class BanditsTD:
         """γ, (N, 1, 1, 1)."""
         if self.gamma is not None:
             return torch.full_like(room.eps, self.gamma).view(-1, 1, 1, 1)
-        return amplitude(room) * (GAMMA[room.threat.norm.name] * math.sqrt(room.task.images[0].numel()))
+        return amplitude(room) * (GAMMA * math.sqrt(room.task.images[0].numel()))
+
+    def _tiles(self, room: Room) -> Tiles:
+        return Tiles(self.tile or part_of(room.task.images, 6))
 
     def _lifted(self, values: Tensor, room: Room) -> Tensor:
         task = room.task
-        return task.confine(Tiles(self.tile).lift(values, task.images.shape[1:], 0.0, task.randomness))
+        return task.confine(self._tiles(room).lift(values, task.images.shape[1:], 0.0, task.randomness))
 
     def _along(self, values: Tensor, room: Room) -> Tensor:
         """Of unit length in l2; zero stays zero."""
@@ -103,9 +106,9 @@ class BanditsTD:
 
 
 #: Tuned by norm (docs/black-box.md): γ in units of the l2 length of the largest image of one value, α in units of ε.
-GAMMA: Mapping[str, float] = {"l1": 0.5, "l2": 0.5, "linf": 0.5}
-ALPHA: Mapping[str, float] = {"l1": 0.2, "l2": 0.2, "linf": 0.5}
-RATE: Mapping[str, float] = {"l1": 1.0, "l2": 1.0, "linf": 100.0}
+GAMMA = 0.5
+ALPHA: Mapping[str, float] = {"l1": 0.5, "l2": 0.5, "linf": 1.0}
+RATE = 10.0
 
 
 @black_box("bandits")
@@ -116,8 +119,8 @@ def bandits(
     gamma: Length | None = None,
     alpha: Length | None = None,
     exploration: Positive = 1.0,
-    online_lr: Positive | None = None,
-    tile: Side = 8,
+    online_lr: Positive = RATE,
+    tile: Side | None = None,
     loss: LossName = "ce",
     weighting: WeightingName = "uniform",
 ) -> Queried:
@@ -132,13 +135,14 @@ def bandits(
         gamma: Distance of the queries from the iterate, in l2; None is a share of the ball's extent.
         alpha: Length of a step in the threat's norm; None is a share of ε.
         exploration: Length of the noise on the prior.
-        online_lr: Learning rate of the prior; None is the tuned one of the norm.
-        tile: Side of a tile in pixels.
+        online_lr: Learning rate of the prior.
+        tile: Side of a tile in pixels; None is a sixth of the image's shorter side.
         loss: Name of the loss; ``wrong`` serves a target that returns labels only.
         weighting: Name of the weighting.
     """
     threat.check_bounded("the distance of the queries")
     norm = threat.norm.name
-    rate = RATE[norm] if online_lr is None else online_lr
     size = StepSize(in_norm(alpha, threat, ALPHA[norm]))
-    return settings.queried(threat, BanditsTD(size, gamma, exploration, rate, tile), loss, weighting, BASELINE_QUERIES)
+    return settings.queried(
+        threat, BanditsTD(size, gamma, exploration, online_lr, tile), loss, weighting, BASELINE_QUERIES
+    )

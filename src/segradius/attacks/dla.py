@@ -101,28 +101,29 @@ def dla(
     settings: QuerySettings,
     *,
     share: Share = 0.2,
-    along: Along = "alternate",
-    width: Side = 1,
-    bands: Bands = "one",
+    along: Along = "rows",
+    width: Side | None = None,
+    bands: Bands = "each",
     flips: Flips = "own",
     loss: LossName = "wrong",
     weighting: WeightingName = "uniform",
 ) -> Queried:
     """Discrete linear attack (Chen et al. 2024): the best of some stripes of ±ε, then flips of parts of them.
 
-    Published for l∞ and labels alone; in l2 and l1 stripes are scaled onto the ball, which is ours.
+    Published for l∞ and labels alone, with along=alternate, width=1, bands=one; in l2 and l1 stripes are scaled onto
+    the ball, which is ours.
 
     Args:
         threat: Ball and box.
         settings: Shared settings.
         share: Part of the queries that draws stripes.
-        along: ``rows``, ``columns``, or the one and the other in turn, ``alternate``, as published.
-        width: Width of a stripe in pixels.
+        along: ``rows``, ``columns``, or the one and the other in turn, ``alternate``.
+        width: Width of a stripe in pixels; None is a third of the image's shorter side.
         bands: ``one`` sign for all bands of a stripe, or one for ``each``.
         flips: Parts that are flipped: of the ``own`` row of stripes, or ``across`` them.
         loss: Name of the loss; ``wrong`` counts pixels, and serves a target that returns labels only.
         weighting: Name of the weighting; ``balanced`` is nearest to the published criterion, the image's mIoU.
     """
     threat.check_bounded("the size of a change")
-    strategy = DiscreteLinear(Stripes(along, width, bands), share, flips)
+    strategy = DiscreteLinear(Stripes(along, width, bands, count=3), share, flips)
     return settings.queried(threat, strategy, loss, weighting, BASELINE_QUERIES)

@@ -13,9 +13,9 @@ from segradius.attacks.loop import Room
 from segradius.attacks.make import black_box
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import BASELINE_QUERIES, QuerySettings
-from segradius.attacks.strategy import Question, Turn, raised_to
+from segradius.attacks.strategy import Question, Turn, part_of, raised_to
 from segradius.core.declared import DirectionsText, LossName, WeightingName, check_fields
-from segradius.gradients.directions import Directions, Pixel, parse_directions
+from segradius.gradients.directions import Directions, Pixel, Tiles, parse_directions
 from segradius.threats.threat import Threat
 
 Values = Literal["uniform", "signs"]
@@ -64,11 +64,11 @@ class Noise:
 
     Attributes:
         values: ``uniform`` on the sphere of the coordinates, or ``signs``: all coordinates ± one size.
-        directions: Whose coordinates: `Pixel`, or coarser ones.
+        directions: Whose coordinates: `Pixel`, or coarser ones; None is tiles of a third of the image's shorter side.
     """
 
     values: Values = "uniform"
-    directions: Directions = field(default_factory=Pixel)
+    directions: Directions | None = field(default_factory=Pixel)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -76,12 +76,13 @@ class Noise:
     def draw(self, room: Room, step: int) -> Tensor:
         """Drawn in coordinates, lifted to the image and scaled to ε."""
         images, keys, norm = room.task.images, room.task.randomness, room.threat.norm
-        grid = self.directions.grid(images.shape[1:])
+        directions = Tiles(part_of(images, 3)) if self.directions is None else self.directions
+        grid = directions.grid(images.shape[1:])
         if self.values == "signs":
             drawn = signs(keys.uniform(grid, "noise", step, device=images.device, dtype=images.dtype))
         else:
             drawn = norm.sample_sphere(images.new_empty(len(images), *grid), keys, step)
-        lifted = room.task.confine(self.directions.lift(drawn, images.shape[1:], 0.0, keys, step))
+        lifted = room.task.confine(directions.lift(drawn, images.shape[1:], 0.0, keys, step))
         length = norm.length(lifted).clamp_min(torch.finfo(lifted.dtype).tiny)
         return lifted * (room.eps / length).view(-1, 1, 1, 1)
 
@@ -102,7 +103,7 @@ def noise(
     settings: QuerySettings,
     *,
     values: Values = "signs",
-    directions: DirectionsText = "tiles:8",
+    directions: DirectionsText | None = None,
     loss: LossName = "wrong",
     weighting: WeightingName = "uniform",
 ) -> Queried:
@@ -112,11 +113,11 @@ def noise(
         threat: Ball and box.
         settings: Shared settings.
         values: What is drawn: ``signs``, all coordinates ± one size, or ``uniform`` on the sphere.
-        directions: Whose coordinates: ``pixel``, ``tiles:S``, ``shifted_tiles:S`` or ``dct:F``, as for ``pbgd``.
+        directions: Whose coordinates: ``pixel``, ``tiles:S``, ``shifted_tiles:S`` or ``dct:F``, as for ``pbgd``;
+            None is tiles of a third of the image's shorter side.
         loss: Name of the loss; ``wrong`` counts pixels, and serves a target that returns labels only.
         weighting: Name of the weighting.
     """
     threat.check_bounded("the size of a change")
-    return settings.queried(
-        threat, BestOf(Noise(values, parse_directions(directions))), loss, weighting, BASELINE_QUERIES
-    )
+    chosen = None if directions is None else parse_directions(directions)
+    return settings.queried(threat, BestOf(Noise(values, chosen)), loss, weighting, BASELINE_QUERIES)

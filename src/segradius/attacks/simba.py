@@ -82,7 +82,7 @@ class Simba:
 
 #: Tuned (docs/black-box.md): α in units of the l2 length of the largest image of one value in the ball, which is ε in
 #: l2, ε·√n in l∞ and ε/√n in l1.
-STEP = 0.8
+STEP = 1.6
 
 
 @black_box("simba")
@@ -91,7 +91,7 @@ def simba(
     settings: QuerySettings,
     *,
     alpha: Length | None = None,
-    directions: DirectionsText = "dct:1/16",
+    directions: DirectionsText = "dct:1/32",
     loss: LossName = "ce",
     weighting: WeightingName = "uniform",
 ) -> Queried:

@@ -251,8 +251,8 @@ def square(
     threat: Threat,
     settings: QuerySettings,
     *,
-    p_init: Share = 0.1,
-    loss: LossName = "margin",
+    p_init: Share = 1.0,
+    loss: LossName = "wrong",
     weighting: WeightingName = "uniform",
 ) -> Queried:
     """Square attack (Andriushchenko et al. 2020), l2 and l∞: one square drawn anew, kept if the loss rises.

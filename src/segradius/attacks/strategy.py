@@ -116,3 +116,13 @@ def amplitude(room: Room) -> Tensor:
     ones = torch.ones_like(room.task.images)
     ones = ones if room.task.weights is None else ones * room.task.weights.isfinite()
     return (room.eps / room.threat.norm.length(ones)).view(-1, 1, 1, 1)
+
+
+def part_of(images: Tensor, parts: int) -> int:
+    """So many pixels of the shorter side of images (N, B, H, W), at least one.
+
+    Example:
+        >>> part_of(torch.zeros(1, 3, 96, 128), 3)
+        32
+    """
+    return max(1, round(min(images.shape[2:]) / parts))

@@ -13,8 +13,8 @@ from segradius.attacks.make import black_box
 from segradius.attacks.noise import BestOf, signs
 from segradius.attacks.queries import Queried
 from segradius.attacks.settings import BASELINE_QUERIES, QuerySettings
-from segradius.attacks.strategy import amplitude
-from segradius.core.declared import LossName, Side, WeightingName, check_fields
+from segradius.attacks.strategy import amplitude, part_of
+from segradius.core.declared import Count, LossName, Side, WeightingName, check_fields
 from segradius.threats.threat import Threat
 
 Along = Literal["rows", "columns", "alternate"]
@@ -27,13 +27,15 @@ class Stripes:
 
     Attributes:
         along: ``rows``, ``columns``, or ``alternate``: rows first, columns next, and so on.
-        width: Width of a stripe in pixels.
+        width: Width of a stripe in pixels; None is so that ``count`` of them make the image's shorter side.
         bands: ``one`` sign for all bands of a stripe, or one for ``each``.
+        count: See ``width``.
     """
 
     along: Along = "alternate"
-    width: Side = 1
+    width: Side | None = 1
     bands: Bands = "one"
+    count: Count = 6
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -46,12 +48,13 @@ class Stripes:
         """±1, (N, B, H, W)."""
         images = room.task.images
         bands, *sides = images.shape[1:]
+        width = self.width or part_of(images, self.count)
         axis = 3 if self.has_columns(step) else 2
         length = sides[axis - 2]
         shape = [bands if self.bands == "each" else 1, 1, 1]
-        shape[axis - 1] = -(-length // self.width)
+        shape[axis - 1] = -(-length // width)
         drawn = room.task.randomness.uniform(shape, "stripes", step, device=images.device, dtype=images.dtype)
-        place = torch.arange(length, device=images.device) // self.width
+        place = torch.arange(length, device=images.device) // width
         return signs(drawn).index_select(axis, place).expand_as(images)
 
     def draw(self, room: Room, step: int) -> Tensor:
@@ -64,21 +67,22 @@ def stripes(
     threat: Threat,
     settings: QuerySettings,
     *,
-    along: Along = "alternate",
-    width: Side = 1,
-    bands: Bands = "one",
+    along: Along = "rows",
+    width: Side | None = None,
+    bands: Bands = "each",
     loss: LossName = "wrong",
     weighting: WeightingName = "uniform",
 ) -> Queried:
     """Random stripes of ±ε, the best of as many as the budget allows (first part of Chen et al. 2024).
 
-    In l2 and l1, for which they were not published, they are scaled onto the ball.
+    Published are those of one pixel in turn, all bands alike: along=alternate, width=1, bands=one. In l2 and l1 they
+    are scaled onto the ball, which is ours.
 
     Args:
         threat: Ball and box.
         settings: Shared settings.
         along: ``rows``, ``columns``, or the one and the other in turn, ``alternate``.
-        width: Width of a stripe in pixels.
+        width: Width of a stripe in pixels; None is a sixth of the image's shorter side.
         bands: ``one`` sign for all bands of a stripe, or one for ``each``.
         loss: Name of the loss; ``wrong`` counts pixels, and serves a target that returns labels only.
         weighting: Name of the weighting.
