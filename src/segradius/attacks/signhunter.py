@@ -128,7 +128,7 @@ def signhunter(
     settings: QuerySettings,
     *,
     order: Order = "bands",
-    loss: LossName = "ce",
+    loss: LossName = "margin",
     weighting: WeightingName = "uniform",
 ) -> Queried:
     """SignHunter (Al-Dujaili & O'Reilly 2020): parts of the image change sign, from the whole down to single values.

@@ -252,7 +252,7 @@ def square(
     settings: QuerySettings,
     *,
     p_init: Share = 1.0,
-    loss: LossName = "wrong",
+    loss: LossName = "margin",
     weighting: WeightingName = "uniform",
 ) -> Queried:
     """Square attack (Andriushchenko et al. 2020), l2 and l∞: one square drawn anew, kept if the loss rises.
