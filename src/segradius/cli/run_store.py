@@ -37,8 +37,9 @@ TABLES = (
 #: What of a gallery is no part of it any more is removed.
 GALLERY = ("gallery/*.npz", "gallery/index.json", "gallery/classes.json")
 SAVED = ("adversarial/manifest.csv", "adversarial/*/*.npz", "adversarial/*/*.png")
+PICTURES = ("figure*.png", "curve*.png", "norms*.png")
 #: What `attack` and `evaluate` write into a folder, and what `certify` does beside it.
-ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, "figure*.png", "curve*.png", *SAVED, *GALLERY)
+ATTACKED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", *TABLES, *PICTURES, *SAVED, *GALLERY)
 CERTIFIED = (OLD, "radius.png", "certificates/*.npz", "maps/*.png")
 #: Sub-folders that a run writes in.
 WRITTEN = (

@@ -59,6 +59,11 @@ from .journal import resumable as resumable
 from .loaded import SavedResults as SavedResults
 from .loaded import SavedRun as SavedRun
 from .loaded import load_results as load_results
+from .norms import Norms as Norms
+from .norms import median_norm as median_norm
+from .norms import norm_curve as norm_curve
+from .norms import norms_reached as norms_reached
+from .norms import pixel_success as pixel_success
 from .preflight import findings as findings
 from .preflight import look_at as look_at
 from .preflight import of_data as of_data

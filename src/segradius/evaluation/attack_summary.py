@@ -17,6 +17,7 @@ from segradius.evaluation.facts import Finding
 from segradius.evaluation.foreground import NOTHING_NAMED, Foreground, Named, foreground_first, foreground_of, least
 from segradius.evaluation.gallery import share_left
 from segradius.evaluation.job import Experiment
+from segradius.evaluation.norms import Norms, norms_of
 from segradius.evaluation.outcome import Digest, digest_of
 from segradius.evaluation.rounded import LEVELS, EightBit, eight_bit
 from segradius.evaluation.rows import CLEAN, ImageResult, Rounded, ledger
@@ -77,6 +78,7 @@ class Row:
             target has its price, and an earlier version made none.
         patch: The square that the attack keeps to, as its plan tells it; empty for the whole image. Not in files, which
             have the options of every attack.
+        norms: Lengths that were needed, where there is no ball (``eps=inf``); None in one.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Row:
     rounded: EightBit | None = None
     patch: str = ""
     lattice: int | None = None
+    norms: Norms | None = None
 
     @property
     def eps_levels(self) -> float | None:
@@ -106,10 +109,10 @@ class Row:
         return LEVELS * self.eps if self.eps is not None and self.norm == "linf" else None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; what is asked with yes or no stands first, and weights and lattice only if there are any."""
+        """For JSON; what is asked with yes or no stands first; weights, lattice and norms only if there are any."""
         whole = asdict(self) | {"rounded": self.rounded and self.rounded.as_dict(), "eps_levels": self.eps_levels}
         found = foreground_first(whole, "name", "norm", "eps", "images", "invalid")
-        absent = {"patch", *(name for name in ("weights", "lattice") if not found[name])}
+        absent = {"patch", *(name for name in ("weights", "lattice", "norms") if not found[name])}
         return {name: value for name, value in found.items() if name not in absent}
 
 
@@ -228,6 +231,7 @@ def _row(outcome: Outcome, named: Named) -> Row:
         _sanity(outcome) if attacked else None,
         named,
         rounded=_after_rounding([outcome]) if attacked else (None, 0),
+        norms=_norms([outcome], outcome.results) if attacked else None,
     )
 
 
@@ -255,6 +259,7 @@ def _worst(outcomes: Sequence[Outcome], named: Named) -> list[Row]:
         named,
         hits=chosen,
         rounded=_after_rounding(outcomes, ids),
+        norms=_norms(outcomes, ids),
     )
     return [row]
 
@@ -270,6 +275,7 @@ def _filled(
     named: Named,
     hits: Sequence[ImageResult] | None = None,
     rounded: tuple[EightBit | None, int] = (None, 0),
+    norms: Norms | None = None,
 ) -> Row:
     """A row from the results whose cost it bears and the counts that its metrics come from, chosen from ``every``."""
     book, images = ledger(result.passes for result in results), max(1, len(counts))
@@ -298,6 +304,7 @@ def _filled(
         eight,
         plan.patch if plan else "",
         plan.lattice if plan else None,
+        norms,
     )
 
 
@@ -311,6 +318,11 @@ def _after_rounding(outcomes: Sequence[Outcome], ids: Iterable[str] | None = Non
     ]
     looks = sum(seen.passes for each in outcomes for image, seen in each.rounded.items() if image in wanted)
     return eight_bit(parts, first.plan.norm, targeted=first.targeted), looks
+
+
+def _norms(outcomes: Sequence[Outcome], ids: Iterable[str]) -> Norms | None:
+    """Lengths that were needed, of each image the least of several; None in a ball."""
+    return norms_of([(each.plan, each.results) for each in outcomes], ids, targeted=outcomes[0].targeted)
 
 
 def _comparisons(outcomes: Sequence[Outcome]) -> Iterator[Comparison]:

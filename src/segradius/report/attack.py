@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from segradius.evaluation.confusion import confusion_csv
 from segradius.evaluation.facts import Facts, Finding
 from segradius.evaluation.gallery import share_left
 from segradius.evaluation.job import Experiment, Job
+from segradius.evaluation.norms import image_norms
 from segradius.evaluation.preflight import findings, told, warnings
 from segradius.evaluation.rows import CLEAN
 from segradius.evaluation.run import Run
@@ -34,6 +36,7 @@ from segradius.report.cells import Cells, Report, nothing_usable, page, percent,
 from segradius.report.curve import Curve, draw_curves
 from segradius.report.figures import GIVEN, Words, about, figures, said_of, shares
 from segradius.report.gallery import gallery_files
+from segradius.report.norms import NEEDED, draw_norms, norm_cells, norm_notes
 from segradius.report.overlay import Painter
 from segradius.report.panels import colour_bar, grid, height, panel, partly, photo, png, swatch
 from segradius.report.provenance import heading, made
@@ -54,10 +57,12 @@ def metrics_table(summary: Summary) -> Cells:
     grey = any(row.eps_levels is not None for row in summary.rows)
     eps = ("ε", "ε in 1/255") if grey else ("ε",)
     eight = f"{figures(summary)[0]}, 8 bits", "ε, 8 bits"
-    header = ("attack", "norm", *eps, "images", *figures(summary), *eight, "success %", "passes f+b", "s/image")
+    needed = NEEDED if any(row.norms for row in summary.rows) else ()
+    shown = *eps, "images", *needed, *figures(summary), *eight
+    header = ("attack", "norm", *shown, "success %", "passes f+b", "s/image")
     title = "After attack, per cent [95 % interval over images]; passes and seconds per image"
     title += about(summary.rows[0].foreground)
-    return Cells(title, header, [_metrics(row, grey=grey) for row in summary.rows])
+    return Cells(title, header, [_metrics(row, grey=grey, needed=bool(needed)) for row in summary.rows])
 
 
 def differences_table(summary: Summary) -> Cells:
@@ -107,6 +112,7 @@ def notes(summary: Summary) -> list[str]:
         )
     for levels in dict.fromkeys(row.lattice for row in summary.rows if row.lattice):
         found.append(f"On k/{levels}: adversarial images are of whole levels, inside the ball, as the attack saw them")
+    found += norm_notes(summary)
     for row in summary.rows:
         if row.invalid:
             named = summary.invalid.get((row.name, row.norm, row.eps), ())
@@ -131,7 +137,7 @@ def _broken(row: Row) -> list[str]:
     return found
 
 
-def _metrics(row: Row, *, grey: bool = False) -> list[str]:
+def _metrics(row: Row, *, grey: bool = False, needed: bool = False) -> list[str]:
     norm = f"{row.norm} of w ⊙ δ" if row.weights else row.norm or ""
     norm += f" on k/{row.lattice}" if row.lattice else ""
     threat = [norm, "" if row.eps is None else f"{row.eps:.4g}"]
@@ -139,7 +145,8 @@ def _metrics(row: Row, *, grey: bool = False) -> list[str]:
         threat.append("" if row.eps_levels is None else f"{row.eps_levels:.3g}")
     success = "" if math.isnan(row.success.value) else share(row.success)
     cost = [f"{row.forward:g}+{row.backward:g}", f"{row.seconds:.2f}"]
-    return [row.name, *threat, str(row.images), *shares(row), *_eight_bit(row), success, *cost]
+    first = [row.name, *threat, str(row.images), *(norm_cells(row) if needed else ())]
+    return [*first, *shares(row), *_eight_bit(row), success, *cost]
 
 
 def _eight_bit(row: Row) -> list[str]:
@@ -298,6 +305,8 @@ def _files(
         title = f"{run.model.name} on {run.data.name}, {norm} ε = {eps:.4g}{weights}{patch}"
         if shown := shown_images(run, mine, looks):
             yield f"figure{name}.png", draw(shown, run.classes, title, wording)
+        if (needed := lengths(run, mine, store)) and any(map(math.isfinite, chain(*needed.values()))):
+            yield f"norms{name}.png", draw_norms(needed, norm, title)
         if drawn := curves(run, mine, store):
             above = f"{title}, {len(drawn[0].traces)} images"
             yield f"curve{name}.png", draw_curves(drawn, above, targeted=experiment.aim is not None, said=wording)
@@ -331,6 +340,17 @@ def _files(
 def curves(run: Run[Experiment], jobs: Sequence[Job], store: Store) -> list[Curve]:
     """How those of ``jobs`` went that are black-box attacks and have a trace, over all images with a valid result."""
     return [curve for job in jobs if (curve := _curve(run, job, store)) is not None]
+
+
+def lengths(run: Run[Experiment], jobs: Sequence[Job], store: Store) -> dict[str, list[float]]:
+    """Length that each image needed, ∞ where its pixels were not fooled, by attack; of attacks without a ball."""
+    usable, found, targeted = store.results(CLEAN), {}, run.experiment.aim is not None
+    for job in jobs:
+        plan, results = attacking(job).plan, store.results(job.key)
+        valid = [results[image] for image in run.data.ids if image in results and image in usable]
+        if needed := image_norms(plan, [each for each in valid if each.valid], targeted=targeted):
+            found[plan.label] = needed
+    return found
 
 
 def _curve(run: Run[Experiment], job: Job, store: Store) -> Curve | None:
