@@ -75,14 +75,16 @@ class Scaled(torch.nn.Module):
         return self.inner(images * self.factors)
 
 
-@pytest.mark.parametrize(("name", "norm"), PLAIN)
+@pytest.mark.parametrize(("name", "norm"), [(name, norm) for name, norm in PLAIN if name not in ("ddn", "fmn")])
 def test_weights_are_a_change_of_variables(name: str, norm: str) -> None:
     """An attack with weights w on f is, up to rounding, one without on z → f(z / w), where no value nears the box.
 
-    The radius (cr_) is of noise on the image itself and is left out.
+    The radius (cr_) is of noise on the image itself and is left out; ddn and fmn, which search far outside the ball,
+    do near the box.
     """
     w = torch.tensor([0.5, 2.0, 0.25], dtype=torch.float64).view(3, 1, 1)  # powers of two: dividing rounds nothing
-    images = (0.45 + 0.1 * torch.rand(2, 3, 8, 8, dtype=torch.float64)) * torch.tensor([1.0, 0.5, 1.0]).view(3, 1, 1)
+    drawn = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    images = (0.45 + 0.1 * drawn) * torch.tensor([1.0, 0.5, 1.0]).view(3, 1, 1)
     inner = network()
     labels = sr.wrap(inner, num_classes=CLASSES).logits(images).argmax(1)
     options = {} if name in ATTACKS else {"queries": 21}

@@ -35,7 +35,9 @@ def registered(name: str) -> Mapping[str, Any]:
 def others(name: str) -> dict[str, Any]:
     """Options that are not the defaults, as far as the attack takes them."""
     taken = inspect.signature(getattr(sr.attacks, name)).parameters
-    return {option: value for option, value in OTHER.items() if option in taken}
+    return {option: value for option, value in OTHER.items() if option in taken} | {
+        "norm": registered(name)["norms"][-1]
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
