@@ -48,7 +48,7 @@ class Ensemble:
 
 @white_box("ensemble")
 def ensemble(
-    threat: Threat, settings: Settings, *, members: str | Sequence[str] = ("pgd", "cr_pgd", "flip_pgd")
+    threat: Threat, settings: Settings, *, members: str | Sequence[str] = ("flips", "pgd", "cr_pgd")
 ) -> Method:
     """The worst of any members for each image.
 

@@ -164,15 +164,30 @@ def _of_one(preset: Preset, attack: str, norm: str, eps: float | None) -> dict[s
     return found
 
 
-def differences(preset: str, attack: str, norm: str | float = "l2", eps: float | None = None) -> list[str]:
+def differences(
+    preset: str,
+    attack: str,
+    norm: str | float = "l2",
+    eps: float | None = None,
+    used: Mapping[str, Any] | None = None,
+) -> list[str]:
     """What a preset changes of an attack's defaults, as ``option value (default)``.
+
+    Args:
+        preset: Its name.
+        attack: A registered name.
+        norm: Norm of the threat.
+        eps: ε.
+        used: Options that the attack has in the end; what was given in the place of the preset is not told.
 
     Example:
         >>> differences("paper-code", "cr_pgd", "linf")
         ['keep last (best)', 'projection radial (euclidean)', 'every 5 (its own)']
     """
     defaults = _EVERY | {option: p.default for option, p in attack_options(attack).items()}
-    changed = {o: v for o, v in preset_options(preset, attack, norm, eps).items() if v != defaults[o]}
+    used = used or {}
+    held = {o: v for o, v in preset_options(preset, attack, norm, eps).items() if used.get(o, v) == v}
+    changed = {o: v for o, v in held.items() if v != defaults[o]}
     return [f"{o} {_said(value)} ({_said(defaults[o])})" for o, value in changed.items()]
 
 

@@ -143,12 +143,19 @@ class AttackOptions:
         from segradius.evaluation import make_plans
 
         plans = make_plans(names, threats, self._given(), self.preset)
+        if any(plan.options.get("delta") == "signs" for plan in plans):
+            note(
+                "universal is given no delta: random signs are judged, and steps change nothing of them; a perturbation "
+                "is fitted by segradius universal, and judged with --options delta=FILE"
+            )
         if self.preset is not None:
             from segradius.attacks.presets import PRESETS, differences
 
-            for name, norm, eps in dict.fromkeys((plan.name, plan.norm, plan.eps) for plan in plans):
-                changed = ", ".join(differences(self.preset, name, norm, eps)) or "as by default"
-                note(f"preset {self.preset}, {name} {norm} {eps:g}: {changed}")
+            told = ((p, differences(self.preset, p.name, p.norm, p.eps, p.options)) for p in plans)
+            for line in dict.fromkeys(
+                f"{p.name} {p.norm} {p.eps:g}: {', '.join(d) or 'as by default'}" for p, d in told
+            ):
+                note(f"preset {self.preset}, {line}")
             note(f"preset {self.preset}: its MIoU is the column {PRESETS[self.preset].miou}")
             note(f"preset {self.preset} leaves {'; '.join(PRESETS[self.preset].left)}")
         return plans
