@@ -145,8 +145,8 @@ class AttackOptions:
         plans = make_plans(names, threats, self._given(), self.preset)
         if any(plan.options.get("delta") == "signs" for plan in plans):
             note(
-                "universal is given no delta: random signs are judged, and steps change nothing of them; a perturbation "
-                "is fitted by segradius universal, and judged with --options delta=FILE"
+                "universal is given no delta: random signs are judged, and steps change nothing of them; one is fitted "
+                "by segradius universal, and judged with --options delta=FILE"
             )
         if self.preset is not None:
             from segradius.attacks.presets import PRESETS, differences
