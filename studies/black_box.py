@@ -159,38 +159,54 @@ def read(path: Path) -> list[Row]:
         return [Row.read(words) for words in list(csv.reader(file))[1:]]
 
 
-def tables(path: Path) -> list[Cells]:
-    """A table for each group: lines down; threats and budgets across, means over all frames of all networks."""
+def tables(path: Path, against: str = "") -> list[Cells]:
+    """A table for each group: lines down; threats and budgets across, means over all frames of all networks.
+
+    Args:
+        path: A file of rows.
+        against: A line; the others are then told as differences from it, with 95 % intervals over frames.
+    """
     rows = read(path)
-    return [
-        _table(group, [row for row in rows if row.group == group]) for group in dict.fromkeys(r.group for r in rows)
-    ]
+    groups = {name: [row for row in rows if row.group == name] for name in dict.fromkeys(row.group for row in rows)}
+    return [_table(name, found, against) for name, found in groups.items()]
 
 
-def _table(group: str, rows: Sequence[Row]) -> Cells:
+def _table(group: str, rows: Sequence[Row], against: str) -> Cells:
     across = list(dict.fromkeys((row.norm, row.eps, row.budget) for row in rows))
     lines = []
     for line in dict.fromkeys(row.line for row in rows):
-        found = {place: [r for r in rows if (r.norm, r.eps, r.budget) == place and r.line == line] for place in across}
-        lines.append((line, *(_mean(each) for each in found.values())))
+        if not against:
+            lines.append((line, *(_mean(rows, line, *place) for place in across)))
+        elif line != against:
+            lines.append((line, *(_difference(paired(rows, line, against, *place)) for place in across)))
     networks, frames = {row.network for row in rows}, len(rows[0].pixacc)
-    title = f"{group}: {len(networks)} networks, {frames} frames each"
+    told = f", less {against}" if against else ""
+    title = f"{group}: {len(networks)} networks, {frames} frames each{told}"
     return Cells(title, ("line", *(f"{norm} {eps}: {budget}" for norm, eps, budget in across)), lines)
 
 
-def _mean(rows: Sequence[Row]) -> str:
-    return f"{100 * mean(value for row in rows for value in row.pixacc):.1f}" if rows else ""
+def _at(rows: Sequence[Row], line: str, norm: str, eps: str, budget: int) -> dict[str, tuple[float, ...]]:
+    """Accuracies of a line by network."""
+    return {r.network: r.pixacc for r in rows if (r.line, r.norm, r.eps, r.budget) == (line, norm, eps, budget)}
+
+
+def _mean(rows: Sequence[Row], line: str, norm: str, eps: str, budget: int) -> str:
+    found = [value for each in _at(rows, line, norm, eps, budget).values() for value in each]
+    return f"{100 * mean(found):.1f}" if found else ""
+
+
+def _difference(found: Any) -> str:
+    return "" if found is None else f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]".replace("-", "−")
 
 
 def paired(rows: Sequence[Row], line: str, against: str, norm: str, eps: str, budget: int) -> Any:
-    """Difference of two lines over the frames of all networks, in points, with Student's interval over frames."""
-    place = [row for row in rows if (row.norm, row.eps, row.budget) == (norm, eps, budget)]
-    mine, theirs = ({r.network: r.pixacc for r in place if r.line == each} for each in (line, against))
+    """Difference of two lines in points, each frame's mean over the networks that have both, with an interval."""
+    mine, theirs = (_at(rows, each, norm, eps, budget) for each in (line, against))
     both = sorted(mine.keys() & theirs.keys())
-    each = [
-        [mean(found[network][k] for network in both) for k in range(len(found[both[0]]))] for found in (mine, theirs)
-    ]
-    return paired_difference(torch.tensor(each[0]) * 100, torch.tensor(each[1]) * 100)
+    if not both:
+        return None
+    per_frame = (torch.tensor([found[name] for name in both], dtype=torch.float64).mean(0) for found in (mine, theirs))
+    return paired_difference(*(100 * each for each in per_frame))
 
 
 if __name__ == "__main__":
