@@ -242,7 +242,7 @@ BAD = {
     "takes 'samples': samples is an option of attacks guided by the radius: cr_fgsm, cr_pgd": ["--samples", "4"],
     "takes 'pgd.sigma': sigma is an option of attacks guided by the radius: cr_pgd": ["--options", "pgd.sigma=0.1"],
     "none of the attacks fgsm, pgd takes 'tile': tile is an option of bandits, local_search": ["--options", "tile=4"],
-    "takes 'judge_every': judge_every is an option of local_pbgd, local_search": ["--judge-every", "4"],
+    "takes 'judge_every': judge_every is an option of bandits, dla, local_pbgd, local_search": ["--judge-every", "4"],
     "unknown data set 'data', which is a folder: write folder:data": ["--data", "data"],
     "unknown data set './data/', which is a folder: write folder:./data/": ["--data", "./data/"],
     "unknown data set 'xxx": ["--data", "x" * 300],

@@ -132,12 +132,13 @@ def test_an_option_goes_to_the_attacks_that_take_it():
     ("name", "option"), [(name, option) for name in ATTACKS for option in ATTACKS.facts(name)["fixed"]]
 )
 def test_what_an_attack_determines_by_itself_is_left_to_the_others(name: str, option: str):
-    value = {"steps": 7, "alpha": 0.5, "start": "uniform", "keep": "last", "sparse": 0.1}[option]
+    values = {"steps": 7, "alpha": 0.5, "start": "uniform", "keep": "last", "sparse": 0.1, "restarts": 2}
+    value = (values | {"patch": 0.1, "place": "centre"})[option]
     norm = ATTACKS.facts(name)["norms"][0]  # l1 where it can be, for sparse
     with pytest.raises(InputError, match=f"{name} determines {option} by itself"):
         make_attack(name, norm=norm, eps=0.1, **{option: value})
-    if (norm, option) == ("linf", "sparse"):
-        return  # nor is it for another attack in this norm
+    if option in ("patch", "place") or (option == "sparse" and norm != "l1"):
+        return  # nor is it, alone, for another attack, or in this norm
     plans = make_plans([name, f"cr_{name}", "pgd"], [(norm, 0.1)], {option: value})
     assert [plan.options.get(option) for plan in plans] == [None, None, value]
 
@@ -151,7 +152,7 @@ def test_an_option_that_no_attack_takes_is_an_error_with_the_nearest():
     ("names", "option", "message"),
     [
         (["pgd"], "step", "; did you mean 'steps'? step is an option of nes, opge, pbgd, zoo"),
-        (["pbgd"], "steps", "; did you mean 'step'? steps is an option of apgd, "),
+        (["pbgd"], "steps", "; did you mean 'step'? steps is an option of alma_prox, apgd, "),
         (["pgd", "sea"], "every", ": every is an option of attacks guided by the radius: cr_pgd, cr_sea"),
         (["pgd", "cr_pbgd"], "pgd.every", ": every is an option of attacks guided by the radius: cr_pgd"),
         ({"mine": {"attack": "pgd"}}, "mine.sigma", ": sigma is an option of attacks guided by the radius: cr_pgd"),

@@ -56,7 +56,7 @@ class AttackOptions:
         lattice: Largest of the whole levels that adversarial images have, 255 for what a file of 8 bits can hold: they
             are then k/255, inside ball and box, and rounding changes nothing. Default: any values.
         samples: Noisy samples M behind the radius; 0 takes the confidences of the attack's own pass. Default: 8; 0 for
-            cr_local_pbgd and cr_local_search.
+            cr_local_pbgd and cr_local_search and cr_mosaic.
         sigma: Standard deviation of that noise. Default: 0.001.
         every: Steps between refreshes of the radius (the paper's INT). Default: M for white-box attacks, 2M for
             black-box ones, 1 where M is 0.
