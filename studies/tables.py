@@ -61,7 +61,7 @@ class Marked:
     def has_data(self) -> bool:
         """Whether all that it is made of is there."""
         _, path, options = self.parsed
-        parts = [path / value for name, value in options.items() if name not in (*SHAPE, "rows", "against")]
+        parts = [path / value for name, value in options.items() if name not in (*SHAPE, "rows", "against", "digest")]
         return all(part.exists() for part in parts or [path])
 
     @property
