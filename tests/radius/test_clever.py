@@ -301,7 +301,7 @@ def test_options_in_brackets_are_numbers_and_words() -> None:
 
 
 def test_scores_alone_are_refused() -> None:
-    with pytest.raises(InputError, match="the weighting 'clever' needs logits; scores give balanced, cr, eroseg, frontier, region, segpgd"):
+    with pytest.raises(InputError, match="the weighting 'clever' needs logits; scores give balanced, cr, eroseg"):
         sr.make_attack("pbgd", norm="l2", eps=1.0, queries=20, weighting="clever")
 
 
