@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from segradius.attacks.base import Method
 from segradius.attacks.loop import Observation, Room
 from segradius.attacks.make import white_box
-from segradius.attacks.minimal_norm import SHARE, Shortest, widest
+from segradius.attacks.minimal_norm import SHARE, Shortest, half_cosine, widest
 from segradius.attacks.settings import Settings
 from segradius.core.declared import Inside, Length, LossName, Share, WeightingName, check_fields
 from segradius.objectives.objective import objective
@@ -51,7 +50,7 @@ class Decoupled:
         norm, reached = room.threat.norm, room.task.goal.reached(seen.prediction, self.share)
         radius = torch.full_like(room.eps, self.radius) if state is None else state
         radius = torch.minimum(radius * (1 + self.gamma - 2 * self.gamma * reached.to(radius)), widest(room))
-        alpha = self.alpha * (0.01 + 0.99 * (1 + math.cos(math.pi * seen.step / room.steps)) / 2)
+        alpha = self.alpha * (0.01 + 0.99 * half_cosine(seen.step, room.steps))
         moved = torch.add(seen.delta, norm.steepest(seen.gradient), alpha=alpha)
         length = norm.length(moved).clamp_min(torch.finfo(moved.dtype).tiny)
         return moved.mul_(column(radius / length, moved)).clamp_(*room.box), radius

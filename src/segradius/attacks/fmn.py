@@ -12,7 +12,7 @@ from torch import Tensor
 from segradius.attacks.base import Method
 from segradius.attacks.loop import Observation, Room
 from segradius.attacks.make import white_box
-from segradius.attacks.minimal_norm import SHARE, Shortest, widest
+from segradius.attacks.minimal_norm import SHARE, Shortest, half_cosine, widest
 from segradius.attacks.settings import Settings
 from segradius.core.declared import Inside, Length, LossName, Share, WeightingName, check_fields
 from segradius.objectives.objective import objective
@@ -62,7 +62,7 @@ class FastMinimum:
     def advance(self, seen: Observation, room: Room, state: Any) -> tuple[Tensor, Any]:
         """Step and project."""
         assert seen.prediction is not None
-        cosine = (1 + math.cos(math.pi * seen.step / room.steps)) / 2
+        cosine = half_cosine(seen.step, room.steps)
         alpha = self.alpha * (0.01 + 0.99 * cosine)
         gamma = self.gamma_end + (self.gamma - self.gamma_end) * cosine
         norm, dual = room.threat.norm, NORMS[_DUAL[room.threat.norm.name]]

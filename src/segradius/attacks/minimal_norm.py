@@ -88,3 +88,13 @@ def widest(room: Room) -> Tensor:
     """Length of the longest δ in the box, (N,), in the norm of the threat."""
     corner = torch.maximum(-room.box.low, room.box.high)
     return room.threat.norm.length(room.task.confine(corner))
+
+
+def half_cosine(step: int, steps: int) -> float:
+    """What falls along half a cosine, from 1 at the first step towards 0.
+
+    Example:
+        >>> half_cosine(0, 4), round(half_cosine(2, 4), 6)
+        (1.0, 0.5)
+    """
+    return (1 + math.cos(math.pi * step / steps)) / 2

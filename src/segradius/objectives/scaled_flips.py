@@ -46,7 +46,8 @@ class ScaledFlips(Loss):
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         """Loss of each pixel, (N, H, W), where all pixels count."""
         radius = signed_radius(logits, labels)
-        flips: Tensor = torch.special.ndtr(-radius / self._scale(radius.detach(), torch.ones_like(radius), progress))
+        scale = scale_of(radius.detach(), torch.ones_like(radius), annealed(self.tau, self.tau_end, progress))
+        flips: Tensor = torch.special.ndtr(-radius / scale)
         return flips
 
     @torch.no_grad()
@@ -54,15 +55,30 @@ class ScaledFlips(Loss):
         """As `Loss.slope`; pixels that do not pull do not count for the scale either."""
 
         def falling(radius: Tensor) -> Tensor:
-            scale = self._scale(radius, pull != 0, progress)
+            scale = scale_of(radius, pull != 0, annealed(self.tau, self.tau_end, progress))
             # Products with numbers below float32's normal ones take a CPU long, and e⁻⁵⁰ moves nothing.
             density = (radius / scale).square_().div_(-2).clamp_min_(-50).exp_()
             return density.mul_(pull).div_(scale.mul_(-math.sqrt(2 * math.pi)))
 
         return radius_slope(logits, labels, falling)
 
-    def _scale(self, radius: Tensor, counts: Tensor, progress: float) -> Tensor:
-        """τ·s of each image, (N, 1, 1); above zero where all radii are 0."""
-        total, pixels = (radius.abs() * counts).sum((1, 2)), counts.sum((1, 2)).clamp_min(1)
-        tau = self.tau + (self.tau_end - self.tau) * progress
-        return (tau * total / pixels).clamp_min(1e-6).view(-1, 1, 1)
+
+def scale_of(values: Tensor, counts: Tensor, tau: float) -> Tensor:
+    """τ times the mean size of each image's values (N, H, W) where ``counts``, (N, 1, 1); above zero where all are 0.
+
+    Example:
+        >>> scale_of(torch.tensor([[[1.0, -3.0, 9.0]]]), torch.tensor([[[True, True, False]]]), 0.5).item()
+        1.0
+    """
+    total, pixels = (values.abs() * counts).sum((1, 2)), counts.sum((1, 2)).clamp_min(1)
+    return (tau * total / pixels).clamp_min(1e-6).view(-1, 1, 1)
+
+
+def annealed(first: float, last: float, progress: float) -> float:
+    """A τ that falls linearly over the run.
+
+    Example:
+        >>> annealed(1.0, 0.5, 0.5)
+        0.75
+    """
+    return first + (last - first) * progress

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from segradius.core.declared import Positive, check_fields
 from segradius.objectives.losses import LOSSES, Loss, Margin
+from segradius.objectives.scaled_flips import annealed, scale_of
 
 
 @LOSSES.register("scaled_sigmoid")
@@ -41,18 +42,13 @@ class ScaledSigmoid(Loss):
     def __call__(self, logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         """Loss of each pixel, (N, H, W), where all pixels count."""
         margin = Margin()(logits, labels)
-        return torch.sigmoid(margin / self._scale(margin.detach(), torch.ones_like(margin), progress))
+        scale = scale_of(margin.detach(), torch.ones_like(margin), annealed(self.tau, self.tau_end, progress))
+        return torch.sigmoid(margin / scale)
 
     @torch.no_grad()
     def slope(self, logits: Tensor, labels: Tensor, pull: Tensor, progress: float = 0.0) -> Tensor:
         """As `Loss.slope`; pixels that do not pull do not count for the scale either."""
         margin = Margin()(logits, labels)
-        scale = self._scale(margin, pull != 0, progress)
+        scale = scale_of(margin, pull != 0, annealed(self.tau, self.tau_end, progress))
         count = torch.sigmoid(margin / scale)
         return Margin().slope(logits, labels, count * (1 - count) * pull / scale)
-
-    def _scale(self, margin: Tensor, counts: Tensor, progress: float) -> Tensor:
-        """τ·s of each image, (N, 1, 1); above zero where all margins are 0."""
-        total, pixels = (margin.abs() * counts).sum((1, 2)), counts.sum((1, 2)).clamp_min(1)
-        tau = self.tau + (self.tau_end - self.tau) * progress
-        return (tau * total / pixels).clamp_min(1e-6).view(-1, 1, 1)
