@@ -76,3 +76,10 @@ def test_certificates_are_made_without_the_attacks_that_test_them():
     code = "import sys; from segradius.certification import SegCertify, SoftRadii, vote; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not [name for name in found if re.match(r"segradius\.(attacks|objectives|models|targets)", name)]
+
+
+def test_scripts_and_helpers_of_tests_have_names_of_their_own():
+    """One process imports them all, by name: of two of one name, the second would be the first."""
+    files = [file for room in ("benchmarks", "examples", "studies", "tests") for file in (ROOT / room).rglob("*.py")]
+    names = [file.stem for file in files if file.stem not in ("__init__", "conftest")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

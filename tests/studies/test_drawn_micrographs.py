@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation
 import segradius as sr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "studies"))
-study = importlib.import_module("microscopy")
+study = importlib.import_module("draw_micrographs")
 
 
 def test_an_image_depends_on_seed_part_and_number_alone() -> None:

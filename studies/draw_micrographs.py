@@ -1,6 +1,6 @@
 """A folder of drawn fluorescence micrographs with masks, as ``--data folder:PATH`` reads it.
 
-    python studies/microscopy.py --out microscopy
+    python studies/draw_micrographs.py --out microscopy
     segradius data check folder:microscopy --split val
 
 For networks and attacks that were made on photographs: another kind of image, with nothing to download. A cell has a
