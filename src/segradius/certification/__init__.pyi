@@ -16,6 +16,13 @@ from .crosscheck import aims as aims
 from .crosscheck import crosscheck as crosscheck
 from .crosscheck import refuted as refuted
 from .crosscheck import summarise as summarise
+from .lipschitz import ClassWorst as ClassWorst
+from .lipschitz import Distances as Distances
+from .lipschitz import class_worst as class_worst
+from .lipschitz import distances as distances
+from .lipschitz import least_iou as least_iou
+from .lipschitz import least_recall as least_recall
+from .lipschitz import turnable as turnable
 from .selftest import self_test as self_test
 from .smoothed import Smoothed as Smoothed
 from .soft import SOFT_BOUNDS as SOFT_BOUNDS
