@@ -205,7 +205,7 @@ def test_every_option_arrives(jobs: list[Job]) -> None:
         "clip": "1.5", "schedule": "one_cycle", "schedule-options": "warmup_share=0.2,start=10", "aux-weight": "0.3",
         "ohem": "0.6", "ohem-keep": "50", "average": "0.97", "adversary": "cr_pgd_at", "norm": "l2", "eps": "3/2",
         "mix": "0.5", "options": "steps=2,samples=0", "every": "3", "precision": "bf16", "seed": "5", "device": "cpu",
-        "devices": "2", "workers": "1", "save-every": "9", "memory": "1.5", "speed": "exact",
+        "devices": "2", "workers": "1", "save-every": "9", "memory": "1.5", "speed": "exact", "temperature": "20",
     }  # fmt: skip
     assert main([*command(*(w for key, value in options.items() for w in (f"--{key}", value))), "--in-memory"]) == 0
     job = jobs[0]
@@ -215,7 +215,7 @@ def test_every_option_arrives(jobs: list[Job]) -> None:
         optimiser=Optimiser("sgd", 0.002, 0.5, 0.01, 1.5, fused=True),
         schedule=OneCycle(warmup_share=0.2, start=10),
         augmentation=Augmentation((24, 40), (0.5, 1.25), 5.0, 0.5, 0.25, 0.0),
-        loss=SegmentationLoss(0.3, None, Ohem(0.6, 50), 255),
+        loss=SegmentationLoss(0.3, None, Ohem(0.6, 50), 255, 20.0),
         adversary=make_adversary("cr_pgd_at", norm="l2", eps=1.5, mix=0.5, steps=2, samples=0),
         average=WeightAverage(0.97),
         precision="bf16",

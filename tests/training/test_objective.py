@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from segradius.core.errors import InputError
 from segradius.training.loss import LossTerm, Ohem, SegmentationLoss, combine
+from segradius.training.recipe import Recipe, flat
 
 VOID = 255
 
@@ -183,3 +184,27 @@ def test_other_void_labels():
 def test_bad_values_are_named(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("tau", [0.5, 20.0])
+def test_temperature_is_of_the_logits_and_over_the_loss(tau):
+    logits, labels = batch()
+    logits.requires_grad_()
+    loss = SegmentationLoss(temperature=tau)({"out": logits, "aux": logits}, labels)
+    expected = 1.4 * functional.cross_entropy(tau * logits, labels, ignore_index=VOID) / tau
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    counted = labels != VOID
+    onehot = functional.one_hot(labels * counted, 5).movedim(-1, 1)
+    closed = 1.4 * ((tau * logits).softmax(1) - onehot) * counted[:, None] / counted.sum()
+    torch.testing.assert_close(gradient, closed.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_temperature_decides_which_pixels_are_hard_and_runs_without_it_have_their_old_identity():
+    logits, labels = batch()
+    cooled = SegmentationLoss(ohem=Ohem(0.3, 2), temperature=3.0)(logits, labels)
+    assert cooled.item() == pytest.approx(mined_by_loop(3 * logits, labels, 0.3, 2) / 3, rel=1e-9)
+    assert "loss.temperature" not in flat(Recipe())
+    assert flat(Recipe(loss=SegmentationLoss(temperature=2.0)))["loss.temperature"] == "2.0"
+    with pytest.raises(InputError, match="temperature"):
+        SegmentationLoss(temperature=0.0)

@@ -142,6 +142,8 @@ class RecipeOptions:
         schedule: Learning rate over the run.
         schedule_options: Its options, as power=0.9,warmup=100.
         aux_weight: Weight of auxiliary heads.
+        temperature: τ of the cross-entropy of τ·logits, over τ: about one over the margin that a 1-Lipschitz network is
+            to reach; 1 for other networks.
         class_weights: balanced weighs classes by one over their frequency.
         ohem: Count only pixels whose true class has a probability below this, and the hardest ohem_keep.
         ohem_keep: Pixels of a batch that always count under ohem.
@@ -168,6 +170,7 @@ class RecipeOptions:
     schedule: Literal["poly", "one_cycle", "constant"] = "poly"
     schedule_options: Pairs | None = None
     aux_weight: Weight = 0.4
+    temperature: Positive = 1.0
     class_weights: Literal["none", "balanced"] = "none"
     ohem: Part | None = None
     ohem_keep: Annotated[Images, only_with(ohem=Given())] = 100_000
@@ -205,7 +208,7 @@ class RecipeOptions:
                 SCHEDULES[self.schedule], text.options(self.schedule_options), "schedule option"
             ),
             augmentation=augmentation,
-            loss=SegmentationLoss(self.aux_weight, weights, mined, learnt.classes.ignore_index),
+            loss=SegmentationLoss(self.aux_weight, weights, mined, learnt.classes.ignore_index, self.temperature),
             adversary=defence,
             average=None if self.average is None else WeightAverage(self.average),
             precision=self.precision or ("auto" if self.speed == "fast" else "32"),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core.declared import Images, Part, Weight, check_fields
+from segradius.core.declared import Images, Part, Positive, Weight, check_fields
 from segradius.core.errors import InputError
 from segradius.models.picking import main_output
 from segradius.models.preprocessing import resize
+
+#: Of a field that came after runs were begun without it: its default is not in their identity.
+LATER = {"later": True}
 
 
 class LossTerm(NamedTuple):
@@ -87,14 +90,19 @@ class SegmentationLoss:
     another size than the labels are resized (bilinear, pixel centres aligned). It is computed in float32 or wider,
     under autocast too. A batch without a labelled pixel has loss 0 and gradient 0.
 
+    With a ``temperature`` τ it is that of τ·z, over τ: ℓ(τz)/τ, whose gradient in z is softmax(τz) − onehot. The logits
+    of a 1-Lipschitz network cannot grow, so that τ says which margins are large enough: about 1/τ and more (Béthune
+    et al., "Pay attention to your loss", NeurIPS 2022).
+
     Args:
         aux_weight: At least 0.
         class_weights: One weight a class, at least 0; None for equal ones.
         ohem: Which pixels of the main head count; None for all. The mean is then Σ w·ℓ over their number.
         ignore_index: The label of pixels that do not count.
+        temperature: τ, above 0, of all heads.
 
     Raises:
-        InputError: If a weight is negative or not finite.
+        InputError: If a weight is negative or not finite, or the temperature is not above 0.
 
     Example:
         >>> loss = SegmentationLoss(aux_weight=0.5)
@@ -107,6 +115,7 @@ class SegmentationLoss:
     class_weights: tuple[Weight, ...] | None = None
     ohem: Ohem | None = None
     ignore_index: int = 255
+    temperature: Positive = field(default=1.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -137,7 +146,7 @@ class SegmentationLoss:
 
     def _term(self, coefficient: float, logits: Tensor, labels: Tensor, ohem: Ohem | None) -> LossTerm:
         self._check(logits, labels)
-        losses = pixel_losses(logits, labels, self.ignore_index)
+        losses = pixel_losses(logits, labels, self.ignore_index, self.temperature)
         counted = labels != self.ignore_index
         if ohem is not None:
             counted = ohem.hard((-losses.detach()).exp(), counted)
@@ -146,7 +155,7 @@ class SegmentationLoss:
             table = losses.new_tensor(self.class_weights)
             weights = weights * table[labels.masked_fill(~counted, 0)]
         divisor = counted.to(losses.dtype) if ohem is not None else weights
-        return LossTerm(coefficient, (losses * weights).sum(), divisor.sum())
+        return LossTerm(coefficient / self.temperature, (losses * weights).sum(), divisor.sum())
 
     def _check(self, logits: Tensor, labels: Tensor) -> None:
         if logits.ndim != 4 or labels.ndim != 3 or len(logits) != len(labels):
@@ -188,17 +197,19 @@ def combine(terms: Sequence[LossTerm], weights: Sequence[Tensor] | None = None) 
     return torch.stack(parts).sum()
 
 
-def pixel_losses(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
+def pixel_losses(logits: Tensor, labels: Tensor, ignore_index: int = 255, temperature: float = 1.0) -> Tensor:
     """Cross-entropy of each pixel, (N, H, W), float32 or wider; 0, with gradient 0, where there is no label.
 
     Args:
         logits: (N, C, h, w), resized to the labels where they have another size.
         labels: (N, H, W), int64.
         ignore_index: The label of pixels that do not count.
+        temperature: What the logits are multiplied by.
     """
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logits = resize(logits, (labels.shape[1], labels.shape[2]))
+        logits = logits if temperature == 1 else temperature * logits
         return functional.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
 
 

@@ -17,6 +17,7 @@ from segradius.models.backbones import TRUNK
 from segradius.training.adversaries import Adversary, Clean
 from segradius.training.augment import Augmentation
 from segradius.training.averaging import WeightAverage
+from segradius.training.loss import LATER as LATER
 from segradius.training.loss import SegmentationLoss
 
 #: Steps of a warm-up; and a rate over another.
@@ -142,10 +143,6 @@ def _cosine(start: float, end: float, share: float) -> float:
 def _check_step(step: int, total: int) -> None:
     if total < 1 or not 0 <= step <= total:
         raise InputError(f"step {step} of {total}; expected 0 <= step <= total and total >= 1")
-
-
-#: Of a field that came after runs were begun without it: its default is not in their identity.
-LATER = {"later": True}
 
 
 @dataclass(frozen=True)
