@@ -16,6 +16,10 @@ from .crosscheck import aims as aims
 from .crosscheck import crosscheck as crosscheck
 from .crosscheck import refuted as refuted
 from .crosscheck import summarise as summarise
+from .demasked import Demasked as Demasked
+from .double_masking import Looks as Looks
+from .double_masking import look as look
+from .double_masking import looks_needed as looks_needed
 from .lipschitz import ClassWorst as ClassWorst
 from .lipschitz import Distances as Distances
 from .lipschitz import class_worst as class_worst
@@ -23,6 +27,10 @@ from .lipschitz import distances as distances
 from .lipschitz import least_iou as least_iou
 from .lipschitz import least_recall as least_recall
 from .lipschitz import turnable as turnable
+from .masks import FILLS as FILLS
+from .masks import check_covers as check_covers
+from .masks import covering as covering
+from .masks import hidden as hidden
 from .selftest import self_test as self_test
 from .smoothed import Smoothed as Smoothed
 from .soft import SOFT_BOUNDS as SOFT_BOUNDS
