@@ -103,9 +103,14 @@ def test_the_error_rate_is_split_over_the_pixels_of_the_image():
     assert needed[0] < needed[1]
 
 
-def test_radii_refuse_votes_that_were_looked_at():
-    with pytest.raises(InputError, match="fixed before"):
-        PixelRadii()(votes_of([[1, 0]], [[10, 0]], looks=True))
+def test_radii_of_votes_that_were_looked_at_are_smaller():
+    for form in ("one", "two"):
+        fixed, looked = (
+            PixelRadii(form=form)(votes_of([[1, 0, 0]] * 3, [[100, 0, 0], [80, 15, 5], [40, 30, 30]], looks=looks))
+            for looks in (False, True)
+        )
+        assert (looked.radius <= fixed.radius).all()
+        assert 0 < looked.radius[0, 0] < fixed.radius[0, 0]
 
 
 @pytest.mark.parametrize("bound", sorted(SOFT_BOUNDS))

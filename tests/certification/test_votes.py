@@ -16,7 +16,7 @@ from segradius.certification import (
     anytime_p_values,
     vote,
 )
-from segradius.certification.votes import _restored
+from segradius.certification.votes import VoteTally
 from segradius.core.errors import InputError
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
@@ -153,7 +153,7 @@ def test_largest_values_and_classes_are_voted_for_as_their_logits_are():
 
 @pytest.mark.parametrize(("n", "dtype"), [(2**15 - 11, torch.int16), (2**15 - 10, torch.int32)])
 def test_counts_have_room_for_all_votes(n, dtype):
-    counted = _restored(IMAGE, 5, Sampling(Noise(0.3), 10, n), None)
+    counted = VoteTally.opened(IMAGE, 5, Sampling(Noise(0.3), 10, n), None)
     assert counted.first.dtype == counted.counts.dtype == dtype
 
 

@@ -31,12 +31,14 @@ from .masks import FILLS as FILLS
 from .masks import check_covers as check_covers
 from .masks import covering as covering
 from .masks import hidden as hidden
+from .joint import vote_softly as vote_softly
 from .selftest import self_test as self_test
 from .smoothed import Smoothed as Smoothed
 from .soft import SOFT_BOUNDS as SOFT_BOUNDS
 from .soft import SoftBound as SoftBound
 from .soft import SoftRadii as SoftRadii
 from .testing import CORRECTIONS as CORRECTIONS
+from .testing import anytime_lower as anytime_lower
 from .testing import anytime_p_values as anytime_p_values
 from .testing import clopper_pearson_lower as clopper_pearson_lower
 from .testing import p_values as p_values

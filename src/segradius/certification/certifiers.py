@@ -17,9 +17,9 @@ from torch import Tensor
 from segradius.certification.certificate import Certificate, rounded_down
 from segradius.certification.testing import (
     CORRECTIONS,
+    anytime_lower,
     anytime_p_values,
     clopper_pearson_lower,
-    clopper_pearson_upper,
     p_values,
     rejected,
 )
@@ -106,8 +106,8 @@ class SegCertify:
 class PixelRadii:
     """Certify each pixel at its own radius: σΦ⁻¹(p̲), or ½σ(Φ⁻¹(p̲) − Φ⁻¹(p̄)) with a bound on the runner-up.
 
-    p̲ is the exact (Clopper–Pearson) lower bound of the probability of the guess. The error rate is split evenly over
-    the pixels tested, so that all radii of an image hold together.
+    p̲ is the exact (Clopper–Pearson) lower bound of the probability of the guess; of votes that were looked at, that of
+    `anytime_lower`. The error rate is split evenly over the pixels tested, so that all radii of an image hold together.
 
     Args:
         alpha: Error rate that is promised for the image.
@@ -127,9 +127,7 @@ class PixelRadii:
         check_fields(self)
 
     def __call__(self, votes: Votes) -> Certificate:
-        """The certificate of an image that follows from its votes, all drawn without looking."""
-        if votes.looks:
-            raise InputError("radii of pixels need a number of copies that was fixed before; leave out early stopping")
+        """The certificate of an image that follows from its votes."""
         share = self.alpha / max(votes.guess.numel(), 1) if self.simultaneous else self.alpha
         normalised = (self._one if self.form == "one" else self._two)(votes, share)
         sound = (normalised > 0) & votes.finite
@@ -138,14 +136,20 @@ class PixelRadii:
         return Certificate(votes.guess, radius > 0, radius, votes.sigma, self.alpha, promise)
 
     def _one(self, votes: Votes, alpha: float) -> Tensor:
-        return _quantile(clopper_pearson_lower(votes.successes, votes.n, alpha))
+        return _quantile(_bound(votes)(votes.successes, votes.n, alpha))
 
     def _two(self, votes: Votes, alpha: float) -> Tensor:
-        low = clopper_pearson_lower(votes.successes, votes.n, alpha / 2)
+        bound = _bound(votes)
+        low = bound(votes.successes, votes.n, alpha / 2)
         others = max(len(votes.counts) - 1, 1)
         # The bound grows with the count, so that of the strongest rival bounds them all.
-        high = clopper_pearson_upper(votes.rival, votes.n, alpha / 2 / others)
+        high = 1 - bound(votes.n - votes.rival, votes.n, alpha / 2 / others)
         return 0.5 * (_quantile(low) - _quantile(torch.minimum(high, 1 - low)))
+
+
+def _bound(votes: Votes) -> Callable[[Tensor, int, float], Tensor]:
+    """The lower bound of a probability that holds for votes: at any time where they were looked at."""
+    return anytime_lower if votes.looks else clopper_pearson_lower
 
 
 def _quantile(p: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 With F̄(x) = E F(x + β) for confidences F in [0, 1], Φ⁻¹(F̄) is 1/σ-Lipschitz (Salman et al., NeurIPS 2019), so the radii
 of votes hold with lower bounds of mean confidences. They certify the class of the largest *mean confidence*, which is
-another smoothed model than that of the majority vote. `SoftRadii` is the door, from Python alone: `segradius certify`
-counts votes.
+another smoothed model than that of the majority vote. `SoftRadii` is the door; `vote_softly` counts votes on the way.
 """
 
 from __future__ import annotations
@@ -74,46 +73,73 @@ class SoftRadii:
             probabilities: The model: probabilities (k, C, H, W) of copies (k, B, H, W).
             image: (B, H, W) in [0, 1].
             num_classes: C.
-            sampling: How many copies, and of what noise; without early stopping.
+            sampling: How many copies, and of what noise; without looks at votes.
             randomness: Key of the image, one id.
             progress: Called with the number of copies just seen.
             journal: Keeps the sums and bounds, so that a killed run goes on with the next copy.
 
         Raises:
-            InputError: For early stopping, or values that are no probabilities.
+            InputError: For looks at votes, a clock beside a bound that holds for n draws only, or values that are no
+                probabilities.
         """
         if sampling.enough is not None:
-            raise InputError("soft radii need a number of copies that was fixed before; leave out early stopping")
+            raise InputError("there are no votes to look at among confidences alone: see vote_softly")
+        tally = self.tally(image, num_classes, sampling, journal.load() if journal is not None else None)
+        draw(probabilities, image, sampling, randomness, tally, progress=progress, journal=journal)
+        return self.certificate(tally)
+
+    def tally(
+        self, image: Tensor, num_classes: int, sampling: Sampling, kept: Mapping[str, Any] | None = None
+    ) -> ConfidenceTally:
+        """What is kept of the confidences in an image, none so far or as a journal kept it.
+
+        Raises:
+            InputError: The number of copies is chosen on the way, and the bound holds for one that was fixed before.
+        """
+        if sampling.looks and not SOFT_BOUNDS.facts(self.bound).get("anytime"):
+            raise InputError(
+                f"the bound {self.bound} needs a number of copies that was fixed before: use betting, or leave out "
+                "early stopping and minutes"
+            )
         height, width = image.shape[1:]
         bound = SOFT_BOUNDS[self.bound](self.alpha / (height * width), sampling.n)
-        tally = _Tally.opened(image, num_classes, bound, journal)
-        draw(probabilities, image, sampling, randomness, tally, progress=progress, journal=journal)
-        radius = sampling.noise.sigma * torch.special.ndtri(bound.lower(tally.state)).clamp_min(0) * tally.finite
+        return ConfidenceTally.opened(image, num_classes, sampling, bound, kept)
+
+    def certificate(self, tally: ConfidenceTally) -> Certificate:
+        """What follows from the confidences; `InputError` for values that are no probabilities."""
+        sigma, bound = tally.sampling.noise.sigma, tally.bound
+        radius = sigma * torch.special.ndtri(bound.lower(tally.state)).clamp_min(0) * tally.finite
         radius = rounded_down(torch.where(radius > 0, radius, 0.0))
-        return Certificate(tally.guess, radius > 0, radius, sampling.noise.sigma, self.alpha, "image")
+        return Certificate(tally.guess, radius > 0, radius, sigma, self.alpha, "image")
 
 
 @dataclass
-class _Tally:
+class ConfidenceTally:
     """Sums of confidences in the first lot, and the bound's state about those in the guess in the second."""
 
+    sampling: Sampling
     bound: SoftBound
     first: Tensor
     state: Any
     finite: Tensor
     done: int = 0
+    seconds: float = 0.0
     chosen: Tensor | None = None
 
     @staticmethod
-    def opened(image: Tensor, num_classes: int, bound: SoftBound, journal: Journal | None) -> _Tally:
-        kept = journal.load() if journal is not None else None
+    def opened(
+        image: Tensor, num_classes: int, sampling: Sampling, bound: SoftBound, kept: Mapping[str, Any] | None
+    ) -> ConfidenceTally:
+        """Of no copies, or as a journal kept it."""
         state = bound.start(image.shape[1:], image.device)
         if kept is not None:
             back = {k: v.to(image.device) if isinstance(v, Tensor) else v for k, v in kept["state"].items()}
             first, finite = kept["first"].to(image.device), kept["finite"].to(image.device)
-            return _Tally(bound, first, type(state)(**back), finite, int(kept["done"]))
+            done, seconds = int(kept["done"]), float(kept.get("seconds", 0))
+            return ConfidenceTally(sampling, bound, first, type(state)(**back), finite, done, seconds)
         first = torch.zeros((num_classes, *image.shape[1:]), dtype=torch.float64, device=image.device)
-        return _Tally(bound, first, state, torch.ones((), dtype=torch.bool, device=image.device))
+        finite = torch.ones((), dtype=torch.bool, device=image.device)
+        return ConfidenceTally(sampling, bound, first, state, finite)
 
     @property
     def guess(self) -> Tensor:
@@ -122,6 +148,7 @@ class _Tally:
         return self.chosen
 
     def add(self, answer: Tensor, second: bool) -> None:
+        """Take in probabilities (k, C, H, W) of copies of the first lot or the second; no host sync."""
         if second:
             confidence = answer.gather(1, self.guess.expand(len(answer), 1, -1, -1)).squeeze(1)
             self.finite &= torch.isfinite(confidence).all()
@@ -131,9 +158,11 @@ class _Tally:
             self.finite &= torch.isfinite(self.first).all()
         self.done += len(answer)
 
-    def standing(self) -> Mapping[str, Any]:
+    def standing(self) -> dict[str, Any]:
+        """For a journal."""
         state = {field.name: getattr(self.state, field.name) for field in fields(self.state)}
-        return {"first": self.first, "finite": self.finite, "done": self.done, "state": state}
+        names = ("first", "finite", "done", "seconds")
+        return {name: getattr(self, name) for name in names} | {"state": state}
 
 
 class SoftBound(Protocol):
@@ -150,10 +179,12 @@ class SoftBound(Protocol):
 
 
 #: From α of one pixel and n to a bound.
+#: Registered with ``anytime`` where it holds whatever number of draws a look at them stops at, up to n.
 SOFT_BOUNDS: Registry[Callable[[float, int], SoftBound]] = Registry("soft bound")
 
 
-SOFT_BOUNDS.register("betting")(Betting)
+# Stakes are of the draws before them, and the highest capital is a maximum over some times of a supermartingale.
+SOFT_BOUNDS.register("betting", anytime=True)(Betting)
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,17 @@ def anytime_p_values(successes: Tensor, trials: int, tau: float) -> Tensor:
         True
     """
     check(trials, tau=tau)
-    hits = np.arange(trials + 1)
+    log_e = _log_mixture(np.arange(trials + 1), trials, tau)
+    return _look_up(np.exp(-log_e.clip(min=0)), successes)
+
+
+def _log_mixture(hits: np.ndarray, trials: int, tau: float | np.ndarray) -> np.ndarray:
+    """Log of ∫ θ^s (1−θ)^(n−s) dθ over (τ, 1), less the log of τ^s (1−τ)^(n−s) (1−τ)."""
     misses = trials - hits
-    # log of ∫ θ^s (1−θ)^(n−s) dθ over (τ, 1), less the log of τ^s (1−τ)^(n−s) (1−τ).
     with np.errstate(divide="ignore"):
         inside = special.betaln(hits + 1, misses + 1) + np.log(special.betaincc(hits + 1, misses + 1, tau))
-    log_e = inside - hits * np.log(tau) - (misses + 1) * np.log1p(-tau)
-    return _look_up(np.exp(-log_e.clip(min=0)), successes)
+    found: np.ndarray = inside - hits * np.log(tau) - (misses + 1) * np.log1p(-tau)
+    return found
 
 
 def clopper_pearson_lower(successes: Tensor, trials: int, alpha: float) -> Tensor:
@@ -109,6 +113,29 @@ def clopper_pearson_upper(successes: Tensor, trials: int, alpha: float) -> Tenso
         tensor([0.0667, 0.1980, 1.0000], dtype=torch.float64)
     """
     return 1 - clopper_pearson_lower(trials - successes, trials, alpha)
+
+
+def anytime_lower(successes: Tensor, trials: int, alpha: float) -> Tensor:
+    """The lower bound for a probability that holds at any number of trials, however it was chosen.
+
+    It is the least τ that the test of `anytime_p_values` does not reject. Its mixture is the integral over u in (0, 1)
+    of (1 + u(1/τ − 1))^s (1 − u)^(n−s), which falls with τ, so that the rejected τ are those below the bound.
+
+    Args:
+        successes: s in 0 … n, any shape, integer.
+        trials: n ≥ 1 so far.
+        alpha: Error rate in (0, 1) of the bounds at all numbers of trials together.
+
+    Returns:
+        float64 in [0, 1], of the same shape, rounded down; from a table of n + 1 bounds.
+
+    Example:
+        >>> counts = torch.tensor([0, 80, 100])
+        >>> bool((anytime_lower(counts, 100, 0.001) <= clopper_pearson_lower(counts, 100, 0.001)).all())
+        True
+    """
+    check(trials, alpha=alpha)
+    return _anytime(trials, alpha).to(successes.device)[successes.long()]
 
 
 def rejected(p: Tensor, alpha: float, correction: str = "holm", k: int = 1) -> Tensor:
@@ -209,3 +236,21 @@ def _clopper_pearson(trials: int, alpha: float) -> Tensor:
     """The lower bounds of all counts, (trials + 1,) float64 on the CPU."""
     counts = np.arange(1, trials + 1)
     return torch.from_numpy(np.concatenate([[0.0], special.betaincinv(counts, trials - counts + 1, alpha)]))
+
+
+# Bisections of an interval of length 1, after which it is as short as a float64 near 1 can tell.
+_HALVINGS = 52
+# More than rounding makes of the log of the mixture, and nothing to a bound.
+_SLACK = 1e-6
+
+
+@functools.lru_cache(maxsize=32)
+def _anytime(trials: int, alpha: float) -> Tensor:
+    """The lower bounds of all counts at any time, (trials + 1,) float64 on the CPU: the rejected end of an interval."""
+    hits, bar = np.arange(1, trials + 1), _SLACK - np.log(alpha)
+    low, high = np.zeros(trials), np.ones(trials)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        out = _log_mixture(hits, trials, middle) >= bar
+        low, high = np.where(out, middle, low), np.where(out, high, middle)
+    return torch.from_numpy(np.concatenate([[0.0], low]))

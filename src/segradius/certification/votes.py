@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segradius.core.contracts import Journal
-from segradius.core.declared import Copies, Count, Sigma, check_fields
+from segradius.core.declared import Copies, Count, Positive, Sigma, check_fields
 from segradius.core.errors import InputError
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
@@ -113,9 +114,12 @@ class Sampling:
         enough: Asked of the `Votes` so far after every ``every`` copies of the second lot: whether to stop. None to
             draw all.
         every: Copies between two looks.
+        seconds: After how many on an image to stop, whatever is undecided; looked at after every pass of the second
+            lot. None for no such end.
+        clock: Seconds.
 
     Raises:
-        InputError: For a number below 1.
+        InputError: For a number below 1, or seconds that are not above 0.
     """
 
     noise: Noise
@@ -124,9 +128,16 @@ class Sampling:
     together: Count | None = None
     enough: Callable[[Any], bool] | None = None
     every: Copies = 100
+    seconds: Positive | None = None
+    clock: Callable[[], float] = time.perf_counter
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def looks(self) -> bool:
+        """Whether n is chosen on the way, so that only what holds at any time holds."""
+        return self.enough is not None or self.seconds is not None
 
     @property
     def copies(self) -> int:
@@ -135,12 +146,16 @@ class Sampling:
 
 
 class Tally(Protocol[A_contra]):
-    """What is kept of the answers; its size does not depend on their number."""
+    """What is kept of the answers, of how many, and of the seconds spent; its size does not depend on their number."""
 
-    done: int
+    seconds: float
+
+    @property
+    def done(self) -> int:
+        """Copies taken in."""
 
     def add(self, answer: A_contra, second: bool) -> None:
-        """Take in the answer to k copies of the first or the second lot, and count them in ``done``; no host sync."""
+        """Take in the answer to k copies of the first or the second lot, and count them; no host sync."""
 
     def standing(self) -> Mapping[str, Any]:
         """All of it, for a journal."""
@@ -170,6 +185,7 @@ def draw(
         progress: Called with the number of copies just taken in.
         journal: Keeps the tally, so that a killed run goes on with the next copy.
     """
+    timed_out = _timed_out(sampling, image.device, tally)
 
     def until(end: int) -> None:
         left = end - tally.done
@@ -178,19 +194,37 @@ def draw(
             tally.add(found, before >= sampling.n0)
             if progress is not None:
                 progress(tally.done - before)
+            late = timed_out()
             if journal is not None:
                 journal.save(tally.standing)
+            if late:
+                return
 
     if progress is not None and tally.done:
         progress(tally.done)
     until(max(sampling.n0, tally.done))
-    while tally.done < sampling.copies:
+    while tally.done < sampling.copies and not timed_out():
         drawn = tally.done - sampling.n0
         # Only at whole multiples of ``every``, so that a killed run looks where another does.
         if look is not None and drawn > 0 and drawn % sampling.every == 0 and look():
             return
         next_look = sampling.copies if look is None else tally.done + sampling.every - drawn % sampling.every
         until(min(sampling.copies, next_look))
+
+
+def _timed_out(sampling: Sampling, device: torch.device, tally: Tally[Any]) -> Callable[[], bool]:
+    """Whether the seconds of an image are spent, those before a kill too, now that some of the second lot is in."""
+    began, earlier = sampling.clock(), tally.seconds
+
+    def ask() -> bool:
+        if sampling.seconds is None:
+            return False
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        tally.seconds = earlier + sampling.clock() - began
+        return tally.done > sampling.n0 and tally.seconds >= sampling.seconds
+
+    return ask
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,20 +326,38 @@ def vote(
         >>> tally.counts.sum(0).unique().tolist(), tally.successes.shape
         ([50], torch.Size([8, 8]))
     """
-    tally = _restored(image, num_classes, sampling, journal)
-    enough = sampling.enough
-    look = None if enough is None else lambda: enough(tally.votes())
-    draw(answer, image, sampling, randomness, tally, look=look, progress=progress, journal=journal)
+    tally = VoteTally.opened(image, num_classes, sampling, journal.load() if journal is not None else None)
+    draw(answer, image, sampling, randomness, tally, look=tally.look, progress=progress, journal=journal)
     return tally.votes()
 
 
 @dataclass
-class _Tally:
+class VoteTally:
+    """The votes so far: of the first lot and of the second, (C, H, W) each."""
+
     sampling: Sampling
     first: Tensor
     counts: Tensor
     finite: Tensor
     done: int = 0
+    seconds: float = 0.0
+
+    @staticmethod
+    def opened(image: Tensor, num_classes: int, sampling: Sampling, kept: Mapping[str, Any] | None) -> VoteTally:
+        """Of no copies, or as a journal kept it."""
+        if kept is not None:
+            first, counts, finite = (kept[name].to(image.device) for name in ("first", "counts", "finite"))
+            return VoteTally(sampling, first, counts, finite, int(kept["done"]), float(kept.get("seconds", 0)))
+        counted = torch.int16 if sampling.copies < 2**15 else torch.int32
+        empty = torch.zeros((num_classes, *image.shape[1:]), dtype=counted, device=image.device)
+        finite = torch.ones((), dtype=torch.bool, device=image.device)
+        return VoteTally(sampling, empty, empty.clone(), finite)
+
+    @property
+    def look(self) -> Callable[[], bool] | None:
+        """Whether the votes are enough, as `draw` asks; None where nobody asks."""
+        enough = self.sampling.enough
+        return None if enough is None else lambda: enough(self.votes())
 
     def add(self, answer: Tensor | tuple[Tensor, Tensor], second: bool) -> None:
         """Count answers to k copies in the first or the second lot; no host sync."""
@@ -315,19 +367,12 @@ class _Tally:
         self.finite &= torch.stack(top.aminmax()).isfinite().all()  # NaN is both the least and the largest
         self.done += len(classes)
 
-    def standing(self) -> dict[str, Tensor | int]:
-        return {"first": self.first, "counts": self.counts, "finite": self.finite, "done": self.done}
+    def standing(self) -> dict[str, Tensor | int | float]:
+        """For a journal."""
+        names = ("first", "counts", "finite", "done", "seconds")
+        return {name: getattr(self, name) for name in names}
 
     def votes(self) -> Votes:
-        n0, sigma, looks = self.sampling.n0, self.sampling.noise.sigma, self.sampling.enough is not None
+        """Of all copies taken in."""
+        n0, sigma, looks = self.sampling.n0, self.sampling.noise.sigma, self.sampling.looks
         return Votes(self.first, self.counts, n0, self.done - n0, sigma, bool(self.finite), looks)
-
-
-def _restored(image: Tensor, num_classes: int, sampling: Sampling, journal: Journal | None) -> _Tally:
-    kept = journal.load() if journal is not None else None
-    if kept is not None:
-        first, counts, finite = (kept[name].to(image.device) for name in ("first", "counts", "finite"))
-        return _Tally(sampling, first, counts, finite, int(kept["done"]))
-    counted = torch.int16 if sampling.copies < 2**15 else torch.int32
-    empty = torch.zeros((num_classes, *image.shape[1:]), dtype=counted, device=image.device)
-    return _Tally(sampling, empty, empty.clone(), torch.ones((), dtype=torch.bool, device=image.device))
