@@ -31,6 +31,7 @@ from .evaluation import SavedRun as SavedRun
 from .evaluation import load_results as load_results
 from .models import AsModule as AsModule
 from .models import Segmenter as Segmenter
+from .models import denoised as denoised
 from .models import load_model as load_model
 from .models import wrap as wrap
 from .objectives import Objective as Objective

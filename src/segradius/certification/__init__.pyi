@@ -20,6 +20,7 @@ from .demasked import Demasked as Demasked
 from .double_masking import Looks as Looks
 from .double_masking import look as look
 from .double_masking import looks_needed as looks_needed
+from .joint import vote_softly as vote_softly
 from .lipschitz import ClassWorst as ClassWorst
 from .lipschitz import Distances as Distances
 from .lipschitz import class_worst as class_worst
@@ -31,7 +32,6 @@ from .masks import FILLS as FILLS
 from .masks import check_covers as check_covers
 from .masks import covering as covering
 from .masks import hidden as hidden
-from .joint import vote_softly as vote_softly
 from .selftest import self_test as self_test
 from .smoothed import Smoothed as Smoothed
 from .soft import SOFT_BOUNDS as SOFT_BOUNDS

@@ -60,6 +60,7 @@ class FirstOptions:
         input: Make of the images what a deployed target would: uint8, jpeg=90; likewise.
         budget: Images that it may answer in all, earlier runs in the folder included; likewise. Default: no limit.
         dtype: Of a network's weights and so of what it computes: float32 or bfloat16. Default: its own.
+        denoiser: What every image goes through before a network sees it.
     """
 
     network: NetworkOptions = field(default_factory=NetworkOptions)
@@ -67,6 +68,7 @@ class FirstOptions:
     input: str | None = None
     budget: Budget | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
+    denoiser: str | None = None
 
     def of(self, spec: str) -> ModelOptions:
         """The options of a model, or of a target if it is one or is to be asked as one."""

@@ -18,7 +18,17 @@ Section = tuple[str, Rows, list[str]]
 """Title, rows of name and what it is, and notes below."""
 
 Kind = Literal[
-    "attacks", "losses", "weightings", "models", "sources", "targets", "data", "protocols", "defences", "corrections"
+    "attacks",
+    "losses",
+    "weightings",
+    "models",
+    "sources",
+    "targets",
+    "data",
+    "protocols",
+    "defences",
+    "denoisers",
+    "corrections",
 ]
 
 #: Where the registry of a kind is, and what is said below its names.
@@ -45,6 +55,13 @@ REGISTRIES: dict[str, tuple[str, list[str]]] = {
     "defences": (
         "segradius.training.adversaries:ADVERSARIES",
         ["\nFor segradius train --adversary; their options are those of the attacks."],
+    ),
+    "denoisers": (
+        "segradius.models.denoising:DENOISERS",
+        [
+            "\nFor --denoiser, options after commas as key=value. One with weights is first trained before a network,",
+            "as by segradius train --model denoised:residual,base=CARD.yaml --adversary gaussian: give its card.",
+        ],
     ),
     "corrections": (
         "segradius.certification:CORRECTIONS",

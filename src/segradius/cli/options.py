@@ -96,6 +96,8 @@ class ModelOptions:
         budget: Images that a target may answer in all, earlier runs in the folder included. Default: no limit.
         dtype: Of the network's weights and so of what it computes: float32, or bfloat16, which is quicker on some
             processors and has other numbers. Default: its own.
+        denoiser: What every image goes through before the network sees it: a card that segradius train wrote of a
+            denoiser, blur,width=1, or package.module:callable, which runs that code; see segradius list denoisers.
     """
 
     model: str | None = None
@@ -105,6 +107,7 @@ class ModelOptions:
     input: str | None = None
     budget: Budget | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
+    denoiser: str | None = None
 
     @property
     def text(self) -> str:
@@ -134,8 +137,9 @@ class ModelOptions:
         for name in ("answers", "input", "budget"):
             if self.model is not None and getattr(self, name) is not None:
                 raise InputError(f"{name} is for --target, which is asked for scores only; --model was given")
-        if self.target is not None and self.dtype is not None:
-            raise InputError("dtype is for --model; --target was given")
+        for name in ("dtype", "denoiser"):
+            if self.target is not None and getattr(self, name) is not None:
+                raise InputError(f"{name} is for --model; --target was given")
 
     def open(self, data: SegmentationData, device: str, seed: int) -> tuple[Seen, ModelChoice]:
         """What is asked, and how an experiment describes it.
@@ -155,7 +159,7 @@ class ModelOptions:
         it, target = self.network, self.target is not None
         colours = None if it.normalisation is None else str(it.normalisation)
         described = (it.weights, it.num_classes, colours, it.outputs, "", target, self.answers, self.input)
-        choice = ModelChoice(self.text, *described, self.dtype, **it.decoded)
+        choice = ModelChoice(self.text, *described, self.dtype, denoiser=self.denoiser, **it.decoded)
         how: Any = {"device": device_name(device), "seed": seed, "budget": self.budget}
         seen = open_choice(choice, **how, allow_download=it.allow_download)
         if not target:

@@ -145,6 +145,8 @@ class RecipeOptions:
         temperature: τ of the cross-entropy of τ·logits, over τ: about one over the margin that a 1-Lipschitz network is
             to reach; 1 for other networks.
         class_weights: balanced weighs classes by one over their frequency.
+        restored: Of a denoiser (denoised:NAME,base=CARD.yaml), weight of the mean squared error between what it makes
+            of a noisy image and the image, beside the cross-entropy of the network behind it.
         ohem: Count only pixels whose true class has a probability below this, and the hardest ohem_keep.
         ohem_keep: Pixels of a batch that always count under ohem.
         average: Decay of an exponential average of the weights, which is then what is evaluated and written.
@@ -172,6 +174,7 @@ class RecipeOptions:
     aux_weight: Weight = 0.4
     temperature: Positive = 1.0
     class_weights: Literal["none", "balanced"] = "none"
+    restored: Weight = 0.0
     ohem: Part | None = None
     ohem_keep: Annotated[Images, only_with(ohem=Given())] = 100_000
     average: Decay | None = None
@@ -208,7 +211,9 @@ class RecipeOptions:
                 SCHEDULES[self.schedule], text.options(self.schedule_options), "schedule option"
             ),
             augmentation=augmentation,
-            loss=SegmentationLoss(self.aux_weight, weights, mined, learnt.classes.ignore_index, self.temperature),
+            loss=SegmentationLoss(
+                self.aux_weight, weights, mined, learnt.classes.ignore_index, self.temperature, self.restored
+            ),
             adversary=defence,
             average=None if self.average is None else WeightAverage(self.average),
             precision=self.precision or ("auto" if self.speed == "fast" else "32"),

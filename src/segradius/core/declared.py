@@ -134,6 +134,9 @@ def only_with(**conditions: Sequence[str | bool] | Range | Given) -> OnlyWith:
     return OnlyWith(tuple((o, tuple(fit) if isinstance(fit, Sequence) else fit) for o, fit in conditions.items()))
 
 
+#: Metadata of a field that came after runs were begun without it: its default is not in their identity.
+LATER = {"later": True}
+
 #: Kinds that many options share. Ends are far from what anybody wants, and near enough that a slip of the keyboard does
 #: not ask for a terabyte or a century.
 Count = Annotated[int, Range("[1, 1e6]")]

@@ -23,7 +23,7 @@ from segradius.evaluation.rows import CLEAN, Rows
 
 UNLESS_GIVEN = (
     *("scores_only", "answers", "input", "dtype", "threshold", "channels", "output", "speed"),
-    *("surrogates", "surrogate_weights", "surrogate_fingerprints", "surrogate_mean"),
+    *("surrogates", "surrogate_weights", "surrogate_fingerprints", "surrogate_mean", "denoiser"),
 )
 
 #: What is meant where nothing was said.
@@ -55,6 +55,8 @@ class ModelChoice:
         surrogate_weights: File of the weights of each, None for one that needs none; None where none needs any.
         surrogate_fingerprints: Of each, as ``fingerprint`` is.
         surrogate_mean: Of several, what their mean is taken of: see `segradius.models.averaged`.
+        denoiser: What every image goes through first, as `segradius.models.load_model` takes it; None for nothing, or
+            what the spec's card says.
     """
 
     spec: str
@@ -75,6 +77,7 @@ class ModelChoice:
     surrogate_weights: tuple[str | None, ...] | None = None
     surrogate_fingerprints: tuple[str, ...] | None = None
     surrogate_mean: Literal["logits", "probabilities"] | None = None
+    denoiser: str | None = None
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def open_choice(
 
         model = open_target(choice.spec, **options, answers=choice.answers, input=choice.input, budget=budget)
     else:
-        model = load_model(choice.spec, **options, dtype=choice.dtype)
+        model = load_model(choice.spec, **options, dtype=choice.dtype, denoiser=choice.denoiser)
     return with_surrogates(model, choice, device=device, allow_download=allow_download)
 
 

@@ -91,7 +91,7 @@ def _files(measurement: Measurement) -> code.Files:
 def _model_files(choice: ModelChoice) -> code.Files:
     made_on = [(f"surrogate {name}", file) for each in choice.surrogates or () for name, file in _code(each)]
     if not choice.scores_only:
-        return dict([*_code(choice.spec), *made_on])
+        return dict([*_code(choice.spec), *made_on, *_denoiser(choice.denoiser)])
     from segradius.targets.opening import files_of  # brings every protocol, which a network can do without
 
     return dict([*files_of(choice.spec).items(), *made_on])
@@ -99,6 +99,14 @@ def _model_files(choice: ModelChoice) -> code.Files:
 
 def _code(spec: str) -> list[tuple[str, tuple[Path, str]]]:
     return list(code.files_of(spec).items())
+
+
+def _denoiser(text: str | None) -> list[tuple[str, tuple[Path, str]]]:
+    if text is None:
+        return []
+    from segradius.models.denoiser_source import denoiser_files
+
+    return list(denoiser_files(text).items())
 
 
 def _part(described: Mapping[str, Any], name: str) -> Mapping[str, Any]:

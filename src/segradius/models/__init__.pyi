@@ -4,6 +4,8 @@ from .checkpoints import convert as convert
 from .checkpoints import load_state as load_state
 from .decoding import Decoding as Decoding
 from .demo import DemoNetwork as DemoNetwork
+from .denoising import DENOISERS as DENOISERS
+from .denoising import denoised as denoised
 from .doubts import Doubt as Doubt
 from .doubts import doubts as doubts
 from .export import export_onnx as export_onnx

@@ -34,7 +34,12 @@ def files_of(spec: str) -> Files:
         return _of_network(parse_spec(spec))
     card = read_card(spec)
     told = (card.model, dict(card.arguments), card.normalisation, card.size, card.outputs, card.inference, card.classes)
-    own = {Path(spec).name: (Path(spec), text_digest(repr(told)))}
+    more = () if card.denoiser is None or is_card(card.denoiser) else (card.denoiser,)
+    own = {Path(spec).name: (Path(spec), text_digest(repr(told + more)))}
+    if card.denoiser is not None:
+        from segradius.models.denoiser_source import denoiser_files
+
+        own |= denoiser_files(card.denoiser)
     parsed = parse_spec(card.model)
     return {**_of_network(Spec(parsed.source, parsed.name, parsed.arguments | dict(card.arguments))), **own}
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from segradius.core.bands import told
 from segradius.models.bands import RGB
+from segradius.models.denoising import DenoisedNetwork
+from segradius.models.denoising import told as named
 from segradius.models.parameters import hooks_of, mixing, never_trained
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
@@ -35,7 +37,8 @@ def doubts(model: Segmenter) -> list[Doubt]:
     """What is probably a mistake of a model, to be told before any pass is spent.
 
     Args:
-        model: From `wrap` or `load_model`; of one in sliding windows the network inside is looked at.
+        model: From `wrap` or `load_model`; of one in sliding windows or behind a denoiser the network inside is looked
+            at, and whether the denoiser was trained.
 
     Example:
         >>> from segradius.models import load_model
@@ -46,7 +49,17 @@ def doubts(model: Segmenter) -> list[Doubt]:
     """
     while isinstance(model.network, TiledNetwork):
         model = model.network.model
-    return [*_of_weights(model), *_of_colours(model), *_of_hooks(model), *_of_batches(model)]
+    seen = model
+    while isinstance(model.network, TiledNetwork | DenoisedNetwork):
+        model = model.network.model
+    return [*_of_denoiser(seen), *_of_weights(model), *_of_colours(model), *_of_hooks(seen), *_of_batches(seen)]
+
+
+def _of_denoiser(model: Segmenter) -> Iterator[Doubt]:
+    if isinstance(model.network, DenoisedNetwork) and model.network.trained is False:
+        text = f"the denoiser {named(model.network.denoiser)} before {model.network.model.name} has no weights"
+        advice = "train it (segradius train --model denoised:NAME,base=…) and give its card as --denoiser"
+        yield Doubt("weights", text, advice)
 
 
 def _of_weights(model: Segmenter) -> Iterator[Doubt]:

@@ -5,6 +5,7 @@ A card is one YAML file that says which network, which weights, and what its inp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from segradius.core.text import Spec, options_of, parse_spec, refuse_unknown
 from segradius.models.bands import RGB, check_number
 from segradius.models.checkpoints import load_state
 from segradius.models.decoding import Decode, Decoding, as_channels, as_decode
+from segradius.models.denoising import DenoisedNetwork, trained_part
 from segradius.models.downloads import offline
 from segradius.models.fitting import load_into
 from segradius.models.parameters import check_parameters
@@ -41,7 +43,9 @@ from segradius.models.weight_sets import parted
 from segradius.models.wrapping import wrap
 
 SUFFIXES = (".yaml", ".yml")
-TEXTS = ("name", "model", "weights", "sha256", "outputs", "licence", "source", "paper")
+TEXTS = ("name", "model", "weights", "sha256", "outputs", "denoiser", "licence", "source", "paper")
+#: A source and a name with arguments, the last of which may be a file.
+ENDS_IN_ARGUMENT = re.compile(r"[\w.]+:[^,]+,(.*,)?\w+=[^,]*$")
 #: What says how an output is understood, in the order of `as_decode`.
 DECODED = ("outputs", "threshold", "channels", "output")
 #: Types of parameters by name.
@@ -66,6 +70,7 @@ class ModelCard:
         output: Which entry of a tuple, mapping or object is meant.
         bands: Its input channels.
         inference: The windows, scales and mirroring that it is deployed with.
+        denoiser: What every image goes through first, as ``--denoiser`` takes it; a card in the file relative to this.
         classes: Names of the classes, in the order of the logits; of yes/no channels those of the structures will do.
         licence: Of the weights.
         source: Where they come from.
@@ -85,6 +90,7 @@ class ModelCard:
     output: int | str | None = None
     bands: int | None = None
     inference: Tiling | None = None
+    denoiser: str | None = None
     classes: tuple[str, ...] = ()
     licence: str | None = None
     source: str | None = None
@@ -92,8 +98,13 @@ class ModelCard:
 
 
 def is_card(text: str) -> bool:
-    """Whether a model text is the path of a card: whether it ends in ``.yaml`` or ``.yml``."""
-    return text.endswith(SUFFIXES)
+    """Whether a model text is the path of a card: it ends in ``.yaml`` or ``.yml``, and not as an argument's value.
+
+    Example:
+        >>> is_card("runs/best.yaml"), is_card("denoised:residual,base=runs/best.yaml")
+        (True, False)
+    """
+    return text.endswith(SUFFIXES) and ENDS_IN_ARGUMENT.match(text) is None
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -152,8 +163,13 @@ def _parsed(content: Any, path: Path) -> ModelCard:
         "normalisation": as_normalisation(given.get("normalisation")),
         "size": as_size_rule(given["size"]) if "size" in given else None,
         "inference": as_tiling(given["inference"]) if "inference" in given else None,
+        "denoiser": _beside(path, given["denoiser"]) if "denoiser" in given else None,
     }
     return ModelCard(**given | parts)
+
+
+def _beside(path: Path, denoiser: str) -> str:
+    return str(path.parent / denoiser) if is_card(denoiser) else denoiser
 
 
 def write_card(path: Path, content: Mapping[str, Any]) -> None:
@@ -185,6 +201,8 @@ def entries_of(model: Segmenter) -> dict[str, Any]:
     """
     while isinstance(model.network, TiledNetwork):
         model = model.network.model
+    if isinstance(model.network, DenoisedNetwork):
+        return {}  # its own are those of the network behind the denoiser
     normalisation, size = model.normalisation or Normalisation.none(), model.size
     usual = vars(SizeRule())
     rule = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(size).items() if v != usual[key]}
@@ -221,6 +239,7 @@ def load_model(
     output: int | str | None = None,
     bands: int | None = None,
     inference: TilingLike | None = None,
+    denoiser: str | None = None,
     dtype: str | torch.dtype | None = None,
     allow_download: bool = False,
     **_unknown: Never,
@@ -244,6 +263,7 @@ def load_model(
         output: Which entry of several is meant, likewise.
         bands: B, its input channels; found when None, as in `wrap`.
         inference: Windows, scales and mirroring, in place of the card's: a `Tiling` or a mapping of its arguments.
+        denoiser: What every image goes through first, in place of the card's, as `denoiser_source.behind` takes it.
         dtype: Of the parameters, and so of what the network computes: ``"float32"`` or ``"bfloat16"``; its own when
             None.
         allow_download: Whether libraries may download what is not here; nothing goes out otherwise, and what would have
@@ -295,7 +315,13 @@ def load_model(
     if card.classes and len(card.classes) not in (model.num_classes, model.structures):
         raise InputError(f"{spec}: {len(card.classes)} class names for a network of {model.num_classes} classes")
     tiling = _first(inference, card.inference)
-    return model if tiling is None else tiled(model, tiling)
+    model = model if tiling is None else tiled(model, tiling)
+    before = _first(denoiser, card.denoiser)
+    if before is None:
+        return model
+    from segradius.models.denoiser_source import behind  # which reads cards, as this does
+
+    return behind(model, before)
 
 
 def torch_device(device: str | torch.device) -> torch.device:
@@ -356,7 +382,7 @@ def _with_weights(
     if file is not None:
         if file == card.weights:
             check_digest(card)
-        load_into(network, load_state(file), file)
+        load_into(trained_part(network), load_state(file), file)
     check_parameters(network, card.name)  # before they are moved, which those without values cannot be
     network.eval().to(device, dtype)
     return made

@@ -208,6 +208,8 @@ class Segmenter:
         if isinstance(own, Decoding):
             decode, kind = partial(own.checked, who=f"model {self.name!r}"), own.kind
         with torch.no_grad(), self.frozen(), kept(self.network):
+            if (check_denoised := getattr(self.network, "check_denoised", None)) is not None:
+                check_denoised(self.prepare(images))
             coarse = replace(self, decode=decode)._try(images)
         check_logits(coarse, images, self.num_classes, self.name, kind=kind)
 

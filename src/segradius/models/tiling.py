@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from segradius.core.errors import InputError, is_whole, must
 from segradius.core.text import from_mapping
 from segradius.models.decoding import Decoding
+from segradius.models.denoising import DenoisedNetwork, told
 from segradius.models.preprocessing import Normalisation, resize
 from segradius.models.segmenter import Segmenter
 
@@ -290,9 +291,9 @@ class TiledNetwork(nn.Module):
 
 
 def fingerprint(model: object) -> str:
-    """A hash of the parameters, buffers, normalisation, sizes, outputs and tiling of a `Segmenter`.
+    """A hash of the parameters, buffers, normalisation, sizes, outputs, denoiser and tiling of a `Segmenter`.
 
-    Of a bare function it is empty; of a function that decodes, its name alone counts.
+    Of a bare function it is empty; of a function that decodes or denoises, its name alone counts.
 
     Example:
         >>> from segradius.models import wrap
@@ -304,9 +305,12 @@ def fingerprint(model: object) -> str:
         return ""
     digest = hashlib.sha256()
     inner = model
-    while isinstance(inner.network, TiledNetwork):
-        digest.update(repr(inner.network.tiling).encode())
-        inner = inner.network.model
+    while isinstance(inner.network, TiledNetwork | DenoisedNetwork):
+        outer = inner.network
+        digest.update((repr(outer.tiling) if isinstance(outer, TiledNetwork) else told(outer.denoiser)).encode())
+        inner = outer.model
+    if not isinstance(inner.network, nn.Module):
+        return ""
     digest.update(f"{inner.normalisation} {inner.size}".encode())
     digest.update(inner.weights.digest.encode())
     if inner.decode != Decoding():

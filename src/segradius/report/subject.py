@@ -25,7 +25,7 @@ SAME = ("spec", "split", "size", "protocol", "labels", "void")
 #: Of a model, the options without which a command would be about another one.
 NETWORK = (
     *("weights", "num_classes", "normalisation", "outputs", "threshold", "channels", "output"),
-    *("dtype", "answers", "input"),
+    *("dtype", "denoiser", "answers", "input"),
 )
 
 

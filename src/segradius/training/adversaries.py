@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +13,7 @@ from segradius.attacks.base import Task
 from segradius.attacks.loop import Iterative
 from segradius.attacks.make import make_attack
 from segradius.core.contracts import Model
-from segradius.core.declared import Count, Noise, Part, check_fields, kinds_of, read
+from segradius.core.declared import LATER, Count, Noise, Part, check_fields, kinds_of, read
 from segradius.core.errors import InputError, must, shown
 from segradius.core.randomness import Randomness
 from segradius.core.registry import Registry
@@ -80,22 +80,28 @@ class GaussianNoise:
 
     Args:
         sigma: σ, images being in [0, 1].
+        sigma_max: σ of each image is drawn uniformly between ``sigma`` and this; None: all have ``sigma``.
         clamp: Whether the noisy image is clamped to [0, 1]; smoothing does not.
     """
 
     sigma: Noise = 0.25
     clamp: bool = False
+    sigma_max: Noise | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.sigma_max is not None and self.sigma_max < self.sigma:
+            raise InputError(f"sigma_max is {self.sigma_max}; expected at least sigma, {self.sigma}")
 
     def __call__(self, model: Model, lesson: Lesson) -> Tensor:
         """Noisy images."""
-        images = lesson.images
-        noise = Randomness(lesson.seed, tuple(lesson.ids)).normal(
-            images.shape[1:], "augmentation", device=images.device, dtype=images.dtype
-        )
-        noisy = images + self.sigma * noise
+        images, drawn = lesson.images, Randomness(lesson.seed, tuple(lesson.ids))
+        noise = drawn.normal(images.shape[1:], "augmentation", device=images.device, dtype=images.dtype)
+        sigma: float | Tensor = self.sigma
+        if self.sigma_max is not None:
+            share = drawn.uniform((1, 1, 1), "noise").to(images)
+            sigma = self.sigma + (self.sigma_max - self.sigma) * share
+        noisy = images + sigma * noise
         return noisy.clamp_(0, 1) if self.clamp else noisy
 
 
@@ -155,9 +161,16 @@ def none(*, norm: str = "linf", eps: float | None = None) -> Adversary:
 
 
 @ADVERSARIES.register("gaussian", attacks=False)
-def gaussian(*, norm: str = "l2", eps: float | None = None, sigma: Noise = 0.25, clamp: bool = False) -> Adversary:
-    """Gaussian noise augmentation, for networks that will be smoothed and certified."""
-    return GaussianNoise(sigma, clamp)
+def gaussian(
+    *,
+    norm: str = "l2",
+    eps: float | None = None,
+    sigma: Noise = 0.25,
+    sigma_max: Noise | None = None,
+    clamp: bool = False,
+) -> Adversary:
+    """Gaussian noise augmentation, for networks and denoisers that will be smoothed and certified."""
+    return GaussianNoise(sigma, clamp, sigma_max)
 
 
 @ADVERSARIES.register("fast_adt")
@@ -200,15 +213,15 @@ def make_adversary(
         norm: ``l1``, ``l2`` or ``linf``.
         eps: Budget, images being in [0, 1]; None is the paper's 750, 1.5 or 0.006.
         mix: Share of the images that are attacked; the others are learnt as they are.
-        **options: ``sigma`` and ``clamp`` for ``gaussian``; for the others the options of the attack behind them, such
-            as ``steps``, ``alpha``, ``samples``.
+        **options: ``sigma``, ``sigma_max`` and ``clamp`` for ``gaussian``; for the others the options of the attack
+            behind them, such as ``steps``, ``alpha``, ``samples``.
 
     Raises:
         InputError: For an unknown name, norm or option, or a bad value.
 
     Example:
         >>> make_adversary("gaussian", sigma=0.5)
-        GaussianNoise(sigma=0.5, clamp=False)
+        GaussianNoise(sigma=0.5, clamp=False, sigma_max=None)
     """
     recipe, kinds = ADVERSARIES[name], kinds_of(ADVERSARIES[name])
     if not attacks(name) and eps is not None:

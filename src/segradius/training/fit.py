@@ -24,6 +24,7 @@ from segradius.data.usable import refuse_other_bands, usable_part
 from segradius.metrics.agreement import one_class
 from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import dice, miou, miou_image, pooled_accuracy
+from segradius.models.denoising import DENOISED
 from segradius.models.loading import entries_of, write_card
 from segradius.training.adversaries import Lesson
 from segradius.training.content import Content, content_of
@@ -274,7 +275,7 @@ def _step(process: Process, lesson: Lesson, epoch: int) -> None:
     # Dropout, too, is keyed by the step, so that a resumed run needs no state of a generator.
     torch.manual_seed(int(Randomness(recipe.seed, (f"{position.step}/{fabric.global_rank}",)).integers(2**62, "step")))
     process.learner.train()
-    loss = _loss(process, process.learner(images), lesson.labels)
+    loss = _loss(process, process.learner(images), lesson)
     fabric.backward(loss * fabric.world_size)  # gradients are averaged over processes, this loss is to be summed
     if recipe.optimiser.clip is not None:
         fabric.clip_gradients(process.learner, process.optimiser, max_norm=recipe.optimiser.clip)
@@ -290,9 +291,9 @@ def _step(process: Process, lesson: Lesson, epoch: int) -> None:
         flush(process)
 
 
-def _loss(process: Process, outputs: dict[str, Tensor], labels: Tensor) -> Tensor:
+def _loss(process: Process, outputs: dict[str, Tensor], lesson: Lesson) -> Tensor:
     """This process's part of the loss: its sums over what the whole batch is divided by."""
-    terms = process.job.recipe.loss.terms(outputs, labels)
+    terms = process.job.recipe.loss.terms(outputs, lesson.labels, lesson.images if DENOISED in outputs else None)
     weights = torch.stack([term.weight for term in terms]).detach()
     if process.fabric.world_size > 1:
         dist.all_reduce(weights)

@@ -18,6 +18,7 @@ from segradius.core.storage import replacing
 from segradius.data.sample import SegmentationData
 from segradius.metrics.counts import Counts, count
 from segradius.models.decoding import Decode, Decoding
+from segradius.models.denoising import DENOISED, trained_part
 from segradius.models.holding import modes_kept
 from segradius.models.segmenter import Segmenter
 from segradius.models.tiling import TiledNetwork
@@ -57,7 +58,10 @@ class Learner(nn.Module):
         self.decode: Decode = replace(cast(Decoding, model.decode), threshold=0.5) if yes_no else model.decode
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits (N, C, H, W) of the main head under ``out``, and of others under their own names (``aux``)."""
+        """Logits (N, C, H, W) of the main head under ``out``, and of others under their own names (``aux``).
+
+        Of a denoiser in training what it made of the images is beside them, under `DENOISED`.
+        """
         raw, decode = self._answer(images), self.decode
         heads = {"out": decode(raw)}
         if torch.is_grad_enabled() and not heads["out"].requires_grad:
@@ -65,11 +69,12 @@ class Learner(nn.Module):
                 f"model {self.model.name!r} cannot be trained: no gradient reaches its parameters, as it computes "
                 "under no_grad, detaches, or leaves torch"
             )
+        beside = {DENOISED: raw[DENOISED]} if isinstance(raw, Mapping) and DENOISED in raw else {}
         if self.auxiliary and isinstance(raw, Mapping):
             of = decode.of if isinstance(decode, Decoding) else torch.nn.Identity()
             heads |= {name: of(values) for name, values in raw.items() if name.startswith("aux")}
         height, width = images.shape[-2:]
-        return {name: self.model.size.undo(logits, height, width) for name, logits in heads.items()}
+        return {name: self.model.size.undo(logits, height, width) for name, logits in heads.items()} | beside
 
     def _answer(self, images: Tensor) -> Any:
         try:
@@ -123,7 +128,8 @@ def judge(
 
 
 def export(network: nn.Module, path: Path) -> None:
-    """Write a network's weights as safetensors, whole or not at all."""
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    """Write what of a network is trained as safetensors, whole or not at all."""
+    trained = trained_part(network)
+    state = {name: value.detach().cpu().contiguous() for name, value in trained.state_dict().items()}
     with replacing(path) as new:
         save_file(state, new, metadata=labelled(state))

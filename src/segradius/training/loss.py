@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segradius.core.declared import Images, Part, Positive, Weight, check_fields
+from segradius.core.declared import LATER, Images, Part, Positive, Weight, check_fields
 from segradius.core.errors import InputError
+from segradius.models.denoising import DENOISED
 from segradius.models.picking import main_output
 from segradius.models.preprocessing import resize
-
-#: Of a field that came after runs were begun without it: its default is not in their identity.
-LATER = {"later": True}
 
 
 class LossTerm(NamedTuple):
@@ -100,6 +98,8 @@ class SegmentationLoss:
         ohem: Which pixels of the main head count; None for all. The mean is then Σ w·ℓ over their number.
         ignore_index: The label of pixels that do not count.
         temperature: τ, above 0, of all heads.
+        restored: Weight of the mean squared error between what a denoiser in training gives and the image without
+            noise, over all values; at least 0.
 
     Raises:
         InputError: If a weight is negative or not finite, or the temperature is not above 0.
@@ -116,6 +116,7 @@ class SegmentationLoss:
     ohem: Ohem | None = None
     ignore_index: int = 255
     temperature: Positive = field(default=1.0, metadata=LATER)
+    restored: Weight = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -124,13 +125,15 @@ class SegmentationLoss:
         """The loss of a batch, a scalar; arguments and errors as in `terms`."""
         return combine(self.terms(outputs, labels))
 
-    def terms(self, outputs: Outputs, labels: Tensor) -> list[LossTerm]:
+    def terms(self, outputs: Outputs, labels: Tensor, clean: Tensor | None = None) -> list[LossTerm]:
         """The loss of each head, main first, to be put together by `combine`.
 
         Args:
             outputs: Logits (N, C, h, w); a mapping with "out" or "logits" and auxiliary ones under names that start
                 with "aux"; or a tuple or list with the main ones first and auxiliary ones after them.
             labels: (N, H, W), int64, each in [0, C) or ``ignore_index``.
+            clean: The images (N, B, H, W) before the adversary, which a denoiser is to restore; None where none is
+                trained.
 
         Returns:
             One term a head. Heads of weight 0 are left out.
@@ -142,6 +145,9 @@ class SegmentationLoss:
         terms = [self._term(1.0, main_output(_first(outputs)), labels, self.ohem)]
         if self.aux_weight:
             terms += [self._term(self.aux_weight, logits, labels, None) for logits in _auxiliary(outputs)]
+        if self.restored and clean is not None and isinstance(outputs, Mapping):
+            errors = (outputs[DENOISED].to(clean.dtype) - clean).square()
+            terms.append(LossTerm(self.restored, errors.sum(), errors.new_tensor(float(errors.numel()))))
         return terms
 
     def _term(self, coefficient: float, logits: Tensor, labels: Tensor, ohem: Ohem | None) -> LossTerm:

@@ -10,14 +10,25 @@ from typing import Annotated, Any, Literal, Protocol
 import torch
 from torch import nn
 
-from segradius.core.declared import Count, Decay, Part, Positive, Range, Rate, Seed, Weight, check_fields, only_with
+from segradius.core.declared import (
+    LATER,
+    Count,
+    Decay,
+    Part,
+    Positive,
+    Range,
+    Rate,
+    Seed,
+    Weight,
+    check_fields,
+    only_with,
+)
 from segradius.core.errors import InputError
 from segradius.core.registry import Registry
 from segradius.models.backbones import TRUNK
 from segradius.training.adversaries import Adversary, Clean
 from segradius.training.augment import Augmentation
 from segradius.training.averaging import WeightAverage
-from segradius.training.loss import LATER as LATER
 from segradius.training.loss import SegmentationLoss
 
 #: Steps of a warm-up; and a rate over another.
