@@ -19,6 +19,7 @@ REGISTRIES = {
     "protocols": "segradius.data:PROTOCOLS",
     "defences": "segradius.training:ADVERSARIES",
     "corrections": "segradius.certification:CORRECTIONS",
+    "fills": "segradius.certification:FILLS",
 }
 
 

@@ -32,6 +32,8 @@ from .masks import FILLS as FILLS
 from .masks import check_covers as check_covers
 from .masks import covering as covering
 from .masks import hidden as hidden
+from .patch_check import Patch as Patch
+from .patch_check import patches as patches
 from .selftest import self_test as self_test
 from .smoothed import Smoothed as Smoothed
 from .soft import SOFT_BOUNDS as SOFT_BOUNDS

@@ -87,13 +87,13 @@ class Looks:
 
 
 def looks_needed(masks: int, *, double: bool = True) -> int:
-    """Forward passes over an image: one without mask, one under each, and one under each two.
+    """Forward passes over an image under each mask, and each two, beside the one under none.
 
     Example:
         >>> looks_needed(36), looks_needed(36, double=False)
-        (667, 37)
+        (666, 36)
     """
-    return 1 + masks + (masks * (masks - 1) // 2 if double else 0)
+    return masks + (masks * (masks - 1) // 2 if double else 0)
 
 
 @torch.no_grad()
@@ -105,6 +105,7 @@ def look(
     fill: Fill,
     *,
     double: bool = True,
+    plain: Tensor | None = None,
     together: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Looks:
@@ -119,6 +120,7 @@ def look(
             `segradius.certification.masks.check_covers`.
         fill: What is seen in the place of hidden pixels.
         double: Whether two masks are looked at too.
+        plain: (H, W) int64, what the model says of the image itself, if that is known: it is then not asked.
         together: Images in a pass; None for a number that suits the device. Changes no result but by rounding.
         progress: Called with the number of images just looked at.
 
@@ -144,7 +146,7 @@ def look(
     def parts(end: int) -> list[slice]:
         return [slice(first, first + some) for first, some in passes(0, end, image.device, together=together)]
 
-    plain = seen(None)[0]
+    plain = seen(None)[0] if plain is None else plain
     single = torch.cat([seen(masks[part]) for part in parts(count)])
     against = None
     if double:

@@ -24,9 +24,6 @@ Fill: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 FILLS: Registry[Fill] = Registry("fill")
 
-#: Sweeps of the harmonic fill, after the pyramid has made a beginning.
-SWEEPS = 30
-
 
 def covering(side: int, height: int, width: int, rows: int, columns: int) -> Tensor:
     """Rectangular masks of which one hides every square patch, wherever it lies, (k, H, W) bool, k ≤ rows · columns.
@@ -140,15 +137,4 @@ def pyramid(visible: Tensor, where: Tensor) -> Tensor:
     for value, trust in reversed(levels):
         above = functional.interpolate(found, size=value.shape[-2:], mode="bilinear", align_corners=False)
         found = above + trust * (value - above)
-    return found
-
-
-@FILLS.register("harmonic")
-def harmonic(visible: Tensor, where: Tensor) -> Tensor:
-    """The pyramid, then sweeps in which each hidden pixel becomes the mean of its neighbours, as a membrane hangs."""
-    covered, found = where.unsqueeze(1), torch.where(where.unsqueeze(1), pyramid(visible, where), visible)
-    for _ in range(SWEEPS):
-        wide = functional.pad(found, (1, 1, 1, 1), mode="replicate")
-        near = wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:] + wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1]
-        found = torch.where(covered, near / 4, visible)
     return found

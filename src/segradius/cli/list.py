@@ -29,6 +29,7 @@ Kind = Literal[
     "defences",
     "denoisers",
     "corrections",
+    "fills",
 ]
 
 #: Where the registry of a kind is, and what is said below its names.
@@ -66,6 +67,10 @@ REGISTRIES: dict[str, tuple[str, list[str]]] = {
     "corrections": (
         "segradius.certification:CORRECTIONS",
         ["\nFor segradius certify --correction; all hold whatever the dependence of the pixels."],
+    ),
+    "fills": (
+        "segradius.certification:FILLS",
+        ["\nFor segradius certify --fill: what is seen in the place of pixels that a mask hides."],
     ),
 }
 

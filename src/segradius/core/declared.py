@@ -151,6 +151,8 @@ Budget = Annotated[int, Range("[1, 1e12]")]
 #: Noisy copies of an image, counted in tables of so many entries.
 Copies = Annotated[int, Range("[1, 1e7]")]
 Classes = Annotated[int, Range("[1, 65536]")]
+#: Masks along one side of an image: of 64 each way there are 8 million pairs.
+MaskCount = Annotated[int, Range("[1, 64]")]
 Devices = Annotated[int, Range("[1, 1024]")]
 Workers = Annotated[int, Range("[0, 1024]")]
 Seed = Annotated[int, Range("[0, 9223372036854775807]")]
