@@ -83,7 +83,7 @@ def test_a_record_of_an_earlier_version_reads_as_the_worst_too():
     old = replace(now, pixels=Pixels(now.pixels.intersection, before, now.pixels.labelled))
     base = score_answer(found.guess, labels, 2, VOID)
     kinds = {"segcertify": Kind(found.prediction, found.radius, None, "image", old)}
-    record = Record("a", found.guess, base, found.guess, found.guess, found.guess, base, kinds, 1, 1)
+    record = Record("a", found.guess, base, kinds)
     again = unpack(pack(record))
     assert again.kinds["segcertify"].score.pixels.plain == now.pixels.plain
     assert again.base_score.pixels.plain == base.pixels.plain

@@ -510,7 +510,7 @@ def test_a_folder_of_an_earlier_version_which_has_no_store_is_gone_on_with(place
     with monkeypatch.context() as patch:
         certified = []
         patch.setattr(
-            "segradius.evaluation.certify.vote",
+            "segradius.evaluation.certify_options.vote",
             lambda *given, **named: certified.append(given[4].ids) or vote(*given, **named),
         )
         assert certify("old", "--radii", "one", *words) == 0

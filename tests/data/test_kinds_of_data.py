@@ -43,7 +43,9 @@ def certificates(seen: sr.Segmenter, data: SegmentationData) -> list[object]:
         execute(Run(experiment, seen, data, 4), store, InProcess(seen, data))
         assert store.all_set_aside() == {}
         records = [unpack(store.record(experiment.key, image)) for image in data.ids]
-    return [(each.guess.tolist(), each.votes.tolist(), str(each.majority_score)) for each in records]
+    return [
+        (each.polled.guess.tolist(), each.polled.votes.tolist(), str(each.polled.majority_score)) for each in records
+    ]
 
 
 def weights(seen: sr.Segmenter, data: SegmentationData, folder: Path) -> list[list[float]]:

@@ -79,7 +79,7 @@ def test_attacks_are_added_to_finished_certificates_and_nothing_is_certified_aga
     assert main([*COMMAND, "--radii", "one", *ATTACK, "--out", str(tmp_path / "whole")]) == 0
     assert main([*COMMAND, "--radii", "one", "--out", str(tmp_path / "parts")]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("segradius.evaluation.certify.vote", lambda *_, **__: pytest.fail("certified again"))
+        patch.setattr("segradius.evaluation.certify_options.vote", lambda *_, **__: pytest.fail("certified again"))
         assert main([*COMMAND, "--radii", "one", *ATTACK, "--out", str(tmp_path / "parts")]) == 0
         assert "2 of 2 images were there" in capsys.readouterr().out
         patch.setattr("segradius.evaluation.crosscheck.crosscheck", lambda *_, **__: pytest.fail("attacked again"))

@@ -75,7 +75,7 @@ def test_certificates_and_attacks_on_them_elsewhere_and_in_other_batches_give_th
 def test_a_unit_of_attacks_on_certificates_that_are_there_brings_them_along():
     run = Run(CERTIFICATES, open_choice(MODEL), open_images(DATA), 1)
     with Store(":memory:") as store:
-        certified = Certification(MODEL, DATA, CERTIFICATES.smoothing)
+        certified = Certification(MODEL, DATA, CERTIFICATES.way)
         execute(Run(certified, run.model, run.data, 1), store, InProcess(run.model, run.data))
         left = list(units(run, store))
     assert [[part.job.task.title for part in unit.parts] for unit in left] == [["under attack"]] * 3

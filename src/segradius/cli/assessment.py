@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from segradius.attacks.make import make_attack
 from segradius.cli.attack import AttackOptions, planned_attacks
-from segradius.cli.certify import SmoothingOptions, planned_certificates
+from segradius.cli.certify import SmoothingOptions, WayOptions, planned_certificates
 from segradius.cli.options import RunOptions, Subject
 from segradius.cli.run_folder import SET_ASIDE, Planned, begun, executed, reported, units_of
 from segradius.core.bands import bands_of
@@ -186,8 +186,7 @@ class Assessment:
     def _certify(self, images: int, sigma: float) -> None:
         options = SmoothingOptions(sigma=sigma, n0=COPIES[0], n=COPIES[1])
         subject, at = self._subject(images), self._at("certify")
-        made = options.smoothing()
-        _finished(planned_certificates(subject, made, None, options, at, self._name("certify")), self.at.folder)
+        _finished(planned_certificates(subject, WayOptions(options), None, at, self._name("certify")), self.at.folder)
 
     # -- the folder --
 

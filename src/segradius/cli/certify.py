@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segradius.cli.run_folder import Planned
-    from segradius.evaluation import Certification, CrossChecking, Run, Smoothing, Store
+    from segradius.core.contracts import Seen
+    from segradius.evaluation import Attacks, Certification, CrossChecking, Lipschitz, Run, Smoothing, Store
+    from segradius.evaluation.certify import Way
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,47 @@ class SmoothingOptions:
 
 
 @dataclass(frozen=True)
+class LipschitzOptions:
+    """Instead of noise, a Lipschitz constant of the network.
+
+    Args:
+        lipschitz: Certify from one pass an image by a Lipschitz constant L of the logits, in l2, of images in [0, 1]: a
+            number, or card for what the model's card states. No noise is drawn, and the promise is certain if L holds.
+        certified_eps: l2 lengths at which tables tell what is left of whole images, commas between them. Default:
+            0.05,0.1,0.25,0.5,1.
+    """
+
+    lipschitz: str | float | None = None
+    certified_eps: str | float | list[float] | None = None
+
+    def way(self, model: Seen) -> Lipschitz | None:
+        """How images are certified by it; None where it was not asked for.
+
+        Raises:
+            InputError: For a number out of range, or a card that states none.
+        """
+        from segradius.evaluation import Lipschitz
+
+        if self.lipschitz is None:
+            if self.certified_eps is not None:
+                raise InputError("certified-eps is for --lipschitz, which was not given")
+            return None
+        given: dict[str, Any] = {}
+        if self.certified_eps is not None:
+            given["eps"] = tuple(text.number("certified-eps", each) for each in _several(self.certified_eps))
+        if self.lipschitz == "card":
+            stated = getattr(model, "lipschitz", None)
+            if stated is None:
+                raise InputError(f"model {model.name!r} states no Lipschitz constant: give --lipschitz a number")
+            return Lipschitz(stated, "card", **given)
+        return Lipschitz(text.number("lipschitz", self.lipschitz), **given)
+
+
+def _several(given: str | float | Sequence[float]) -> Sequence[str | float]:
+    return given.split(",") if isinstance(given, str) else [given] if isinstance(given, float | int) else given
+
+
+@dataclass(frozen=True)
 class CheckOptions:
     """Attacks on the certificate.
 
@@ -99,13 +142,16 @@ class CheckOptions:
     weakest: str | int | list[int] | None = None
     check_copies: Annotated[int, Range("[2, 1e7]")] | None = None
 
-    def checking(self) -> CrossChecking | None:
+    def checking(self, *, certain: bool = False) -> CrossChecking | Attacks | None:
         """How certificates are attacked; None if they are not.
+
+        Args:
+            certain: Whether they hold with certainty, so that one contradiction refutes them.
 
         Raises:
             InputError: For a value out of range, an unknown attack, or options without one.
         """
-        from segradius.evaluation import CrossChecking
+        from segradius.evaluation import Attacks, CrossChecking
 
         given = {name: value for name, value in vars(self).items() if value is not None}
         if self.attack is None:
@@ -113,6 +159,10 @@ class CheckOptions:
                 raise InputError(f"{name} is for --attack, which was not given")
             return None
         named: dict[str, Any] = {"attacks": tuple(text.names(given.pop("attack")))}
+        if certain:
+            if unused := [name for name in given if name != "steps"]:
+                raise InputError(f"{unused[0]} is for attacks on certificates by noise, and these are certain")
+            return Attacks(**given, **named)
         if "weakest" in given:
             named["weakest"] = tuple(text.counts(given.pop("weakest")) or ())
         if "check_copies" in given:
@@ -124,15 +174,49 @@ class CheckOptions:
 RUN = RunOptions("segradius-certified")
 
 
+@dataclass(frozen=True)
+class WayOptions:
+    """How every image is certified, as it was asked for.
+
+    Attributes:
+        smoothing: By noise, unless another way is asked for.
+        lipschitz: By a Lipschitz constant.
+    """
+
+    smoothing: SmoothingOptions = SmoothingOptions()
+    lipschitz: LipschitzOptions = LipschitzOptions()
+
+    @property
+    def certain(self) -> bool:
+        """Whether the certificates hold with certainty; raises `InputError` for options of two ways."""
+        if self.lipschitz.lipschitz is None:
+            return False
+        for name, value in vars(self.smoothing).items():
+            if value != getattr(SmoothingOptions(), name):
+                raise InputError(f"{name.replace('_', '-')} is for certificates by noise, and --lipschitz draws none")
+        return True
+
+    def way(self, model: Seen) -> tuple[Way, Tensor | None]:
+        """How images are certified, and the mask that noise is confined to."""
+        _ = self.certain
+        return (found, None) if (found := self.lipschitz.way(model)) else self.smoothing.smoothing()
+
+    def files(self) -> dict[str, str | None]:
+        """Files that its numbers depend on."""
+        groups = self.smoothing.hierarchy if isinstance(self.smoothing.hierarchy, str) else None
+        return {"smoothing.region": self.smoothing.region, "smoothing.hierarchy": groups}
+
+
 def certify(
     data: DataOptions,
     model: ModelOptions,
     smoothing: SmoothingOptions,
+    lipschitz: LipschitzOptions,
     check: CheckOptions,
     run: RunOptions = RUN,
     workers: WorkerOptions = WORKERS,
 ) -> int:
-    """Certify a segmentation model by randomized smoothing over the images of a data set.
+    """Certify a segmentation model over the images of a data set, by randomized smoothing or a Lipschitz constant.
 
     The model votes on noisy copies of each image; a pixel whose class is likelier than tau under noise, by a test with
     error rate alpha over all pixels of the image, is certified: no change of an l2 length below sigma·Φ⁻¹(tau) changes
@@ -142,8 +226,9 @@ def certify(
     """
     from segradius.cli.run_folder import carry_out, status
 
-    made = smoothing.smoothing()
-    it = planned_certificates(open_subject(data, model, run), made, check.checking(), smoothing, run)
+    ways = WayOptions(smoothing, lipschitz)
+    checking = check.checking(certain=ways.certain)
+    it = planned_certificates(open_subject(data, model, run), ways, checking, run)
     executor = workers.hired(run.device, allow_download=model.network.allow_download)
     found = carry_out(it.run, run, it.report, it.doubt, it.files, executor)
     return status(found, run)
@@ -151,9 +236,8 @@ def certify(
 
 def planned_certificates(
     of: Subject,
-    made: tuple[Smoothing, Tensor | None],
-    checking: CrossChecking | None,
-    smoothing: SmoothingOptions,
+    ways: WayOptions,
+    checking: CrossChecking | Attacks | None,
     run: RunOptions,
     name: str = "",
 ) -> Planned[Certification]:
@@ -161,26 +245,23 @@ def planned_certificates(
 
     Args:
         of: Model and images.
-        made: What `SmoothingOptions.smoothing` makes of the options.
+        ways: How they are certified.
         checking: Attacks on the certificates; None for none.
-        smoothing: The options.
         run: Where.
         name: Of the measurement in its study.
     """
     from functools import partial
 
     from segradius.cli.run_folder import Planned
-    from segradius.evaluation import Certification, Run
+    from segradius.evaluation import Certification, Run, Smoothing
     from segradius.report import report_certificates
 
-    test, mask = made
-    if test.sigma > 1:
-        warn(f"sigma is {test.sigma:g} for images in [0, 1]: was {test.sigma:g}/255 meant?")
-    experiment = Certification(of.model, of.choice, test, run.seed, checking)
+    way, mask = ways.way(of.seen)
+    if isinstance(way, Smoothing) and way.sigma > 1:
+        warn(f"sigma is {way.sigma:g} for images in [0, 1]: was {way.sigma:g}/255 meant?")
+    experiment = Certification(of.model, of.choice, way, run.seed, checking)
     one = Run(experiment, of.seen, of.data, 1, region=mask, together=run.together)
-    groups = smoothing.hierarchy if isinstance(smoothing.hierarchy, str) else None
-    files = {"smoothing.region": smoothing.region, "smoothing.hierarchy": groups}
-    return Planned(one, run, partial(report_certificates, figures=run.figures), _doubt, files, name)
+    return Planned(one, run, partial(report_certificates, figures=run.figures), _doubt, ways.files(), name)
 
 
 def _doubt(run: Run[Certification], store: Store) -> None:
@@ -190,7 +271,7 @@ def _doubt(run: Run[Certification], store: Store) -> None:
     """
     from segradius.core.bands import bands_of
     from segradius.data.usable import usable_samples
-    from segradius.evaluation import least_copies
+    from segradius.evaluation import Smoothing, least_copies
     from segradius.evaluation.batch import is_priced
     from segradius.evaluation.certify import slowdown
 
@@ -202,7 +283,9 @@ def _doubt(run: Run[Certification], store: Store) -> None:
     if run.region is not None and run.region.shape != sample.label.shape:
         mask, image = ("×".join(map(str, tensor.shape)) for tensor in (run.region, sample.label))
         warn(f"the region is {mask} and image {sample.id} is {image}: it is resized to each image (nearest neighbour)")
-    it = run.experiment.smoothing
+    it = run.experiment.way
+    if not isinstance(it, Smoothing):
+        return
     if it.precision != "float32" and not is_priced(run.model):
         times = slowdown(run.model, sample.image[None].to(run.model.device), it.precision)
         if times > 1.1:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from segradius.cli.attack import AttackOptions, planned_attacks
-from segradius.cli.certify import CheckOptions, SmoothingOptions, planned_certificates
+from segradius.cli.certify import CheckOptions, LipschitzOptions, SmoothingOptions, WayOptions, planned_certificates
 from segradius.cli.evaluate import planned_accuracy
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject
 from segradius.cli.parser import call, said
@@ -94,12 +94,20 @@ def _to_attack(study: Study, asked: Asked, run: RunOptions) -> Callable[[Subject
 
 def _to_certify(study: Study, asked: Asked, run: RunOptions) -> Callable[[Subject], Any]:
     with naming(study, CERTIFY):
-        mine, checks = _defaults(SmoothingOptions), _defaults(CheckOptions)
-        text.refuse_unknown("option of certify", asked.options, [*mine, *checks, "limit", "stride"])
-        smoothing = group(SmoothingOptions, {name: v for name, v in asked.options.items() if name in mine})
-        check = group(CheckOptions, {name: v for name, v in asked.options.items() if name in checks})
-        made, checking = smoothing.smoothing(), check.checking()
-    return lambda of: planned_certificates(of, made, checking, smoothing, run, asked.name)
+        groups = (SmoothingOptions, LipschitzOptions, CheckOptions)
+        known = [name for each in groups for name in _defaults(each)]
+        text.refuse_unknown("option of certify", asked.options, [*known, "limit", "stride"])
+        smoothing, check = _group(SmoothingOptions, asked.options), _group(CheckOptions, asked.options)
+        ways = WayOptions(smoothing, _group(LipschitzOptions, asked.options))
+        checking = check.checking(certain=ways.certain)
+        if not ways.certain:
+            smoothing.smoothing()  # what is wrong is told before anything is opened
+    return lambda of: planned_certificates(of, ways, checking, run, asked.name)
+
+
+def _group(kind: Callable[..., T], given: Mapping[str, Any]) -> T:
+    """A group of options of those given, which may be of others too."""
+    return group(kind, {name: value for name, value in given.items() if name in _defaults(kind)})
 
 
 def _to_evaluate(study: Study, asked: Asked, run: RunOptions) -> Callable[[Subject], Any]:

@@ -13,6 +13,7 @@ from segradius.core.errors import InputError
 from segradius.core.screen import warn
 from segradius.core.seal import read_json, readable
 from segradius.core.sums import SUMS
+from segradius.evaluation.certified_by import certified_by
 from segradius.evaluation.run import Run
 from segradius.evaluation.sources import look
 from segradius.evaluation.store import Store
@@ -72,7 +73,7 @@ def opened(run: Run[Any], at: RunOptions, files: Mapping[str, str | None]) -> St
         refuse(at.folder, sources.changed, differs, files)
         if conflict:
             store.close()
-            _clear(at.folder, CERTIFIED if "smoothing" in (earlier or {}) else ())
+            _clear(at.folder, CERTIFIED if certified_by(earlier or {}) else ())
             store = Store(at.folder / DATABASE)
         if store.adopted:
             warn(f"{store.path} is of an earlier version, without checksums: its rows were taken as they are")

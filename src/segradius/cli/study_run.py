@@ -163,7 +163,7 @@ def outcome_of(planned: Planned[Any], store: Store, *, new: bool) -> Outcome:
     ids = list(run.ids)
     aside = tuple(image for image in store.all_set_aside() if image in set(ids))
     digest = digest_of(run.experiment, store, ids)
-    kind = "certify" if hasattr(run.experiment, "smoothing") else "attack" if run.experiment.jobs else "evaluate"
+    kind = "certify" if hasattr(run.experiment, "way") else "attack" if run.experiment.jobs else "evaluate"
     return Outcome(planned.name, kind, len(ids), aside, digest.results, new)
 
 

@@ -13,6 +13,7 @@ from .batch import fault as fault
 from .batch import judge as judge
 from .batch import usable as usable
 from .certify import Certification as Certification
+from .certify_lipschitz import Lipschitz as Lipschitz
 from .certify_options import Smoothing as Smoothing
 from .certify_options import least_copies as least_copies
 from .certify_summary import CertifiedRow as CertifiedRow
@@ -20,6 +21,7 @@ from .certify_summary import CertifiedSummary as CertifiedSummary
 from .certify_summary import certificates as certificates
 from .class_summary import ClassRow as ClassRow
 from .class_summary import class_rows as class_rows
+from .contradicting import Attacks as Attacks
 from .crosscheck import CrossChecking as CrossChecking
 from .crosscheck import check_rows as check_rows
 from .decisions import Bound as Bound

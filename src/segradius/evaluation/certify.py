@@ -3,84 +3,121 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from segradius.certification.votes import Votes, vote
-from segradius.core.contracts import LOGITS, Seen, for_answers
-from segradius.core.errors import InputError
-from segradius.core.randomness import Randomness
+from segradius.certification.certifiers import Hierarchy
+from segradius.core.contracts import Journal, Seen
 from segradius.evaluation.batch import Batch, Bench, Clean, answering
-from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
-from segradius.evaluation.crosscheck import Checking, CrossChecking
-from segradius.evaluation.job import DataChoice, Job, ModelChoice, conflict, described, fingerprint_of, plain
-from segradius.evaluation.record import Kind, Record, edges, pack, score_answer, score_certificate
+from segradius.evaluation.certified_by import certified_by
+from segradius.evaluation.certify_options import PRECISIONS
+from segradius.evaluation.job import DataChoice, Job, ModelChoice, Task, conflict, described, fingerprint_of, plain
+from segradius.evaluation.record import Record, pack
 from segradius.evaluation.rows import ImageResult, Kept, Rows
+
+
+class Way(Protocol):
+    """A way of certifying images: options as a frozen dataclass of plain data, which makes a `Record` of an image."""
+
+    key: ClassVar[str]
+    """Its name among the facts of a run."""
+    unit: ClassVar[str]
+    """What its passes are of, in the plural."""
+
+    @property
+    def passes(self) -> tuple[int, bool]:
+        """Forward passes over an image, and whether they may be fewer."""
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """In which the network runs; None for its own precision."""
+
+    @property
+    def title(self) -> str:
+        """For people, while it runs."""
+
+    @property
+    def short(self) -> str:
+        """In the heading of a picture."""
+
+    @property
+    def bounds(self) -> list[float]:
+        """Radii between which pixels are counted, growing from 0."""
+
+    def heading(self) -> list[str]:
+        """What was certified, in parts of a line."""
+
+    def promised(self, kind: str, promised: str) -> str:
+        """What a kind of certificate promises of an image, in a sentence."""
+
+    def groups(self, names: Sequence[str]) -> Hierarchy | None:
+        """Groups of a model's classes that are certified where single ones cannot be; None without any."""
+
+    def check(self, model: Seen) -> None:
+        """Raise `InputError` unless the model can be certified so."""
+
+    def checking(self, how: Any) -> Task:
+        """The task that attacks its certificates; raises `InputError` where that says nothing."""
+
+    def record(self, batch: Batch, bench: Bench, journal: Journal | None = None) -> Record:
+        """The certificates of a batch of one image, and what every answer is worth."""
 
 
 @dataclass(frozen=True)
 class Certifying:
-    """Certificates of every image by votes on noisy copies of it.
+    """Certificates of every image.
 
     Args:
-        smoothing: How.
+        way: How.
     """
 
-    smoothing: Smoothing
+    way: Way
 
     one_by_one: ClassVar[bool] = True
     differentiates: ClassVar[bool] = False
-    unit: ClassVar[str] = "noisy copies"
 
     @property
     def described(self) -> Mapping[str, Any]:
         """What determines its numbers, beside model, data and seed."""
-        return {"smoothing": asdict(self.smoothing)}
+        return {self.way.key: asdict(cast(Any, self.way))}
+
+    @property
+    def unit(self) -> str:
+        """What its steps are."""
+        return self.way.unit
 
     @property
     def precision(self) -> torch.dtype | None:
-        """Of the votes."""
-        return PRECISIONS[self.smoothing.precision]
+        """Of its passes."""
+        return self.way.autocast
 
     @property
     def title(self) -> str:
         """For people."""
-        return f"certifying σ={self.smoothing.sigma:g}"
+        return self.way.title
 
     @property
     def total_steps(self) -> int:
-        """Noisy copies of an image, at most."""
-        return self.smoothing.n0 + self.smoothing.n
+        """Passes over an image, at most."""
+        return self.way.passes[0]
 
     def check(self, model: Seen) -> None:
-        """Raise `InputError` unless the model runs in the precision asked for."""
-        if self.smoothing.precision != "float32" and LOGITS not in model.offers:
-            raise InputError(f"precision {self.smoothing.precision} is for --model; a target runs as it does")
+        """Raise `InputError` unless the model can be certified so."""
+        self.way.check(model)
 
     def run(self, batch: Batch, bench: Bench) -> Rows:
         """Certify a batch of one image."""
-        (image,) = batch.ids
-        it, started = self.smoothing, time.perf_counter()
+        (image,), started = batch.ids, time.perf_counter()
         journal = bench.checkpoints.journal(bench.key, batch.ids, batch.images[0]) if bench.checkpoints else None
-        votes = vote(
-            answering(for_answers(bench.model, self.precision), self.precision),
-            batch.images[0],
-            bench.model.num_classes,
-            it.sampling(noisy_pixels(bench.region, batch), bench.together),
-            Randomness(bench.seed, batch.ids),
-            progress=bench.progress,
-            journal=journal,
-        )
-        record = _record(it, votes, batch, bench)
+        record = self.way.record(batch, bench, journal)
         seconds = time.perf_counter() - started
         passes = {"certification": record.passes["certification"]}
-        pixels = record.kinds["segcertify"].score.pixels
-        found = ImageResult(image, pixels, passes=passes, valid=votes.finite, seconds=seconds)
+        pixels = next(iter(record.kinds.values())).score.pixels
+        found = ImageResult(image, pixels, passes=passes, valid=record.finite, seconds=seconds)
         return Rows(bench.key, [found], Kept(records={image: pack(record)}), journal=journal.name if journal else None)
 
 
@@ -108,33 +145,6 @@ def slowdown(model: Seen, images: Tensor, precision: str, clock: Callable[[], fl
     return least[precision] / least["float32"]
 
 
-def _record(it: Smoothing, votes: Votes, batch: Batch, bench: Bench) -> Record:
-    """The certificates of an image, and what every answer is worth."""
-    classes, ignore, labels, base = bench.model.num_classes, batch.ignore_index, batch.labels[0], batch.prediction[0]
-    score = partial(score_answer, labels=labels, num_classes=classes, ignore_index=ignore, structures=batch.structures)
-    grouped, bins = it.groups(bench.names), edges(it.sigma, it.n, it.alpha, it.tau)
-    kinds = {}
-    for name, certify in it.certificates(bench.names).items():
-        found = certify(votes)
-        tested = grouped if name == "adaptive" else None
-        worth = score_certificate(found, labels, classes, ignore, bins, tested, batch.structures)
-        kinds[name] = Kind(found.prediction, found.radius, found.level, found.promise, worth)
-    return Record(
-        batch.ids[0],
-        base,
-        score(base),
-        votes.guess,
-        votes.successes,
-        votes.majority,
-        score(votes.majority),
-        kinds,
-        votes.n0,
-        votes.n,
-        votes.finite,
-        {"judging": (1, 0), "certification": (votes.n0 + votes.n, 0)},
-    )
-
-
 @dataclass(frozen=True)
 class Certification:
     """Certificates of a model over images, and attacks on them. Batch size, device and folder are not part of it.
@@ -148,9 +158,9 @@ class Certification:
 
     model: ModelChoice
     data: DataChoice
-    smoothing: Smoothing
+    way: Way
     seed: int = 0
-    crosscheck: CrossChecking | None = None
+    crosscheck: Any = None  # a frozen dataclass that the way knows
 
     clean: ClassVar[Clean] = Clean()
 
@@ -160,8 +170,8 @@ class Certification:
     def as_dict(self) -> dict[str, Any]:
         """The experiment as plain numbers, strings, lists and dicts."""
         checks = {} if self.crosscheck is None else {"crosscheck": plain(asdict(self.crosscheck))}
-        smoothing = {"smoothing": plain(asdict(self.smoothing)), "seed": self.seed}
-        return described(self.model, self.data) | smoothing | checks
+        how = {self.way.key: plain(asdict(cast(Any, self.way))), "seed": self.seed}
+        return described(self.model, self.data) | how | checks
 
     @property
     def identity(self) -> str:
@@ -171,10 +181,10 @@ class Certification:
     @property
     def jobs(self) -> tuple[Job, ...]:
         """The certificates, and the attacks on them where there are any."""
-        certifying = Job(self.model, self.data, Certifying(self.smoothing), self.seed)
+        certifying = Job(self.model, self.data, Certifying(self.way), self.seed)
         if self.crosscheck is None:
             return (certifying,)
-        return certifying, replace(certifying, task=Checking(self.smoothing, self.crosscheck))
+        return certifying, replace(certifying, task=self.way.checking(self.crosscheck))
 
     @property
     def key(self) -> str:
@@ -189,8 +199,10 @@ class Certification:
         Args:
             earlier: `as_dict` of the earlier experiment.
         """
-        if "smoothing" not in earlier:
+        if certified_by(earlier) is None:
             return "that of segradius attack"
+        if self.way.key not in earlier:
+            return f"certified by {certified_by(earlier)}, and this is by {self.way.key}"
         mine, theirs = self.as_dict(), dict(earlier)
         if "crosscheck" not in theirs:
             mine.pop("crosscheck", None)

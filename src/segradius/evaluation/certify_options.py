@@ -1,10 +1,12 @@
-"""How images are certified: the options, the tests that follow from them, and what they promise in words."""
+"""Certificates by votes: the options, the tests that follow from them, and what they promise in words."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,10 +14,16 @@ from torch.nn import functional
 
 from segradius.certification.certificate import Certificate
 from segradius.certification.certifiers import Adaptive, Hierarchy, PixelRadii, SegCertify
-from segradius.certification.votes import Noise, Sampling, Votes
+from segradius.certification.votes import Noise, Sampling, Votes, vote
+from segradius.core.contracts import LOGITS, Journal, Seen, for_answers
 from segradius.core.declared import Copies, Count, Decay, Inside, Majority, Part, Sigma, check_fields, only_with
 from segradius.core.errors import InputError
-from segradius.evaluation.batch import Batch
+from segradius.core.randomness import Randomness
+from segradius.evaluation.batch import Batch, Bench, answering
+from segradius.evaluation.record import Kind, Polled, Record, edges, score_answer, score_certificate
+
+if TYPE_CHECKING:
+    from segradius.evaluation.crosscheck import Checking, CrossChecking
 
 #: From the votes of an image to its certificate.
 Certify = Callable[[Votes], Certificate]
@@ -65,6 +73,9 @@ class Smoothing:
     precision: Literal["float32", "bfloat16"] = "float32"
     region: str | None = None
 
+    key: ClassVar[str] = "smoothing"
+    unit: ClassVar[str] = "noisy copies"
+
     def __post_init__(self) -> None:
         check_fields(self)
         _ = self.test  # checks the correction
@@ -105,6 +116,87 @@ class Smoothing:
         if self.radii != "none":
             found["radii"] = PixelRadii(self.alpha, self.radii, simultaneous=self.correction != "none")
         return found
+
+    # -- as a way of certifying: see `segradius.evaluation.certify.Way`
+
+    @property
+    def passes(self) -> tuple[int, bool]:
+        """Noisy copies of an image, and whether they may be fewer."""
+        return self.n0 + self.n, self.early_stop is not None
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """In which the network runs."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"certifying σ={self.sigma:g}"
+
+    @property
+    def short(self) -> str:
+        """In the heading of a picture."""
+        return f"σ = {self.sigma:g}, n = {self.n}, α = {self.alpha:g}"
+
+    @property
+    def bounds(self) -> list[float]:
+        """Radii between which pixels are counted."""
+        return edges(self.sigma, self.n, self.alpha, self.tau)
+
+    def heading(self) -> list[str]:
+        """What was certified, in parts of a line."""
+        k = f" with k = {self.k}" if self.correction == "kfwer" else ""
+        early = "" if self.early_stop is None else f" at most, stopped at {self.early_stop:g} undecided"
+        found = [f"σ = {self.sigma:g}", f"n₀ = {self.n0}, n = {self.n}{early}"]
+        found += [f"α = {self.alpha:g}, τ = {self.tau:g}, correction {self.correction}{k}"]
+        found += [f"precision {self.precision}"] + ["noisy copies clamped"] * self.clamp
+        return found + ([f"noise inside the region {self.region}"] if self.region else [])
+
+    def promised(self, kind: str, promised: str) -> str:
+        """What a kind of certificate promises of an image, in a sentence."""
+        common = math.floor(1e5 * self.test.radius(self.sigma)) / 1e5  # never rounded up
+        reach = "its radius" if kind == "radii" else f"{common:g}"
+        within = f"every change of l2 length below {reach}" + (" inside the region" if self.region else "")
+        what = "its class, or group where one was certified," if kind == "adaptive" else "its class"
+        return promise(promised, self.alpha, within, what)
+
+    def check(self, model: Seen) -> None:
+        """Raise `InputError` unless the model runs in the precision asked for."""
+        if self.precision != "float32" and LOGITS not in model.offers:
+            raise InputError(f"precision {self.precision} is for --model; a target runs as it does")
+
+    def checking(self, how: Any) -> Checking:
+        """The task that attacks its certificates."""
+        from segradius.evaluation.crosscheck import Checking  # which attacks what this makes
+
+        asked: CrossChecking = how
+        return Checking(self, asked)
+
+    def record(self, batch: Batch, bench: Bench, journal: Journal | None = None) -> Record:
+        """The certificates of a batch of one image, and what every answer is worth."""
+        votes = vote(
+            answering(for_answers(bench.model, self.autocast), self.autocast),
+            batch.images[0],
+            bench.model.num_classes,
+            self.sampling(noisy_pixels(bench.region, batch), bench.together),
+            Randomness(bench.seed, batch.ids),
+            progress=bench.progress,
+            journal=journal,
+        )
+        classes, ignore, labels = bench.model.num_classes, batch.ignore_index, batch.labels[0]
+        score = partial(score_answer, labels=labels, num_classes=classes, ignore_index=ignore,
+                        structures=batch.structures)  # fmt: skip
+        grouped, bins, kinds = self.groups(bench.names), self.bounds, {}
+        for name, certify in self.certificates(bench.names).items():
+            found = certify(votes)
+            tested = grouped if name == "adaptive" else None
+            worth = score_certificate(found, labels, classes, ignore, bins, tested, batch.structures)
+            kinds[name] = Kind(found.prediction, found.radius, found.level, found.promise, worth)
+        majority, base = votes.majority, batch.prediction[0]
+        passes = {"judging": (1, 0), "certification": (votes.n0 + votes.n, 0)}
+        polled = Polled(votes.guess, votes.successes, majority, score(majority), votes.n0, votes.n)
+        return Record(batch.ids[0], base, score(base), kinds, polled, votes.finite, passes)
 
 
 def noisy_pixels(region: Tensor | None, batch: Batch) -> Tensor | None:

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 
 from segradius.core.storage import as_csv, as_json
-from segradius.evaluation.certify import Certification
-from segradius.evaluation.certify_options import promise
+from segradius.evaluation.certify import Certification, Way
+from segradius.evaluation.certify_lipschitz import Lipschitz
+from segradius.evaluation.certify_options import Smoothing
+from segradius.evaluation.certify_whole import WholeImages, whole_images
+from segradius.evaluation.contradicting import Stood, stood
 from segradius.evaluation.crosscheck import Checked, summarise_checks
 from segradius.evaluation.foreground import Foreground, Named, foreground_first, foreground_of
 from segradius.evaluation.outcome import Digest
-from segradius.evaluation.record import Record, Score, edges, pack, unpack
+from segradius.evaluation.record import Record, Score, pack, unpack
 from segradius.evaluation.rows import ledger
 from segradius.evaluation.schema import head
 from segradius.evaluation.store import Store
@@ -111,6 +114,8 @@ class CertifiedSummary:
         checked: What attacks on the certificates found, over the images.
         digest: Of the results.
         structures: Names of those whose sets the classes are.
+        whole: What is certified of whole images; None where nothing is.
+        attacked: What attacks found that one contradiction refutes.
         predicted: Whether the model's own predictions are the labels.
     """
 
@@ -124,6 +129,8 @@ class CertifiedSummary:
     checked: tuple[Checked, ...] = ()
     digest: Digest | None = None
     structures: tuple[str, ...] = ()
+    whole: WholeImages | None = None
+    attacked: tuple[Stood, ...] = ()
     predicted: bool = False
 
 
@@ -158,37 +165,43 @@ def summarise_certified(
     checks = {record.image: record.studies["crosscheck"] for record in valid if "crosscheck" in record.studies}
     base, predicted = _row("base", [record.base_score for record in valid], named), experiment.data.predicted
     rows = [without_ends(base) if predicted else base]  # it is all right by definition, with other images too
-    rows.append(_row("smoothed", [record.majority_score for record in valid], named))
+    if polled := [record.polled.majority_score for record in valid if record.polled is not None]:
+        rows.append(_row("smoothed", polled, named))
     for kind in valid[0].kinds if valid else ():
         rows.append(_certified(experiment, kind, valid, named))
     return CertifiedSummary(
         tuple(rows),
         len(valid),
         tuple(record.image for record in found if not record.finite),
-        sum(record.n0 + record.n for record in valid) / max(1, len(valid)),
+        sum(record.copies for record in valid) / max(1, len(valid)),
         ledger(record.passes for record in found),
         set_aside,
         {record.image: dict(record.studies) for record in valid if record.studies},
-        summarise_checks(checks, experiment.smoothing.alpha, experiment.smoothing.radii) if checks else (),
+        _checked(experiment.way, checks),
         structures=tuple(named.structures),
+        whole=_whole(experiment.way, valid, named),
+        attacked=stood(each for each in checks.values() if "attacked" in each),
         predicted=predicted,
     )
 
 
+def _checked(way: Way, checks: Mapping[str, Any]) -> tuple[Checked, ...]:
+    return summarise_checks(checks, way.alpha, way.radii) if checks and isinstance(way, Smoothing) else ()
+
+
+def _whole(way: Way, valid: Sequence[Record], named: Named) -> WholeImages | None:
+    return whole_images(valid, way.bounds, way.eps, named.classes) if isinstance(way, Lipschitz) else None
+
+
 def _certified(experiment: Certification, kind: str, valid: Sequence[Record], named: Named) -> CertifiedRow:
-    it = experiment.smoothing
     scores = [record.kinds[kind].score for record in valid]
-    bounds = edges(it.sigma, it.n, it.alpha, it.tau)
+    bounds = experiment.way.bounds
     pixels = sum(score.labelled for score in scores)
     certified, right = (_added([getattr(score, part) for score in scores]) for part in ("certified", "right"))
     beyond = list(accumulate(reversed(right), initial=0))[::-1]
     curve = RadiusCurve(tuple(bounds), certified, right, tuple(count / pixels for count in beyond))
     radius = math.fsum(score.radius for score in scores) / max(1, sum(certified))
-    common = math.floor(1e5 * it.test.radius(it.sigma)) / 1e5  # never rounded up
-    reach = "its radius" if kind == "radii" else f"{common:g}"
-    within = f"every change of l2 length below {reach}" + (" inside the region" if it.region else "")
-    what = "its class, or group where one was certified," if kind == "adaptive" else "its class"
-    told = promise(valid[0].kinds[kind].promise, it.alpha, within, what)
+    told = experiment.way.promised(kind, valid[0].kinds[kind].promise)
     return _row(kind, scores, named, radius if sum(certified) else math.nan, told, curve)
 
 
@@ -261,8 +274,9 @@ def certified_json(
     told = "The certificates speak of all pixels, void ones too; metrics count labelled pixels only."
     found = asdict(summary) | {"rows": [row.as_dict() for row in summary.rows]}
     del found["predicted"]  # the experiment says it
-    if not summary.structures:
-        del found["structures"]
+    for name in ("structures", "whole", "attacked"):
+        if not found[name]:
+            del found[name]
     return as_json(described | found | dict(doubts or {}) | {"about": told, "runtime": dict(runtime)})
 
 
@@ -274,7 +288,8 @@ def certified_csv(found: Sequence[Record]) -> str:
 
 def _lines(record: Record) -> Iterator[list[Any]]:
     yield _line("base", record, record.base_score)
-    yield _line("smoothed", record, record.majority_score)
+    if record.polled is not None:
+        yield _line("smoothed", record, record.polled.majority_score)
     for name, kind in record.kinds.items():
         yield _line(name, record, kind.score)
 
@@ -294,6 +309,6 @@ def _line(name: str, record: Record, score: Score) -> list[Any]:
         score.boundary[1],
         score.boundary[0],
         radius,
-        record.n0 + record.n,
+        record.copies,
         spent,
     ]

@@ -35,7 +35,7 @@ from segradius.core.ledger import Ledger
 from segradius.core.prediction import predicted
 from segradius.evaluation.batch import Batch, Bench, is_priced
 from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
-from segradius.evaluation.record import Record, unpack
+from segradius.evaluation.record import Polled, Record, unpack
 from segradius.evaluation.rows import ImageResult, Kept, Rows
 from segradius.metrics.counts import Pixels
 from segradius.models.twins import Twins
@@ -157,7 +157,8 @@ class Checking:
         """What each attack found of a kind of certificate, at these quantiles of its radii."""
         it, checks, device = self.smoothing, self.checks, batch.images.device
         certificate = _certificate(record, kind, it, device)
-        votes = Tested(record.votes.to(device), record.n)
+        polled = _polled(record)
+        votes = Tested(polled.votes.to(device), polled.n)
         within = aims(certificate, votes, weakest=checks.weakest, quantiles=quantiles, share=checks.share)
         noise = it.sampling(noisy_pixels(bench.region, batch)).noise
         model = InPrecision(cast(Model, bench.model), PRECISIONS[it.precision])
@@ -170,11 +171,16 @@ class Checking:
         }  # fmt: skip
 
 
+def _polled(record: Record) -> Polled:
+    assert record.polled is not None  # certificates by votes are what is attacked here
+    return record.polled
+
+
 def _certificate(record: Record, kind: str, it: Smoothing, device: torch.device) -> Certificate:
     """As it was before it was kept; a level is that of single classes, the only ones that are attacked."""
     kept = record.kinds[kind]
     certified, radius = (kept.classes >= 0).to(device), kept.radius.to(device)
-    return Certificate(record.guess.to(device), certified, radius, it.sigma, it.alpha, kept.promise)
+    return Certificate(_polled(record).guess.to(device), certified, radius, it.sigma, it.alpha, kept.promise)
 
 
 @dataclass(frozen=True)

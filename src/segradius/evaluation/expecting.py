@@ -91,8 +91,8 @@ def expected(job: Job, run: Run[Any]) -> Passes | None:
             return replace(of, forward=of.forward + looks)
         return Passes(networks(run.model) * of.forward + 1 + looks, networks(run.model) * of.backward, of.at_most)
     if isinstance(task, Certifying):
-        it = task.smoothing
-        return Passes(it.n0 + it.n, at_most=it.early_stop is not None)
+        most, fewer = task.way.passes
+        return Passes(most, at_most=fewer)
     if isinstance(task, Checking):
         return _of_checks(task, classes, bands)
     return None

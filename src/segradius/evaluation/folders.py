@@ -12,6 +12,7 @@ from typing import Any
 
 from segradius.core.errors import DamagedError, InputError
 from segradius.core.seal import read_json, readable
+from segradius.evaluation.certified_by import certified_by
 
 #: What a study is made of, in its folder; and what was asked, in the words of the user.
 STUDY, ASKED = "study.json", "study.yaml"
@@ -120,7 +121,7 @@ def _kind(folder: Path) -> str:
     else:
         report = read_json(file)
         asked = report.get("experiment", report)
-    if "smoothing" in asked:
+    if certified_by(asked):
         return "certify"
     if "attacks" not in asked:
         raise InputError(f"{file} is no report of segradius attack, certify or evaluate")

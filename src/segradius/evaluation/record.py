@@ -142,6 +142,27 @@ class Kind:
 
 
 @dataclass(frozen=True, eq=False)
+class Polled:
+    """What votes on noisy copies of an image said.
+
+    Attributes:
+        guess: (H, W) the class that was tested.
+        votes: (H, W) how many of the n copies voted for it.
+        majority: (H, W) the class with most votes, the smoothed model's prediction.
+        majority_score: What that is worth.
+        n0: Copies that named classes.
+        n: Copies that tested them.
+    """
+
+    guess: Tensor
+    votes: Tensor
+    majority: Tensor
+    majority_score: Score
+    n0: int
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
 class Record:
     """All that is kept of an image.
 
@@ -149,36 +170,33 @@ class Record:
         image: Its id.
         base: (H, W) the model's own prediction.
         base_score: What that is worth.
-        guess: (H, W) the class that was tested.
-        votes: (H, W) how many of the n copies voted for it.
-        majority: (H, W) the class with most votes, the smoothed model's prediction.
-        majority_score: What that is worth.
-        kinds: The certificates by name.
-        n0: Copies that named classes.
-        n: Copies that tested them.
+        kinds: The certificates by name; the first, or groups of classes where there are any, is that of maps.
+        polled: Votes behind them; None where there were none.
         finite: Whether all answers were; if not, the image is in no figure.
         passes: ``{purpose: [forward, backward]}``.
         studies: What attacks on the certificates found, under ``crosscheck``.
+        whole: What is certified of all pixels of the image together, as plain numbers; empty where nothing is.
     """
 
     image: str
     base: Tensor
     base_score: Score
-    guess: Tensor
-    votes: Tensor
-    majority: Tensor
-    majority_score: Score
     kinds: Mapping[str, Kind]
-    n0: int
-    n: int
+    polled: Polled | None = None
     finite: bool = True
     passes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     studies: Mapping[str, Any] = field(default_factory=dict)
+    whole: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def finest(self) -> Kind:
         """The certificate that says most of classes."""
-        return self.kinds.get("adaptive", self.kinds["segcertify"])
+        return self.kinds.get("adaptive") or next(iter(self.kinds.values()))
+
+    @property
+    def copies(self) -> int:
+        """Noisy copies that were drawn."""
+        return 0 if self.polled is None else self.polled.n0 + self.polled.n
 
     def checked(self, study: Mapping[str, Any]) -> Record:
         """With what attacks on it found, and their passes."""
@@ -187,17 +205,24 @@ class Record:
 
 def pack(record: Record) -> bytes:
     """The content of ``certificates/ID.npz``: everything as arrays, numbers as one JSON text; `unpack` reads it."""
-    arrays: dict[str, Any] = {name: _small(getattr(record, name)) for name in ("base", "guess", "majority")}
-    arrays["votes"] = record.votes.cpu().numpy().astype(np.int32)
+    arrays: dict[str, Any] = {"base": _small(record.base)}
+    polled = record.polled
+    if polled is not None:
+        arrays |= {"guess": _small(polled.guess), "majority": _small(polled.majority)}
+        arrays["votes"] = polled.votes.cpu().numpy().astype(np.int32)
     for name, kind in record.kinds.items():
         arrays |= {f"{name}.class": _small(kind.classes), f"{name}.radius": kind.radius.cpu().float().numpy()}
         if kind.level is not None:
             arrays[f"{name}.level"] = _small(kind.level)
     numbers: dict[str, Any] = {"image": record.image, "base": _plain(record.base_score), "done": True}
     books = {purpose: dict(zip(("forward", "backward"), book, strict=True)) for purpose, book in record.passes.items()}
-    numbers |= {"passes": books, "majority": _plain(record.majority_score)}
+    numbers["passes"] = books
+    if polled is not None:
+        numbers |= {"majority": _plain(polled.majority_score), "n0": polled.n0, "n": polled.n}
     numbers["kinds"] = {name: [kind.promise, _plain(kind.score)] for name, kind in record.kinds.items()}
-    numbers |= {name: getattr(record, name) for name in ("n0", "n", "finite", "studies")}
+    numbers |= {"finite": record.finite, "studies": record.studies}
+    if record.whole:
+        numbers["whole"] = record.whole
     file = io.BytesIO()
     np.savez_compressed(file, **arrays, numbers=np.array(json.dumps(numbers)))
     return file.getvalue()
@@ -217,17 +242,19 @@ def unpack(packed: bytes) -> Record:
         numbers["image"],
         _classes(arrays["base"]),
         _score(numbers["base"]),
-        _classes(arrays["guess"]),
-        torch.from_numpy(arrays["votes"].astype(np.int64)),
-        _classes(arrays["majority"]),
-        _score(numbers["majority"]),
         {name: _kind(name, arrays, told, found) for name, (told, found) in numbers["kinds"].items()},
-        numbers["n0"],
-        numbers["n"],
+        _polled(arrays, numbers) if "votes" in arrays else None,
         numbers["finite"],
         _pairs(numbers["passes"]),
         numbers["studies"],
+        numbers.get("whole", {}),
     )
+
+
+def _polled(arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> Polled:
+    votes = torch.from_numpy(arrays["votes"].astype(np.int64))
+    guess, majority, score = _classes(arrays["guess"]), _classes(arrays["majority"]), _score(numbers["majority"])
+    return Polled(guess, votes, majority, score, numbers["n0"], numbers["n"])
 
 
 def take_over(folder: Path, store: Store, keys: Sequence[str]) -> None:
@@ -253,7 +280,7 @@ def _taken_over(file: Path, store: Store, keys: Sequence[str]) -> None:
     alone = {p: passes[p] for p in ("judging", "certification")}
     study, spent = json.dumps(record.studies.get("crosscheck")).encode(), passes.get("crosscheck", (0, 0))
     kept = {image: pack(replace(record, studies={}, passes=alone))}, {image: study} if record.studies else {}
-    pixels = record.kinds["segcertify"].score.pixels, Pixels((), (), ())
+    pixels = next(iter(record.kinds.values())).score.pixels, Pixels((), (), ())
     for key, each, purpose, counted in zip(keys, kept, ("certification", "crosscheck"), pixels, strict=False):
         if each or not record.finite:
             passes_of = {purpose: alone.get(purpose, spent)}

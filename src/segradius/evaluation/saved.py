@@ -12,6 +12,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from segradius.core.errors import InputError
 from segradius.evaluation.attack_summary import Comparison, Row, Summary
 from segradius.evaluation.certify_summary import CertifiedRow, CertifiedSummary
+from segradius.evaluation.certify_whole import WholeImages
+from segradius.evaluation.contradicting import Stood
 from segradius.evaluation.crosscheck import Checked
 from segradius.evaluation.facts import Finding
 from segradius.evaluation.outcome import Digest
@@ -73,6 +75,8 @@ def certified_summary_of(report: Mapping[str, Any]) -> CertifiedSummary:
         tuple(made(Checked, each) for each in report.get("checked", ())),
         _digest(report),
         tuple(report.get("structures", ())),
+        made(WholeImages, report["whole"]) if report.get("whole") else None,
+        tuple(made(Stood, each) for each in report.get("attacked", ())),
         _predicted(report["experiment"]),
     )
 

@@ -20,6 +20,7 @@ from segradius.certification.certifiers import Hierarchy
 from segradius.core import escapes
 from segradius.core.names import safe_names
 from segradius.data.sample import Classes, Sample
+from segradius.evaluation.certified_by import OWN_RADII
 from segradius.evaluation.certify import Certification
 from segradius.evaluation.certify_summary import (
     CertifiedRow,
@@ -65,6 +66,7 @@ NAMES = {
     "segcertify": "certified",
     "adaptive": "certified, groups",
     "radii": "certified, own radii",
+    "lipschitz": "certified, own radii by L",
 }
 
 
@@ -109,9 +111,8 @@ def _files(
     notes: Sequence[str],
     doubts: Mapping[str, Any],
 ) -> Iterator[tuple[str, str | bytes]]:
-    it, classes = run.experiment.smoothing, run.classes
-    groups, title = it.groups(run.names), f"σ = {it.sigma:g}, n = {it.n}, α = {it.alpha:g}"
-    title = f"{run.model.name} on {run.data.name}, {title}"
+    way, classes = run.experiment.way, run.classes
+    groups, title = way.groups(run.names), f"{run.model.name} on {run.data.name}, {way.short}"
     yield "per_image.csv", certified_csv(found)
     heading = certified_heading(run.experiment, run.model.name, run.data.name)
     yield "table.md", page(certified_tables(summary), [*notes, *made(facts)], heading)
@@ -146,26 +147,20 @@ def _certified(record: Record, sample: Sample, *, predicted: bool) -> Certified:
 
 def certified_heading(experiment: Certification, model: str, data: str) -> str:
     """What was certified, in a line: without it no figure below can be read."""
-    it = experiment.smoothing
-    k = f" with k = {it.k}" if it.correction == "kfwer" else ""
-    early = "" if it.early_stop is None else f" at most, stopped at {it.early_stop:g} undecided"
     options = [
         f"model {model} ({experiment.model.fingerprint})",
         ", ".join([f"data {data}", *labels_line(experiment.data)]),
-        f"σ = {it.sigma:g}",
-        f"n₀ = {it.n0}, n = {it.n}{early}",
-        f"α = {it.alpha:g}, τ = {it.tau:g}, correction {it.correction}{k}",
+        *experiment.way.heading(),
         f"seed {experiment.seed}",
-        f"precision {it.precision}",
     ]
-    options += ["noisy copies clamped"] if it.clamp else []
-    options += [f"noise inside the region {it.region}"] if it.region else []
     return f"Certified: {'; '.join(options)}."
 
 
 def certified_tables(summary: CertifiedSummary) -> list[Cells]:
     """One line for each answer, for each attack on the certificates, and for each class."""
     attacked = [attacks_table(summary)] if summary.checked else []
+    attacked += [] if summary.whole is None else [whole_table(summary)]
+    attacked += [stood_table(summary)] if summary.attacked else []
     by = structures_table(summary, NAMES) if summary.structures else classes_table(summary)
     return [answers_table(summary), *attacked, by]
 
@@ -209,6 +204,31 @@ def attacks_table(summary: CertifiedSummary) -> Cells:
     return Cells("Certified pixels under attack inside the certified radius", header, rows)
 
 
+def whole_table(summary: CertifiedSummary) -> Cells:
+    """What stays of all images together, by the length of a change of each."""
+    assert summary.whole is not None
+    header = ("l2 ε", f"{said_of(summary).pixacc} %, least", "MIoU %, least", "IoU %, least, by class")
+    rows = []
+    for row in summary.whole.rows:
+        known = [each for each in row.classes if not math.isnan(each.iou)]
+        by = ", ".join(f"{each.name} {100 * each.iou:.1f}" for each in known)
+        rows.append((f"{row.eps:g}", f"{100 * row.pixacc:.1f}", f"{100 * row.miou:.1f}", by))
+    return Cells("Whole images: what is left under any change of at most ε of each", header, rows)
+
+
+def stood_table(summary: CertifiedSummary) -> Cells:
+    """What attacks left beside what was promised."""
+    pixacc = said_of(summary).pixacc
+    header = ("attack", "allowed", "images", f"promised {pixacc} %", f"left {pixacc} %", "lost", "bound used",
+              "images contradicted")  # fmt: skip
+    rows = []
+    for each in summary.attacked:
+        used = "" if each.used is None else f"{each.used:.3f}"
+        shares = (f"{100 * each.promised:.1f}", f"{100 * each.left:.1f}")
+        rows.append((each.attack, each.at, str(each.images), *shares, str(each.lost), used, str(each.contradicted)))
+    return Cells("Under attack", header, rows)
+
+
 def certified_notes(summary: CertifiedSummary) -> list[str]:
     """What is promised, what it cost, and which images are in no figure."""
     found = [f"{NAMES[row.name]}: {row.promise}" for row in summary.rows if row.promise]
@@ -223,17 +243,31 @@ def certified_notes(summary: CertifiedSummary) -> list[str]:
     found += [
         f"{each.attack} REFUTES the certificate: {'; '.join(each.refuted)}" for each in summary.checked if each.refuted
     ]
+    found += _stood_notes(summary)
     passes = ", ".join(
         f"{book['forward']} forward" + f" and {book['backward']} backward" * (book["backward"] > 0) + f" for {purpose}"
         for purpose, book in summary.ledger.items()
     )
-    found.append(f"Passes over all images: {passes}; {summary.copies:g} noisy copies an image.")
+    copies = f"; {summary.copies:g} noisy copies an image" if summary.copies else ""
+    found.append(f"Passes over all images: {passes}{copies}.")
     if summary.invalid:
         found.append(
             f"{len(summary.invalid)} image(s) gave NaN or infinite answers to noisy copies, not counted: "
             + ", ".join(summary.invalid[:5])
         )
     return found + set_aside_note(summary.set_aside)
+
+
+def _stood_notes(summary: CertifiedSummary) -> list[str]:
+    found = []
+    if summary.attacked:
+        found.append(
+            "Under attack: promised is what the certificates leave at least, left what the attack did; lost pixels had "
+            "something promised that does not hold; bound used is how far the answers moved, of what the theory "
+            "allows. One contradiction refutes the certificates."
+        )
+    refuted = sorted({f"{each.attack} ({each.at})" for each in summary.attacked if each.contradicted})
+    return found + ([f"REFUTED, the certificates do not hold, by {', '.join(refuted)}"] if refuted else [])
 
 
 def _answer(row: CertifiedRow, summary: CertifiedSummary) -> list[str]:
@@ -357,7 +391,7 @@ def map_png(found: Tensor, palette: NDArray[np.uint8], level: Tensor | None, hie
 def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     """A PNG of certified pixel accuracy against radius, and below how many pixels have which radius of their own."""
     rows = [row for row in summary.rows if row.curve is not None]
-    own = [row for row in rows if row.name == "radii"]
+    own = [row for row in rows if row.name in OWN_RADII]
     figure, said = empty(6.4, 3.6 if not own else 5.6), said_of(summary)
     axes = figure.subplots(1 + len(own), 1, squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + len(own)])[:, 0]
     axes[0].set_title(escapes.figure(title), fontsize=10, loc="left")
@@ -367,6 +401,7 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     for colour, row in zip(LINES, rows, strict=False):
         shares, edges = steps(row)
         axes[0].stairs(100 * np.array(shares), edges, color=colour, linewidth=1.6, label=NAMES[row.name])
+    _draw_whole(axes[0], summary)
     axes[0].set_ylabel(f"certified {said.pixacc}, %", fontsize=9)
     axes[0].set_ylim(0, 100)
     axes[0].legend(fontsize=8, frameon=False)
@@ -379,10 +414,21 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     return png(figure)
 
 
+def _draw_whole(axes: Axes, summary: CertifiedSummary) -> None:
+    """What is left of whole images at least, and what attacks left of them."""
+    if summary.whole is not None:
+        shares = 100 * np.array(summary.whole.accuracy)
+        axes.plot(summary.whole.edges, shares, color="black", linewidth=1.6, label="of whole images, at least")
+        lengths = {f"ε = {row.eps:g}": row.eps for row in summary.whole.rows}
+        left = [(lengths[each.at], 100 * each.left) for each in summary.attacked if each.at in lengths]
+        if left:
+            axes.plot(*zip(*left, strict=True), "v", color="black", markersize=4, label="left by attacks")
+
+
 def steps(row: CertifiedRow) -> tuple[Sequence[float], Sequence[float]]:
     """Certified accuracy between radii, and the radii: never more than is certified at the end of an interval."""
     assert row.curve is not None
-    if row.name != "radii":
+    if row.name not in OWN_RADII:
         return (row.pixacc.value,), (0.0, 0.0 if math.isnan(row.radius) else row.radius)
     reached = 1 + sum(share > 0 for share in row.curve.accuracy[1:])
     return row.curve.accuracy[1 : 1 + reached], row.curve.edges[: 1 + reached]

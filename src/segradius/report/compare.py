@@ -23,6 +23,7 @@ from segradius.core.escapes import from_cell
 from segradius.core.seal import read_json, seal
 from segradius.core.storage import as_csv
 from segradius.core.sums import checked
+from segradius.evaluation.certified_by import certified_by, condition, options_of
 from segradius.metrics.intervals import Interval, paired_difference
 from segradius.report.cells import Cells, percent
 from segradius.report.figures import OWN, Words, words
@@ -33,7 +34,7 @@ Plan = tuple[str, str, float]
 
 CLEAN: Plan = ("clean", "", 0.0)
 CERTIFIED = {"miou": "MIoU %", "abstained": "abstained %", "boundary": "boundary %", "interior": "interior %"}
-CERTIFIED_HEADER = ("network", "σ", "n", "images", "answer")
+CERTIFIED_HEADER = ("network", "under", "n", "images", "answer")
 
 #: What is asked with yes or no, where all runs have it.
 ASKED = {"dice": "Dice %", "iou": "IoU %"}
@@ -107,7 +108,8 @@ def read_report(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"{folder} has no results.json; expected the --out folder of a finished run")
     report: dict[str, Any] = read_json(file, checked(folder, file.name))
-    if not {"attacks", "smoothing"} & report.get("experiment", {}).keys():
+    ran = report.get("experiment", {})
+    if "attacks" not in ran and not certified_by(ran):
         raise InputError(f"{file} is no report of segradius attack or certify")
     return report
 
@@ -221,9 +223,9 @@ def certified_runs_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Cells
     if any(sets):  # most sets are rare, and their MIoU says little
         del columns["miou"]
     for label, report in runs:
-        it, images = report["experiment"]["smoothing"], str(report["images"])
+        it = report["experiment"].get("smoothing", {"n": "", "early_stop": None})
         drawn = f"{it['n']}" if it["early_stop"] is None else f"{report['copies'] - it['n0']:.0f} of {it['n']}"
-        about = (label, f"{it['sigma']:g}", drawn, images)
+        about = (label, condition(report["experiment"]), drawn, str(report["images"]))
         lines += [(*about, row["name"], *(share(row.get(name), "") for name in columns)) for row in report["rows"]]
     return Cells("Per cent of labelled pixels [95 % over images]", (*CERTIFIED_HEADER, *columns.values()), lines)
 
@@ -232,8 +234,8 @@ def facts(label: str, report: Mapping[str, Any]) -> dict[str, Any]:
     """What a run was and its rows, without a path or an address."""
     ran = report["experiment"]
     about: dict[str, Any] = {"network": label}
-    if "smoothing" in ran:
-        about |= {**ran["smoothing"], "images": report["images"], "copies": report["copies"]}
+    if certified_by(ran):
+        about |= {**options_of(ran), "images": report["images"], "copies": report["copies"]}
     return about | {"seed": ran["seed"], "rows": report["rows"]}
 
 

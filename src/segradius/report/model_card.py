@@ -11,7 +11,7 @@ import yaml
 from segradius.core.errors import InputError, shown
 from segradius.core.escapes import visible
 from segradius.core.safe_yaml import from_yaml
-from segradius.report.paired_certificates import common_radius
+from segradius.evaluation.certified_by import OWN_RADII, common_radius, condition, options_of
 from segradius.report.ruled import Source
 
 KEY = "model-index"
@@ -76,13 +76,15 @@ def _attack(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def _certificate(
     row: Mapping[str, Any], ran: Mapping[str, Any], report: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    it, images = ran["smoothing"], report["images"]
+    it, images, under = options_of(ran), report["images"], condition(ran)
     if not row["curve"]:
-        told = {"base": "", "smoothed": f"smoothed, σ = {it['sigma']:g}"}.get(row["name"], row["name"])
+        told = {"base": "", "smoothed": f"smoothed, {under}"}.get(row["name"], row["name"])
         return told, {"answer": row["name"], "images": images}
-    radius = None if row["name"] == "radii" else common_radius(it)
+    if "smoothing" not in ran:
+        return f"{row['name']}, {under}", {"answer": row["name"], **it, "images": images}
+    radius = None if row["name"] in OWN_RADII else common_radius(ran)
     beyond = "" if radius is None else f", r = {radius:.4g}"
-    told = f"certified, l2{beyond}, σ = {it['sigma']:g}, α = {it['alpha']:g}"
+    told = f"certified, l2{beyond}, {under}, α = {it['alpha']:g}"
     return told, {"answer": row["name"], "sigma": it["sigma"], "alpha": it["alpha"], "radius": radius, "images": images}
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from segradius.core.sums import checked, read_sums
+from segradius.evaluation.certified_by import OWN_RADII, common_radius, options_of
 from segradius.evaluation.drops import CERTIFIED, About, Pairs, of_values
-from segradius.evaluation.record import Record, edges, unpack
+from segradius.evaluation.record import Record, unpack
 from segradius.report.certify import NAMES
 from segradius.report.compare import read_report
 
@@ -45,7 +45,7 @@ def paired_certificates(name: str, before: Path, after: Path, allowed: float, un
 
 def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """What certifies otherwise; empty where all is alike."""
-    ours, theirs = ({**each["experiment"]["smoothing"], **_seen(each)} for each in (one, other))
+    ours, theirs = ({**options_of(each["experiment"]), **_seen(each)} for each in (one, other))
     told = (
         f"{what} is {ours.get(what)} for the baseline and {theirs.get(what)} for the candidate"
         for what in [*ours, *theirs]
@@ -79,8 +79,8 @@ def read_records(folder: Path) -> list[Record]:
 
 def _accuracies(name: str, report: Mapping[str, Any], records: Sequence[Record]) -> dict[About, dict[str, float]]:
     """By image, the accuracy of the model itself, and what is certified right beyond each radius."""
-    ran, found = report["experiment"]["smoothing"], dict[About, dict[str, float]]()
-    bounds = edges(ran["sigma"], ran["n"], ran["alpha"], ran["tau"])
+    ran, found = report["experiment"], dict[About, dict[str, float]]()
+    bounds = next(row["curve"]["edges"] for row in report["rows"] if row["curve"])
     for record in records:
         base = record.base_score
         whole = sum(base.pixels.intersection) / base.labelled if record.finite and base.labelled else math.nan
@@ -94,21 +94,12 @@ def _accuracies(name: str, report: Mapping[str, Any], records: Sequence[Record])
     return found
 
 
-def common_radius(smoothing: Mapping[str, Any]) -> float:
-    """The radius that all certified pixels have where they have none of their own: σΦ⁻¹(τ).
-
-    Example:
-        >>> round(common_radius({"sigma": 0.25, "tau": 0.75}), 4)
-        0.1686
-    """
-    return float(smoothing["sigma"]) * NormalDist().inv_cdf(smoothing["tau"])
-
-
 def _radii(kind: str, bounds: Sequence[float], ran: Mapping[str, Any]) -> list[tuple[int, float]]:
     """Places in ``bounds`` of the radii that are looked at, and those; one where all pixels have the same."""
-    sigma = ran["sigma"]
-    if kind != "radii":
-        return [(0, common_radius(ran))]
-    wanted = [sigma * multiple for multiple in MULTIPLES if sigma * multiple < bounds[-1]]
+    if kind not in OWN_RADII:
+        return [(0, common_radius(ran) or 0.0)]
+    it = options_of(ran)
+    wanted = [it["sigma"] * multiple for multiple in MULTIPLES] if "sigma" in it else it["eps"]
+    wanted = [radius for radius in wanted if radius < bounds[-1]]
     places = [min(range(len(bounds)), key=lambda k: abs(bounds[k] - radius)) for radius in wanted]
     return [(place, bounds[place]) for place in dict.fromkeys(places)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from segradius.evaluation.certified_by import condition
 from segradius.evaluation.certify_summary import CertifiedRow
 from segradius.metrics.intervals import Interval
 from segradius.report.cells import percent
@@ -227,15 +228,15 @@ def _above(subject: Subject, mine: Sequence[tuple[Story, Line]]) -> Iterator[dic
 
 def _below(subject: Subject) -> Iterator[dict[str, Any]]:
     for story in subject.certified:
-        sigma = f"σ = {story.experiment['smoothing']['sigma']:g}"
+        under = condition(story.experiment)
         for row in story.answers:
             if row.curve is not None and not math.isnan(row.radius):
-                yield _steps(row, f"{NAMES.get(row.name, row.name)}, {sigma}", story)
+                yield _steps(row, f"{NAMES.get(row.name, row.name)}, {under}", story)
 
 
 def _steps(row: CertifiedRow, name: str, story: Story) -> dict[str, Any]:
     shares, edges = steps(row)
-    place = {"segcertify": 0, "adaptive": 2, "radii": 4}.get(row.name, 5)
+    place = {"segcertify": 0, "adaptive": 2, "radii": 4, "lipschitz": 4}.get(row.name, 5)
     x = [end for pair in pairwise(edges) for end in pair]
     y = [100 * share for share in shares for _ in range(2)]
     told = [plain(f"{name}: {value:.1f} % of pixels certified right at {radius:.4g}, n = {story.certified_images}")

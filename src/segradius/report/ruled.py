@@ -14,13 +14,14 @@ import torch
 
 from segradius.core.errors import shown
 from segradius.core.escapes import visible
+from segradius.evaluation.certified_by import OWN_RADII, common_radius
 from segradius.evaluation.decisions import Verdict, of_bound, worst
 from segradius.evaluation.drops import NOTHING
 from segradius.evaluation.folders import STUDY, measurements, run_folders
 from segradius.metrics.intervals import Interval, jackknife
 from segradius.metrics.sign_flips import SignFlips
 from segradius.report.compare import read_network, read_report
-from segradius.report.paired_certificates import common_radius, read_records
+from segradius.report.paired_certificates import read_records
 from segradius.report.policy import ATTACKED, CERTIFIED, REQUIRED, SANITY, Policy, Rule
 
 LEVEL = 0.95
@@ -312,9 +313,10 @@ def _certified(rule: Rule, name: str, source: Source) -> Iterator[Figure]:
 def _beyond(radius: float, kind: str, whole: Figure, source: Source) -> Figure:
     """What is certified right beyond a radius, by the next of the radii that were counted."""
     report = source.report or {}
-    common = common_radius(report["experiment"]["smoothing"])
-    if kind != "radii":
-        return whole if radius < common else Figure(whole.title, Interval(0.0, 0.0, 0.0), whole.images)
+    common = common_radius(report["experiment"])
+    if kind not in OWN_RADII:
+        reached = common is not None and radius < common
+        return whole if reached else Figure(whole.title, Interval(0.0, 0.0, 0.0), whole.images)
     edges = next(row for row in report["rows"] if row["name"] == kind)["curve"]["edges"]
     place = next((k for k, edge in enumerate(edges) if edge >= radius), None)
     scores = [record.kinds[kind].score for record in read_records(source.path) if record.finite]

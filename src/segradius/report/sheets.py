@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from segradius.core.escapes import visible
+from segradius.evaluation.certified_by import condition
 from segradius.evaluation.certify_summary import CertifiedRow
 from segradius.metrics.intervals import Interval
 from segradius.report.cells import percent
@@ -82,8 +83,8 @@ def _has(line: Line, name: str) -> bool:
 
 def certificates_sheet(subject: Subject) -> Table:
     """Every answer of every certification."""
-    header = ("answer", "σ", "n", "seed", f"{subject.words.pixacc} %", "abstained %", "radius l2, mean", "boundary %",
-              "interior %")  # fmt: skip
+    header = ("answer", "under", "n", "seed", f"{subject.words.pixacc} %", "abstained %", "radius l2, mean",
+              "boundary %", "interior %")  # fmt: skip
     rows = [(_answer(story, row), visible(story.command)) for story in subject.certified for row in story.answers]
     title = f"Certified, per cent of pixels [95 % interval over images]; an abstained one is {subject.words.wrong}"
     return Table(title, header, rows)
@@ -92,7 +93,7 @@ def certificates_sheet(subject: Subject) -> Table:
 def _answer(story: Story, row: CertifiedRow) -> list[Cell]:
     shares = [_share(each) for each in (row.pixacc, row.abstained, row.boundary, row.interior)]
     images, seed = Cell(str(story.certified_images), story.certified_images), Cell(str(story.seed), story.seed)
-    about = [Cell(NAMES.get(row.name, row.name)), _count(story.experiment["smoothing"]["sigma"]), images, seed]
+    about = [Cell(NAMES.get(row.name, row.name)), Cell(condition(story.experiment)), images, seed]
     return [*about, *shares[:2], _count(row.radius, ".4g"), *shares[2:]]
 
 

@@ -16,6 +16,7 @@ from segradius.core.errors import InputError
 from segradius.core.escapes import from_cell, visible
 from segradius.core.seal import read_json, readable
 from segradius.core.sums import checked
+from segradius.evaluation.certified_by import certified_by
 from segradius.evaluation.certify_summary import CertifiedRow, RadiusCurve
 from segradius.evaluation.folders import RunFolder
 from segradius.evaluation.trace import ImageTrace
@@ -196,7 +197,7 @@ def _story(run: RunFolder, report: Mapping[str, Any]) -> Story:
         command=str(report.get("command") or runtime.get("command") or ""),
         made=_made(runtime),
     )
-    told = vars(common) | (_certified(report) if "smoothing" in experiment else _attacked(run.path, report))
+    told = vars(common) | (_certified(report) if certified_by(experiment) else _attacked(run.path, report))
     return Story(**told)
 
 

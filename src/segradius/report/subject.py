@@ -11,6 +11,7 @@ from functools import cached_property
 
 from segradius.core.escapes import visible
 from segradius.core.text import listed
+from segradius.evaluation.certified_by import OWN_RADII, certified_by, condition
 from segradius.evaluation.certify_summary import CertifiedRow
 from segradius.metrics.intervals import LEAST, Interval
 from segradius.report.cells import percent
@@ -264,10 +265,15 @@ def _proven(subject: Subject) -> str:
     if subject.certificate is None:
         return "Nothing is certified, so a stronger attack may leave less."
     story, row = subject.certificate
-    it, own = story.experiment["smoothing"], row.name == "radii"
+    own = row.name in OWN_RADII
     where = f"its own l2 radius, {row.radius:.3g} on average" if own else f"l2 {_down(row.radius):g}"
+    if certified_by(story.experiment) == "masks":
+        what = f"{condition(story.experiment)}: {cent(row.pixacc)} of pixels, on {_few(story.certified_images)}"
+        return f"Certified, {what}."
+    smoothed = certified_by(story.experiment) == "smoothing"
+    of = f"the network{' smoothed by noise of' * smoothed}{'' if smoothed else ' by its Lipschitz constant,'}"
     return (
-        f"Certified, for the network smoothed by noise of σ = {it['sigma']:g}: {cent(row.pixacc)} of pixels stay "
+        f"Certified, for {of} {condition(story.experiment)}: {cent(row.pixacc)} of pixels stay "
         f"{subject.right}{', each' * own} under every change within {where}, on {_few(story.certified_images)}."
     )
 
