@@ -96,7 +96,7 @@ def denoised(model: Segmenter, denoiser: Denoise, *, trained: bool | None = None
         >>> model = wrap(nn.Conv2d(3, 4, 3), name="net")
         >>> behind = denoised(model, nn.AvgPool2d(3, 1, padding=1))
         >>> behind.name, behind.logits(torch.rand(2, 3, 8, 9)).shape
-        ('net behind AvgPool2d', torch.Size([2, 4, 8, 9]))
+        ('net behind AvgPool2d(kernel_size=3, stride=1, padding=1)', torch.Size([2, 4, 8, 9]))
     """
     if not isinstance(model, Segmenter):
         raise InputError(f"denoised takes a Segmenter, such as wrap(network) gives; got a {type(model).__name__}")
@@ -116,14 +116,15 @@ def denoised(model: Segmenter, denoiser: Denoise, *, trained: bool | None = None
 
 
 def told(denoiser: Any) -> str:
-    """What a denoiser is called.
+    """What a denoiser is called: a module by its class, and its settings where it tells them in a few words.
 
     Example:
-        >>> told(nn.AvgPool2d(3)), told(torch.relu)
-        ('AvgPool2d', 'relu')
+        >>> told(nn.AvgPool2d(3, 1)), told(nn.Sequential(nn.ReLU())), told(told)
+        ('AvgPool2d(kernel_size=3, stride=1, padding=0)', 'Sequential', 'told')
     """
     if isinstance(denoiser, nn.Module):
-        return type(denoiser).__name__
+        settings = denoiser.extra_repr()
+        return f"{type(denoiser).__name__}({settings})" if settings else type(denoiser).__name__
     if is_dataclass(denoiser):
         return repr(denoiser)
     return str(getattr(denoiser, "__qualname__", None) or getattr(denoiser, "__name__", type(denoiser).__name__))
