@@ -7,8 +7,9 @@ Each point is a process of its own, forked before PyTorch does anything. Its tim
 after a call on a tiny image; its memory is the peak of resident memory above what there was before. The network is
 small and coarse, so that the work around it shows; bare passes (forward, mean cross-entropy, input gradient) stand
 beside, as they may grow worse than linearly by themselves, where a cache gets too small or the system begins to take
-freed memory back. A slope is that of log cost over log size, 1 for what grows with it, 0 for what does not; the first
-is over all points, the other over the last two, where constant parts matter least. The whole takes four minutes.
+freed memory back. Bare ``looks`` stand beside ``double_masking`` in the same way. A slope is that of log cost over log
+size, 1 for what grows with it, 0 for what does not; the first is over all points, the other over the last two, where
+constant parts matter least. The whole takes eight minutes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from torch.nn import functional
 
 import segradius as sr
 from segradius.attacks import make_attack
-from segradius.certification import Noise, Sampling, SegCertify, vote
+from segradius.certification import FILLS, Noise, Sampling, SegCertify, covering, look, looks_needed, vote
 from segradius.core import text
 
 #: Of which an axis is one, by its values; size is that of the longer side, and time is over pixels.
@@ -40,6 +41,7 @@ AXES: dict[str, tuple[int, ...]] = {
     "steps": (10, 30, 100),
     "samples": (1, 4, 16, 64),
     "classes": (2, 10, 40, 150),
+    "masks": (4, 9, 16, 36),
 }
 #: Growth beyond which a row is marked: a cache that gets too small explains less.
 STEEP = 1.15
@@ -56,6 +58,7 @@ class Case:
         steps: T; twice as many queries, or noisy copies of a certificate.
         samples: M of the radius, found anew at every fifth step.
         classes: C.
+        masks: k, a square number, of a certificate against patches.
     """
 
     batch: int = 2
@@ -63,6 +66,7 @@ class Case:
     steps: int = 10
     samples: int = 8
     classes: int = 19
+    masks: int = 9
 
     @property
     def height(self) -> int:
@@ -109,12 +113,25 @@ def certify(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case) -> 
     return SegCertify()(vote(model.top_class, images[0], case.classes, sampling, sr.Randomness(0, ("image",))))
 
 
+def looks(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case) -> None:
+    for _ in range(looks_needed(case.masks) // 5):
+        model.top_class(images[:1].expand(5, -1, -1, -1))
+
+
+def double_masking(model: sr.Segmenter, images: Tensor, labels: Tensor, case: Case) -> object:
+    side, each = max(images.shape[2] // 10, 1), math.isqrt(case.masks)
+    masks = covering(side, *images.shape[2:], each, each)
+    return look(model.top_class, images[0], case.classes, masks, FILLS["pyramid"], together=5)
+
+
 WORKS: dict[str, Work] = {
     "passes": passes,
     "pgd": pgd,
     "cr_pgd": cr_pgd,
     "local_search": local_search,
     "certify": certify,
+    "looks": looks,
+    "double_masking": double_masking,
 }
 
 
@@ -195,8 +212,8 @@ def growth(axes: str = "", works: str = "", device: str = "cpu", out: Path | Non
     """Measure how costs grow and print a table of slopes.
 
     Args:
-        axes: Of batch, size, steps, samples, classes (commas between them); all when empty.
-        works: Of passes, pgd, cr_pgd, local_search, certify; all when empty.
+        axes: Of batch, size, steps, samples, classes, masks (commas between them); all when empty.
+        works: Of passes, pgd, cr_pgd, local_search, certify, looks, double_masking; all when empty.
         device: As ``cpu`` or ``cuda``.
         out: JSON file to write.
     """
@@ -205,13 +222,20 @@ def growth(axes: str = "", works: str = "", device: str = "cpu", out: Path | Non
     print("|:--|--:|:--|--:|--:|--:|--:|:--|")
     for axis in text.names(axes) if axes else AXES:
         for work in text.names(works) if works else WORKS:
-            if axis == "samples" and work != "cr_pgd":
+            if not _grows(work, axis):
                 continue
             found = row(axis, work, device)
             rows.append(found)
             print(_line(found), flush=True)
     if out is not None:
         out.write_text(json.dumps([asdict(each) for each in rows], indent=1) + "\n", encoding="utf-8")
+
+
+def _grows(work: str, axis: str) -> bool:
+    """Whether an axis is anything to a work."""
+    if work in ("looks", "double_masking"):
+        return axis in ("size", "classes", "masks")
+    return axis != "masks" and (axis != "samples" or work == "cr_pgd")
 
 
 def _line(found: Row) -> str:
