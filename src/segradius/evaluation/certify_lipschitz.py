@@ -117,7 +117,8 @@ class Lipschitz:
             clean = model.logits(batch.images)
         ledger.enter("crosscheck", forward=1)
         held = Held(self.lipschitz, record, batch, clean)
-        yield held.found("steepest", f"‖δ‖ = {STEEP:g}", steepest(model, batch.images, clean, ledger), model, ledger, 0)
+        steep = steepest(model, batch.images, clean, ledger)
+        yield held.found("steepest", f"‖δ‖ = {STEEP:g}", steep, model, ledger, held.promised(STEEP))
         for eps in self.eps:
             promised = held.promised(eps)
             for name in asked.attacks:
@@ -232,7 +233,8 @@ def steepest(model: Model, image: Tensor, clean: Tensor, ledger: Ledger) -> Tens
             ledger.enter("crosscheck", forward=1, backward=1)
             if not bool(delta.any()):
                 return image
-    return (image + STEEP * delta / delta.norm()).clamp(0, 1)
+    found: Tensor = (image + STEEP * delta / delta.norm()).clamp(0, 1)
+    return found
 
 
 #: Length of the change that `steepest` looks for, its steps, and by how much rounding may make logits move farther.
