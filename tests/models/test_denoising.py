@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import segradius as sr
+from segradius.evaluation.certify_options import Smoothing
 from segradius.models import DENOISERS, doubts, fingerprint, load_model, tiled, wrap
 from segradius.models.denoiser_source import load_denoiser
 from segradius.models.denoisers import Blur, ResidualDenoiser
@@ -182,9 +183,9 @@ def test_an_untrained_denoiser_is_doubted():
 def test_a_denoiser_of_one_sigma_is_for_no_other():
     denoiser = Halving()
     denoiser.sigma = 0.25
-    check_sigma(sr.denoised(base(), denoiser), [0.25])
-    check_sigma(base(), [0.5])
-    with pytest.raises(sr.InputError, match=r"sigma is 0.5, and the denoiser Halving is for sigma 0.25"):
-        check_sigma(sr.denoised(base(), denoiser), [0.5])
+    check_sigma(sr.denoised(base(), denoiser), 0.25)
+    check_sigma(base(), 0.5)
+    with pytest.raises(sr.InputError, match=r"sigma is 0.5, and the denoiser Halving is for 0.25 alone"):
+        Smoothing(0.5).check(sr.denoised(base(), denoiser))
     assert isinstance(sr.denoised(base(), denoiser).network, DenoisedNetwork)
     assert base().num_classes == CLASSES

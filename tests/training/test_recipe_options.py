@@ -37,13 +37,13 @@ def test_a_field_beside_others_does_so_too(kind: Any, given: dict[str, Any]) -> 
 def test_every_option_of_a_defence_does_so_too() -> None:
     tally = Tally()
     for name, options in {
-        "gaussian": {"sigma": float, "clamp": bool},
+        "gaussian": {"sigma": float, "sigma_max": float | None, "clamp": bool},
         "pgd_at": {"steps": int},
         "cr_fast_adt": {"samples": int, "a": float},
     }.items():
         plain = make_adversary(name)
         for option, kind in options.items():
-            default = {"sigma": 0.25, "clamp": False, "steps": 3, "samples": 8, "a": 2.0}[option]
+            default = {"sigma": 0.25, "sigma_max": None, "clamp": False, "steps": 3, "samples": 8, "a": 2.0}[option]
             build = lambda value, name=name, option=option: make_adversary(name, **{option: value})  # noqa: E731
             tally.feed(name, option, kind, build, plain, default)
     print(f"\ndefences: {tally}")

@@ -21,6 +21,7 @@ from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
 from segradius.evaluation.batch import Batch, Bench, answering
 from segradius.evaluation.record import Kind, Polled, Record, edges, score_answer, score_certificate
+from segradius.models.denoising import check_sigma
 
 if TYPE_CHECKING:
     from segradius.evaluation.crosscheck import Checking, CrossChecking
@@ -162,7 +163,8 @@ class Smoothing:
         return promise(promised, self.alpha, within, what)
 
     def check(self, model: Seen) -> None:
-        """Raise `InputError` unless the model runs in the precision asked for."""
+        """Raise `InputError` unless the model runs in the precision asked for, and its denoiser is for such noise."""
+        check_sigma(model, self.sigma)
         if self.precision != "float32" and LOGITS not in model.offers:
             raise InputError(f"precision {self.precision} is for --model; a target runs as it does")
 

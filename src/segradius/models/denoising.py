@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import is_dataclass, replace
 from typing import Any, TypeAlias
 
@@ -135,11 +135,11 @@ def trained_part(network: Any) -> Any:
     return network.denoiser if isinstance(network, DenoisedNetwork) else network
 
 
-def check_sigma(model: object, sigma: Iterable[float]) -> None:
-    """Raise `InputError` where a model's denoiser is for another σ than one of these."""
-    own = getattr(getattr(model, "network", None), "sigma", None)
-    if own is None or not isinstance(model, Segmenter) or not isinstance(model.network, DenoisedNetwork):
+def check_sigma(model: object, sigma: float) -> None:
+    """Raise `InputError` where a model's denoiser is for noise of another σ than this alone."""
+    network = getattr(model, "network", None)
+    if not isinstance(network, DenoisedNetwork) or network.sigma is None:
         return
-    for each in sigma:
-        if abs(each - own) > 1e-9 * own:
-            raise InputError(f"sigma is {each:g}, and the denoiser {told(model.network.denoiser)} is for sigma {own:g}")
+    if abs(sigma - network.sigma) > 1e-9 * network.sigma:
+        only = f"the denoiser {told(network.denoiser)} is for {network.sigma:g} alone"
+        raise InputError(f"sigma is {sigma:g}, and {only}")
