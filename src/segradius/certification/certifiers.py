@@ -94,12 +94,24 @@ class SegCertify:
         """
 
         def enough(votes: Votes) -> bool:
-            hope = votes.successes + (most - votes.n)
-            later = anytime_p_values(hope, most, self.tau)
-            open_ = rejected(later, self.alpha, self.correction, self.k) & ~self(votes).certified
+            open_ = self.open_after(votes.successes, votes.n, most)
             return int(open_.sum()) <= undecided * open_.numel()
 
         return enough
+
+    def open_after(self, successes: Tensor, trials: int, most: int) -> Tensor:
+        """(H, W) bool: pixels that are not certified, and would be if all copies still to come voted for them.
+
+        Args:
+            successes: (H, W) int64, votes for the guess.
+            trials: Of so many copies, drawn with looks.
+            most: n, the copies that may be drawn.
+        """
+        hope, now = (
+            rejected(anytime_p_values(hits, n, self.tau), self.alpha, self.correction, self.k)
+            for hits, n in ((successes + (most - trials), most), (successes, trials))
+        )
+        return hope & ~now
 
 
 @dataclass(frozen=True)

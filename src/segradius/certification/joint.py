@@ -83,4 +83,4 @@ class _Both:
 
     def standing(self) -> dict[str, Any]:
         self.votes.seconds = self.soft.seconds = self.seconds
-        return {"votes": self.votes.standing(), "soft": self.soft.standing()}
+        return {"done": self.done, "votes": self.votes.standing(), "soft": self.soft.standing()}

@@ -96,14 +96,18 @@ class SoftRadii:
         Raises:
             InputError: The number of copies is chosen on the way, and the bound holds for one that was fixed before.
         """
-        if sampling.looks and not SOFT_BOUNDS.facts(self.bound).get("anytime"):
+        self.check(looks=sampling.looks)
+        height, width = image.shape[1:]
+        bound = SOFT_BOUNDS[self.bound](self.alpha / (height * width), sampling.n)
+        return ConfidenceTally.opened(image, num_classes, sampling, bound, kept)
+
+    def check(self, *, looks: bool) -> None:
+        """Raise `InputError` where copies are drawn with looks and the bound holds for a fixed number of them."""
+        if looks and not SOFT_BOUNDS.facts(self.bound).get("anytime"):
             raise InputError(
                 f"the bound {self.bound} needs a number of copies that was fixed before: use betting, or leave out "
                 "early stopping and minutes"
             )
-        height, width = image.shape[1:]
-        bound = SOFT_BOUNDS[self.bound](self.alpha / (height * width), sampling.n)
-        return ConfidenceTally.opened(image, num_classes, sampling, bound, kept)
 
     def certificate(self, tally: ConfidenceTally) -> Certificate:
         """What follows from the confidences; `InputError` for values that are no probabilities."""

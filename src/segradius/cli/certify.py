@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject, open_subject
 from segradius.cli.workers import WORKERS, WorkerOptions
 from segradius.core import text
-from segradius.core.declared import Copies, Count, Decay, Given, Inside, Majority, Part, Range, Sigma, only_with
+from segradius.core.declared import (
+    Copies,
+    Count,
+    Decay,
+    Given,
+    Inside,
+    Majority,
+    Part,
+    Positive,
+    Range,
+    Sigma,
+    only_with,
+)
 from segradius.core.errors import InputError
 from segradius.core.safe_yaml import read_yaml
 from segradius.core.screen import warn
@@ -31,20 +43,23 @@ class SmoothingOptions:
     Args:
         sigma: Standard deviation of the noise, images being in [0, 1]. Larger: larger radii, fewer certified pixels.
         n0: Noisy copies that name the class of each pixel.
-        n: Noisy copies that test it; with early-stop the most that are drawn.
+        n: Noisy copies that test it; with early-stop or minutes the most that are drawn.
         alpha: Error rate that is promised for each image.
         tau: Probability that is tested for, at least 0.5. Larger: a larger radius, fewer certified pixels.
         correction: For the number of pixels tested: none, bonferroni, holm, kfwer or by. See segradius list
             corrections.
         k: Errors that kfwer keeps an image below.
         radii: A radius of its own for each pixel too, from the votes for its class (one) or for its rivals as well
-            (two).
+            (two); or from its mean confidence, for the class of the largest, which is another smoothed model (soft).
+        bound: Of mean confidences: betting, bernstein or hoeffding. Default: betting, the tightest.
         hierarchy: YAML file with groups of classes, by which a pixel in doubt may be certified: a mapping from a
             group's name to its classes, or a list of those from fine to coarse.
         gap: Share of the first copies by which a group must lead for a pixel to be tested at its
             level. Default: 0.9.
         early_stop: Stop sampling an image when at most this share of its pixels is undecided, as in 0.01; the test is
             then one that holds at any time. Default: draw all copies.
+        minutes: For all images together, of which each has its share: sampling of an image stops when every pixel is
+            decided or the share is used up, and n is set by the clock. Default: as long as it takes.
         clamp: Clamp noisy copies to [0, 1] before the model sees them; another smoothed model.
         precision: Of the network: float32 or bfloat16.
         region: Mask image: noise falls where it is not 0, and the certificate is about changes inside it only; all
@@ -58,10 +73,12 @@ class SmoothingOptions:
     tau: Majority = 0.75
     correction: str = "holm"
     k: Annotated[Count, only_with(correction=["kfwer"])] = 1
-    radii: Literal["none", "one", "two"] = "none"
+    radii: Literal["none", "one", "two", "soft"] = "none"
+    bound: Annotated[str | None, only_with(radii=["soft"])] = None
     hierarchy: str | list[Any] | dict[str, Any] | None = None
     gap: Annotated[Part | None, only_with(hierarchy=Given())] = None
     early_stop: Decay | None = None
+    minutes: Positive | None = None
     clamp: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     region: str | None = None
@@ -72,10 +89,12 @@ class SmoothingOptions:
         Raises:
             InputError: For a value out of range, or a file that cannot be read.
         """
+        from segradius.certification.soft import DEFAULT
         from segradius.evaluation import Smoothing, digest
 
         mask = read_region(self.region)
         given = {"hierarchy": read_hierarchy(self.hierarchy), "gap": 0.9 if self.gap is None else self.gap}
+        given["bound"] = self.bound or DEFAULT
         return Smoothing(**vars(self) | given | {"region": None if mask is None else digest((), mask)}), mask
 
 
@@ -240,6 +259,7 @@ def planned_certificates(
     checking: CrossChecking | Attacks | None,
     run: RunOptions,
     name: str = "",
+    hands: int = 1,
 ) -> Planned[Certification]:
     """Certificates of a model over images, as they are run and told.
 
@@ -249,6 +269,7 @@ def planned_certificates(
         checking: Attacks on the certificates; None for none.
         run: Where.
         name: Of the measurement in its study.
+        hands: Images certified at once, among whom minutes are shared out.
     """
     from functools import partial
 

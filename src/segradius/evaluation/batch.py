@@ -44,6 +44,25 @@ def answering(model: Seen, precision: torch.dtype | None = None) -> Callable[[Te
     return lambda images: predicted(network, images, precision)
 
 
+def confiding(model: Seen, precision: torch.dtype | None = None) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """As `answering`, with the probabilities (N, C, H, W) besides."""
+    if is_priced(model):
+        target = cast(ScoreModel, model)
+
+        def scored(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            scores = target.scores(images)
+            return (*predict(scores), scores)
+
+        return scored
+    network = cast(Model, model)
+
+    def told(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = network.logits(images, precision)
+        return (*predict(logits), logits.softmax(1))
+
+    return told
+
+
 @torch.no_grad()
 def answer(model: Seen, images: Tensor) -> tuple[Tensor, Tensor]:
     """Largest logit, or score of a target, of each pixel (N, H, W), and its class."""
@@ -147,6 +166,7 @@ class Bench:
         gallery: How many more are, of those hurt most and of those hurt least.
         region: (h, w) bool, where noise falls; None for the whole image.
         together: Noisy copies in a pass; None for a number that suits the device.
+        seconds: That an image may take, where there is a budget of minutes.
         certificates: Of images that are certified already, packed.
     """
 
@@ -160,6 +180,7 @@ class Bench:
     gallery: int = 0
     region: Tensor | None = None
     together: int | None = None
+    seconds: float | None = None
     certificates: Mapping[str, bytes] = field(default_factory=dict)
 
     @property

@@ -31,6 +31,9 @@ Certify = Callable[[Votes], Certificate]
 
 Groupings = tuple[Mapping[str, Sequence[str]], ...]
 
+#: The model that certificates are about, in words.
+USUAL = "the smoothed model"
+
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -46,14 +49,16 @@ class Smoothing:
         tau: Probability that is tested for.
         correction: For the number of pixels; see `segradius.certification.CORRECTIONS`.
         k: Of the correction ``kfwer``.
-        radii: A radius of its own for each pixel, from a bound on the guess (``"one"``), or on its rivals too
-            (``"two"``).
+        radii: A radius of its own for each pixel, from a bound on the votes for the guess (``"one"``), or on those for
+            its rivals too (``"two"``); or from one on its mean confidence, for another smoothed model (``"soft"``).
         hierarchy: Ever coarser groupings of class names; none for single classes only.
         gap: Of `segradius.certification.Adaptive`.
         early_stop: Share of pixels that may be left undecided when sampling stops early; None to draw all copies.
         clamp: Whether noisy copies are clamped to [0, 1].
         precision: In which the network runs: ``"float32"`` or ``"bfloat16"``.
         region: Fingerprint of the mask that noise is confined to; None for the whole image.
+        bound: Of mean confidences: one of `segradius.certification.SOFT_BOUNDS`.
+        minutes: Of all images together, each getting its share; the number of copies then follows from the clock.
 
     Raises:
         InputError: For a value out of range, or options that exclude each other.
@@ -66,13 +71,15 @@ class Smoothing:
     tau: Majority = 0.75
     correction: str = "holm"
     k: Annotated[Count, only_with(correction=["kfwer"])] = 1
-    radii: Literal["none", "one", "two"] = "none"
+    radii: Literal["none", "one", "two", "soft"] = "none"
     hierarchy: Groupings = ()
     gap: Part = 0.9
     early_stop: Decay | None = None
     clamp: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     region: str | None = None
+    bound: Annotated[str, only_with(radii=["soft"])] = DEFAULT
+    minutes: Positive | None = None
 
     key: ClassVar[str] = "smoothing"
     unit: ClassVar[str] = "noisy copies"
@@ -80,30 +87,59 @@ class Smoothing:
     def __post_init__(self) -> None:
         check_fields(self)
         _ = self.test  # checks the correction
-        if self.early_stop is not None and self.radii != "none":
-            raise InputError("radii of pixels need a number of copies fixed before: leave out --early-stop")
+        if self.soft is not None:
+            self.soft.check(looks=self.looks)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What determines its numbers; without what few have, as earlier versions described it."""
+        unsaid = (("bound", DEFAULT), ("minutes", None))
+        return {name: value for name, value in asdict(self).items() if (name, value) not in unsaid}
 
     @property
     def test(self) -> SegCertify:
         """The test behind the common radius."""
         return SegCertify(self.tau, self.alpha, self.correction, self.k)
 
+    @property
+    def soft(self) -> SoftRadii | None:
+        """How mean confidences are certified; None where votes alone are counted."""
+        return SoftRadii(self.alpha, self.bound) if self.radii == "soft" else None
+
+    @property
+    def looks(self) -> bool:
+        """Whether the number of copies is chosen on the way, so that every test is one that holds at any time."""
+        return self.early_stop is not None or self.minutes is not None
+
     def groups(self, names: Sequence[str]) -> Hierarchy | None:
         """The hierarchy over a model's classes; None where there is none."""
         return Hierarchy.of(names, self.hierarchy) if self.hierarchy else None
 
-    def sampling(self, where: Tensor | None = None, together: int | None = None) -> Sampling:
+    def sampling(
+        self, where: Tensor | None = None, together: int | None = None, seconds: float | None = None
+    ) -> Sampling:
         """How copies are drawn.
 
         Args:
             where: (H, W) bool, the pixels that noise falls on; None for all.
             together: Copies in one pass.
+            seconds: The share of the image in the minutes; looked at only where there are any.
         """
-        enough = None if self.early_stop is None else self.test.decided(self.n, self.early_stop)
-        return Sampling(Noise(self.sigma, self.clamp, where), self.n0, self.n, together, enough)
+        enough = self.test.decided(self.n, self.early_stop or 0.0) if self.looks else None
+        share = None if self.minutes is None else seconds
+        return Sampling(Noise(self.sigma, self.clamp, where), self.n0, self.n, together, enough, seconds=share)
+
+    def undecided(self, successes: Tensor, trials: int) -> float:
+        """Share of the pixels that are not certified and might have been by further copies, up to n.
+
+        Args:
+            successes: (H, W) int64, votes for the guess.
+            trials: Of so many copies, drawn with looks.
+        """
+        return float(self.test.open_after(successes, trials, self.n).double().mean())
 
     def certificates(self, names: Sequence[str]) -> dict[str, Certify]:
-        """The certificates of an image, by name: ``segcertify``, and ``adaptive`` and ``radii`` where asked for.
+        """The certificates that follow from votes, by name: ``segcertify``; ``adaptive`` and ``radii`` where asked for.
 
         Args:
             names: Of the model's classes.
@@ -114,7 +150,7 @@ class Smoothing:
         found: dict[str, Certify] = {"segcertify": self.test}
         if groups := self.groups(names):
             found["adaptive"] = Adaptive(self.test, groups, self.gap)
-        if self.radii != "none":
+        if self.radii in ("one", "two"):
             found["radii"] = PixelRadii(self.alpha, self.radii, simultaneous=self.correction != "none")
         return found
 
@@ -213,7 +249,7 @@ def fit_region(region: Tensor, size: tuple[int, int]) -> Tensor:
     return resized[0, 0] > 0.5
 
 
-def promise(kind: str, alpha: float, within: str, what: str = "its class") -> str:
+def promise(kind: str, alpha: float, within: str, what: str = "its class", model: str = USUAL) -> str:
     """What a certificate promises of an image, in a sentence.
 
     Args:
@@ -221,12 +257,13 @@ def promise(kind: str, alpha: float, within: str, what: str = "its class") -> st
         alpha: Error rate.
         within: Which changes it speaks of.
         what: What a certified pixel keeps.
+        model: In which it does.
 
     Example:
         >>> promise("image", 0.001, "every change …").partition(", ")[2]
         'every certified pixel keeps its class in the smoothed model under every change ….'
     """
-    keeps = f"keeps {what} in the smoothed model under {within}"
+    keeps = f"keeps {what} in {model} under {within}"
     sure = f"With probability at least {1 - alpha:.10g} over the noise drawn for an image"
     if kind == "pixel":
         return f"{sure}, a given certified pixel {keeps}: each pixel for itself, so that some of an image may not."
@@ -271,4 +308,4 @@ def least_copies(smoothing: Smoothing, pixels: int, most: int = 10**6) -> int | 
 def _unanimous(pixels: int, n: int, it: Smoothing) -> Votes:
     """Votes over a row of pixels that are all for class 0 of two."""
     one = torch.tensor([1, 0], dtype=torch.int32).view(2, 1, 1).expand(2, 1, pixels)
-    return Votes(one * it.n0, one * n, it.n0, n, it.sigma, looks=it.early_stop is not None)
+    return Votes(one * it.n0, one * n, it.n0, n, it.sigma, looks=it.looks)

@@ -117,6 +117,9 @@ class CertifiedSummary:
         whole: What is certified of whole images; None where nothing is.
         attacked: What attacks found that one contradiction refutes.
         predicted: Whether the model's own predictions are the labels.
+        undecided: Share of the pixels that are not certified and might have been by further copies, mean over images;
+            None where the number of copies was fixed before.
+        timed: Whether a clock set that number.
     """
 
     rows: tuple[CertifiedRow, ...]
@@ -132,6 +135,8 @@ class CertifiedSummary:
     whole: WholeImages | None = None
     attacked: tuple[Stood, ...] = ()
     predicted: bool = False
+    undecided: float | None = None
+    timed: bool = False
 
 
 def certificates(experiment: Certification, store: Store, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:

@@ -118,7 +118,7 @@ class Checking:
     @property
     def described(self) -> Mapping[str, Any]:
         """What determines its numbers, beside model, data and seed."""
-        return {"smoothing": asdict(self.smoothing), "crosscheck": asdict(self.checks)}
+        return {"smoothing": self.smoothing.described, "crosscheck": asdict(self.checks)}
 
     @property
     def precision(self) -> torch.dtype | None:

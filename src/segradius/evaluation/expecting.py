@@ -116,8 +116,8 @@ def _of_attack(task: Attacking, classes: int, bands: int, *, looks: int) -> Pass
 def _of_checks(task: Checking, classes: int, bands: int) -> Passes:
     """For each attack the image itself, and each aim once attacked and judged."""
     checks, forward, backward = task.checks, 0, 0
-    quantiles = 1 + (2 if task.smoothing.radii != "none" else 0)
-    kinds = 1 + (task.smoothing.radii != "none")
+    own = task.smoothing.radii in ("one", "two")  # those of mean confidences are not attacked
+    quantiles, kinds = 1 + 2 * own, 1 + own
     for name in checks.attacks:
         steps, steps_back = passes_of(checks.maker(name)(eps=1.0), classes, bands)
         aims = quantiles * (1 + len(checks.weakest))

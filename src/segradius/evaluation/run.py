@@ -78,6 +78,7 @@ class Run(Generic[S]):
         together: Noisy copies in a pass; changes no result but by rounding. None for a number that suits the device.
         warn: Told of what is probably a mistake, once each, as soon as it is known.
         choice: Of the cheaper forms that the model carries, so that others can open it with the same; None for none.
+        hands: Units worked on at once, among whom a budget of minutes is shared out; changes nothing else.
         shard: (i, n) for the i-th of n parts of the images, 1 ≤ i ≤ n, which are cut by batches: batch k, by its place
             in the data set, is in part k mod n + 1, whatever was done before.
     """
@@ -96,6 +97,16 @@ class Run(Generic[S]):
     gallery: int = 3
     choice: Choice | None = None
     shard: tuple[int, int] = (1, 1)
+    hands: int = 1
+
+    @property
+    def seconds(self) -> float | None:
+        """That each image may take: its share of the minutes asked for; None where none are.
+
+        All images have the same share, whatever was done before, so that a run that goes on ends when it is over.
+        """
+        minutes = getattr(getattr(self.experiment, "smoothing", None), "minutes", None)
+        return None if minutes is None else 60 * minutes * self.hands / max(1, len(self.ids))
 
     @property
     def batches(self) -> Iterator[range]:
@@ -181,7 +192,7 @@ def units(run: Run[S], store: Store) -> Iterator[Unit]:
             made = {image: record for key, image in before if (record := store.record(key, image))}
             todo = tuple(part for part in parts if part.images)
             shown = tuple(image for image in ids if image in whole), run.region, run.together
-            yield Unit(clean, todo, tuple(places), known, made, *shown, gallery=run.gallery)
+            yield Unit(clean, todo, tuple(places), known, made, *shown, gallery=run.gallery, seconds=run.seconds)
 
 
 def open_choice(

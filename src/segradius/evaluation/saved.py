@@ -78,6 +78,8 @@ def certified_summary_of(report: Mapping[str, Any]) -> CertifiedSummary:
         made(WholeImages, report["whole"]) if report.get("whole") else None,
         tuple(made(Stood, each) for each in report.get("attacked", ())),
         _predicted(report["experiment"]),
+        report.get("undecided"),
+        report["experiment"]["smoothing"].get("minutes") is not None,
     )
 
 

@@ -49,6 +49,7 @@ class Unit:
         certificates: Packed, of images that were certified before.
         shown: Ids of images whose adversarial images are kept whole.
         gallery: How many more are, of those hurt most and of those hurt least.
+        seconds: That an image may take, where there is a budget of minutes.
         region: (h, w) bool, where noise falls; None for the whole image.
         together: Noisy copies in a pass.
         measurement: Its name in a study, whose rows come back with it; empty where there is one alone.
@@ -64,6 +65,7 @@ class Unit:
     together: int | None = None
     measurement: str = ""
     gallery: int = 0
+    seconds: float | None = None
 
 
 def perform(
@@ -97,7 +99,7 @@ def perform(
     )
     classes = judged_classes(data.classes, model.num_classes, predicted=unit.clean.data.predicted)
     bench = Bench(model, classes, CLEAN, unit.clean.seed, checkpoints, shown=unit.shown, gallery=unit.gallery,
-                  region=unit.region, certificates=dict(unit.certificates))  # fmt: skip
+                  region=unit.region, seconds=unit.seconds, certificates=dict(unit.certificates))  # fmt: skip
     ids = {place: data.ids[place] for place in unit.places}
     # One stage for all halves, so that what was answered before one of them failed is not asked again.
     judge = partial(_judge, unit, data, samples, bench, f"clean {digest(list(ids.values()))}", look)

@@ -33,7 +33,7 @@ from segradius.evaluation.certify_summary import (
 from segradius.evaluation.crosscheck import check_rows
 from segradius.evaluation.outcome import digest_of
 from segradius.evaluation.preflight import findings, told, warnings
-from segradius.evaluation.record import Record, unpack
+from segradius.evaluation.record import OWN_RADII, Record, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
@@ -135,7 +135,7 @@ def _shown(run: Run[Certification], found: Sequence[Record]) -> list[Certified]:
 
 
 def _certified(record: Record, sample: Sample, *, predicted: bool) -> Certified:
-    kind, own = record.finest, record.kinds.get("radii")
+    kind, own = record.finest, next((record.kinds[name] for name in OWN_RADII if name in record.kinds), None)
     radius = kind.radius if own is None else own.radius
     base, certified = (sum(score.pixels.intersection) / score.labelled for score in (record.base_score, kind.score))
     label = record.base if predicted else sample.label

@@ -13,6 +13,7 @@ from segradius import __version__
 from segradius.core.errors import missing_extra
 from segradius.core.escapes import visible
 from segradius.core.storage import null
+from segradius.evaluation.record import OWN_RADII
 from segradius.metrics.intervals import Interval
 from segradius.report.album import Album
 from segradius.report.cells import percent
@@ -197,7 +198,7 @@ def _tiles(subject: Subject) -> list[tuple[str, str, str]]:
         found.append((*_large(line.shares[subject.measure]), f"{what} at {at(*line.plan[1:])}"))
     if subject.certificate:
         _, row = subject.certificate
-        what = f"own radii, {row.radius:.3g} on average" if row.name == "radii" else f"l2 {row.radius:.3g}"
+        what = f"own radii, {row.radius:.3g} on average" if row.name in OWN_RADII else f"l2 {row.radius:.3g}"
         found.append((*_large(row.pixacc), f"certified within {what}"))
     return found
 
