@@ -247,7 +247,7 @@ def certify(
 
     ways = WayOptions(smoothing, lipschitz)
     checking = check.checking(certain=ways.certain)
-    it = planned_certificates(open_subject(data, model, run), ways, checking, run)
+    it = planned_certificates(open_subject(data, model, run), ways, checking, run, hands=workers.workers or 1)
     executor = workers.hired(run.device, allow_download=model.network.allow_download)
     found = carry_out(it.run, run, it.report, it.doubt, it.files, executor)
     return status(found, run)
@@ -281,7 +281,7 @@ def planned_certificates(
     if isinstance(way, Smoothing) and way.sigma > 1:
         warn(f"sigma is {way.sigma:g} for images in [0, 1]: was {way.sigma:g}/255 meant?")
     experiment = Certification(of.model, of.choice, way, run.seed, checking)
-    one = Run(experiment, of.seen, of.data, 1, region=mask, together=run.together)
+    one = Run(experiment, of.seen, of.data, 1, region=mask, together=run.together, hands=hands)
     return Planned(one, run, partial(report_certificates, figures=run.figures), _doubt, ways.files(), name)
 
 

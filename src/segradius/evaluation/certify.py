@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Protocol, cast
 
 import torch
@@ -67,6 +67,17 @@ class Way(Protocol):
         """The certificates of a batch of one image, and what every answer is worth."""
 
 
+#: Options of a way that are left out of its description where they are the default, as earlier versions had none.
+UNLESS_GIVEN: Mapping[str, Sequence[str]] = {"smoothing": ("bound", "minutes")}
+
+
+def described_way(way: Way) -> dict[str, Any]:
+    """The options of a way, those of later versions only where they are not the default."""
+    late, options = UNLESS_GIVEN.get(way.key, ()), asdict(cast(Any, way))
+    usual = {field.name: field.default for field in fields(cast(Any, way))}
+    return {name: value for name, value in options.items() if name not in late or value != usual[name]}
+
+
 @dataclass(frozen=True)
 class Certifying:
     """Certificates of every image.
@@ -83,7 +94,7 @@ class Certifying:
     @property
     def described(self) -> Mapping[str, Any]:
         """What determines its numbers, beside model, data and seed."""
-        return {self.way.key: asdict(cast(Any, self.way))}
+        return {self.way.key: described_way(self.way)}
 
     @property
     def unit(self) -> str:
@@ -170,7 +181,7 @@ class Certification:
     def as_dict(self) -> dict[str, Any]:
         """The experiment as plain numbers, strings, lists and dicts."""
         checks = {} if self.crosscheck is None else {"crosscheck": plain(asdict(self.crosscheck))}
-        how = {self.way.key: plain(asdict(cast(Any, self.way))), "seed": self.seed}
+        how = {self.way.key: plain(described_way(self.way)), "seed": self.seed}
         return described(self.model, self.data) | how | checks
 
     @property

@@ -14,12 +14,26 @@ from torch.nn import functional
 
 from segradius.certification.certificate import Certificate
 from segradius.certification.certifiers import Adaptive, Hierarchy, PixelRadii, SegCertify
+from segradius.certification.joint import vote_softly
+from segradius.certification.soft import DEFAULT, SoftRadii
 from segradius.certification.votes import Noise, Sampling, Votes, vote
-from segradius.core.contracts import LOGITS, Journal, Seen, for_answers
-from segradius.core.declared import Copies, Count, Decay, Inside, Majority, Part, Sigma, check_fields, only_with
+from segradius.core.contracts import LOGITS, SCORES, Journal, Seen, for_answers
+from segradius.core.declared import (
+    Copies,
+    Count,
+    Decay,
+    Inside,
+    Majority,
+    Part,
+    Positive,
+    Sigma,
+    check_fields,
+    only_with,
+)
 from segradius.core.errors import InputError
 from segradius.core.randomness import Randomness
-from segradius.evaluation.batch import Batch, Bench, answering
+from segradius.evaluation.batch import Batch, Bench, answering, confiding
+from segradius.evaluation.certified_by import OWN_RADII
 from segradius.evaluation.record import Kind, Polled, Record, edges, score_answer, score_certificate
 from segradius.models.denoising import check_sigma
 
@@ -91,12 +105,6 @@ class Smoothing:
             self.soft.check(looks=self.looks)
 
     @property
-    def described(self) -> dict[str, Any]:
-        """What determines its numbers; without what few have, as earlier versions described it."""
-        unsaid = (("bound", DEFAULT), ("minutes", None))
-        return {name: value for name, value in asdict(self).items() if (name, value) not in unsaid}
-
-    @property
     def test(self) -> SegCertify:
         """The test behind the common radius."""
         return SegCertify(self.tau, self.alpha, self.correction, self.k)
@@ -159,7 +167,7 @@ class Smoothing:
     @property
     def passes(self) -> tuple[int, bool]:
         """Noisy copies of an image, and whether they may be fewer."""
-        return self.n0 + self.n, self.early_stop is not None
+        return self.n0 + self.n, self.looks
 
     @property
     def autocast(self) -> torch.dtype | None:
@@ -184,25 +192,33 @@ class Smoothing:
     def heading(self) -> list[str]:
         """What was certified, in parts of a line."""
         k = f" with k = {self.k}" if self.correction == "kfwer" else ""
-        early = "" if self.early_stop is None else f" at most, stopped at {self.early_stop:g} undecided"
+        early = " at most" * self.looks
+        early += "" if self.early_stop is None else f", stopped at {self.early_stop:g} undecided"
+        early += "" if self.minutes is None else f", set by the clock: {self.minutes:g} minutes for all images"
         found = [f"σ = {self.sigma:g}", f"n₀ = {self.n0}, n = {self.n}{early}"]
         found += [f"α = {self.alpha:g}, τ = {self.tau:g}, correction {self.correction}{k}"]
+        found += [] if self.soft is None else [f"soft radii by {self.bound}"]
         found += [f"precision {self.precision}"] + ["noisy copies clamped"] * self.clamp
         return found + ([f"noise inside the region {self.region}"] if self.region else [])
 
     def promised(self, kind: str, promised: str) -> str:
         """What a kind of certificate promises of an image, in a sentence."""
         common = math.floor(1e5 * self.test.radius(self.sigma)) / 1e5  # never rounded up
-        reach = "its radius" if kind == "radii" else f"{common:g}"
+        reach = "its radius" if kind in OWN_RADII else f"{common:g}"
         within = f"every change of l2 length below {reach}" + (" inside the region" if self.region else "")
-        what = "its class, or group where one was certified," if kind == "adaptive" else "its class"
-        return promise(promised, self.alpha, within, what)
+        what = {"adaptive": "its class, or group where one was certified,", "soft": "its class of the largest mean"}
+        model = (
+            "the model that averages confidences under noise, another than that of votes," if kind == "soft" else USUAL
+        )
+        return promise(promised, self.alpha, within, what.get(kind, "its class"), model)
 
     def check(self, model: Seen) -> None:
         """Raise `InputError` unless the model runs in the precision asked for, and its denoiser is for such noise."""
         check_sigma(model, self.sigma)
         if self.precision != "float32" and LOGITS not in model.offers:
             raise InputError(f"precision {self.precision} is for --model; a target runs as it does")
+        if self.soft is not None and not model.offers & {LOGITS, SCORES}:
+            raise InputError("soft radii are of mean confidences, and the target gives labels alone: take --radii one")
 
     def checking(self, how: Any) -> Checking:
         """The task that attacks its certificates."""
@@ -213,21 +229,13 @@ class Smoothing:
 
     def record(self, batch: Batch, bench: Bench, journal: Journal | None = None) -> Record:
         """The certificates of a batch of one image, and what every answer is worth."""
-        votes = vote(
-            answering(for_answers(bench.model, self.autocast), self.autocast),
-            batch.images[0],
-            bench.model.num_classes,
-            self.sampling(noisy_pixels(bench.region, batch), bench.together),
-            Randomness(bench.seed, batch.ids),
-            progress=bench.progress,
-            journal=journal,
-        )
+        votes, made = self._sampled(batch, bench, journal)
         classes, ignore, labels = bench.model.num_classes, batch.ignore_index, batch.labels[0]
         score = partial(score_answer, labels=labels, num_classes=classes, ignore_index=ignore,
                         structures=batch.structures)  # fmt: skip
         grouped, bins, kinds = self.groups(bench.names), self.bounds, {}
-        for name, certify in self.certificates(bench.names).items():
-            found = certify(votes)
+        made = {name: certify(votes) for name, certify in self.certificates(bench.names).items()} | made
+        for name, found in made.items():
             tested = grouped if name == "adaptive" else None
             worth = score_certificate(found, labels, classes, ignore, bins, tested, batch.structures)
             kinds[name] = Kind(found.prediction, found.radius, found.level, found.promise, worth)
@@ -235,6 +243,17 @@ class Smoothing:
         passes = {"judging": (1, 0), "certification": (votes.n0 + votes.n, 0)}
         polled = Polled(votes.guess, votes.successes, majority, score(majority), votes.n0, votes.n)
         return Record(batch.ids[0], base, score(base), kinds, polled, votes.finite, passes)
+
+    def _sampled(self, batch: Batch, bench: Bench, journal: Journal | None) -> tuple[Votes, dict[str, Certificate]]:
+        """The votes of an image, and by name what does not follow from them."""
+        model, told = for_answers(bench.model, self.autocast), bench.progress
+        sampling = self.sampling(noisy_pixels(bench.region, batch), bench.together, bench.seconds)
+        drawn = batch.images[0], bench.model.num_classes, sampling, Randomness(bench.seed, batch.ids)
+        if self.soft is None:
+            return vote(answering(model, self.autocast), *drawn, progress=told, journal=journal), {}
+        asked = confiding(model, self.autocast)
+        votes, soft = vote_softly(asked, *drawn, self.soft, progress=told, journal=journal)
+        return votes, {"soft": soft}
 
 
 def noisy_pixels(region: Tensor | None, batch: Batch) -> Tensor | None:

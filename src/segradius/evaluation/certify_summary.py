@@ -187,7 +187,16 @@ def summarise_certified(
         whole=_whole(experiment.way, valid, named),
         attacked=stood(each for each in checks.values() if "attacked" in each),
         predicted=predicted,
+        undecided=_undecided(experiment.way, valid),
+        timed=isinstance(experiment.way, Smoothing) and experiment.way.minutes is not None,
     )
+
+
+def _undecided(way: Way, valid: Sequence[Record]) -> float | None:
+    polled = [record.polled for record in valid if record.polled is not None]
+    if not (isinstance(way, Smoothing) and way.looks and polled):
+        return None
+    return math.fsum(way.undecided(each.votes, each.n) for each in polled) / len(polled)
 
 
 def _checked(way: Way, checks: Mapping[str, Any]) -> tuple[Checked, ...]:
@@ -278,7 +287,9 @@ def certified_json(
     described = head(runtime) | {"identity": experiment.identity, "experiment": experiment.as_dict()}
     told = "The certificates speak of all pixels, void ones too; metrics count labelled pixels only."
     found = asdict(summary) | {"rows": [row.as_dict() for row in summary.rows]}
-    del found["predicted"]  # the experiment says it
+    del found["predicted"], found["timed"]  # the experiment says it
+    if summary.undecided is None:
+        del found["undecided"]
     for name in ("structures", "whole", "attacked"):
         if not found[name]:
             del found[name]

@@ -34,6 +34,7 @@ from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import predicted
 from segradius.evaluation.batch import Batch, Bench, is_priced
+from segradius.evaluation.certify import described_way
 from segradius.evaluation.certify_options import PRECISIONS, Smoothing, noisy_pixels
 from segradius.evaluation.record import Polled, Record, unpack
 from segradius.evaluation.rows import ImageResult, Kept, Rows
@@ -118,7 +119,7 @@ class Checking:
     @property
     def described(self) -> Mapping[str, Any]:
         """What determines its numbers, beside model, data and seed."""
-        return {"smoothing": self.smoothing.described, "crosscheck": asdict(self.checks)}
+        return {"smoothing": described_way(self.smoothing), "crosscheck": asdict(self.checks)}
 
     @property
     def precision(self) -> torch.dtype | None:

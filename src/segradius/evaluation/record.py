@@ -23,9 +23,6 @@ from segradius.evaluation.rows import CLEAN, ImageResult, Kept
 from segradius.evaluation.store import Store
 from segradius.metrics.counts import Pixels, count
 
-#: Certificates in which each pixel has a radius of its own: by votes, and by mean confidences.
-OWN_RADII = ("radii", "soft")
-
 #: Rows and columns from another class within which a pixel is at a boundary.
 WIDTH = 3
 

@@ -105,7 +105,7 @@ class Run(Generic[S]):
 
         All images have the same share, whatever was done before, so that a run that goes on ends when it is over.
         """
-        minutes = getattr(getattr(self.experiment, "smoothing", None), "minutes", None)
+        minutes = getattr(getattr(self.experiment, "way", None), "minutes", None)
         return None if minutes is None else 60 * minutes * self.hands / max(1, len(self.ids))
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from segradius.core.errors import InputError
 from segradius.evaluation.attack_summary import Comparison, Row, Summary
+from segradius.evaluation.certified_by import options_of
 from segradius.evaluation.certify_summary import CertifiedRow, CertifiedSummary
 from segradius.evaluation.certify_whole import WholeImages
 from segradius.evaluation.contradicting import Stood
@@ -79,7 +80,7 @@ def certified_summary_of(report: Mapping[str, Any]) -> CertifiedSummary:
         tuple(made(Stood, each) for each in report.get("attacked", ())),
         _predicted(report["experiment"]),
         report.get("undecided"),
-        report["experiment"]["smoothing"].get("minutes") is not None,
+        options_of(report["experiment"]).get("minutes") is not None,
     )
 
 

@@ -33,7 +33,7 @@ from segradius.evaluation.certify_summary import (
 from segradius.evaluation.crosscheck import check_rows
 from segradius.evaluation.outcome import digest_of
 from segradius.evaluation.preflight import findings, told, warnings
-from segradius.evaluation.record import OWN_RADII, Record, unpack
+from segradius.evaluation.record import Record, unpack
 from segradius.evaluation.run import Run
 from segradius.evaluation.store import Store
 from segradius.report.cells import Cells, Report, nothing_usable, page, set_aside_note, share
@@ -66,6 +66,7 @@ NAMES = {
     "segcertify": "certified",
     "adaptive": "certified, groups",
     "radii": "certified, own radii",
+    "soft": "certified, own soft radii",
     "lipschitz": "certified, own radii by L",
 }
 
@@ -248,6 +249,16 @@ def certified_notes(summary: CertifiedSummary) -> list[str]:
         f"{book['forward']} forward" + f" and {book['backward']} backward" * (book["backward"] > 0) + f" for {purpose}"
         for purpose, book in summary.ledger.items()
     )
+    if summary.undecided is not None:
+        found.append(
+            f"Left undecided when sampling stopped: {100 * summary.undecided:.2g} % of the pixels of an image on "
+            "average, which further copies, up to n, might have certified. Every test holds whenever sampling stops."
+        )
+    if summary.timed:
+        found.append(
+            "The clock set the number of copies of each image (per_image.csv), so that figures differ between "
+            "machines; the promise is the same on all."
+        )
     copies = f"; {summary.copies:g} noisy copies an image" if summary.copies else ""
     found.append(f"Passes over all images: {passes}{copies}.")
     if summary.invalid:

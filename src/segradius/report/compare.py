@@ -224,7 +224,8 @@ def certified_runs_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Cells
         del columns["miou"]
     for label, report in runs:
         it = report["experiment"].get("smoothing", {"n": "", "early_stop": None})
-        drawn = f"{it['n']}" if it["early_stop"] is None else f"{report['copies'] - it['n0']:.0f} of {it['n']}"
+        fixed = it["early_stop"] is None and it.get("minutes") is None
+        drawn = f"{it['n']}" if fixed else f"{report['copies'] - it['n0']:.0f} of {it['n']}"
         about = (label, condition(report["experiment"]), drawn, str(report["images"]))
         lines += [(*about, row["name"], *(share(row.get(name), "") for name in columns)) for row in report["rows"]]
     return Cells("Per cent of labelled pixels [95 % over images]", (*CERTIFIED_HEADER, *columns.values()), lines)

@@ -236,7 +236,7 @@ def _below(subject: Subject) -> Iterator[dict[str, Any]]:
 
 def _steps(row: CertifiedRow, name: str, story: Story) -> dict[str, Any]:
     shares, edges = steps(row)
-    place = {"segcertify": 0, "adaptive": 2, "radii": 4, "lipschitz": 4}.get(row.name, 5)
+    place = {"segcertify": 0, "adaptive": 2, "radii": 4, "soft": 3, "lipschitz": 4}.get(row.name, 5)
     x = [end for pair in pairwise(edges) for end in pair]
     y = [100 * share for share in shares for _ in range(2)]
     told = [plain(f"{name}: {value:.1f} % of pixels certified right at {radius:.4g}, n = {story.certified_images}")

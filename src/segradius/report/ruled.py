@@ -18,7 +18,6 @@ from segradius.evaluation.certified_by import OWN_RADII, common_radius
 from segradius.evaluation.decisions import Verdict, of_bound, worst
 from segradius.evaluation.drops import NOTHING
 from segradius.evaluation.folders import STUDY, measurements, run_folders
-from segradius.evaluation.record import OWN_RADII
 from segradius.metrics.intervals import Interval, jackknife
 from segradius.metrics.sign_flips import SignFlips
 from segradius.report.compare import read_network, read_report

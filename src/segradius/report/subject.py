@@ -13,7 +13,6 @@ from segradius.core.escapes import visible
 from segradius.core.text import listed
 from segradius.evaluation.certified_by import OWN_RADII, certified_by, condition
 from segradius.evaluation.certify_summary import CertifiedRow
-from segradius.evaluation.record import OWN_RADII
 from segradius.metrics.intervals import LEAST, Interval
 from segradius.report.cells import percent
 from segradius.report.figures import Words

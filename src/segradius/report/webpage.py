@@ -13,7 +13,7 @@ from segradius import __version__
 from segradius.core.errors import missing_extra
 from segradius.core.escapes import visible
 from segradius.core.storage import null
-from segradius.evaluation.record import OWN_RADII
+from segradius.evaluation.certified_by import OWN_RADII
 from segradius.metrics.intervals import Interval
 from segradius.report.album import Album
 from segradius.report.cells import percent
