@@ -21,6 +21,7 @@ from segradius.core.randomness import Randomness
 from segradius.data import open_data
 from segradius.evaluation import Certification, Checkpoints, DataChoice, InProcess, ModelChoice, Run, Smoothing, Store
 from segradius.evaluation import execute as carried_out
+from segradius.evaluation.certify import described_way
 from segradius.report.certify import NAMES
 
 __all__ = ["furnish", "place"]
@@ -169,8 +170,8 @@ def test_soft_radii_of_reduced_precision_are_those_of_float32_confidences():
 
 
 def test_old_descriptions_of_smoothing_are_as_they_were():
-    assert {"bound", "minutes"}.isdisjoint(Smoothing().described)
-    assert Smoothing(radii="soft", bound="hoeffding", n=5).described["bound"] == "hoeffding"
+    assert {"bound", "minutes"}.isdisjoint(described_way(Smoothing()))
+    assert described_way(Smoothing(radii="soft", bound="hoeffding", n=5))["bound"] == "hoeffding"
     assert set(NAMES) >= {"soft", "radii"}
     with pytest.raises(InputError, match="fixed before"):
         Smoothing(radii="soft", bound="hoeffding", early_stop=0.1)

@@ -47,6 +47,7 @@ Groupings = tuple[Mapping[str, Sequence[str]], ...]
 
 #: The model that certificates are about, in words.
 USUAL = "the smoothed model"
+AVERAGING = "the model that averages confidences under noise, another than that of votes,"
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -207,9 +208,7 @@ class Smoothing:
         reach = "its radius" if kind in OWN_RADII else f"{common:g}"
         within = f"every change of l2 length below {reach}" + (" inside the region" if self.region else "")
         what = {"adaptive": "its class, or group where one was certified,", "soft": "its class of the largest mean"}
-        model = (
-            "the model that averages confidences under noise, another than that of votes," if kind == "soft" else USUAL
-        )
+        model = AVERAGING if kind == "soft" else USUAL
         return promise(promised, self.alpha, within, what.get(kind, "its class"), model)
 
     def check(self, model: Seen) -> None:
