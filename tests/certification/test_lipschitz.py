@@ -179,6 +179,29 @@ def test_the_most_pixels_by_a_sort_are_those_of_an_integer_program() -> None:
         assert int(turnable(costs, torch.tensor([budget]))) == round(-exact.fun)
 
 
+def test_noise_gains_nothing_from_all_pixels_together() -> None:
+    """For any probabilities of the pixels there is a classifier at which one change turns every pixel it may turn.
+
+    Pixel p of it is right where ⟨u, x⟩ ≤ t_p, for one unit vector u and all pixels. Under N(0, σ²I) around x that has
+    the probability Φ((t_p − ⟨u, x⟩)/σ), which is the p given for t_p = ⟨u, x⟩ + σΦ⁻¹(p), and the smoothed model turns
+    once ⟨u, δ⟩ > σΦ⁻¹(p). So the change εu turns all pixels of a radius below ε at once.
+    """
+    sigma, eps = 0.25, 0.3
+    given = torch.linspace(0.55, 0.999, 40, dtype=torch.float64)
+    u = drawn((30,), 1)
+    u /= u.norm()
+    x = drawn((30,), 2)
+    t = u @ x + sigma * torch.special.ndtri(given)
+
+    def smoothed(image: Tensor) -> Tensor:
+        """Probability of every pixel to be right, in closed form."""
+        return torch.special.ndtr((t - u @ image) / sigma)
+
+    radius = sigma * torch.special.ndtri(given)
+    assert torch.allclose(smoothed(x), given)
+    assert torch.equal(smoothed(x + eps * u) < 0.5, radius < eps)
+
+
 def test_a_pixel_level_with_a_rival_is_turned_by_nothing_and_has_no_radius() -> None:
     found = distances(torch.tensor([[[1.0, 2.0]], [[1.0, 0.0]]]))
     assert pixel_radii(found, 2.0).tolist()[0][0] == 0

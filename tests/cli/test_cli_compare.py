@@ -93,7 +93,7 @@ def test_certifications_of_any_settings_stand_side_by_side(
     rows = json.loads((certified / "0.1" / "results.json").read_text())["rows"]
     assert kept["high"]["rows"] == rows
     assert (kept["low"]["sigma"], kept["high"]["early_stop"], kept["high"]["n"]) == (0.05, 0.1, 60)
-    assert table.count("| low | 0.05 | 60 | 2 |") == table.count("| high | 0.1 |") == len(rows)
+    assert table.count("| low | σ = 0.05 | 60 | 2 |") == table.count("| high | σ = 0.1 |") == len(rows)
     assert table.count("of 60 | 2 |") == len(rows)
     with (tmp_path / "compare.csv").open(newline="") as lines:
         found = [float(line["pixacc"]) for line in csv.DictReader(lines) if line["network"] == "high"]
