@@ -10,6 +10,8 @@ from .doubts import Doubt as Doubt
 from .doubts import doubts as doubts
 from .export import export_onnx as export_onnx
 from .fitting import load_into as load_into
+from .lipschitz_bound import Bound as Bound
+from .lipschitz_bound import lipschitz_bound as lipschitz_bound
 from .loading import ModelCard as ModelCard
 from .loading import load_model as load_model
 from .loading import read_card as read_card

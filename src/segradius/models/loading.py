@@ -40,7 +40,7 @@ from segradius.models.sharded import digest_of
 from segradius.models.sources import open_spec
 from segradius.models.tiling import TiledNetwork, Tiling, TilingLike, as_tiling, tiled
 from segradius.models.weight_sets import parted
-from segradius.models.wrapping import wrap
+from segradius.models.wrapping import check_lipschitz, wrap
 
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("name", "model", "weights", "sha256", "outputs", "denoiser", "licence", "source", "paper")
@@ -69,6 +69,7 @@ class ModelCard:
         channels: Which channels of the output count.
         output: Which entry of a tuple, mapping or object is meant.
         bands: Its input channels.
+        lipschitz: L that the card states of its logits, as `Segmenter` has it.
         inference: The windows, scales and mirroring that it is deployed with.
         denoiser: What every image goes through first, as ``--denoiser`` takes it; a card in the file relative to this.
         classes: Names of the classes, in the order of the logits; of yes/no channels those of the structures will do.
@@ -89,6 +90,7 @@ class ModelCard:
     channels: tuple[int, ...] | None = None
     output: int | str | None = None
     bands: int | None = None
+    lipschitz: float | None = None
     inference: Tiling | None = None
     denoiser: str | None = None
     classes: tuple[str, ...] = ()
@@ -162,6 +164,7 @@ def _parsed(content: Any, path: Path) -> ModelCard:
         "weights": path.parent / given["weights"] if "weights" in given else None,
         "normalisation": as_normalisation(given.get("normalisation")),
         "size": as_size_rule(given["size"]) if "size" in given else None,
+        "lipschitz": check_lipschitz(given.get("lipschitz")),
         "inference": as_tiling(given["inference"]) if "inference" in given else None,
         "denoiser": _beside(path, given["denoiser"]) if "denoiser" in given else None,
     }
@@ -212,6 +215,7 @@ def entries_of(model: Segmenter) -> dict[str, Any]:
         **({"size": rule} if rule else {}),
         **_told_outputs(model.decode),
         **bands,
+        **({} if model.lipschitz is None else {"lipschitz": model.lipschitz}),
     }
 
 
@@ -305,6 +309,7 @@ def load_model(
             channels=_first(channels, card.channels),
             output=_first(output, card.output),
             bands=_first(bands, card.bands, origin.bands),
+            lipschitz=card.lipschitz if (normalisation, size, outputs, channels, output) == (None,) * 5 else None,
             name=card.name,
             channels_last=origin.channels_last,
         )

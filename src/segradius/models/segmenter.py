@@ -71,6 +71,8 @@ class Segmenter:
         weights: Where its parameters come from.
         assumed: What its source assumed of its normalisation, if that was not said.
         bands: B, the input channels that it takes; None where it is not known, so that it is given what there is.
+        lipschitz: L as its source states it, of logits (l2 over all pixels and classes) for images in [0, 1] (l2 over
+            all values); None where nothing is stated. `segradius.models.lipschitz_bound` verifies one.
     """
 
     network: Callable[[Tensor], Any]
@@ -83,6 +85,7 @@ class Segmenter:
     weights: Weights = field(default_factory=Weights)
     assumed: str = ""
     bands: int | None = None
+    lipschitz: float | None = None
     structures: int = 0
     precision: torch.dtype | None = None
     twins: Twins | None = field(default=None, repr=False)

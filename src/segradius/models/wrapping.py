@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Never
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from segradius.core.bands import told
 from segradius.core.border import in_a_line
-from segradius.core.errors import InputError, ModelError, is_whole
+from segradius.core.errors import InputError, ModelError, is_whole, must
 from segradius.core.text import options_of, refuse_unknown
 from segradius.models.bands import RGB, candidates, check_number, found_bands, likely_bands, refuse_volumes
 from segradius.models.decoding import Decode, Decoding, as_decode, one_channel
@@ -42,6 +43,7 @@ def wrap(
     name: str | None = None,
     channels_last: bool | None = None,
     bands: int | None = None,
+    lipschitz: float | None = None,
     **_unknown: Never,
 ) -> Segmenter:
     """A `Segmenter` around a network, which is left as found.
@@ -64,6 +66,8 @@ def wrap(
         channels_last: See `Segmenter`. None: off.
         bands: B, its input channels. None: those of its normalisation or of its first convolution, where an image of
             that many is taken; not known where any number may be.
+        lipschitz: L that you state of its logits, above 0, see `Segmenter`. None: what a `Segmenter` states itself, as
+            long as neither its normalisation nor its sizes nor its outputs are changed.
 
     Raises:
         InputError: If ``model`` cannot be called, a parameter has no values or not finite ones (`check_parameters`), an
@@ -92,7 +96,12 @@ def wrap(
         "channels_last": channels_last,
         "num_classes": num_classes,
         "bands": bands,
+        "lipschitz": check_lipschitz(lipschitz),
     }
+    changed = any(given[key] not in (None, getattr(draft, key)) for key in ("size", "decode"))
+    colours = given["normalisation"]
+    if changed or (colours != draft.normalisation and colours is not None and not colours.is_identity):
+        draft = replace(draft, lipschitz=None)
     draft = replace(draft, **{key: value for key, value in given.items() if value is not None})
     check_parameters(draft.network, draft.name)
     if num_classes is not None:
@@ -104,6 +113,20 @@ def wrap(
     if draft.num_classes:
         return draft
     return _with_classes(draft, _counted(draft, _answer_to_grey(draft, draft.bands or RGB)))
+
+
+def check_lipschitz(value: object) -> float | None:
+    """A Lipschitz constant as stated, None for none; raises `InputError` where it is no finite number above 0.
+
+    Example:
+        >>> check_lipschitz(1)
+        1.0
+    """
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    must(number and 0 < value < math.inf, "lipschitz", value, "a finite number above 0")  # type: ignore[operator]
+    return float(value)  # type: ignore[arg-type]
 
 
 def _decode(known: Decode, outputs: str | Decode | None, **given: Any) -> Decode | None:
