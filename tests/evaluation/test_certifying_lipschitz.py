@@ -105,7 +105,8 @@ def test_what_is_told_is_what_the_logits_give_and_attacks_that_know_the_network_
     for record in records.values():
         assert record.polled is None
         assert record.passes["certification"] == [1, 0]
-        assert record.passes["crosscheck"][0] >= 1 + 10 + 1 + len(EPS)
+    spent = 1 + 10 + 1 + len(EPS) * (8 + 1 + 1)  # clean, steepest and its judging, flips and its two judgings
+    assert summary.ledger["crosscheck"] == {"forward": 2 * spent, "backward": 2 * (10 + len(EPS) * 8)}
 
 
 def test_a_constant_stated_half_as_large_is_refuted_by_attacks_on_the_promise_and_by_the_steepest_change(
