@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from segradius.cli.certify_patch import NO_PATCH, PatchOptions
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject, open_subject
 from segradius.cli.workers import WORKERS, WorkerOptions
 from segradius.core import text
@@ -200,25 +201,32 @@ class WayOptions:
     Attributes:
         smoothing: By noise, unless another way is asked for.
         lipschitz: By a Lipschitz constant.
+        patch: By masks, against a patch.
     """
 
     smoothing: SmoothingOptions = SmoothingOptions()
     lipschitz: LipschitzOptions = LipschitzOptions()
+    patch: PatchOptions = NO_PATCH
 
     @property
     def certain(self) -> bool:
         """Whether the certificates hold with certainty; raises `InputError` for options of two ways."""
-        if self.lipschitz.lipschitz is None:
+        asked = {"lipschitz": self.lipschitz.lipschitz, "patch": self.patch.patch}
+        ways = [name for name, value in asked.items() if value is not None]
+        if len(ways) > 1:
+            raise InputError(f"{' and '.join(ways)} are two ways of certifying; expected one")
+        if not ways:
             return False
         for name, value in vars(self.smoothing).items():
             if value != getattr(SmoothingOptions(), name):
-                raise InputError(f"{name.replace('_', '-')} is for certificates by noise, and --lipschitz draws none")
+                raise InputError(f"{name.replace('_', '-')} is for certificates by noise, and --{ways[0]} draws none")
         return True
 
     def way(self, model: Seen) -> tuple[Way, Tensor | None]:
         """How images are certified, and the mask that noise is confined to."""
         _ = self.certain
-        return (found, None) if (found := self.lipschitz.way(model)) else self.smoothing.smoothing()
+        found = [way for way in (self.lipschitz.way(model), self.patch.way()) if way is not None]
+        return (found[0], None) if found else self.smoothing.smoothing()
 
     def files(self) -> dict[str, str | None]:
         """Files that its numbers depend on."""
@@ -231,11 +239,12 @@ def certify(
     model: ModelOptions,
     smoothing: SmoothingOptions,
     lipschitz: LipschitzOptions,
+    patch: PatchOptions,
     check: CheckOptions,
     run: RunOptions = RUN,
     workers: WorkerOptions = WORKERS,
 ) -> int:
-    """Certify a segmentation model over the images of a data set, by randomized smoothing or a Lipschitz constant.
+    """Certify a segmentation model over the images of a data set, by noise, a Lipschitz constant or masks.
 
     The model votes on noisy copies of each image; a pixel whose class is likelier than tau under noise, by a test with
     error rate alpha over all pixels of the image, is certified: no change of an l2 length below sigma·Φ⁻¹(tau) changes
@@ -245,7 +254,7 @@ def certify(
     """
     from segradius.cli.run_folder import carry_out, status
 
-    ways = WayOptions(smoothing, lipschitz)
+    ways = WayOptions(smoothing, lipschitz, patch)
     checking = check.checking(certain=ways.certain)
     it = planned_certificates(open_subject(data, model, run), ways, checking, run, hands=workers.workers or 1)
     executor = workers.hired(run.device, allow_download=model.network.allow_download)

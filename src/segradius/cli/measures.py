@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from segradius.cli.attack import AttackOptions, planned_attacks
 from segradius.cli.certify import CheckOptions, LipschitzOptions, SmoothingOptions, WayOptions, planned_certificates
+from segradius.cli.certify_patch import PatchOptions
 from segradius.cli.evaluate import planned_accuracy
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject
 from segradius.cli.parser import call, said
@@ -94,14 +95,16 @@ def _to_attack(study: Study, asked: Asked, run: RunOptions) -> Callable[[Subject
 
 def _to_certify(study: Study, asked: Asked, run: RunOptions) -> Callable[[Subject], Any]:
     with naming(study, CERTIFY):
-        groups = (SmoothingOptions, LipschitzOptions, CheckOptions)
+        groups = (SmoothingOptions, LipschitzOptions, PatchOptions, CheckOptions)
         known = [name for each in groups for name in _defaults(each)]
         text.refuse_unknown("option of certify", asked.options, [*known, "limit", "stride"])
         smoothing, check = _group(SmoothingOptions, asked.options), _group(CheckOptions, asked.options)
-        ways = WayOptions(smoothing, _group(LipschitzOptions, asked.options))
+        patch = _group(PatchOptions, asked.options)
+        ways = WayOptions(smoothing, _group(LipschitzOptions, asked.options), patch)
         checking = check.checking(certain=ways.certain)
         if not ways.certain:
             smoothing.smoothing()  # what is wrong is told before anything is opened
+        patch.way()
     return lambda of: planned_certificates(of, ways, checking, run, asked.name)
 
 

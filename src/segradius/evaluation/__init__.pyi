@@ -14,6 +14,7 @@ from .batch import judge as judge
 from .batch import usable as usable
 from .certify import Certification as Certification
 from .certify_lipschitz import Lipschitz as Lipschitz
+from .certify_masks import Masks as Masks
 from .certify_options import Smoothing as Smoothing
 from .certify_options import least_copies as least_copies
 from .certify_summary import CertifiedRow as CertifiedRow

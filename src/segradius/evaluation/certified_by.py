@@ -9,6 +9,9 @@ from typing import Any
 #: Certificates in which each pixel has a radius of its own.
 OWN_RADII = frozenset({"radii", "soft", "lipschitz"})
 
+#: Ways whose certificates have no radius at all.
+WITHOUT_RADII = frozenset({"masks"})
+
 #: By the name of a way of certifying, what its certificates are under, in a few words.
 CONDITIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "smoothing": lambda it: f"σ = {it['sigma']:g}",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from segradius.core.storage import as_csv, as_json
+from segradius.evaluation.certified_by import WITHOUT_RADII
 from segradius.evaluation.certify import Certification, Way
 from segradius.evaluation.certify_lipschitz import Lipschitz
 from segradius.evaluation.certify_options import Smoothing
@@ -209,14 +210,17 @@ def _whole(way: Way, valid: Sequence[Record], named: Named) -> WholeImages | Non
 
 def _certified(experiment: Certification, kind: str, valid: Sequence[Record], named: Named) -> CertifiedRow:
     scores = [record.kinds[kind].score for record in valid]
+    told = experiment.way.promised(kind, valid[0].kinds[kind].promise)
+    if not told:
+        return _row(kind, scores, named)
     bounds = experiment.way.bounds
     pixels = sum(score.labelled for score in scores)
     certified, right = (_added([getattr(score, part) for score in scores]) for part in ("certified", "right"))
     beyond = list(accumulate(reversed(right), initial=0))[::-1]
     curve = RadiusCurve(tuple(bounds), certified, right, tuple(count / pixels for count in beyond))
     radius = math.fsum(score.radius for score in scores) / max(1, sum(certified))
-    told = experiment.way.promised(kind, valid[0].kinds[kind].promise)
-    return _row(kind, scores, named, radius if sum(certified) else math.nan, told, curve)
+    known = sum(certified) and experiment.way.key not in WITHOUT_RADII
+    return _row(kind, scores, named, radius if known else math.nan, told, curve)
 
 
 def _row(
@@ -312,7 +316,7 @@ def _lines(record: Record) -> Iterator[list[Any]]:
 
 def _line(name: str, record: Record, score: Score) -> list[Any]:
     right, certified = sum(score.pixels.intersection), sum(score.certified)
-    radius = f"{score.radius / certified:.9g}" if certified else ""
+    radius = f"{score.radius / certified:.9g}" if certified and score.radius else ""
     spent = sum(forward for forward, _ in record.passes.values())
     return [
         name,

@@ -20,7 +20,7 @@ from segradius.certification.certifiers import Hierarchy
 from segradius.core import escapes
 from segradius.core.names import safe_names
 from segradius.data.sample import Classes, Sample
-from segradius.evaluation.certified_by import OWN_RADII
+from segradius.evaluation.certified_by import OWN_RADII, WITHOUT_RADII
 from segradius.evaluation.certify import Certification
 from segradius.evaluation.certify_summary import (
     CertifiedRow,
@@ -68,6 +68,9 @@ NAMES = {
     "radii": "certified, own radii",
     "soft": "certified, own soft radii",
     "lipschitz": "certified, own radii by L",
+    "recovery": "certified recovery",
+    "detection": "certified detection",
+    "defended": "double masking, uncertified",
 }
 
 
@@ -117,7 +120,8 @@ def _files(
     yield "per_image.csv", certified_csv(found)
     heading = certified_heading(run.experiment, run.model.name, run.data.name)
     yield "table.md", page(certified_tables(summary), [*notes, *made(facts)], heading)
-    yield "radius.png", draw_radii(summary, title)
+    if way.key not in WITHOUT_RADII:
+        yield "radius.png", draw_radii(summary, title)
     if shown := _shown(run, [record for record in found if record.finite][:figures]):
         yield "figure.png", draw_certified(shown, classes, title, groups, said_of(summary))
     names = safe_names(run.data.ids)
@@ -137,7 +141,7 @@ def _shown(run: Run[Certification], found: Sequence[Record]) -> list[Certified]:
 
 def _certified(record: Record, sample: Sample, *, predicted: bool) -> Certified:
     kind, own = record.finest, next((record.kinds[name] for name in OWN_RADII if name in record.kinds), None)
-    radius = kind.radius if own is None else own.radius
+    radius = None if "detection" in record.kinds else kind.radius if own is None else own.radius
     base, certified = (sum(score.pixels.intersection) / score.labelled for score in (record.base_score, kind.score))
     label = record.base if predicted else sample.label
     return Certified(
@@ -306,7 +310,7 @@ class Certified:
         base: (H, W) the model's prediction.
         classes: (H, W) certified classes, `ABSTAIN` elsewhere.
         level: (H, W) how coarse a group was certified; None for single classes.
-        radius: (H, W).
+        radius: (H, W); None for certificates that have none.
         share: Share of the labelled pixels that are right, of the model and certified.
         own: Whether the radii are each pixel's own, a certificate beside that of the classes.
     """
@@ -317,7 +321,7 @@ class Certified:
     base: Tensor
     classes: Tensor
     level: Tensor | None
-    radius: Tensor
+    radius: Tensor | None
     share: tuple[float, float]
     own: bool = False
 
@@ -334,9 +338,9 @@ def draw_certified(
         hierarchy: Groups of classes; None for single classes.
         said: What labels, and pixels that agree with them, are called.
     """
-    figure, axes = grid([height(each.image) for each in shown], 6, title)
+    ceiling = max((float(each.radius.max()) for each in shown if each.radius is not None), default=-1.0)
+    figure, axes = grid([height(each.image) for each in shown], 6 if ceiling >= 0 else 5, title)
     painter = Painter.of(classes, [m for each in shown for m in (each.base, each.classes)])
-    ceiling = max(each.radius.max().item() for each in shown)
     for row, each in zip(axes, shown, strict=True):
         if painter.asked and hierarchy is None:
             painted = painter.paint(each.image, each.classes)
@@ -349,11 +353,13 @@ def draw_certified(
         panel(row[1], painter.paint(each.image, each.label), said.label)
         panel(row[2], painter.paint(each.image, each.base), f"model: {base}")
         panel(row[3], painted, f"certified: {certified}")
-        panel(row[4], each.radius.numpy(), "own radii" if each.own else "radius", ceiling or 1.0)
+        if each.radius is not None:
+            panel(row[4], each.radius.numpy(), "own radii" if each.own else "radius", ceiling or 1.0)
     abstained = swatch(VOID, "abstained", edgecolor=rgb(_STRIPE), hatch="////")
     maps = [m for each in shown for m in (each.label, each.base, each.classes)]
-    painter.legend(axes[0, 5], maps, [abstained], left=0.4)
-    colour_bar(figure, axes[0, 5], ceiling or 1.0, "certified radius, l2", upright=True)
+    painter.legend(axes[0, -1], maps, [abstained], left=0.4)
+    if ceiling >= 0:
+        colour_bar(figure, axes[0, -1], ceiling or 1.0, "certified radius, l2", upright=True)
     return png(figure)
 
 
