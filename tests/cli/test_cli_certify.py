@@ -563,3 +563,39 @@ def test_the_table_says_what_was_certified_and_the_record_lets_it_be_checked(pla
         with np.load(file) as record:
             p = binom.sf(record["votes"] - 1, n, 0.75)
             assert ((record["segcertify.class"] >= 0) == (p <= 0.001 / p.size)).all()
+
+
+LIPSCHITZ = ["certify", "--model", "lipschitz_unet,num_classes=8,widths=[8,8],blocks=[1,1]", "--data", "scenes:24x32"]
+
+
+def test_a_lipschitz_constant_is_verified_or_of_the_card_and_no_noise_is_drawn(tmp_path, capsys):
+    for given in ("verified", "card", "1"):
+        out = str(tmp_path / given)
+        words = ["--limit", "2", "--lipschitz", given, "--certified-eps", "0.1,0.3", "--attack", "pgd", "--steps", "2"]
+        assert main([*LIPSCHITZ, *words, "--out", out]) == 0
+        report = json.loads((tmp_path / given / "results.json").read_text())
+        it = report["experiment"]["lipschitz"]
+        assert it["lipschitz"] == pytest.approx(1, abs=1e-4)
+        assert (it["source"], it["eps"]) == ("stated" if given == "1" else given, [0.1, 0.3])
+        assert (it["size"] is not None) == (given == "verified")
+        assert report["copies"] == 0
+        assert [row["eps"] for row in report["whole"]["rows"]] == [0.1, 0.3]
+        assert not any(row["contradicted"] for row in report["attacked"])
+    assert "bounded over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--lipschitz", "card"], "states no Lipschitz constant in its card"),
+        (["--lipschitz", "verified"], "no Lipschitz bound"),
+        (["--lipschitz", "1", "--sigma", "0.1"], "sigma is for certificates by noise"),
+        (["--lipschitz", "1", "--attack", "pgd", "--samples", "3"], "samples is for attacks on certificates by noise"),
+        (["--lipschitz", "many"], "lipschitz is 'many'"),
+        (["--certified-eps", "0.1"], "certified-eps is for --lipschitz"),
+    ],
+)
+def test_what_a_lipschitz_constant_does_not_go_with_is_refused(tmp_path, capsys, words, told):
+    demo = ["certify", "--model", "demo", "--data", "scenes:24x32", "--limit", "1", "--out", str(tmp_path / "out")]
+    assert main([*demo, *words]) == 2
+    assert told in capsys.readouterr().err

@@ -26,15 +26,15 @@ from segradius.core.declared import (
 )
 from segradius.core.errors import InputError
 from segradius.core.safe_yaml import read_yaml
-from segradius.core.screen import warn
+from segradius.core.screen import note, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from segradius.cli.run_folder import Planned
-    from segradius.core.contracts import Seen
     from segradius.evaluation import Attacks, Certification, CrossChecking, Lipschitz, Run, Smoothing, Store
     from segradius.evaluation.certify import Way
+    from segradius.models import Bound
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ class LipschitzOptions:
     """Instead of noise, a Lipschitz constant of the network.
 
     Args:
-        lipschitz: Certify from one pass an image by a Lipschitz constant L of the logits, in l2, of images in [0, 1]: a
-            number, or card for what the model's card states. No noise is drawn, and the promise is certain if L holds.
+        lipschitz: Certify from one pass an image by a Lipschitz constant L of the logits, in l2, of images in [0, 1]:
+            verified to bound it layer by layer, card for what the model's card states, or a number. No noise is drawn,
+            and the promise is certain if L holds.
         certified_eps: l2 lengths at which tables tell what is left of whole images, commas between them. Default:
             0.05,0.1,0.25,0.5,1.
     """
@@ -113,11 +114,14 @@ class LipschitzOptions:
     lipschitz: str | float | None = None
     certified_eps: str | float | list[float] | None = None
 
-    def way(self, model: Seen) -> Lipschitz | None:
+    def way(self, of: Subject) -> Lipschitz | None:
         """How images are certified by it; None where it was not asked for.
 
+        Args:
+            of: Model and images; the first usable one has the size that a constant is verified for.
+
         Raises:
-            InputError: For a number out of range, or a card that states none.
+            InputError: For a number out of range, a card that states none, or a network with a layer that has no bound.
         """
         from segradius.evaluation import Lipschitz
 
@@ -128,12 +132,36 @@ class LipschitzOptions:
         given: dict[str, Any] = {}
         if self.certified_eps is not None:
             given["eps"] = tuple(text.number("certified-eps", each) for each in _several(self.certified_eps))
+        if self.lipschitz == "verified":
+            bound = _verified(of)
+            found = f"at most {bound.bound:.6g} and at least {bound.lower:.6g}"
+            note(f"Lipschitz constant, bounded over {len(bound.layers)} layers: {found}")
+            return Lipschitz(bound.bound, "verified", size=bound.size, **given)
         if self.lipschitz == "card":
-            stated = getattr(model, "lipschitz", None)
+            stated = getattr(of.seen, "lipschitz", None)
             if stated is None:
-                raise InputError(f"model {model.name!r} states no Lipschitz constant: give --lipschitz a number")
+                raise InputError(
+                    f"model {of.seen.name!r} states no Lipschitz constant in its card; expected --lipschitz verified, "
+                    "or a number"
+                )
             return Lipschitz(stated, "card", **given)
         return Lipschitz(text.number("lipschitz", self.lipschitz), **given)
+
+
+def _verified(of: Subject) -> Bound:
+    """Of a network, the bound for images of the size of the first usable one."""
+    from segradius.core.bands import bands_of
+    from segradius.data.usable import usable_samples
+    from segradius.models import Segmenter, lipschitz_bound
+
+    if not isinstance(of.seen, Segmenter):
+        raise InputError("lipschitz is verified, and a target's layers are not seen; expected --model")
+    known = usable_samples(of.data, of.seen.num_classes, labels=not of.choice.predicted, bands=bands_of(of.seen))
+    sample = next(known, None)
+    if sample is None:
+        raise InputError("no image could be used, so that there is no size to verify the Lipschitz constant for")
+    height, width = sample.image.shape[-2:]
+    return lipschitz_bound(of.seen, (height, width))
 
 
 def _several(given: str | float | Sequence[float]) -> Sequence[str | float]:
@@ -222,10 +250,10 @@ class WayOptions:
                 raise InputError(f"{name.replace('_', '-')} is for certificates by noise, and --{ways[0]} draws none")
         return True
 
-    def way(self, model: Seen) -> tuple[Way, Tensor | None]:
+    def way(self, of: Subject) -> tuple[Way, Tensor | None]:
         """How images are certified, and the mask that noise is confined to."""
         _ = self.certain
-        found = [way for way in (self.lipschitz.way(model), self.patch.way()) if way is not None]
+        found = [way for way in (self.lipschitz.way(of), self.patch.way()) if way is not None]
         return (found[0], None) if found else self.smoothing.smoothing()
 
     def files(self) -> dict[str, str | None]:
@@ -286,7 +314,7 @@ def planned_certificates(
     from segradius.evaluation import Certification, Run, Smoothing
     from segradius.report import report_certificates
 
-    way, mask = ways.way(of.seen)
+    way, mask = ways.way(of)
     if isinstance(way, Smoothing) and way.sigma > 1:
         warn(f"sigma is {way.sigma:g} for images in [0, 1]: was {way.sigma:g}/255 meant?")
     experiment = Certification(of.model, of.choice, way, run.seed, checking)

@@ -44,6 +44,7 @@ class Lipschitz:
         lipschitz: L, of the logits in images in [0, 1], both in l2: ‖f(x + δ) − f(x)‖₂ ≤ L‖δ‖₂.
         source: Where it comes from.
         eps: l2 lengths of changes that tables tell of; curves go to the largest.
+        size: Height and width of the images that it was verified for; None for any.
 
     Raises:
         InputError: For a value out of range.
@@ -52,6 +53,7 @@ class Lipschitz:
     lipschitz: Positive
     source: Literal["stated", "card", "verified"] = "stated"
     eps: tuple[Positive, ...] = (0.05, 0.1, 0.25, 0.5, 1.0)
+    size: tuple[int, int] | None = None
 
     key: ClassVar[str] = "lipschitz"
     unit: ClassVar[str] = ""
@@ -133,6 +135,12 @@ class Lipschitz:
         classes, ignore, base = model.num_classes, batch.ignore_index, batch.prediction[0]
         score = partial(score_answer, labels=labels, num_classes=classes, ignore_index=ignore,
                         structures=batch.structures)  # fmt: skip
+        if self.size is not None and self.size != tuple(labels.shape):
+            sizes = ["x".join(map(str, size)) for size in (labels.shape, self.size)]
+            raise InputError(
+                f"image {batch.ids[0]} is {sizes[0]}, and the Lipschitz constant was verified for {sizes[1]}; expected "
+                "images of one size, as by --size"
+            )
         with torch.no_grad(), model.frozen():
             logits = model.logits(batch.images)[0]
         bench.progress(1)
