@@ -94,12 +94,15 @@ def runs() -> Mapping[str, Path]:
     )
     target = ["--target", "demo", "--attack", "local_pbgd", "--eps", "linf=0.05", "--queries", "8", "--marks", "4"]
     certify = ["certify", "--model", "demo", *SCENES, "--limit", "1", "--sigma", "0.1", "--n0", "5", "--n", "60"]
+    certain = [*certify[:-6], "--attack", "flips", "--steps", "2"]
     check = ["--attack", "pgd", "--check-copies", "10", "--radii", "one"]
     for name, words in {
         "target": ["attack", *target, *SCENES, "--limit", "2", "--figures", "0"],
         "certify": certify,
         "groups": [*certify, "--hierarchy", str(root / "groups.yaml")],
         "crosscheck": [*certify, *check],
+        "lipschitz": [*certain, "--lipschitz", "9"],
+        "masks": [*certain, "--patch", "0.05", "--masks", "2x2"],
     }.items():
         assert main([*words, "--device", "cpu", "--out", str(root / name)]) == 0
     return {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir()}

@@ -15,7 +15,7 @@ from segradius.evaluation import results_schema
 
 SCHEMA = results_schema()
 KINDS = ["attack", "evaluate", "targeted", "predicted", "bands", "structures", "aside", "hostile", "target", "certify",
-         "groups", "crosscheck"]  # fmt: skip
+         "groups", "crosscheck", "lipschitz", "masks"]  # fmt: skip
 
 
 def strict(schema: Any) -> Any:
@@ -33,7 +33,8 @@ def strict(schema: Any) -> Any:
 def closed() -> dict[str, Any]:
     found = strict(deepcopy(SCHEMA))
     found["$defs"]["common"].pop("unevaluatedProperties")  # those that refer to it have more
-    found["$defs"]["smoothing"].pop("unevaluatedProperties")  # options, as they are declared
+    for way in ("smoothing", "lipschitz", "masks"):
+        found["$defs"][way].pop("unevaluatedProperties")  # options, as they are declared
     return found
 
 
