@@ -229,3 +229,27 @@ def test_a_rule_of_ones_own():
     finally:
         del RULES[Halved]
     assert rule_of(Halved()) is None
+
+
+class Looking(nn.Module):
+    """Looks at sizes, goes through a list of its own and unpacks what it has split."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 2, 1)])
+        self.scale = nn.Parameter(torch.tensor([2.0, -3.0]).view(1, 2, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, height, width = x.shape
+        y = x
+        for conv in self.convs:
+            y = conv(y).relu()
+        if y.size(2) != height or len(y) != n:
+            y = functional.interpolate(y, (height, width), mode="bilinear", align_corners=y.is_cuda)
+        one, other = y.chunk(2, 1)
+        return self.scale * (one - other) + torch.zeros_like(one)
+
+
+def test_code_may_look_at_sizes():
+    network = seeded(Looking)
+    assert exact(network) <= bound_of(network).bound < math.inf

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from segradius.core.border import in_a_line
 from segradius.core.errors import InputError
-from segradius.models.lipschitz_rules import SLOPES, Step, padding_norm, pooled_maxima, resampling, rule_of
+from segradius.models.lipschitz_functions import ADDING, FUNCTIONS, KEEPING, MAKING, SCALING, option, scaled
+from segradius.models.lipschitz_graph import Tracer
+from segradius.models.lipschitz_rules import Step, rule_of
 from segradius.models.networks.lipschitz_unet import Aside
 
 
@@ -54,15 +55,6 @@ class Passed:
     layers: tuple[Layer, ...]
 
 
-class _Tracer(fx.Tracer):
-    """Goes into modules that have no rule and are not torch's own."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if rule_of(m) is not None or isinstance(m, Aside):
-            return True
-        return super().is_leaf_module(m, module_qualified_name) and type(m).__module__.startswith("torch.nn")
-
-
 @torch.no_grad()
 def walked(network: nn.Module, x: Tensor, start: float = 1.0, prefix: str = "") -> Passed:
     """A network's pass over an image, with a bound on the growth of l2 distances at each node.
@@ -78,7 +70,7 @@ def walked(network: nn.Module, x: Tensor, start: float = 1.0, prefix: str = "") 
     Raises:
         InputError: The network cannot be traced, or a node has no bound; the message names it.
     """
-    tracer = _Tracer()
+    tracer = Tracer(x)
     network = nn.Sequential(network) if tracer.is_leaf_module(network, "") else network
     try:
         graph = tracer.trace(network)
@@ -138,6 +130,8 @@ class _Walk(fx.Interpreter):
                 )
             return self._through(module, name, source, result)
         kind = n.target if isinstance(n.target, str) else getattr(n.target, "__name__", str(n.target))
+        if kind in MAKING:
+            return 0.0
         if not _has_tensor(result):
             if kind in ("item", "tolist", "numpy"):
                 raise InputError(f"{name} makes a number of the image's values, after which no bound is known")
@@ -170,9 +164,10 @@ class _Walk(fx.Interpreter):
         """The bound after a function or method, and what it does where that is worth a line."""
         sources = [self.bounds[node] for node in _occurring(n)]
         args, kwargs = self.fetch_args_kwargs_from_env(n)
+        kind = str(args[1]) if kind == "getattr" else kind
         base = kind.rstrip("_").removeprefix("__").removesuffix("__")
         if base in KEEPING and not (_several(sources) and base not in ("view_as", "reshape_as")):
-            if base.startswith("dropout") and _option(args, kwargs, 2, "training", True):
+            if base.startswith("dropout") and option(args, kwargs, 2, "training", True):
                 raise InputError(f"{name} drops values in evaluation mode too")
             if base == "getitem" and _repeats(args[1]):
                 raise InputError(f"{name} takes values by a list of places, which may repeat: no bound is known")
@@ -186,7 +181,7 @@ class _Walk(fx.Interpreter):
         if base in ("maximum", "minimum"):
             return math.hypot(*self._grown(n, result)), Step(1.0, "larger or smaller of two")
         if base in SCALING and not _several(sources):
-            step = _scaled(base, args, [i for i, given in enumerate(n.args) if self._depends(given)], result)
+            step = scaled(base, args, [i for i, given in enumerate(n.args) if self._depends(given)], result)
         elif base in FUNCTIONS and not _several(sources):
             step = FUNCTIONS[base](args, kwargs, result)
         else:
@@ -230,95 +225,3 @@ def _has_tensor(value: Any) -> bool:
 def _repeats(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     return not all(part is None or part is Ellipsis or isinstance(part, int | slice | str) for part in parts)
-
-
-def _scaled(kind: str, args: tuple[Any, ...], depends: list[int], y: Tensor) -> Step:
-    """What a product with, or a quotient by, a constant does to the one that depends on the image."""
-    if len(args) != 2 or len(depends) != 1 or (kind.endswith("div") and depends != [0]):
-        raise InputError(f"{kind} of a constant by what depends on the image: no bound is known")
-    x, constant = args[depends[0]], torch.as_tensor(args[1 - depends[0]]).detach().double().abs()
-    size = float(constant.max()) if kind.endswith("mul") else 1 / float(constant.min())
-    return Step(size * math.sqrt(y.numel() / x.numel()), "a constant")
-
-
-def _slope(kind: type[nn.Module]) -> Callable[[Any, Any, Any], Step]:
-    return lambda args, kwargs, y: Step(float(SLOPES[kind]), "largest slope")
-
-
-def _option(args: tuple[Any, ...], kwargs: Mapping[str, Any], at: int, name: str, usual: Any) -> Any:
-    return kwargs.get(name, args[at] if len(args) > at else usual)
-
-
-def _called(function: Callable[..., Tensor]) -> Callable[[Any, Any, Any], Step]:
-    """A resampling of rows and columns, called with the options that the network gives it."""
-
-    def step(args: tuple[Any, ...], kwargs: Mapping[str, Any], y: Tensor) -> Step:
-        more = {key: value for key, value in kwargs.items() if key != "input"}
-        return resampling(lambda u: function(u, *args[1:], **more), _input(args, kwargs))
-
-    return step
-
-
-def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    given: Tensor = args[0] if args else kwargs["input"]
-    return given
-
-
-def _pad(args: tuple[Any, ...], kwargs: Mapping[str, Any], y: Tensor) -> Step:
-    mode = _option(args, kwargs, 2, "mode", "constant")
-    return Step(padding_norm(_input(args, kwargs), list(_option(args, kwargs, 1, "pad", ())), mode), f"padding, {mode}")
-
-
-def _max_pool(args: tuple[Any, ...], kwargs: Mapping[str, Any], y: Tensor) -> Step:
-    kernel = _option(args, kwargs, 1, "kernel_size", None)
-    stride = _option(args, kwargs, 2, "stride", None) or kernel
-    return pooled_maxima(kernel, stride, _option(args, kwargs, 4, "dilation", 1))
-
-
-def _mean(args: tuple[Any, ...], kwargs: Mapping[str, Any], y: Tensor) -> Step:
-    return Step(math.sqrt(y.numel() / _input(args, kwargs).numel()), "mean")
-
-
-def _sum(args: tuple[Any, ...], kwargs: Mapping[str, Any], y: Tensor) -> Step:
-    return Step(math.sqrt(_input(args, kwargs).numel() / y.numel()), "sum")
-
-
-def _copies(args: tuple[Any, ...], kwargs: Mapping[str, Any], y: Tensor) -> Step:
-    return Step(math.sqrt(y.numel() / _input(args, kwargs).numel()), "copies of a value")
-
-
-def _leaky(args: tuple[Any, ...], kwargs: Mapping[str, Any], y: Tensor) -> Step:
-    return Step(max(1.0, abs(_option(args, kwargs, 1, "negative_slope", 0.01))), "largest slope")
-
-
-#: Functions and methods that move values without repeating any, that add, and that take or divide by a constant.
-KEEPING = frozenset((
-    "reshape", "view", "flatten", "unflatten", "permute", "transpose", "contiguous", "squeeze", "unsqueeze",
-    "movedim", "swapaxes", "clone", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "chunk",
-    "split", "tensor_split", "unbind", "getitem", "narrow", "select", "dropout", "dropout2d", "neg", "abs", "clamp",
-    "clamp_min", "clamp_max", "float", "double", "view_as", "reshape_as", "sort",
-))  # fmt: skip
-ADDING = frozenset(("add", "iadd", "sub", "isub", "rsub", "radd"))
-SCALING = frozenset(["mul", "imul", "truediv", "itruediv", "div"])
-FUNCTIONS: dict[str, Callable[[Any, Any, Any], Step]] = {
-    "relu": _slope(nn.ReLU),
-    "relu6": _slope(nn.ReLU6),
-    "tanh": _slope(nn.Tanh),
-    "hardtanh": _slope(nn.Hardtanh),
-    "sigmoid": _slope(nn.Sigmoid),
-    "silu": _slope(nn.SiLU),
-    "gelu": _slope(nn.GELU),
-    "hardswish": _slope(nn.Hardswish),
-    "mish": _slope(nn.Mish),
-    "softplus": _slope(nn.Softplus),
-    "leaky_relu": _leaky,
-    "max_pool2d": _max_pool,
-    "avg_pool2d": _called(functional.avg_pool2d),
-    "adaptive_avg_pool2d": _called(functional.adaptive_avg_pool2d),
-    "interpolate": _called(functional.interpolate),
-    "pad": _pad,
-    "mean": _mean,
-    "sum": _sum,
-    "expand": _copies,
-    "repeat": _copies,
-}

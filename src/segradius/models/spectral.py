@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 #: Multiplications that one more squaring, and all that is done on a grid of frequencies, may cost; squarings at most.
-WORK, GRID_WORK, SQUARINGS = 4e8, 4e10, 4
+WORK, GRID_WORK, SQUARINGS = 4e8, 1e10, 4
 #: What a grid may lose, and a bound that is as near to a value that is reached that no grid is asked.
-LOSS, NEAR = 0.002, 1.0005
+LOSS, NEAR = 0.004, 1.001
 #: Covers the rounding of float64 in what is computed here, which is below 1e-10 for any kernel that fits into memory.
 SLACK = 1 + 1e-9
 
@@ -154,7 +154,7 @@ def _schur(gram: Tensor) -> float:
     return float(((a @ q[..., None])[..., 0] / q).amax())
 
 
-def least_norm(linear: Callable[[Tensor], Tensor], shape: tuple[int, ...], steps: int = 8) -> float:
+def least_norm(linear: Callable[[Tensor], Tensor], shape: tuple[int, ...], steps: int = 5) -> float:
     """A number that is at most the l2 norm of a linear map, by power iteration from a random start.
 
     Args:
