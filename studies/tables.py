@@ -34,8 +34,8 @@ from jsonargparse import auto_cli
 
 import segradius as sr
 from segradius.core import text
-from segradius.evaluation import Row, Summary
-from segradius.report import Cells, network_tables, percent, read_network, tables
+from segradius.evaluation import CertifiedSummary, Row, Summary
+from segradius.report import Cells, certified_tables, network_tables, percent, read_network, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"^<!-- table: (?P<what>.+) -->\n(?P<table>(?:\*\*.*\*\*\n\n)?(?:\|.*\n)*)", re.M)
@@ -125,7 +125,17 @@ def accuracies(folder: Path, **labels: str) -> list[Cells]:
     return [Cells("Per cent [95 % interval over images]", header, rows)]
 
 
-KINDS: Mapping[str, Callable[..., list[Cells]]] = {"attacks": attacks, "networks": networks, "accuracies": accuracies}
+def certificates(folder: Path) -> list[Cells]:
+    """What ``segradius certify`` found out: answers, whole images, attacks on the certificates, classes."""
+    return certified_tables(cast(CertifiedSummary, sr.load_results(folder).runs[0].summary))
+
+
+KINDS: Mapping[str, Callable[..., list[Cells]]] = {
+    "attacks": attacks,
+    "networks": networks,
+    "accuracies": accuracies,
+    "certificates": certificates,
+}
 
 
 def write() -> int:
