@@ -6,6 +6,9 @@ from .decoding import Decoding as Decoding
 from .demo import DemoNetwork as DemoNetwork
 from .denoising import DENOISERS as DENOISERS
 from .denoising import denoised as denoised
+from .diffusion import OneShotDiffusion as OneShotDiffusion
+from .diffusion import cosine_schedule as cosine_schedule
+from .diffusion import linear_schedule as linear_schedule
 from .doubts import Doubt as Doubt
 from .doubts import doubts as doubts
 from .export import export_onnx as export_onnx
