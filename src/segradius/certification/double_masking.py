@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from segradius.certification.masks import Fill, hidden
-from segradius.certification.votes import Answer, Predict
+from segradius.certification.votes import Answer, Predict, by_rows
 from segradius.core.errors import InputError
 from segradius.core.prediction import predict
 from segradius.radius.smoothing import passes
@@ -26,7 +26,7 @@ class Looks:
 
     Attributes:
         plain: (H, W) int64, of the image itself.
-        single: (k, H, W) int64, under each mask.
+        single: (k, H, W), under each mask: int16, or int32 where C would not fit.
         against: (k, H, W) int16, for each mask how many of the k − 1 predictions under it and another differ from that
             under it alone; None where no two masks were looked at.
         num_classes: C.
@@ -71,12 +71,7 @@ class Looks:
         Raises:
             InputError: No two masks were looked at.
         """
-        votes = self.single.new_zeros((self.num_classes, *self.plain.shape), dtype=torch.int16)
-        votes.scatter_add_(0, self.single, votes.new_ones(()).expand_as(self.single))
-        majority = predict(votes.unsqueeze(0))[1].squeeze(0)
-        heard = (self.single != majority) & self._upheld
-        first = heard.to(torch.uint8).argmax(0, keepdim=True)
-        return torch.where(heard.any(0), self.single.gather(0, first).squeeze(0), majority)
+        return by_rows(partial(_double_masked, num_classes=self.num_classes), self.single, self._upheld)
 
     @property
     def _upheld(self) -> Tensor:
@@ -84,6 +79,17 @@ class Looks:
         if self.against is None:
             raise InputError("recovery needs the looks under two masks, and there are those under one alone")
         return self.against == 0
+
+
+def _double_masked(single: Tensor, upheld: Tensor, num_classes: int) -> Tensor:
+    """Answers (H, W) from what each mask says (k, H, W), and whether no second one changes that."""
+    said = single.long()
+    votes = single.new_zeros((num_classes, *single.shape[1:]), dtype=torch.int16)
+    votes.scatter_add_(0, said, votes.new_ones(()).expand_as(said))
+    majority = predict(votes.unsqueeze(0))[1].squeeze(0)
+    heard = (said != majority) & upheld
+    first = heard.to(torch.uint8).argmax(0, keepdim=True)
+    return torch.where(heard.any(0), said.gather(0, first).squeeze(0), majority)
 
 
 def looks_needed(masks: int, *, double: bool = True) -> int:
@@ -147,7 +153,9 @@ def look(
         return [slice(first, first + some) for first, some in passes(0, end, image.device, together=together)]
 
     plain = seen(None)[0] if plain is None else plain
-    single = torch.cat([seen(masks[part]) for part in parts(count)])
+    single = torch.empty(masks.shape, dtype=torch.int16 if num_classes < 2**15 else torch.int32, device=image.device)
+    for part in parts(count):
+        single[part] = seen(masks[part])
     against = None
     if double:
         against = torch.zeros(single.shape, dtype=torch.int16, device=image.device)
