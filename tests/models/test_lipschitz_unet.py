@@ -47,7 +47,12 @@ def test_layers_keep_their_promise_and_do_something():
     padded = torch.nn.functional.conv2d(layer.weight, layer.weight, padding=2).abs().sum((2, 3))
     expected = layer.weight / ((padded * q[None] / q[:, None]).sum(1)).sqrt().view(-1, 1, 1, 1)
     torch.testing.assert_close(k, expected)
-    hidden = (torch.nn.functional.conv2d(x, k, layer.bias, padding=1)).clamp_min(0)
+    before = torch.nn.functional.conv2d(x, k, padding=1)
+    hidden = (before - before.mean((0, 2, 3), keepdim=True)).clamp_min(0)
+    torch.testing.assert_close(layer(x), x - 2 * torch.nn.functional.conv_transpose2d(hidden, k, padding=1))
+    torch.testing.assert_close(layer.mean, 0.05 * before.mean((0, 2, 3)))
+    layer.eval()
+    hidden = (before - layer.mean[:, None, None]).clamp_min(0)
     torch.testing.assert_close(layer(x), x - 2 * torch.nn.functional.conv_transpose2d(hidden, k, padding=1))
     assert (layer(x) - x).norm() > 0.5 * x.norm()
 
@@ -60,7 +65,13 @@ def test_a_gradient_reaches_every_parameter():
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [("widths=[7,8]", "widths"), ("widths=[8,8]", "blocks"), ("first=0", "first"), ("num_classes=1", "num_classes")],
+    [
+        ("widths=[7,8]", "widths"),
+        ("widths=8", "widths"),
+        ("widths=[8,8]", "blocks"),
+        ("first=0", "first"),
+        ("num_classes=1", "num_classes"),
+    ],
 )
 def test_bad_sizes_are_named(options, told):
     with pytest.raises(InputError, match=told):
@@ -82,3 +93,19 @@ def test_a_stated_constant_is_in_the_card_and_is_dropped_when_what_it_is_of_chan
     for wrong in (0, -1.0, float("inf"), float("nan"), True, "1"):
         with pytest.raises(InputError, match="lipschitz"):
             wrap(torch.nn.Conv2d(3, 2, 1), lipschitz=wrong)
+
+
+def test_plain_weights_are_the_same_network_and_what_is_in_them_is_verified():
+    model = shaken(load_model(TINY))
+    x = torch.rand(1, 3, 12, 16)
+    expected = model.logits(x)
+    model.network.made_plain()
+    other = load_model(TINY + ",plain=true")
+    assert other.lipschitz is None
+    other.network.load_state_dict(model.network.state_dict())
+    torch.testing.assert_close(other.logits(x), expected, atol=1e-5, rtol=1e-5)
+    assert lipschitz_bound(other, (12, 16)).bound <= 1.0001
+    with torch.no_grad():
+        other.network.body[1].weight.mul_(2)
+    assert lipschitz_bound(other, (12, 16)).bound == pytest.approx(2, rel=1e-4)
+    assert not any(p.requires_grad for p in other.network.parameters())
