@@ -232,10 +232,8 @@ def _panel(axis: Axes, it: Sandwich, network: str, answer: str, *, literature: b
             axis.plot(radii, values, "D", color=colour, markersize=5, label=label)
     _above(axis, it, network, answer)
     if literature:
-        radii, shares = zip(*LITERATURE, strict=True)
-        axis.plot(
-            radii, [100 * each for each in shares], "--", color="0.45", linewidth=1.2, label="literature, other images"
-        )
+        known, shares = [radius for radius, _ in LITERATURE], [100 * each for _, each in LITERATURE]
+        axis.plot(known, shares, "--", color="0.45", linewidth=1.2, label="literature, other images")
     axis.set_xlabel("l2 radius, images in [0, 1]", fontsize=9)
     axis.set_ylim(0, 100)
     axis.set_xlim(left=0)
