@@ -117,7 +117,7 @@ def test_a_constant_stated_half_as_large_is_refuted_by_attacks_on_the_promise_an
     assert by["steepest", "‖δ‖ = 0.05"].contradicted == 2
     assert by["steepest", "‖δ‖ = 0.05"].used == pytest.approx(2, abs=1e-3)
     assert any(each.left < each.promised for each in summary.attacked)
-    assert "REFUTED" in table
+    assert "REFUTED, the certificates do not hold, by " in table
 
 
 def test_what_has_no_constant_of_its_logits_is_refused() -> None:

@@ -412,9 +412,10 @@ def draw_radii(summary: CertifiedSummary, title: str) -> bytes:
     figure, said = empty(6.4, 3.6 if not own else 5.6), said_of(summary)
     axes = figure.subplots(1 + len(own), 1, squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + len(own)])[:, 0]
     axes[0].set_title(escapes.figure(title), fontsize=10, loc="left")
-    for place, name in enumerate(("base", "smoothed")):
-        value = 100 * summary.rows[place].pixacc.value
-        axes[0].plot(0, value, "ko" if name == "base" else "kx", markersize=5, clip_on=False, label=NAMES[name])
+    for name, marker in (("base", "ko"), ("smoothed", "kx")):
+        for row in summary.rows:
+            if row.name == name:
+                axes[0].plot(0, 100 * row.pixacc.value, marker, markersize=5, clip_on=False, label=NAMES[name])
     for colour, row in zip(LINES, rows, strict=False):
         shares, edges = steps(row)
         axes[0].stairs(100 * np.array(shares), edges, color=colour, linewidth=1.6, label=NAMES[row.name])

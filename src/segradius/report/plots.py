@@ -176,9 +176,10 @@ def sandwich(subject: Subject) -> Plot | None:
         subject: What is told.
     """
     mine = [each for each in subject.lines if each[1].plan[1] == "l2" and "pixacc" in each[1].shares]
-    if subject.targeted or not (mine or subject.certified):
+    below = list(_below(subject))
+    if subject.targeted or not (mine or below):
         return None
-    data = [*_above(subject, mine), *_below(subject)]
+    data = [*_above(subject, mine), *below]
     reach = max((max(trace["x"]) for trace in data if trace["meta"].get("side") == "below"), default=0.0)
     axes = {
         "xaxis": {"title": {"text": "radius, l2"}, "rangemode": "tozero"},
@@ -228,7 +229,9 @@ def _above(subject: Subject, mine: Sequence[tuple[Story, Line]]) -> Iterator[dic
 
 def _below(subject: Subject) -> Iterator[dict[str, Any]]:
     for story in subject.certified:
-        under = condition(story.experiment)
+        under = condition(story.experiment) + ", REFUTED" * bool(story.refuted)
+        if story.whole:
+            yield _whole(f"whole images, {under}", story)
         for row in story.answers:
             if row.curve is not None and not math.isnan(row.radius):
                 yield _steps(row, f"{NAMES.get(row.name, row.name)}, {under}", story)
@@ -254,6 +257,17 @@ def _steps(row: CertifiedRow, name: str, story: Story) -> dict[str, Any]:
         "line": {"color": LIGHT[place], "width": 2},
         "meta": {"colour": place, "side": "below"},
     }
+
+
+def _whole(name: str, story: Story) -> dict[str, Any]:
+    """What stays right of whole images, at least."""
+    x, y = [radius for radius, _ in story.whole], [100 * share for _, share in story.whole]
+    told = [plain(f"{name}: at least {value:.1f} % of pixels stay right at {radius:.4g}, n = {story.certified_images}")
+            for radius, value in zip(x, y, strict=True)]  # fmt: skip
+    line = {"color": LIGHT[0], "width": 2}
+    drawn = {"x": x, "y": y, "text": told, "line": line, "fill": "tozeroy", "fillcolor": _faded(LIGHT[0])}
+    more = {"type": "scatter", "mode": "lines", "name": plain(name), "hoverinfo": "text"}
+    return {**more, **drawn, "meta": {"colour": 0, "side": "below"}}
 
 
 def query_plots(subject: Subject) -> Iterator[Plot]:

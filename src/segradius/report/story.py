@@ -118,6 +118,8 @@ class Story:
         lines: Of attacks, the unattacked images first; empty for a certification.
         answers: Of a certification.
         promises: Of its answers, in words, by name.
+        whole: Radii, and the share of pixels of whole images that stay right at least; empty where that is not known.
+        refuted: Attacks that found what its certificates exclude.
         confusion: Pixels by attack, and by class of the label and of what is seen: (label, seen, pixels).
         curves: Of black-box attacks.
         shots: The gallery.
@@ -152,6 +154,8 @@ class Story:
     structures: bool = False
     asked: str = ""
     certified_images: int = 0
+    whole: tuple[tuple[float, float], ...] = ()
+    refuted: tuple[str, ...] = ()
 
     @property
     def words(self) -> Words:
@@ -233,7 +237,17 @@ def _certified(report: Mapping[str, Any]) -> dict[str, Any]:
         "promises": promises,
         "structures": "structures" in report,
         "certified_images": int(report["images"]),
+        "whole": tuple(zip(report["whole"]["edges"], report["whole"]["accuracy"], strict=True))
+        if "whole" in report
+        else (),
+        "refuted": _refuted(report),
     }
+
+
+def _refuted(report: Mapping[str, Any]) -> tuple[str, ...]:
+    certain = [f"{each['attack']} ({each['at']})" for each in report.get("attacked", ()) if each["contradicted"]]
+    by_votes = [each["attack"] for each in report.get("checked", ()) if each["refuted"]]
+    return tuple(map(visible, [*certain, *by_votes]))
 
 
 def _answer(row: Mapping[str, Any]) -> CertifiedRow:

@@ -110,14 +110,12 @@ class Subject:
 
     @cached_property
     def certificate(self) -> tuple[Story, CertifiedRow] | None:
-        """Of all certificates the one with the largest product of accuracy and radius."""
-        found = [
-            (story, row)
-            for story in self.certified
-            for row in story.answers
-            if row.promise and row.radius == row.radius
-        ]
-        return max(found, key=lambda each: each[1].pixacc.value * each[1].radius) if found else None
+        """Of all certificates that stand, the one of the largest product of accuracy and radius; else one of masks."""
+        rows = [(story, row) for story in self.certified if not story.refuted for row in story.answers if row.promise]
+        found = [each for each in rows if not math.isnan(each[1].radius)]
+        if found:
+            return max(found, key=lambda each: each[1].pixacc.value * each[1].radius)
+        return rows[0] if rows else None
 
     @property
     def verdicts(self) -> Iterator[tuple[Story, Verdict]]:
@@ -262,20 +260,36 @@ def _apart(rounded: Interval, line: Line) -> bool:
 
 
 def _proven(subject: Subject) -> str:
-    if subject.certificate is None:
-        return "Nothing is certified, so a stronger attack may leave less."
-    story, row = subject.certificate
+    found = [
+        f"The certificates of {story.run.name} are REFUTED: {story.refuted[0]} found what they exclude."
+        for story in subject.certified
+        if story.refuted
+    ]
+    if subject.certificate is not None:
+        found.append(_certified(subject, *subject.certificate))
+    return " ".join(found) or "Nothing is certified, so a stronger attack may leave less."
+
+
+def _certified(subject: Subject, story: Story, row: CertifiedRow) -> str:
+    under, images, right = condition(story.experiment), _few(story.certified_images), subject.right
+    if story.whole:
+        radius, share = least_of(story)
+        changes = f"under every change of l2 length up to {radius:.3g} of each image"
+        return f"Certified, by {under}: at least {100 * share:.1f} % of pixels stay {right} {changes}, on {images}."
+    if certified_by(story.experiment) == "masks":
+        stay = f"stay {right}" if row.name == "recovery" else f"stay {right}, or an alarm is raised there,"
+        return f"Certified, {under}: {cent(row.pixacc)} of pixels {stay} whatever is in such a square, on {images}."
     own = row.name in OWN_RADII
     where = f"its own l2 radius, {row.radius:.3g} on average" if own else f"l2 {_down(row.radius):g}"
-    if certified_by(story.experiment) == "masks":
-        what = f"{condition(story.experiment)}: {cent(row.pixacc)} of pixels, on {_few(story.certified_images)}"
-        return f"Certified, {what}."
-    smoothed = certified_by(story.experiment) == "smoothing"
-    of = f"the network{' smoothed by noise of' * smoothed}{'' if smoothed else ' by its Lipschitz constant,'}"
     return (
-        f"Certified, for {of} {condition(story.experiment)}: {cent(row.pixacc)} of pixels stay "
-        f"{subject.right}{', each' * own} under every change within {where}, on {_few(story.certified_images)}."
+        f"Certified, for the network smoothed by noise of {under}: {cent(row.pixacc)} of pixels stay "
+        f"{right}{', each' * own} under every change within {where}, on {images}."
     )
+
+
+def least_of(story: Story) -> tuple[float, float]:
+    """Of a certificate of whole images, a quarter of the largest radius told and what stays right there at least."""
+    return story.whole[len(story.whole) // 4]
 
 
 def _down(radius: float) -> float:

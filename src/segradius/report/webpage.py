@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -13,7 +14,7 @@ from segradius import __version__
 from segradius.core.errors import missing_extra
 from segradius.core.escapes import visible
 from segradius.core.storage import null
-from segradius.evaluation.certified_by import OWN_RADII
+from segradius.evaluation.certified_by import OWN_RADII, certified_by, condition
 from segradius.metrics.intervals import Interval
 from segradius.report.album import Album
 from segradius.report.cells import percent
@@ -27,6 +28,7 @@ from segradius.report.subject import (
     at,
     attack_command,
     certify_command,
+    least_of,
     sentences,
     subjects,
 )
@@ -159,7 +161,7 @@ def _lacks(story: Story) -> str:
 def _promises(subject: Subject) -> list[tuple[str, str]]:
     """What is certified, in words, each once."""
     found = [
-        (f"{NAMES.get(name, name)}, σ = {story.experiment['smoothing']['sigma']:g}", told)
+        (f"{NAMES.get(name, name)}, {condition(story.experiment)}", told)
         for story in subject.certified
         for name, told in story.promises.items()
     ]
@@ -197,9 +199,15 @@ def _tiles(subject: Subject) -> list[tuple[str, str, str]]:
         what = subject.measured if subject.targeted else subject.right
         found.append((*_large(line.shares[subject.measure]), f"{what} at {at(*line.plan[1:])}"))
     if subject.certificate:
-        _, row = subject.certificate
+        story, row = subject.certificate
+        share = row.pixacc
         what = f"own radii, {row.radius:.3g} on average" if row.name in OWN_RADII else f"l2 {row.radius:.3g}"
-        found.append((*_large(row.pixacc), f"certified within {what}"))
+        if story.whole:
+            radius, least = least_of(story)
+            share, what = Interval(least, math.nan, math.nan), f"l2 {radius:.3g} of each image, at least"
+        elif certified_by(story.experiment) == "masks":
+            what = f"one square, {condition(story.experiment)}"
+        found.append((*_large(share), f"certified within {what}"))
     return found
 
 
