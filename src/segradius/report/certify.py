@@ -146,7 +146,7 @@ def _certified(record: Record, sample: Sample, *, predicted: bool) -> Certified:
     label = record.base if predicted else sample.label
     return Certified(
         record.image, sample.image, label, record.base, kind.classes, kind.level, radius, (base, certified),
-        own is not None,
+        own is not None, record.kinds["detection"].classes if "recovery" in record.kinds else None,
     )  # fmt: skip
 
 
@@ -313,6 +313,7 @@ class Certified:
         radius: (H, W); None for certificates that have none.
         share: Share of the labelled pixels that are right, of the model and certified.
         own: Whether the radii are each pixel's own, a certificate beside that of the classes.
+        detected: (H, W) classes whose change would be detected, `ABSTAIN` elsewhere; None where ``classes`` are all.
     """
 
     name: str
@@ -324,6 +325,7 @@ class Certified:
     radius: Tensor | None
     share: tuple[float, float]
     own: bool = False
+    detected: Tensor | None = None
 
 
 def draw_certified(
@@ -339,22 +341,28 @@ def draw_certified(
         said: What labels, and pixels that agree with them, are called.
     """
     ceiling = max((float(each.radius.max()) for each in shown if each.radius is not None), default=-1.0)
-    figure, axes = grid([height(each.image) for each in shown], 6 if ceiling >= 0 else 5, title)
+    figure, axes = grid([height(each.image) for each in shown], 6, title)
     painter = Painter.of(classes, [m for each in shown for m in (each.base, each.classes)])
-    for row, each in zip(axes, shown, strict=True):
+
+    def painted(each: Certified, found: Tensor) -> NDArray[np.uint8]:
         if painter.asked and hierarchy is None:
-            painted = painter.paint(each.image, each.classes)
-            painted[(each.classes == ABSTAIN).numpy()] = VOID
+            colours = painter.paint(each.image, found)
+            colours[(found == ABSTAIN).numpy()] = VOID
         else:
-            painted = certified_colours(each.classes, painter.palette, each.level, hierarchy)
-        stripes(painted, each.classes == ABSTAIN)
+            colours = certified_colours(found, painter.palette, each.level, hierarchy)
+        stripes(colours, found == ABSTAIN)
+        return colours
+
+    for row, each in zip(axes, shown, strict=True):
         base, certified = (f"{100 * share:.1f} % {said.right}" for share in each.share)
         panel(row[0], photo(each.image), f"image {each.name}{partly(each.image)}")
         panel(row[1], painter.paint(each.image, each.label), said.label)
         panel(row[2], painter.paint(each.image, each.base), f"model: {base}")
-        panel(row[3], painted, f"certified: {certified}")
+        panel(row[3], painted(each, each.classes), f"certified: {certified}")
         if each.radius is not None:
             panel(row[4], each.radius.numpy(), "own radii" if each.own else "radius", ceiling or 1.0)
+        elif each.detected is not None:
+            panel(row[4], painted(each, each.detected), "a change is detected")
     abstained = swatch(VOID, "abstained", edgecolor=rgb(_STRIPE), hatch="////")
     maps = [m for each in shown for m in (each.label, each.base, each.classes)]
     painter.legend(axes[0, -1], maps, [abstained], left=0.4)
