@@ -251,3 +251,15 @@ def test_what_cannot_be_judged_is_refused(base: Path, gate: Gate, capsys: pytest
     assert gate([rule("pixac", "low >= 0")], base) == 2
     assert "rule 1 of the policy" in capsys.readouterr().err
     assert gate([rule("pixacc", "low >= 0")], gate.folder) == 2
+
+
+def test_a_rule_of_a_gate_may_ask_for_what_is_left_of_whole_images(tmp_path: Path) -> None:
+    """The figure is that of the report's curve, at the next radius that was counted."""
+    model = "lipschitz_unet,num_classes=8,widths=[8,8],blocks=[1,1]"
+    words = ["--data", "scenes:24x32", "--limit", "3", "--lipschitz", "verified", "--out", str(tmp_path)]
+    assert segradius(["certify", "--model", model, *words]) == 0
+    report = json.loads((tmp_path / "results.json").read_text())["whole"]
+    (found,) = figures(Rule("certified", "low >= 0", answer="whole", radius=report["edges"][5]), tmp_path)
+    assert found.found.value == pytest.approx(report["accuracy"][5])
+    (lacking,) = figures(Rule("certified", "low >= 0", answer="whole"), tmp_path)
+    assert "radius" in lacking.missing

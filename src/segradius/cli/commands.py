@@ -91,6 +91,7 @@ EXAMPLES = {
       --hierarchy groups.yaml --out served
   segradius certify --model demo --data scenes:48x64 --sigma 0.1 --n 200 --limit 4 --attack cr_pgd,sea --out checked
   segradius certify --model demo --data scenes:48x64 --limit 2 --patch 0.01 --masks 4x4 --out certified-patch
+  segradius certify --model lipschitz/last.yaml --data camvid:PATH --size 96x128 --lipschitz verified --attack flips
   segradius certify --config certify.yaml --early-stop 0.01""",
     "compare": """examples:
   segradius compare plain hardened --labels undefended,FastADT --out compared

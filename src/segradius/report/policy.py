@@ -27,6 +27,9 @@ _Attacked = only_with(metric=ATTACKED)
 _ByClass = only_with(metric=["dice", "iou", "accuracy"])
 
 
+Answer = Literal["segcertify", "adaptive", "radii", "soft", "lipschitz", "recovery", "detection", "whole"]
+
+
 @dataclass(frozen=True)
 class Rule:
     """A bound on a figure.
@@ -44,7 +47,8 @@ class Rule:
         norm: Of the threat. All unless given.
         eps: Its budget. All unless given.
         of_class: Name of a class, in the file ``class``.
-        answer: Name of a certificate: ``segcertify``, ``adaptive``, ``radii`` or ``soft``. All unless given.
+        answer: Name of a certificate: ``segcertify``, ``adaptive``, ``radii``, ``soft``, ``lipschitz``, ``recovery`` or
+            ``detection``; or ``whole`` for what stays right of whole images beyond a radius. All rows unless given.
         radius: Beyond which pixels are to be certified, l2. Any unless given.
         check: Name of a sanity check. All unless given.
         min_images: With fewer nothing is decided; the policy's unless given.
@@ -68,7 +72,7 @@ class Rule:
     norm: Annotated[Literal["l1", "l2", "linf"] | None, _Attacked] = None
     eps: Annotated[Eps | None, _Attacked] = None
     of_class: Annotated[str | None, _ByClass] = None
-    answer: Annotated[Literal["segcertify", "adaptive", "radii", "soft"] | None, only_with(metric=CERTIFIED)] = None
+    answer: Annotated[Answer | None, only_with(metric=CERTIFIED)] = None
     radius: Annotated[Length | None, only_with(metric=["certified"])] = None
     check: Annotated[str | None, only_with(metric=[SANITY])] = None
     min_images: Images | None = None

@@ -297,6 +297,9 @@ def _lost(title: str, row: Mapping[str, Any], folder: Path) -> Figure:
 
 def _certified(rule: Rule, name: str, source: Source) -> Iterator[Figure]:
     report = source.report or {}
+    if rule.answer == "whole":
+        yield _whole(rule, f"{name}{rule.metric} whole", source)
+        return
     rows = [row for row in report["rows"] if row["curve"] and rule.answer in (None, row["name"])]
     if not rows:
         yield Figure(f"{name}{rule.metric}", missing=f"no certificate {rule.answer or ''}".strip())
@@ -308,6 +311,21 @@ def _certified(rule: Rule, name: str, source: Source) -> Iterator[Figure]:
         )
         whole = Figure(title, _interval(row[metric]), int(report["images"]))
         yield whole if rule.radius is None else _beyond(rule.radius, row["name"], whole, source)
+
+
+def _whole(rule: Rule, name: str, source: Source) -> Figure:
+    """What stays right of whole images at least, by the next of the radii that were counted."""
+    report = source.report or {}
+    if "whole" not in report or rule.metric != "certified":
+        return Figure(name, missing="nothing is certified of whole images")
+    if rule.radius is None:
+        return Figure(name, missing="of whole images a certificate is one within a radius: the rule needs one")
+    title = f"{name} beyond r = {rule.radius:g}"
+    place = next((k for k, edge in enumerate(report["whole"]["edges"]) if edge >= rule.radius), None)
+    found = [record.whole for record in read_records(source.path) if record.finite]
+    parts = [(float(each["right"][place]) if place is not None else 0.0, float(each["labelled"])) for each in found]
+    table = torch.tensor(parts, dtype=torch.float64).view(-1, 2)
+    return Figure(title, jackknife(table, lambda sums: sums[..., 0] / sums[..., 1]), len(found))
 
 
 def _beyond(radius: float, kind: str, whole: Figure, source: Source) -> Figure:
