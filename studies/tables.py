@@ -127,7 +127,24 @@ def accuracies(folder: Path, **labels: str) -> list[Cells]:
 
 def certificates(folder: Path) -> list[Cells]:
     """What ``segradius certify`` found out: answers, whole images, attacks on the certificates, classes."""
-    return certified_tables(cast(CertifiedSummary, sr.load_results(folder).runs[0].summary))
+    return certified_tables(_certified(folder))
+
+
+def answers(folder: Path, **labels: str) -> list[Cells]:
+    """Right and certified pixels of several runs of ``segradius certify``, a column an answer; labels as `networks`."""
+    found = {label.replace("+", " "): _certified(folder / name) for label, name in labels.items()}
+    names = dict.fromkeys(row.name for each in found.values() for row in each.rows)
+    rows = []
+    for label, each in found.items():
+        shares = {row.name: percent(row.pixacc.value, row.pixacc) for row in each.rows}
+        passes = each.ledger["certification"]["forward"] / each.images
+        rows.append((label, str(each.images), *(shares.get(name, "") for name in names), f"{passes:g}"))
+    header = ("", "images", *(f"{name} %" for name in names), "passes")
+    return [Cells("PixAcc [95 % interval over images]", header, rows)]
+
+
+def _certified(folder: Path) -> CertifiedSummary:
+    return cast(CertifiedSummary, sr.load_results(folder).runs[0].summary)
 
 
 KINDS: Mapping[str, Callable[..., list[Cells]]] = {
@@ -135,6 +152,7 @@ KINDS: Mapping[str, Callable[..., list[Cells]]] = {
     "networks": networks,
     "accuracies": accuracies,
     "certificates": certificates,
+    "answers": answers,
 }
 
 
