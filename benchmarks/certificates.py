@@ -6,9 +6,10 @@
 Each figure is of a process of its own, forked before PyTorch does anything: seconds of the processor with one thread,
 and the peak of resident memory above what there was before. ``passes`` are n bare passes, four images at a time, of a
 class and its logit for each pixel. A ratio is of the seconds over those of so many bare passes, 1 for a certificate
-that costs nothing beside them; of tests of votes that were counted already, the share that they add. The default network is
-small and coarse, so that the work around it shows; ratios with a real network are nearer to 1. Growth is the slope of
-log seconds over log size at the two largest sizes, 1 for what grows with it.
+that costs nothing beside them; of tests of votes that were counted already, the share that they add, with the tables
+that they look up kept from the image before. The default network is small and coarse, so that the work around it shows;
+ratios with a real network are nearer to 1. Growth is the slope of log seconds over log size at the two largest sizes,
+1 for what grows with it.
 """
 
 from __future__ import annotations

@@ -100,6 +100,7 @@ def runs() -> Mapping[str, Path]:
         "target": ["attack", *target, *SCENES, "--limit", "2", "--figures", "0"],
         "certify": certify,
         "groups": [*certify, "--hierarchy", str(root / "groups.yaml")],
+        "soft": [*certify, "--radii", "soft", "--early-stop", "0.1"],
         "crosscheck": [*certify, *check],
         "lipschitz": [*certain, "--lipschitz", "9"],
         "masks": [*certain, "--patch", "0.05", "--masks", "2x2"],

@@ -15,7 +15,7 @@ from segradius.evaluation import results_schema
 
 SCHEMA = results_schema()
 KINDS = ["attack", "evaluate", "targeted", "predicted", "bands", "structures", "aside", "hostile", "target", "certify",
-         "groups", "crosscheck", "lipschitz", "masks"]  # fmt: skip
+         "groups", "crosscheck", "lipschitz", "masks", "soft"]  # fmt: skip
 
 
 def strict(schema: Any) -> Any:
