@@ -277,9 +277,9 @@ def certify(
     The model votes on noisy copies of each image; a pixel whose class is likelier than tau under noise, by a test with
     error rate alpha over all pixels of the image, is certified: no change of an l2 length below sigma·Φ⁻¹(tau) changes
     the smoothed model's class there. The others are abstained from. With lipschitz no noise is drawn: from one pass an
-    image it is certified how many pixels stay right under every change of each length. With patch it is certified
-    which pixels stay right, or raise an alarm, whatever is put inside one square. Prints a table and writes into a
-    folder: results.json, per_image.csv, table.md, figure.png, radius.png, maps/ with the certified classes of every image and
+    image it is certified how many pixels stay right under every change of each length. With patch it is certified which
+    pixels stay right, or raise an alarm, whatever is put inside one square. Prints a table and writes into a folder:
+    results.json, per_image.csv, table.md, figure.png, radius.png, maps/ with the certified classes of every image and
     certificates/ with all of them as arrays. Started again, the same command goes on where it was stopped.
     """
     from segradius.cli.run_folder import carry_out, status
