@@ -86,6 +86,13 @@ def test_a_stated_constant_is_in_the_card_and_is_dropped_when_what_it_is_of_chan
     card = str(tmp_path / "card.yaml")
     assert read_card(card).lipschitz == load_model(card).lipschitz == 1.0
     assert load_model(card, normalisation="imagenet").lipschitz is None
+    assert load_model(card, dtype="bfloat16").lipschitz is None
+    (tmp_path / "other.yaml").write_text(
+        (tmp_path / "card.yaml").read_text().replace("lipschitz: 1.0", "lipschitz: 3.0")
+    )
+    assert load_model(str(tmp_path / "other.yaml")).lipschitz == 3.0
+    assert load_model(str(tmp_path / "other.yaml"), weights=tmp_path / "w.safetensors").lipschitz == 1.0  # the family's
+    assert load_model(card, inference={"crop": [16, 16]}).lipschitz is None
     assert wrap(model, size={"multiple_of": 8}).lipschitz is None
     assert wrap(model, normalisation="none", name="other").lipschitz == 1.0
     assert wrap(torch.nn.Conv2d(3, 2, 1), lipschitz=3).lipschitz == 3.0

@@ -309,10 +309,12 @@ def load_model(
             channels=_first(channels, card.channels),
             output=_first(output, card.output),
             bands=_first(bands, card.bands, origin.bands),
-            lipschitz=card.lipschitz if (normalisation, size, outputs, channels, output) == (None,) * 5 else None,
+            lipschitz=card.lipschitz if _first(weights, normalisation, size, outputs, output) is None else None,
             name=card.name,
             channels_last=origin.channels_last,
         )
+    if torch_dtype(dtype) not in (None, torch.float32):
+        model = replace(model, lipschitz=None)  # of other numbers
     known = origin.weights
     if file is not None:
         known = Weights(file.name, whole=True, digest=known.digest if known else "")
