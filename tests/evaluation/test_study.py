@@ -52,6 +52,8 @@ def test_a_sweep_over_certifications_gives_a_measurement_each_and_adding_one_kee
     assert swept[1].options == {"n": 50, "sigma": 0.1, "n0": 10}
     one = study(certify={"n": 50}, sweeps={"certify.sigma": [0.1]}).measurements
     assert one[1].name == alone[1].name
+    for how, value in (("lipschitz", "verified"), ("patch", 0.01)):
+        assert study(certify={how: value}).measurements[1].name == f"demo-scenes-s0-certify-{how}{value}"
 
 
 def test_attacks_that_aim_elsewhere_are_measurements_of_their_own():

@@ -291,8 +291,10 @@ def _certifications(given: Any, sweeps: Mapping[tuple[str, str], Sequence[Any]],
     own = {} if given is True else _mapping(given, CERTIFY, file)
     found = []
     for values in _combined(CERTIFY, sweeps):
-        sigma = {"sigma": values.get("sigma", own.get("sigma", 0.25))}  # in the name always, as it may be swept later
-        named = "-".join(f"{name}{_short(value)}" for name, value in (sigma | dict(values)).items())
+        # What it is under is in the name always, as it may be swept later.
+        how = next((name for name in ("lipschitz", "patch") if name in {**own, **values}), "sigma")
+        under = {how: values.get(how, own.get(how, 0.25))}
+        named = "-".join(f"{name}{_short(value)}" for name, value in (under | dict(values)).items())
         found.append(MappingProxyType({**own, **values, "named": safe_name(named)}))
     return tuple(found)
 
