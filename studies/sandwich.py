@@ -9,7 +9,8 @@ betting. The attack climbs the smoothed model (the mean of a few copies) from th
 answers, of the same changed image. A network whose Lipschitz constant is known is certified in one pass, all pixels of
 an image together and each for itself, and attacked as it is. All on the same images, each at its own error rate.
 
-Writes sandwich.csv, sandwich.svg, sandwich.png and sandwich.json (options, seconds), as it goes.
+Writes sandwich.csv and sandwich.json (options, seconds) as it goes, then sandwich.svg and sandwich.png. Runs on the
+same images are put together by `tables` and `picture`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,17 @@ from segradius.data import Sample, open_data
 from segradius.evaluation.batch import confiding
 from segradius.models import Segmenter, lipschitz_bound, load_model
 from segradius.report import Cells
-from segradius.report.sandwich import SIDES, Line, Sandwich, Side, draw_sandwich, sandwich_csv, share
+from segradius.report.sandwich import (
+    SIDES,
+    Line,
+    Sandwich,
+    Side,
+    draw_sandwich,
+    read_sandwich,
+    sandwich_csv,
+    share,
+    together,
+)
 from segradius.report.transfer import as_file
 
 VOTES, MEANS, ITSELF = "majority of votes", "largest mean confidence", "the network"
@@ -279,10 +290,21 @@ def main(
         (out / "sandwich.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
         print(f"{place + 1} of {len(opened)}", flush=True)
     title = f"{data.partition(':')[0]} {split}, {size}, n = {len(it.images)} images, seed {seed}"
-    figure = draw_sandwich(it, title, literature=data.partition(":")[0] == "cityscapes")
+    picture(it, title, out, literature=data.partition(":")[0] == "cityscapes")
+    print(table(it).markdown())
+
+
+def picture(it: Sandwich, title: str, out: Path, *, literature: bool = False) -> None:
+    """Draw both sides into a folder."""
+    figure = draw_sandwich(it, title, literature=literature)
     for kind in ("svg", "png"):
         (out / f"sandwich.{kind}").write_bytes(as_file(figure, kind))
-    print(table(it).markdown())
+
+
+def tables(path: Path) -> list[Cells]:
+    """Of a run's folder, or of one with several runs on the same images."""
+    files = sorted(path.rglob("sandwich.csv"))
+    return [table(together(read_sandwich(file.read_text("utf-8")) for file in files))]
 
 
 def table(it: Sandwich) -> Cells:
