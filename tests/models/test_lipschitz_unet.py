@@ -24,9 +24,9 @@ def shaken(model):
     return model
 
 
-@pytest.mark.parametrize("size", [(16, 24), (13, 10)])
-def test_logits_move_by_no_more_than_images_whatever_the_weights(size):
-    model = shaken(load_model(TINY))
+@pytest.mark.parametrize(("size", "more"), [((16, 24), ""), ((13, 10), ",level=0.15")])
+def test_logits_move_by_no_more_than_images_whatever_the_weights(size, more):
+    model = shaken(load_model(TINY + more))
     x, y = torch.rand(2, 5, 3, *size)
     y = x + torch.tensor([1e-3, 1e-2, 0.1, 0.5, 1.0]).view(-1, 1, 1, 1) * (y - x)
     moved = (model.logits(x) - model.logits(y)).flatten(1).norm(dim=1)
@@ -70,6 +70,7 @@ def test_a_gradient_reaches_every_parameter():
         ("widths=8", "widths"),
         ("widths=[8,8]", "blocks"),
         ("first=0", "first"),
+        ("level=0", "level"),
         ("num_classes=1", "num_classes"),
     ],
 )

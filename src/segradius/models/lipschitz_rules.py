@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.padding import _CircularPadNd, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 
 from segradius.core.errors import InputError
-from segradius.models.networks.lipschitz_unet import ConvexPotential, MaxMin, Orthogonal, Placed
+from segradius.models.networks.lipschitz_unet import ConvexPotential, MaxMin, Orthogonal, Placed, Spectrum
 from segradius.models.spectral import SLACK, convolution_norm, least_norm, matrix_norm, separable_norm
 
 
@@ -196,8 +196,8 @@ def _placed(module: Placed, x: Tensor, y: Tensor) -> Step:
     return Step(1.0, "a constant is added")
 
 
-@rule(Orthogonal)
-def _orthogonal(module: Orthogonal, x: Tensor, y: Tensor) -> Step:
+@rule(Orthogonal, Spectrum)
+def _matrix(module: Orthogonal | Spectrum, x: Tensor, y: Tensor) -> Step:
     found = matrix_norm(module.matrix().detach().cpu())
     return Step(found, "singular values", found / SLACK)
 

@@ -49,6 +49,55 @@ class Orthogonal(nn.Module):
         return functional.conv2d(x, self.matrix()[:, :, None, None], self.bias)
 
 
+class Spectrum(nn.Module):
+    """The cosine transform of blocks of pixels and of their bands, each coefficient times a learnt gain of at most 1.
+
+    Colours of natural images differ by far more from one block to the next than what is in a block does, and a network
+    that must not amplify learns slowly from what is a hundredth of the rest. So gains start such that no coefficient is
+    usually larger than ``level``: large ones are made smaller, which is as Lipschitz as leaving them.
+
+    Args:
+        bands: B.
+        side: Of a block.
+        level: Standard deviation at most, about, of a coefficient of natural images in [0, 1], at the start; all are
+            divided by it.
+
+    Example:
+        >>> layer = Spectrum(3, 4, level=0.15)
+        >>> bool(torch.linalg.matrix_norm(layer.matrix(), 2) <= 1 / 0.15)
+        True
+    """
+
+    def __init__(self, bands: int, side: int, level: float) -> None:
+        super().__init__()
+        self.level = level
+        parts = torch.kron(_cosines(bands), torch.kron(_cosines(side), _cosines(side)))
+        self.waves: Tensor
+        self.register_buffer("waves", parts.float())
+        down, across = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        far = (down**2 + across**2).flatten().sqrt()
+        # Of the mean of the bands, and a tenth of it of their differences: about those of photographs of streets.
+        usual = torch.where(far == 0, torch.tensor(0.5 * side), side / 16 / far.clamp_min(1))
+        usual = torch.cat([usual, *[0.1 * usual] * (bands - 1)]) * math.sqrt(bands / 3)
+        self.gain = nn.Parameter(torch.logit((level / usual).clamp(max=0.95)))
+
+    def matrix(self) -> Tensor:
+        """The matrix of the coefficients of a block (B·side², B·side²), of norm at most 1/level."""
+        return self.gain.sigmoid()[:, None] * self.waves / self.level
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, B·side², h, w) of a space-to-depth."""
+        return functional.conv2d(x, self.matrix()[:, :, None, None])
+
+
+def _cosines(side: int) -> Tensor:
+    """The orthonormal cosine transform (side, side), float64."""
+    at = torch.arange(side, dtype=torch.float64)
+    waves = torch.cos(math.pi * (at + 0.5) * at[:, None] / side) * math.sqrt(2 / side)
+    waves[0] *= math.sqrt(0.5)
+    return waves
+
+
 class ConvexPotential(nn.Module):
     """x − 2Kᵀ relu(Kx + b) with a convolution ‖K‖ ≤ 1, which is 1-Lipschitz: I − 2KᵀDK is between −I and I.
 
@@ -199,6 +248,8 @@ class LipschitzUNet(nn.Module):
         widths: Channels of the levels, each even.
         blocks: Residual layers of each level, on the way down and as many on the way up.
         order: Of `Placed`.
+        level: Of a `Spectrum` at its beginning; None for none. All is 1/level as large within as at the ends, so that
+            biases learn as they do elsewhere.
         plain: Whether it has the matrices and kernels themselves, as `made_plain` leaves them, for weights of a trained
             network: two to four times as fast on single images, and 1-Lipschitz if those weights are.
 
@@ -221,18 +272,23 @@ class LipschitzUNet(nn.Module):
         widths: Sequence[int] = (48, 96, 96),
         blocks: Sequence[int] = (2, 2, 2),
         order: int = 3,
+        level: float | None = None,
         plain: bool = False,
     ) -> None:
         super().__init__()
         check_sizes({"num_classes": num_classes, "bands": bands, "first": first, "order": order})
+        fine = level is None or (isinstance(level, int | float) and 0 < level < math.inf)
+        must(fine, "level", level, "a finite number above 0, as 0.15, or none")
         fine = isinstance(widths, Sequence) and all(is_whole(width, 2) and width % 2 == 0 for width in widths)
         must(fine and len(widths) > 0, "widths", widths, "even numbers in a list, one a level")
         fine = isinstance(blocks, Sequence) and len(blocks) == len(widths) and all(map(is_whole, blocks))
         must(fine, "blocks", blocks, f"{len(widths)} whole numbers in a list, one a level")
+        self.level = 1.0 if level is None else level
         self.stride = first * 2 ** (len(widths) - 1)
         pixels = first**2
         self.body = nn.Sequential(
             nn.PixelUnshuffle(first),
+            *([] if level is None else [Spectrum(bands, first, level)]),
             Orthogonal(bands * pixels, widths[0]),
             *_level(tuple(widths), tuple(blocks), order),
             Orthogonal(widths[0], num_classes * pixels),
@@ -263,7 +319,7 @@ class LipschitzUNet(nn.Module):
         height, width = x.shape[-2], x.shape[-1]
         fitted = functional.pad(x, (0, -width % self.stride, 0, -height % self.stride))
         logits: Tensor = self.body(fitted)[..., :height, :width]
-        return logits
+        return self.level * logits
 
 
 def _level(widths: tuple[int, ...], blocks: tuple[int, ...], order: int) -> list[nn.Module]:
