@@ -31,8 +31,8 @@ def lipschitz_unet(
         widths: Channels of its levels, each of half the resolution of the one before.
         blocks: Residual layers of each level, on the way down and as many on the way up.
         order: Highest frequency of what is added at each place, in half waves over a side.
-        level: Size, as 0.15, to which larger frequencies of blocks of pixels are lowered first; none are where it is not
-            given.
+        level: Size, as 0.15, to which larger frequencies of blocks of pixels are lowered first; none are where it is
+            not given.
         plain: With the kernels themselves as weights, for a checkpoint of them: faster, and not to be trained. Its L is
             what its card states.
 
