@@ -206,9 +206,9 @@ def measured(name: str, case: Case) -> Cost:
 
 
 def _timed(run: Callable[[], object]) -> float:
-    """The least of some times, all together about half a second."""
+    """The least of some times, all together about a fifth of a second."""
     started, times = time.process_time(), list[float]()
-    while not times or (len(times) < 5 and time.process_time() - started < 0.5):
+    while not times or (len(times) < 5 and time.process_time() - started < 0.2):
         begun = time.process_time()
         run()
         times.append(time.process_time() - begun)

@@ -108,7 +108,7 @@ def test_betting_holds_though_the_rule_waits_for_an_error():
 
 def test_radii_after_a_rule_that_looks_fail_in_no_more_images_than_promised():
     """Images of six pixels whose probabilities are known; sampling stops once a pixel seems certified far."""
-    random, alpha, images, wrong = np.random.default_rng(2), 0.1, 150, 0
+    random, alpha, images, wrong = np.random.default_rng(2), 0.1, 60, 0
     truth = np.array([0.5, 0.6, 0.8, 0.9, 0.97, 0.99])
     test = PixelRadii(alpha)
 

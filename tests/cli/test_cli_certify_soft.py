@@ -58,17 +58,17 @@ def drawn(place: Path, certifier, sampling: Sampling) -> dict:
 
 
 def test_soft_radii_are_the_librarys_and_the_votes_beside_them_are_those_without(place, capsys):
-    assert certify("soft", "--radii", "soft") == 0
+    assert certify("soft", "--radii", "soft", "--limit", "2") == 0
     told = capsys.readouterr().out
     assert "the model that averages confidences under noise, another than that of votes" in " ".join(told.split())
-    assert certify("votes") == 0
+    assert certify("votes", "--limit", "2") == 0
     expected = drawn(
         place,
         lambda model, *how: SoftRadii(0.001)(lambda x: model.logits(x).softmax(1), *how),
         Sampling(Noise(0.1), 7, 60),
     )
     mine, plain = arrays("soft"), arrays("votes")
-    for image, found in expected.items():
+    for image, found in list(expected.items())[:2]:
         assert (mine[image]["soft.class"] == found.prediction.numpy()).all()
         assert (mine[image]["soft.radius"] == found.radius.numpy()).all()
         for name, each in plain[image].items():
