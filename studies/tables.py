@@ -41,6 +41,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"^<!-- table: (?P<what>.+) -->\n(?P<table>(?:\*\*.*\*\*\n\n)?(?:\|.*\n)*)", re.M)
 KEPT = ("results.json", "per_image.csv")
 SHAPE = ("titled", "table")
+#: Options that name no file.
+NO_FILES = (*SHAPE, "rows", "against", "digest", "at")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Marked:
     def has_data(self) -> bool:
         """Whether all that it is made of is there."""
         _, path, options = self.parsed
-        parts = [path / value for name, value in options.items() if name not in (*SHAPE, "rows", "against", "digest")]
+        parts = [path / value for name, value in options.items() if name not in NO_FILES]
         return all(part.exists() for part in parts or [path])
 
     @property
@@ -143,6 +145,24 @@ def answers(folder: Path, **labels: str) -> list[Cells]:
     return [Cells("PixAcc [95 % interval over images]", header, rows)]
 
 
+def beyond(folder: Path, at: str, **labels: str) -> list[Cells]:
+    """Certified accuracy beyond the radii ``at``, as 0.1;0.5, of runs of ``segradius certify`` by label.
+
+    It is that of whole images where a run speaks of those, else of each pixel's own radius; at the next radius counted.
+    """
+    radii = [float(each) for each in at.split(";")]
+    rows = []
+    for label, name in labels.items():
+        found = _certified(folder / name)
+        curve = found.whole or next(row.curve for row in found.rows if row.name == "radii")
+        assert curve is not None
+        known = list(zip(curve.edges, curve.accuracy, strict=True))
+        shares = (next((share for edge, share in known if edge >= radius - 1e-12), 0.0) for radius in radii)
+        rows.append((label.replace("+", " "), str(found.images), *(f"{100 * share:.1f}" for share in shares)))
+    header = ("certified PixAcc % beyond", "images", *(f"{radius:g}" for radius in radii))
+    return [Cells("Certified accuracy by l2 radius", header, rows)]
+
+
 def _certified(folder: Path) -> CertifiedSummary:
     return cast(CertifiedSummary, sr.load_results(folder).runs[0].summary)
 
@@ -153,6 +173,7 @@ KINDS: Mapping[str, Callable[..., list[Cells]]] = {
     "accuracies": accuracies,
     "certificates": certificates,
     "answers": answers,
+    "beyond": beyond,
 }
 
 
