@@ -4,10 +4,11 @@
         --lipschitz ortho=ortho.yaml --data camvid:PATH --split test --size 96x128 --stride 29 --limit 8 --out sandwich
 
 Of each network smoothed at a σ, two answers: the class of most votes, and that of the largest mean confidence. Votes
-are certified by SegCertify at several τ, by its test against k errors, and by radii of each pixel; mean confidences by
-betting. The attack climbs the smoothed model (the mean of a few copies) from the label, and fresh copies judge: both
-answers, of the same changed image. A network whose Lipschitz constant is known is certified in one pass, all pixels of
-an image together and each for itself, and attacked as it is. All on the same images, each at its own error rate.
+are certified by SegCertify at several τ, by its test against k errors (less the k − 1 pixels that may then be wrong),
+and by radii of each pixel; mean confidences by betting. The attack climbs the smoothed model (the mean of a few copies)
+from the label, and fresh copies judge: both answers, of the same changed image. A network whose Lipschitz constant is
+known is certified in one pass, all pixels of an image together and each for itself, and attacked as it is. All on the
+same images, each certificate at its own error rate.
 
 Writes sandwich.csv and sandwich.json (options, seconds) as it goes, then sandwich.svg and sandwich.png. Runs on the
 same images are put together by `tables` and `picture`.
@@ -70,9 +71,9 @@ class Counted:
     labelled: list[int] = field(default_factory=list)
     pixels: dict[tuple[Side, str, str, str, float], list[int]] = field(default_factory=dict)
 
-    def add(self, side: Side, network: str, answer: str, how: str, radius: float, where: Tensor) -> None:
-        """Count the pixels ``where`` of the next image."""
-        self.pixels.setdefault((side, network, answer, how, radius), []).append(int(where.sum()))
+    def add(self, side: Side, network: str, answer: str, how: str, radius: float, where: Tensor, less: int = 0) -> None:
+        """Count the pixels ``where`` of the next image, so many of them less."""
+        self.pixels.setdefault((side, network, answer, how, radius), []).append(max(int(where.sum()) - less, 0))
 
     def sandwich(self) -> Sandwich:
         """Of the images that every line has."""
@@ -133,8 +134,9 @@ def by_noise(name: str, model: Segmenter, sigma: float, sample: Sample, how: How
         for radius in how.grid:
             right = found.at(radius) & (found.guess == label) & known
             counted.add("certified", name, answer, certificate, radius, right)
-    for told, radius, found in _common(votes, how):
-        counted.add("certified", name, by_votes, told, radius, found.certified & (found.guess == label) & known)
+    for told, radius, found, wrong in _common(votes, how):
+        right = found.certified & (found.guess == label) & known
+        counted.add("certified", name, by_votes, told, radius, right, wrong)
     for radius in (0.0, *how.radii):
         point = _attacked(Smoothed(model, noise, how.samples, how.seed), sample, radius, how, void)
         fresh = Randomness(how.seed, (sample.id,)).spawn("judging")
@@ -165,12 +167,12 @@ def by_constant(name: str, model: Segmenter, constant: float, sample: Sample, ho
         it.add("lost", name, answer, how.attack, radius, lost)
 
 
-def _common(votes: Votes, how: How) -> Iterator[tuple[str, float, Certificate]]:
-    """Certificates that give all pixels one radius: by name, with that."""
+def _common(votes: Votes, how: How) -> Iterator[tuple[str, float, Certificate, int]]:
+    """Certificates that give all pixels one radius: name, radius, certificate, and how many may be wrong of it."""
     for tau in how.taus:
         one, several = SegCertify(tau, how.alpha), SegCertify(tau, how.alpha, "kfwer", how.k)
-        yield f"SegCertify, τ = {tau:g}", one.radius(votes.sigma), one(votes)
-        yield f"fewer than {how.k} errors, τ = {tau:g}", several.radius(votes.sigma), several(votes)
+        yield f"SegCertify, τ = {tau:g}", one.radius(votes.sigma), one(votes), 0
+        yield f"less {how.k - 1} errors, τ = {tau:g}", several.radius(votes.sigma), several(votes), how.k - 1
 
 
 def _attacked(model: Segmenter | Smoothed, sample: Sample, radius: float, how: How, void: int) -> Tensor:
