@@ -89,6 +89,9 @@ def _normed():
 
 BENT = {
     "max pool": lambda: nn.Sequential(nn.Conv2d(3, 2, 3, 1, 1), nn.MaxPool2d(3, 1, 1), nn.SiLU()),
+    "adaptive max pool": lambda: nn.Sequential(
+        nn.Conv2d(3, 2, 1), nn.AdaptiveMaxPool2d(3), nn.AdaptiveMaxPool2d((7, 4)), nn.Upsample((8, 8))
+    ),
     "sorted": lambda: nn.Sequential(nn.Conv2d(3, 4, 1), MaxMin(), nn.Conv2d(4, 2, 1)),
     "residual": lambda: Net(lambda x, f: f["b"](x + 0.5 * f["a"](x).relu()), a=nn.Conv2d(3, 3, 3, 1, 1), b=point()),
     "joined": lambda: Net(
@@ -156,8 +159,8 @@ def test_the_border_of_the_model_counts():
 
 
 class Own(nn.Conv2d):
-    def forward(self, x):
-        return 10 * super().forward(x)
+    def _conv_forward(self, x, weight, bias):
+        return 10 * super()._conv_forward(x, weight, bias)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,10 @@ class Own(nn.Conv2d):
         (lambda: Net(lambda x, f: functional.dropout(f["a"](x)), a=point()), "drops values"),
         (lambda: Net(lambda x, f: (y := f["a"](x)).mul_(3) + y, a=point()), "in place"),
         (lambda: _hooked(point()), "has hooks"),
+        (lambda: _hooked(point())[0], "has hooks"),
+        (lambda: Net(lambda x, f: torch.add(f["a"](x), other=f["a"](x)), a=point()), "is a add of other"),
+        (lambda: Net(lambda x, f: torch.div(f["a"](x), 2, rounding_mode="floor"), a=point()), "of rounding_mode"),
+        (lambda: Net(lambda x, f: torch.cat(x.split(1, 1) + x.split(1, 1), 1)[:, 1:3]), "is a add of"),
         (lambda: Net(lambda x, f: f["a"](x), a=Own(3, 2, 1)), None),
     ],
 )  # fmt: skip

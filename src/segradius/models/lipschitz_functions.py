@@ -84,6 +84,7 @@ KEEPING = frozenset((
 ))  # fmt: skip
 MAKING = frozenset(("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"))
 ADDING = frozenset(("add", "iadd", "sub", "isub", "rsub", "radd"))
+LARGER = frozenset(("maximum", "minimum"))
 SCALING = frozenset(["mul", "imul", "truediv", "itruediv", "div"])
 FUNCTIONS: dict[str, Callable[[Any, Any, Any], Step]] = {
     "relu": _slope(nn.ReLU),

@@ -75,8 +75,9 @@ def rule_of(module: nn.Module) -> Rule | None:
     """The rule for a module; None where there is none, or it has a forward pass of its own."""
     for kind in type(module).__mro__:
         if kind in RULES:
-            own = type(module).forward is kind.forward
-            return RULES[kind] if own else None
+            ways = [name for name in ("forward", "_conv_forward") if hasattr(kind, name)]
+            own = any(name in vars(module) or getattr(type(module), name) is not getattr(kind, name) for name in ways)
+            return None if own else RULES[kind]
     return None
 
 
@@ -170,8 +171,11 @@ def _max_pool(module: nn.MaxPool2d, x: Tensor, y: Tensor) -> Step:
 
 @rule(nn.AdaptiveMaxPool2d)
 def _adaptive_max(module: nn.AdaptiveMaxPool2d, x: Tensor, y: Tensor) -> Step:
-    whole = all(n % m == 0 for n, m in zip(x.shape[-2:], y.shape[-2:], strict=True))
-    return Step(1.0 if whole else 2.0, "a value is in one window" if whole else "a value is in 4 windows at most")
+    most = 1
+    for n, m in zip(x.shape[-2:], y.shape[-2:], strict=True):
+        at, place = torch.arange(m), torch.arange(n)[:, None]
+        most *= int(((at * n // m <= place) & (place < -(-(at + 1) * n // m))).sum(1).max())
+    return Step(math.sqrt(most), f"a value is in {most} windows at most")
 
 
 @rule(_ConstantPadNd, nn.ZeroPad2d)
@@ -237,6 +241,8 @@ def padding_norm(x: Tensor, around: list[int], mode: str) -> float:
     """
     if mode in ("constant", "zeros"):
         return 1.0
+    if len(around) > 4:
+        raise InputError(f"padding {around} of more than height and width, mode {mode}: no bound is known")
     factor = 1.0
     for side, pads in zip(reversed(x.shape[-2:]), (around[:2], around[2:4]), strict=False):
         if any(pads):

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from segradius.core.border import in_a_line
 from segradius.core.errors import InputError
-from segradius.models.lipschitz_functions import ADDING, FUNCTIONS, KEEPING, MAKING, SCALING, option, scaled
+from segradius.models.lipschitz_functions import ADDING, FUNCTIONS, KEEPING, LARGER, MAKING, SCALING, option, scaled
 from segradius.models.lipschitz_graph import Tracer
 from segradius.models.lipschitz_rules import Step, rule_of
 from segradius.models.networks.lipschitz_unet import Aside
@@ -70,6 +70,8 @@ def walked(network: nn.Module, x: Tensor, start: float = 1.0, prefix: str = "") 
     Raises:
         InputError: The network cannot be traced, or a node has no bound; the message names it.
     """
+    if network._forward_hooks or network._forward_pre_hooks:
+        raise InputError(f"{type(network).__name__} has hooks, which may do anything: remove them")
     tracer = Tracer(x)
     network = nn.Sequential(network) if tracer.is_leaf_module(network, "") else network
     try:
@@ -130,7 +132,7 @@ class _Walk(fx.Interpreter):
                 )
             return self._through(module, name, source, result)
         kind = n.target if isinstance(n.target, str) else getattr(n.target, "__name__", str(n.target))
-        if kind in MAKING:
+        if kind in MAKING and len(_occurring(n)) == 1:
             return 0.0
         if not _has_tensor(result):
             if kind in ("item", "tolist", "numpy"):
@@ -172,13 +174,13 @@ class _Walk(fx.Interpreter):
             if base == "getitem" and _repeats(args[1]):
                 raise InputError(f"{name} takes values by a list of places, which may repeat: no bound is known")
             return max(sources), None
+        if (base in ADDING or base in LARGER or base in SCALING) and (kwargs or not isinstance(result, Tensor)):
+            raise InputError(f"{name} is a {kind} of {', '.join(kwargs) or 'no tensors'}: no bound is known")
         if base in ADDING:
-            if set(kwargs) & {"alpha", "out"}:
-                raise InputError(f"{name} has {', '.join(kwargs)}: no bound is known")
             return sum(self._grown(n, result)), Step(1.0, "sum of branches") if _several(sources) else None
         if base in ("cat", "concat", "stack"):
             return math.hypot(*sources), Step(1.0, "branches side by side") if _several(sources) else None
-        if base in ("maximum", "minimum"):
+        if base in LARGER:
             return math.hypot(*self._grown(n, result)), Step(1.0, "larger or smaller of two")
         if base in SCALING and not _several(sources):
             step = scaled(base, args, [i for i, given in enumerate(n.args) if self._depends(given)], result)
