@@ -113,6 +113,18 @@ def test_votes_against_mean_confidences() -> None:
     assert [[name.lower(), *rest] for name, *rest in found] == expected
 
 
+def test_what_every_certificate_costs() -> None:
+    expected = []
+    for row in data("certification/costs")["rows"]:
+        over = row["seconds"] / row["bare"]
+        told = f"{over:.2f}" if row["passes"] else f"+{over:.4f}"
+        grown = [f"{row['growth'][axis]:.2f}" for axis in ("side", "classes", "n")]
+        expected.append(
+            [row["name"], f"{row['seconds']:.4f}", str(row["passes"] or ""), told, f"{row['memory']:.0f}", *grown]
+        )
+    assert page_table("certification-results", "certificate", "seconds") == expected
+
+
 def test_groups_early_stopping_and_regions() -> None:
     named: dict[tuple[str, str], tuple[Any, str]] = {}
     for run in data("certification/beyond"):
