@@ -132,7 +132,7 @@ def lipschitz_iou(model: sr.Segmenter, image: Tensor, case: Case) -> Callable[[]
     def run() -> None:
         found = distances(model.logits(image[None])[0])
         for c in range(model.num_classes):
-            class_worst(found, labels, c, 0.1)
+            class_worst(found, labels, c, [0.1])
 
     return run
 

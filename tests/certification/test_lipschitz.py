@@ -148,7 +148,7 @@ def test_the_corners_give_the_least_iou_and_recall_of_every_choice_of_pixels(
         labels = (drawn((6,), seed + 7 + part).abs() * classes).long().clamp_max(classes - 1).view(1, 6)
         labels[0, part] = 255
         found = distances(logits)
-        images.append(class_worst(found, labels, 0, budget))
+        images += class_worst(found, labels, 0, [budget])
         mine, predicted = labels[0] == 0, found.guess[0] == 0
         counts = labels[0] != 255
         loses = found.turn[0][mine & predicted].square().tolist()

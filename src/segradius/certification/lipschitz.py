@@ -9,11 +9,16 @@ about all pixels *together*, and no noise is drawn: it holds with certainty, if 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from segradius.certification.votes import by_rows
 from segradius.core.errors import InputError, at_least, positive
 from segradius.core.label_sets import members
 from segradius.core.prediction import predict
@@ -25,17 +30,25 @@ ROUNDING = 2.0**-16
 
 @dataclass(frozen=True, eq=False)
 class Distances:
-    """How far, in l2 of its logits, each pixel is from another answer; all (…, H, W) float64.
+    """How far, in l2 of its logits, each pixel is from another answer.
 
     Attributes:
         guess: (H, W) int64, the predicted class.
-        turn: (H, W), to any class but the predicted one.
-        become: (C, H, W), to each class; 0 for the predicted one.
+        turn: (H, W) float64, to any class but the predicted one.
+        logits: (C, H, W) float64.
+        structures: K, as `distances` has it.
     """
 
     guess: Tensor
     turn: Tensor
-    become: Tensor
+    logits: Tensor
+    structures: int = 0
+
+    @cached_property
+    def become(self) -> Tensor:
+        """(C, H, W) float64, to each class; 0 for the predicted one. Dearer than the others: made where asked for."""
+        found = _to_sets(self) if self.structures else by_rows(_lifted, self.logits)
+        return (found - hidden(self.logits)).clamp_min(0).scatter(0, self.guess.unsqueeze(0), 0.0)
 
 
 def distances(logits: Tensor, structures: int = 0) -> Distances:
@@ -61,36 +74,48 @@ def distances(logits: Tensor, structures: int = 0) -> Distances:
     if not bool(values.isfinite().all()):
         raise InputError("logits are NaN or infinite; expected finite ones")
     guess = predict(logits.detach().unsqueeze(0))[1].squeeze(0)
-    turn, become = _of_channels(values, structures, guess) if structures else _of_classes(values, guess)
-    hidden = ROUNDING * values.abs().amax()
-    become = (become - hidden).clamp_min(0).scatter(0, guess.unsqueeze(0), 0.0)
-    return Distances(guess, (turn - hidden).clamp_min(0), become)
+    if structures:
+        turn = _channels(values, structures).abs().amin(0)
+    else:
+        top = values.topk(2, 0).values
+        turn = (top[0] - top[1]) * math.sqrt(0.5)
+    return Distances(guess, (turn - hidden(values)).clamp_min(0), values, structures)
 
 
-def _of_classes(values: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-    ranked = values.sort(0, descending=True).values
-    become = torch.stack([_lifted(values, ranked, c) for c in range(len(values))])
-    return (ranked[0] - ranked[1]) * math.sqrt(0.5), become
+def hidden(logits: Tensor) -> Tensor:
+    """What rounding may hide of a distance."""
+    return ROUNDING * logits.abs().amax()
 
 
-def _of_channels(values: Tensor, structures: int, guess: Tensor) -> tuple[Tensor, Tensor]:
-    z = values[[1 << k for k in range(structures)]]
-    inside = members(structures, values.device)
-    change = (inside.unsqueeze(1) != inside[guess.flatten()].unsqueeze(0)).double()  # (C, H·W, K)
-    become = (change * z.flatten(1).T.square()).sum(-1).sqrt()
-    return z.abs().amin(0), become.view_as(values)
+def _channels(logits: Tensor, structures: int) -> Tensor:
+    """The K yes/no channels of the logits of their sets, (K, H, W)."""
+    return logits[[1 << k for k in range(structures)]]
 
 
-def _lifted(values: Tensor, ranked: Tensor, c: int) -> Tensor:
-    """Distance of each pixel's logits (C, H, W) to where class c is largest, (H, W); ``ranked`` is their sort."""
-    own = values[c]
-    # Levels after joining the a largest, in order: those above the level join, as in a projection on a simplex.
-    count = torch.arange(2, len(ranked) + 2, device=values.device).view(-1, 1, 1)
-    level = (ranked.cumsum(0) + own) / count
-    joins = ranked > torch.cat([own.unsqueeze(0), level[:-1]])
-    joined = joins.sum(0, keepdim=True)
-    height = torch.where(joined[0] > 0, level.gather(0, (joined - 1).clamp_min(0))[0], own)
-    return ((height - own).square() + (values - height).clamp_min(0).square().sum(0)).sqrt()
+def _to_sets(found: Distances) -> Tensor:
+    """Distance to each set of structures: the root of the squares of the channels that must change, (2^K, H, W)."""
+    z, inside = _channels(found.logits, found.structures), members(found.structures, found.logits.device)
+    change = (inside.unsqueeze(1) != inside[found.guess.flatten()].unsqueeze(0)).double()  # (C, H·W, K)
+    return (change * z.flatten(1).T.square()).sum(-1).sqrt().view_as(found.logits)
+
+
+def _lifted(values: Tensor) -> Tensor:
+    """Distance of each pixel's logits (C, H, W) to where each class is largest, (C, H, W).
+
+    As in a projection on a simplex: with r_1 ≥ r_2 … the sorted logits, the a-th joins the common level of the class z
+    and the a − 1 above it where r_a > (z + r_1 + … + r_{a−1})/a, that is where z < a·r_a − Σ, which falls with a.
+    """
+    z = values.movedim(0, -1).contiguous()
+    ranked = z.sort(-1, descending=True).values
+    sums, squares = ranked.cumsum(-1), ranked.square().cumsum(-1)
+    count = torch.arange(1, len(values) + 1, device=values.device)
+    bars = count * ranked - (sums - ranked)
+    joined = torch.searchsorted(-bars, -z)
+    last = (joined - 1).clamp_min(0)
+    total, square = (torch.where(joined > 0, part.gather(-1, last), 0.0) for part in (sums, squares))
+    level = (z + total) / (joined + 1)
+    above = square - 2 * level * total + joined * level.square()  # Σ (r − level)² of those that joined
+    return ((level - z).square() + above).clamp_min(0).sqrt().movedim(-1, 0)
 
 
 def turnable(costs: Tensor, budget: Tensor) -> Tensor:
@@ -126,46 +151,56 @@ class ClassWorst:
     won: tuple[int, ...]
 
 
-def class_worst(found: Distances, labels: Tensor, c: int, budget: float, ignore_index: int = 255) -> ClassWorst:
-    """The corners of one class with a budget (Lε)²: each lost pixel leaves less for pixels to be won.
+def class_worst(
+    found: Distances, labels: Tensor, c: int, budget: Sequence[float], ignore_index: int = 255
+) -> list[ClassWorst]:
+    """The corners of one class with each budget (Lε)²: each lost pixel leaves less for pixels to be won.
 
     Args:
         found: Of the image.
         labels: (H, W) int64.
         c: The class.
-        budget: (Lε)², what all pixels together may cost.
+        budget: (Lε)² of each ε, what all pixels together may cost.
         ignore_index: Label of pixels that do not count.
     """
-    at_least(0.0, budget=budget)
     mine, predicted = labels == c, found.guess == c
     others = (labels != ignore_index) & ~mine
     loses = _running(found.turn[mine & predicted])
     wins = _running(found.become[c][others & ~predicted])
-    lost = torch.arange(int((loses <= budget).sum()), device=loses.device)  # the running sums begin with 0
-    won = torch.searchsorted(wins, budget - loses[: len(lost)], right=True) - 1
     right, false = int((mine & predicted).sum()), int((others & predicted).sum())
-    labelled = int(mine.sum())
-    corners = _corners(lost.tolist(), won.tolist())
-    return ClassWorst(right, labelled + false, labelled, *map(tuple, zip(*corners, strict=True)))
+    labelled, made = int(mine.sum()), []
+    for most in budget:
+        at_least(0.0, budget=most)
+        lost = np.arange(np.searchsorted(loses, most, side="right"))  # the running sums begin with 0
+        won = np.searchsorted(wins, most - loses[: len(lost)], side="right") - 1
+        kept = _corners(lost, won)
+        made.append(
+            ClassWorst(right, labelled + false, labelled, tuple(lost[kept].tolist()), tuple(won[kept].tolist()))
+        )
+    return made
 
 
-def _running(distance: Tensor) -> Tensor:
+def _running(distance: Tensor) -> NDArray[np.float64]:
     """0 and the running sums of the sorted squares, (P + 1,)."""
-    return torch.nn.functional.pad(distance.square().sort().values.cumsum(0), (1, 0))
+    sums: NDArray[np.float64] = distance.square().sort().values.cumsum(0).cpu().numpy()
+    return np.concatenate([[0.0], sums])
 
 
-def _corners(lost: list[int], won: list[int]) -> list[tuple[int, int]]:
-    """Of points with growing ``lost``, the corners of the upper hull: no line of slope ≤ 0 is highest elsewhere."""
-    hull: list[tuple[int, int]] = []
-    for point in zip(lost, won, strict=True):
-        while len(hull) > 1 and _turns_left(hull[-2], hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    return hull
+def _corners(lost: NDArray[np.int64], won: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of points with growing ``lost``, the places of the corners of their upper hull.
 
-
-def _turns_left(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> bool:
-    return (b[0] - a[0]) * (c[1] - a[1]) >= (b[1] - a[1]) * (c[0] - a[0])
+    A point that is not above the line between its neighbours is none. Costs are sorted, so the points lie on a concave
+    curve but for rounding to whole pixels, and a few rounds leave the corners alone.
+    """
+    places = np.arange(len(lost))
+    while len(places) > 2:
+        x, y = lost[places], won[places]
+        turn = (x[1:-1] - x[:-2]) * (y[2:] - y[:-2]) - (y[1:-1] - y[:-2]) * (x[2:] - x[:-2])
+        kept = np.concatenate([[True], turn < 0, [True]])
+        if kept.all():
+            break
+        places = places[kept]
+    return places
 
 
 def least_iou(images: list[ClassWorst]) -> float:
@@ -185,11 +220,17 @@ def least_iou(images: list[ClassWorst]) -> float:
     ratio = math.inf
     while True:
         gain = 1.0 if math.isinf(ratio) else ratio
-        best = [max(zip(each.lost, each.won, strict=True), key=lambda at: at[0] + gain * at[1]) for each in images]
+        best = [_most(each, gain) for each in images]
         found = (right - sum(lost for lost, _ in best)) / (union + sum(won for _, won in best))
         if found >= ratio:
             return ratio
         ratio = found
+
+
+def _most(image: ClassWorst, gain: float) -> tuple[int, int]:
+    """The corner of most lost + gain·won."""
+    place = int(np.argmax(np.array(image.lost) + gain * np.array(image.won)))
+    return image.lost[place], image.won[place]
 
 
 def least_recall(images: list[ClassWorst]) -> float:

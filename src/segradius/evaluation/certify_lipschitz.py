@@ -165,10 +165,12 @@ class Lipschitz:
         right = (labels != ignore) & (found.guess == labels)
         radii = torch.tensor([*self.bounds, *self.eps], dtype=torch.float64, device=right.device)
         stay = (int(right.sum()) - turnable(found.turn[right].square(), budgets(self.lipschitz, radii))).tolist()
-        by = []
-        for eps in self.eps:
-            worst = (class_worst(found, labels, c, (self.lipschitz * eps) ** 2, ignore) for c in range(classes))
-            by.append([[each.right, each.union, each.labelled, each.lost, each.won] for each in worst])
+        spent = [(self.lipschitz * eps) ** 2 for eps in self.eps]
+        worst = [class_worst(found, labels, c, spent, ignore) for c in range(classes)]
+        by = [
+            [[each.right, each.union, each.labelled, each.lost, each.won] for each in column]
+            for column in zip(*worst, strict=True)
+        ]
         labelled, split = int((labels != ignore).sum()), len(self.bounds)
         return {"labelled": labelled, "right": stay[:split], "at": stay[split:], "classes": by}
 
