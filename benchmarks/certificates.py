@@ -48,7 +48,7 @@ from segradius.certification import (
     vote,
     vote_softly,
 )
-from segradius.evaluation.batch import confiding
+from segradius.evaluation import confiding
 
 #: Axes of growth: pixels of a square image by its side, classes, noisy copies.
 AXES = {"side": (128, 256), "classes": (10, 40), "n": (100, 400)}

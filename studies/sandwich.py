@@ -42,23 +42,22 @@ from segradius.certification import (
     vote_softly,
 )
 from segradius.core import text
-from segradius.core.randomness import Randomness
 from segradius.data import Sample, open_data
-from segradius.evaluation.batch import confiding
+from segradius.evaluation import confiding
 from segradius.models import Segmenter, lipschitz_bound, load_model
-from segradius.report import Cells
-from segradius.report.sandwich import (
+from segradius.report import (
     SIDES,
+    Cells,
     Line,
     Sandwich,
     Side,
+    as_file,
     draw_sandwich,
     read_sandwich,
     sandwich_csv,
     share,
     together,
 )
-from segradius.report.transfer import as_file
 
 VOTES, MEANS, ITSELF = "majority of votes", "largest mean confidence", "the network"
 
@@ -120,7 +119,7 @@ def by_noise(name: str, model: Segmenter, sigma: float, sample: Sample, how: How
     known, label, noise = sample.label != void, sample.label, Noise(sigma)
     votes, soft = vote_softly(
         confiding(model), sample.image, model.num_classes, Sampling(noise, how.n0, how.n),
-        Randomness(how.seed, (sample.id,)), SoftRadii(how.alpha),
+        sr.Randomness(how.seed, (sample.id,)), SoftRadii(how.alpha),
     )  # fmt: skip
     by_votes, by_means = f"{VOTES}, σ = {sigma:g}", f"{MEANS}, σ = {sigma:g}"
     own = PixelRadii(how.alpha)(votes)
@@ -139,7 +138,7 @@ def by_noise(name: str, model: Segmenter, sigma: float, sample: Sample, how: How
         counted.add("certified", name, by_votes, told, radius, right, wrong)
     for radius in (0.0, *how.radii):
         point = _attacked(Smoothed(model, noise, how.samples, how.seed), sample, radius, how, void)
-        fresh = Randomness(how.seed, (sample.id,)).spawn("judging")
+        fresh = sr.Randomness(how.seed, (sample.id,)).spawn("judging")
         majority, mean, hits, rival = _judged(model, noise, point, how.copies, fresh, own.guess)
         counted.add("attacked", name, by_votes, how.attack, radius, (majority == label) & known)
         counted.add("attacked", name, by_means, how.attack, radius, (mean == label) & known)
@@ -185,7 +184,7 @@ def _attacked(model: Segmenter | Smoothed, sample: Sample, radius: float, how: H
 
 
 def _judged(
-    model: Segmenter, noise: Noise, point: Tensor, copies: int, keys: Randomness, guess: Tensor
+    model: Segmenter, noise: Noise, point: Tensor, copies: int, keys: sr.Randomness, guess: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """By fresh copies: class of most votes, class of the largest mean, votes for a guess and for its rival, (H, W)."""
     counts = torch.zeros((model.num_classes, *point.shape[1:]), dtype=torch.int32)

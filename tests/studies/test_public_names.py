@@ -45,6 +45,7 @@ def test_a_study_or_example_uses_public_names_alone(study: Path):
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
 def test_a_study_tells_its_options(study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(sys, "argv", [str(study), "--help"])
+    monkeypatch.syspath_prepend(str(study.parent))  # as where it is run
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(study), run_name="__main__")
     assert ended.value.code == 0

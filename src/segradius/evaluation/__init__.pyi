@@ -9,6 +9,7 @@ from .attack_summary import Row as Row
 from .attack_summary import Sanity as Sanity
 from .attack_summary import Summary as Summary
 from .attack_summary import summarise as summarise
+from .batch import confiding as confiding
 from .batch import fault as fault
 from .batch import judge as judge
 from .batch import usable as usable

@@ -20,7 +20,17 @@ from .compare import read_network as read_network
 from .curve import Curve as Curve
 from .curve import draw_curves as draw_curves
 from .evaluate import report_accuracy as report_accuracy
+from .sandwich import SIDES as SIDES
+from .sandwich import Line as Line
+from .sandwich import Sandwich as Sandwich
+from .sandwich import Side as Side
+from .sandwich import draw_sandwich as draw_sandwich
+from .sandwich import read_sandwich as read_sandwich
+from .sandwich import sandwich_csv as sandwich_csv
+from .sandwich import share as share
+from .sandwich import together as together
 from .shown import Attacked as Attacked
 from .shown import Looks as Looks
 from .shown import Shown as Shown
 from .shown import shown_images as shown_images
+from .transfer import as_file as as_file
