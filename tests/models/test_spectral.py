@@ -48,12 +48,11 @@ def test_no_convolution_with_zeros_around_beats_its_bound(out, inputs, groups, s
 @pytest.mark.parametrize(("shape", "stride"), [((3, 4, 3, 3), 1), ((6, 2, 5, 3), 2), ((4, 3, 2, 2), 1)])
 def test_within_one_per_cent_of_the_largest_of_all_frequencies(shape, stride):
     k = kernel(*shape)
-    side = 64
-    if stride == 1:
-        transfer = torch.fft.fft2(k, (side, side)).movedim((0, 1), (-2, -1))
-        largest = float(torch.linalg.matrix_norm(transfer, 2).max())
-    else:
-        largest = least_norm(lambda x: functional.conv2d(x, k, stride=2, padding=4), (1, shape[1], 64, 64), 60)
+    transfer = torch.fft.fft2(k, (128, 128)).movedim((0, 1), (-2, -1))
+    if stride == 2:  # what is thinned out mixes four frequencies, each a half
+        halves = [(i, j) for i in (slice(64), slice(64, 128)) for j in (slice(64), slice(64, 128))]
+        transfer = torch.cat([transfer[half] for half in halves], -1) / 2
+    largest = float(torch.linalg.matrix_norm(transfer, 2).max())
     assert largest <= convolution_norm(k, (stride, stride)) <= 1.01 * largest
 
 
