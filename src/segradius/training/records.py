@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ class Snapshot:
             InputError: If it is unreadable, or of a run with another recipe, network or data.
         """
         found = cls.read(folder)
-        if found is not None and found.identity != identity:
+        if found is not None and lines(found.identity) != lines(identity):
             raise InputError(
                 f"{folder} holds another run: {_difference(found.identity, identity)}. Choose another folder, or "
                 "remove it to start anew"
@@ -124,13 +125,16 @@ def sweep(folder: Path, names: Sequence[str]) -> None:
 
 
 def lines(identity: str) -> dict[str, str]:
-    r"""The lines of an identity by their key.
+    r"""The lines of an identity by their key; 0.0 from a file of options is the 0 of a command line.
 
     Example:
         >>> lines("model: tiny\nprecision: '32'")
         {'model': 'tiny', 'precision': "'32'"}
+        >>> lines("optimiser.lr: 1.0") == lines("optimiser.lr: 1")
+        True
     """
-    return dict(line.partition(": ")[::2] for line in identity.splitlines())
+    found = dict(line.partition(": ")[::2] for line in identity.splitlines())
+    return {key: re.sub(r"^(-?\d+)\.0$", r"\1", value) for key, value in found.items()}
 
 
 def _difference(theirs: str, ours: str) -> str:
