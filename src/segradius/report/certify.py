@@ -281,6 +281,8 @@ def _stood_notes(summary: CertifiedSummary) -> list[str]:
             "something promised that does not hold; bound used is how far the answers moved, of what the theory "
             "allows. One contradiction refutes the certificates."
         )
+    if any(each.at == "detection" for each in summary.attacked):
+        found.append("Of detection, left are pixels that are right or at which there is an alarm.")
     refuted = sorted({f"{each.attack} ({each.at})" for each in summary.attacked if each.contradicted})
     return found + ([f"REFUTED, the certificates do not hold, by {', '.join(refuted)}"] if refuted else [])
 
