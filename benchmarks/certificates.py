@@ -198,7 +198,8 @@ def measured(name: str, case: Case) -> Cost:
     image, kind = torch.rand(3, case.height, case.width), KINDS[name]
     with torch.no_grad(), model.frozen():
         model.top_class(image.expand(TOGETHER, *image.shape))
-        bare = _timed(passes(model, image, case, kind.beside(case) or _counted(case)))
+        count = kind.beside(case) or _counted(case)
+        bare = _timed(passes(model, image, case, count)) * count / (TOGETHER * math.ceil(count / TOGETHER))
         run = kind.work(model, image, case)
         before = _peak()
         seconds = _timed(run)
