@@ -22,7 +22,7 @@ from segradius.data import open_data
 from segradius.evaluation import Certification, Checkpoints, DataChoice, InProcess, ModelChoice, Run, Smoothing, Store
 from segradius.evaluation import execute as carried_out
 from segradius.evaluation.certify import described_way
-from segradius.report.certify import NAMES
+from segradius.report.certify_tables import NAMES
 
 __all__ = ["furnish", "place"]
 

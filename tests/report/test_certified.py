@@ -16,7 +16,8 @@ from segradius.evaluation import CertifiedRow, CertifiedSummary
 from segradius.evaluation.certify_summary import PerClass, RadiusCurve
 from segradius.metrics.intervals import Interval
 from segradius.report import Certified, certified_notes, certified_tables, draw_certified, draw_radii, map_png
-from segradius.report.certify import certified_colours, group_colours, steps, stripes
+from segradius.report.certify_curve import steps
+from segradius.report.certify_maps import certified_colours, group_colours, stripes
 
 CLASSES = Classes(("sky", "road"), ((0, 0, 250), (128, 64, 128)))
 PALETTE = np.array(CLASSES.palette, dtype=np.uint8)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from segradius.cli.attack import AttackOptions, planned_attacks
-from segradius.cli.certify import CheckOptions, LipschitzOptions, SmoothingOptions, WayOptions, planned_certificates
+from segradius.cli.certify import CheckOptions, SmoothingOptions, WayOptions, planned_certificates
+from segradius.cli.certify_lipschitz import LipschitzOptions
 from segradius.cli.certify_patch import PatchOptions
 from segradius.cli.evaluate import planned_accuracy
 from segradius.cli.options import DataOptions, ModelOptions, RunOptions, Subject

@@ -11,7 +11,7 @@ from segradius.core.sums import checked, read_sums
 from segradius.evaluation.certified_by import OWN_RADII, common_radius, options_of
 from segradius.evaluation.drops import CERTIFIED, About, Pairs, of_values
 from segradius.evaluation.record import Record, unpack
-from segradius.report.certify import NAMES
+from segradius.report.certify_tables import NAMES
 from segradius.report.compare import read_report
 
 #: Accuracies are certified beyond these multiples of σ, where each pixel has a radius of its own.

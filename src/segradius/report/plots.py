@@ -12,7 +12,8 @@ from segradius.evaluation.certified_by import condition
 from segradius.evaluation.certify_summary import CertifiedRow
 from segradius.metrics.intervals import Interval
 from segradius.report.cells import percent
-from segradius.report.certify import NAMES, steps
+from segradius.report.certify_curve import steps
+from segradius.report.certify_tables import NAMES
 from segradius.report.curve import Curve, band, grid_of
 from segradius.report.story import CLEAN, Line, Plan, Story
 from segradius.report.subject import SIGNS, WORST, Subject, at, budget

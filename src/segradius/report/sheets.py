@@ -11,7 +11,7 @@ from segradius.evaluation.certified_by import condition
 from segradius.evaluation.certify_summary import CertifiedRow
 from segradius.metrics.intervals import Interval
 from segradius.report.cells import percent
-from segradius.report.certify import NAMES
+from segradius.report.certify_tables import NAMES
 from segradius.report.story import NOTHING, Line, Story
 from segradius.report.subject import SIGNS, Subject, budget
 

@@ -18,7 +18,7 @@ from segradius.evaluation.certified_by import OWN_RADII, certified_by, condition
 from segradius.metrics.intervals import Interval
 from segradius.report.album import Album
 from segradius.report.cells import percent
-from segradius.report.certify import NAMES
+from segradius.report.certify_tables import NAMES
 from segradius.report.lens import lenses
 from segradius.report.plots import DARK, LIGHT, Plot, budget_plots, query_plots, sandwich
 from segradius.report.sheets import attacks_sheet, certificates_sheet, overview
