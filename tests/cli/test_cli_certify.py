@@ -588,7 +588,7 @@ def test_a_lipschitz_constant_is_verified_or_of_the_card_and_no_noise_is_drawn(t
     ("words", "told"),
     [
         (["--lipschitz", "card"], "states no Lipschitz constant in its card"),
-        (["--lipschitz", "verified"], "no Lipschitz bound"),
+        (["--lipschitz", "verified", "--denoiser", "blur"], "is behind a denoiser"),
         (["--lipschitz", "1", "--sigma", "0.1"], "sigma is for certificates by noise"),
         (["--lipschitz", "1", "--attack", "pgd", "--samples", "3"], "samples is for attacks on certificates by noise"),
         (["--lipschitz", "many"], "lipschitz is 'many'"),

@@ -263,3 +263,20 @@ def test_a_rule_of_a_gate_may_ask_for_what_is_left_of_whole_images(tmp_path: Pat
     assert found.found.value == pytest.approx(report["accuracy"][5])
     (lacking,) = figures(Rule("certified", "low >= 0", answer="whole"), tmp_path)
     assert "radius" in lacking.missing
+
+
+def test_certificates_that_an_attack_refuted_pass_no_rule_and_no_page_tells_them_as_proven(tmp_path: Path):
+    """The network moves its logits by about as much as its images, and a hundredth of that is stated."""
+    model = "lipschitz_unet,num_classes=8,widths=[8,8],blocks=[1,1]"
+    words = ["--data", "scenes:24x32", "--limit", "2", "--lipschitz", "0.01", "--attack", "pgd", "--steps", "2"]
+    assert segradius(["certify", "--model", model, *words, "--out", str(tmp_path / "run")]) == 0
+    for answer, radius in (("whole", 0.1), ("lipschitz", None)):
+        (found,) = figures(Rule("certified", "low >= 0", answer=answer, radius=radius), tmp_path / "run")
+        assert found.verdict == ruled_file.Verdict.BLOCK
+        assert "REFUTED by steepest" in found.why
+    assert segradius(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "are REFUTED: steepest" in page
+    assert "Whole images: what is left" in page
+    assert "Certificates under attack" in page
+    assert segradius(["compare", str(tmp_path / "run"), str(tmp_path / "run"), "--labels", "a,b"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,5 +153,12 @@ def test_of_one_yes_no_channel_the_radius_is_the_distance_of_its_logit_from_zero
     with Store(":memory:") as store:
         execute(Run(experiment, model, Two(), 1), store, InProcess(model, Two(), None))
         radius = unpack(store.record(experiment.key, "a")).kinds["lipschitz"].radius
+    attacked = replace(experiment, crosscheck=Attacks(("pgd",), 2))
+    with Store(":memory:") as store:
+        run = Run(attacked, model, Two(), 1)
+        execute(run, store, InProcess(model, Two(), None))
+        summary = report_certificates(run, store, {}).summary
+    by = {row.eps: row.pixacc for row in summary.whole.rows}
+    assert [each.promised for each in summary.attacked[1:]] == [by[float(each.at[4:])] for each in summary.attacked[1:]]
     assert torch.allclose(radius, (Two()[0].image[0] - 0.5).abs(), atol=2e-5)
     assert bool((radius <= (Two()[0].image[0] - 0.5).abs()).all())

@@ -174,6 +174,8 @@ class WayOptions:
         ways = [name for name, value in asked.items() if value is not None]
         if len(ways) > 1:
             raise InputError(f"{' and '.join(ways)} are two ways of certifying; expected one")
+        self.lipschitz.check()
+        self.patch.way()  # what is wrong is told before anything is opened
         if not ways:
             return False
         for name, value in vars(self.smoothing).items():

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from segradius.models import Bound
 
 
+#: What may stand for a number.
+WORDS = ("verified", "card")
+
+
 @dataclass(frozen=True)
 class LipschitzOptions:
     """Instead of noise, a Lipschitz constant of the network.
@@ -31,6 +35,26 @@ class LipschitzOptions:
     lipschitz: str | float | None = None
     certified_eps: str | float | list[float] | None = None
 
+    def check(self) -> dict[str, Any]:
+        """What can be read before a model is open: the lengths of tables, where they are given.
+
+        Raises:
+            InputError: For a constant that is neither a number nor a known word, lengths out of range, or without it.
+        """
+        if self.lipschitz is None and self.certified_eps is not None:
+            raise InputError("certified-eps is for --lipschitz, which was not given")
+        if self.lipschitz not in (None, *WORDS):
+            try:
+                text.number("lipschitz", self.lipschitz)
+            except InputError as error:
+                raise InputError(f"{error}; or {' or '.join(WORDS)}") from error
+        if self.certified_eps is None:
+            return {}
+        lengths = {text.number("certified-eps", each) for each in _several(self.certified_eps)}
+        if min(lengths, default=0) <= 0:
+            raise InputError(f"certified-eps is {self.certified_eps}; expected l2 lengths above 0")
+        return {"eps": tuple(sorted(lengths))}
+
     def way(self, of: Subject) -> Lipschitz | None:
         """How images are certified by it; None where it was not asked for.
 
@@ -38,17 +62,13 @@ class LipschitzOptions:
             of: Model and images; the first usable one has the size that a constant is verified for.
 
         Raises:
-            InputError: For a number out of range, a card that states none, or a network with a layer that has no bound.
+            InputError: As by `check`; for a card that states none, or a network with a layer that has no bound.
         """
         from segradius.evaluation import Lipschitz
 
+        given = self.check()
         if self.lipschitz is None:
-            if self.certified_eps is not None:
-                raise InputError("certified-eps is for --lipschitz, which was not given")
             return None
-        given: dict[str, Any] = {}
-        if self.certified_eps is not None:
-            given["eps"] = tuple(text.number("certified-eps", each) for each in _several(self.certified_eps))
         if self.lipschitz == "verified":
             bound = _verified(of)
             found = f"at most {bound.bound:.6g} and at least {bound.lower:.6g}"
@@ -58,8 +78,8 @@ class LipschitzOptions:
             stated = getattr(of.seen, "lipschitz", None)
             if stated is None:
                 raise InputError(
-                    f"model {of.seen.name!r} states no Lipschitz constant in its card; expected --lipschitz verified, "
-                    "or a number"
+                    f"model {of.seen.name!r} states no Lipschitz constant in its card that holds with these options "
+                    "(its own weights, normalisation and sizes, no denoiser); expected verified, or a number"
                 )
             return Lipschitz(stated, "card", **given)
         return Lipschitz(text.number("lipschitz", self.lipschitz), **given)

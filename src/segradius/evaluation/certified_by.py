@@ -56,3 +56,14 @@ def common_radius(experiment: Mapping[str, Any]) -> float | None:
     """
     it = experiment.get("smoothing")
     return None if it is None else float(it["sigma"]) * NormalDist().inv_cdf(it["tau"])
+
+
+def refutations(report: Mapping[str, Any]) -> list[str]:
+    """Attacks that found what the certificates of a report exclude; none where they stand, or were not attacked.
+
+    Example:
+        >>> refutations({"attacked": [{"attack": "flips", "at": "ε = 1", "contradicted": 2}]}), refutations({})
+        (['flips (ε = 1)'], [])
+    """
+    certain = [f"{each['attack']} ({each['at']})" for each in report.get("attacked", ()) if each["contradicted"]]
+    return certain + [each["attack"] for each in report.get("checked", ()) if each["refuted"]]

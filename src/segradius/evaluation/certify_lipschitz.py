@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from segradius.certification.certificate import Certificate, rounded_down
 from segradius.certification.certifiers import Hierarchy
 from segradius.certification.lipschitz import Distances, budgets, class_worst, distances, pixel_radii, turnable
 from segradius.core.contracts import LOGITS, Journal, Model, Seen
-from segradius.core.declared import Positive, check_fields
+from segradius.core.declared import Positive, Range, check_fields
 from segradius.core.errors import InputError
 from segradius.core.ledger import Ledger
 from segradius.core.prediction import predict
@@ -50,7 +50,7 @@ class Lipschitz:
         InputError: For a value out of range.
     """
 
-    lipschitz: Positive
+    lipschitz: Annotated[float, Range("[1e-6, 1e30]")]
     source: Literal["stated", "card", "verified"] = "stated"
     eps: tuple[Positive, ...] = (0.05, 0.1, 0.25, 0.5, 1.0)
     size: tuple[int, int] | None = None
@@ -93,7 +93,8 @@ class Lipschitz:
         """What is promised of an image, in a sentence."""
         return (
             "Every pixel keeps its class in the model itself under every change of l2 length below its radius, with "
-            f"certainty, if its logits have the Lipschitz constant {self.lipschitz:.10g} in l2, {SOURCES[self.source]}."
+            f"certainty{'' if self.source == 'verified' else ', if'}: its logits have a Lipschitz constant of at most "
+            f"{self.lipschitz:.10g} in l2, {SOURCES[self.source]}."
         )
 
     def check(self, model: Seen) -> None:
@@ -118,7 +119,7 @@ class Lipschitz:
         with torch.no_grad(), model.frozen():
             clean = model.logits(batch.images)
         ledger.enter("crosscheck", forward=1)
-        held = Held(self.lipschitz, record, batch, clean)
+        held = Held(self.lipschitz, record, batch, clean, channels(bench.model, model.num_classes))
         steep = steepest(model, batch.images, clean, ledger)
         yield held.found("steepest", f"‖δ‖ = {STEEP:g}", steep, model, ledger, held.promised(STEEP))
         for eps in self.eps:
@@ -184,12 +185,14 @@ class Held:
         record: Its certificates.
         batch: Of the image alone.
         clean: Its logits (1, C, H, W).
+        structures: As `distances` has it.
     """
 
     lipschitz: float
     record: Record
     batch: Batch
     clean: Tensor
+    structures: int = 0
 
     def promised(self, eps: float) -> int:
         """Labelled pixels that stay right under every change of length ε."""
@@ -214,7 +217,7 @@ class Held:
 
     @cached_property
     def _distances(self) -> Distances:
-        return distances(self.clean[0])
+        return distances(self.clean[0], self.structures)
 
     @property
     def _right(self) -> Tensor:

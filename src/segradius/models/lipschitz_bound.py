@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from segradius.core.errors import InputError, ModelError, is_whole
 from segradius.models.decoding import Decoding
+from segradius.models.denoising import DenoisedNetwork
 from segradius.models.lipschitz_rules import padding_norm
 from segradius.models.lipschitz_walk import Layer, walked
 from segradius.models.preprocessing import SizeRule
@@ -100,6 +101,8 @@ def _check(model: Segmenter, size: tuple[int, int]) -> None:
         raise InputError(f"{name} looks through windows, of which no Lipschitz bound is known: leave out inference:")
     if not isinstance(model.network, nn.Module):
         raise InputError(f"{name} is a function, of which no Lipschitz bound is known: it must be an nn.Module")
+    if isinstance(model.network, DenoisedNetwork):
+        raise InputError(f"{name} is behind a denoiser, of which no Lipschitz bound is known: leave out the denoiser")
     kind = model.decode.kind if isinstance(model.decode, Decoding) else "a function"
     if kind not in ("logits", "binary_logit"):
         raise InputError(f"{name} gives {kind}, of which no Lipschitz bound is known: it must give logits")

@@ -23,7 +23,7 @@ from segradius.core.escapes import from_cell
 from segradius.core.seal import read_json, seal
 from segradius.core.storage import as_csv
 from segradius.core.sums import checked
-from segradius.evaluation.certified_by import certified_by, condition, options_of
+from segradius.evaluation.certified_by import certified_by, condition, options_of, refutations
 from segradius.metrics.intervals import Interval, paired_difference
 from segradius.report.cells import Cells, percent
 from segradius.report.figures import OWN, Words, words
@@ -227,7 +227,14 @@ def certified_runs_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Cells
         fixed = it["early_stop"] is None and it.get("minutes") is None
         drawn = f"{it['n']}" if fixed else f"{report['copies'] - it['n0']:.0f} of {it['n']}"
         about = (label, condition(report["experiment"]), drawn, str(report["images"]))
-        lines += [(*about, row["name"], *(share(row.get(name), "") for name in columns)) for row in report["rows"]]
+        doubt = ", REFUTED" * bool(refutations(report))
+        for row in report["rows"]:
+            told = row["name"] + (doubt if row["curve"] else "")
+            lines.append((*about, told, *(share(row.get(name), "") for name in columns)))
+        for row in report.get("whole", {}).get("rows", ()):
+            known = {name: f"{100 * row[name]:.1f}" for name in ("pixacc", "miou")}
+            told = f"whole images, ε = {row['eps']:g}, at least{doubt}"
+            lines.append((*about, told, *(known.get(name, "") for name in columns)))
     return Cells("Per cent of labelled pixels [95 % over images]", (*CERTIFIED_HEADER, *columns.values()), lines)
 
 

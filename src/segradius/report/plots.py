@@ -265,10 +265,10 @@ def _whole(name: str, story: Story) -> dict[str, Any]:
     x, y = [radius for radius, _ in story.whole], [100 * share for _, share in story.whole]
     told = [plain(f"{name}: at least {value:.1f} % of pixels stay right at {radius:.4g}, n = {story.certified_images}")
             for radius, value in zip(x, y, strict=True)]  # fmt: skip
-    line = {"color": LIGHT[0], "width": 2}
-    drawn = {"x": x, "y": y, "text": told, "line": line, "fill": "tozeroy", "fillcolor": _faded(LIGHT[0])}
+    line = {"color": LIGHT[5], "width": 2, "dash": "dot" if story.refuted else "solid"}
+    filled = {} if story.refuted else {"fill": "tozeroy", "fillcolor": _faded(LIGHT[5])}
     more = {"type": "scatter", "mode": "lines", "name": plain(name), "hoverinfo": "text"}
-    return {**more, **drawn, "meta": {"colour": 0, "side": "below"}}
+    return {**more, **filled, "x": x, "y": y, "text": told, "line": line, "meta": {"colour": 5, "side": "below"}}
 
 
 def query_plots(subject: Subject) -> Iterator[Plot]:

@@ -14,7 +14,7 @@ import torch
 
 from segradius.core.errors import shown
 from segradius.core.escapes import visible
-from segradius.evaluation.certified_by import OWN_RADII, common_radius
+from segradius.evaluation.certified_by import OWN_RADII, common_radius, refutations
 from segradius.evaluation.decisions import Verdict, of_bound, worst
 from segradius.evaluation.drops import NOTHING
 from segradius.evaluation.folders import STUDY, measurements, run_folders
@@ -297,6 +297,10 @@ def _lost(title: str, row: Mapping[str, Any], folder: Path) -> Figure:
 
 def _certified(rule: Rule, name: str, source: Source) -> Iterator[Figure]:
     report = source.report or {}
+    if refuted := refutations(report):
+        why = f"the certificates are REFUTED by {refuted[0]}, which found what they exclude"
+        yield Figure(f"{name}{rule.metric}", verdict=Verdict.BLOCK, why=why)
+        return
     if rule.answer == "whole":
         yield _whole(rule, f"{name}{rule.metric} whole", source)
         return

@@ -13,7 +13,7 @@ from segradius.metrics.intervals import Interval
 from segradius.report.cells import percent
 from segradius.report.certify_tables import NAMES
 from segradius.report.story import NOTHING, Line, Story
-from segradius.report.subject import SIGNS, Subject, budget
+from segradius.report.subject import SIGNS, Subject, budget, least_of
 
 #: Headings of the shares of a row.
 HEADS = {
@@ -90,10 +90,41 @@ def certificates_sheet(subject: Subject) -> Table:
     return Table(title, header, rows)
 
 
+def least_sheet(subject: Subject) -> Table:
+    """What stays of whole images, at least."""
+    header = ("certificate", "l2 ε", "n", f"{subject.words.pixacc} %, least", "MIoU %, least")
+    rows = []
+    for story in subject.certified:
+        for row in story.least:
+            about = [Cell(_under(story)), _count(row["eps"]), _count(story.certified_images)]
+            cells = [*about, *(_count(100 * row[name], ".1f") for name in ("pixacc", "miou"))]
+            rows.append((cells, visible(story.command)))
+    return Table("Whole images: what is left under any change of at most ε of each", header, rows)
+
+
+def left_sheet(subject: Subject) -> Table:
+    """What attacks left of what was promised with certainty."""
+    header = ("certificate", "attack", "allowed", "n", "promised %", "left %", "lost", "bound used", "contradicted")
+    rows = []
+    for story in subject.certified:
+        for row in story.left:
+            about = [Cell(_under(story)), Cell(visible(row["attack"])), Cell(visible(row["at"]))]
+            used = Cell("") if row["used"] is None else _count(row["used"], ".3f")
+            shares = [_count(100 * row[name], ".1f") for name in ("promised", "left")]
+            counts = [_count(row["lost"]), used, _count(row["contradicted"])]
+            rows.append(([*about, _count(row["images"]), *shares, *counts], visible(story.command)))
+    title = f"Certificates under attack, per cent of pixels {subject.words.right}; of a detection, or with an alarm"
+    return Table(title, header, rows)
+
+
+def _under(story: Story) -> str:
+    return condition(story.experiment) + ", REFUTED" * bool(story.refuted)
+
+
 def _answer(story: Story, row: CertifiedRow) -> list[Cell]:
     shares = [_share(each) for each in (row.pixacc, row.abstained, row.boundary, row.interior)]
     images, seed = Cell(str(story.certified_images), story.certified_images), Cell(str(story.seed), story.seed)
-    about = [Cell(NAMES.get(row.name, row.name)), Cell(condition(story.experiment)), images, seed]
+    about = [Cell(NAMES.get(row.name, row.name)), Cell(_under(story)), images, seed]
     return [*about, *shares[:2], _count(row.radius, ".4g"), *shares[2:]]
 
 
@@ -107,11 +138,21 @@ def overview(found: Sequence[Subject]) -> Table:
         clean = subject.attacked[0].lines[0].shares["pixacc"] if subject.attacked else NOTHING
         best: Mapping[str, Line] = {line.plan[1]: line for _, line in subject.strongest}
         left = [_strongest(best.get(norm), subject.measure) for norm in norms]
-        certified = _share(subject.certificate[1].pixacc) if subject.certificate else Cell("")
+        certified = _certified(subject)
         failed = sum(each.grade == "fail" for _, each in subject.verdicts)
         cells = [Cell(subject.model), Cell(subject.data), _share(clean), *left, certified, Cell(str(failed), failed)]
         rows.append((cells, visible(subject.stories[0].command)))
     return Table("All at a glance", header, rows)
+
+
+def _certified(subject: Subject) -> Cell:
+    if subject.certificate is None:
+        return Cell("REFUTED" if any(story.refuted for story in subject.certified) else "")
+    story, row = subject.certificate
+    if not story.whole:
+        return _share(row.pixacc)
+    radius, least = least_of(story)
+    return Cell(f"at least {100 * least:.1f} within l2 {radius:.3g}", least)
 
 
 def _strongest(line: Line | None, measure: str) -> Cell:

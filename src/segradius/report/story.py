@@ -16,7 +16,7 @@ from segradius.core.errors import InputError
 from segradius.core.escapes import from_cell, visible
 from segradius.core.seal import read_json, readable
 from segradius.core.sums import checked
-from segradius.evaluation.certified_by import certified_by
+from segradius.evaluation.certified_by import certified_by, refutations
 from segradius.evaluation.certify_summary import CertifiedRow, RadiusCurve
 from segradius.evaluation.folders import RunFolder
 from segradius.evaluation.trace import ImageTrace
@@ -120,6 +120,8 @@ class Story:
         promises: Of its answers, in words, by name.
         whole: Radii, and the share of pixels of whole images that stay right at least; empty where that is not known.
         refuted: Attacks that found what its certificates exclude.
+        least: What stays of whole images, as results.json has the rows.
+        left: What attacks left of what was promised with certainty, likewise.
         confusion: Pixels by attack, and by class of the label and of what is seen: (label, seen, pixels).
         curves: Of black-box attacks.
         shots: The gallery.
@@ -156,6 +158,8 @@ class Story:
     certified_images: int = 0
     whole: tuple[tuple[float, float], ...] = ()
     refuted: tuple[str, ...] = ()
+    least: tuple[Mapping[str, Any], ...] = ()
+    left: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def words(self) -> Words:
@@ -240,14 +244,10 @@ def _certified(report: Mapping[str, Any]) -> dict[str, Any]:
         "whole": tuple(zip(report["whole"]["edges"], report["whole"]["accuracy"], strict=True))
         if "whole" in report
         else (),
-        "refuted": _refuted(report),
+        "refuted": tuple(map(visible, refutations(report))),
+        "least": tuple(report.get("whole", {}).get("rows", ())),
+        "left": tuple(report.get("attacked", ())),
     }
-
-
-def _refuted(report: Mapping[str, Any]) -> tuple[str, ...]:
-    certain = [f"{each['attack']} ({each['at']})" for each in report.get("attacked", ()) if each["contradicted"]]
-    by_votes = [each["attack"] for each in report.get("checked", ()) if each["refuted"]]
-    return tuple(map(visible, [*certain, *by_votes]))
 
 
 def _answer(row: Mapping[str, Any]) -> CertifiedRow:

@@ -238,6 +238,8 @@ def _unattacked(subject: Subject) -> str:
 
 def _under_attack(subject: Subject) -> str:
     if not subject.strongest:
+        if any(story.left for story in subject.certified):
+            return "It was attacked inside its certificates only."
         return "No attack was run, so nothing is known of its robustness."
     told: list[str] = []
     verb = ("brings", " where it aims") if subject.targeted else ("leaves", f" {subject.right}")

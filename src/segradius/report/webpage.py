@@ -21,7 +21,7 @@ from segradius.report.cells import percent
 from segradius.report.certify_tables import NAMES
 from segradius.report.lens import lenses
 from segradius.report.plots import DARK, LIGHT, Plot, budget_plots, query_plots, sandwich
-from segradius.report.sheets import attacks_sheet, certificates_sheet, overview
+from segradius.report.sheets import attacks_sheet, certificates_sheet, least_sheet, left_sheet, overview
 from segradius.report.story import Story
 from segradius.report.subject import (
     Subject,
@@ -129,7 +129,12 @@ def _told(subject: Subject, album: Album, images: int) -> dict[str, Any]:
         "between": [between] if between else [],
         "queries": queries,
     }
-    sheets = ((attacks_sheet, subject.attacked), (certificates_sheet, subject.certified))
+    sheets = (
+        (attacks_sheet, subject.attacked),
+        (certificates_sheet, subject.certified),
+        (least_sheet, [story for story in subject.certified if story.least]),
+        (left_sheet, [story for story in subject.certified if story.left]),
+    )
     return {
         "model": subject.model,
         "data": subject.data,
@@ -161,7 +166,7 @@ def _lacks(story: Story) -> str:
 def _promises(subject: Subject) -> list[tuple[str, str]]:
     """What is certified, in words, each once."""
     found = [
-        (f"{NAMES.get(name, name)}, {condition(story.experiment)}", told)
+        (f"{NAMES.get(name, name)}, {condition(story.experiment)}" + ", REFUTED" * bool(story.refuted), told)
         for story in subject.certified
         for name, told in story.promises.items()
     ]
