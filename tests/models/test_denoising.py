@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import segradius as sr
 from segradius.evaluation.certify_options import Smoothing
 from segradius.models import DENOISERS, doubts, fingerprint, load_model, tiled, wrap
-from segradius.models.denoiser_source import load_denoiser
+from segradius.models.denoiser_loading import load_denoiser
 from segradius.models.denoisers import Blur, ResidualDenoiser
 from segradius.models.denoising import DenoisedNetwork, check_sigma
 from tiny import CLASSES, batch, network

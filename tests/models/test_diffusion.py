@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import segradius as sr
-from segradius.models.denoiser_source import load_denoiser
+from segradius.models.denoiser_loading import load_denoiser
 from segradius.models.diffusion import OneShotDiffusion, cosine_schedule, linear_schedule, time_of
 
 MEAN, SPREAD = 0.3, 0.4

@@ -13,7 +13,7 @@ from networks import golden
 from segradius.core.prediction import predict
 from segradius.data import PROTOCOLS
 from segradius.models import MODELS, Normalisation, tiled, wrap
-from segradius.models.loading import read_card
+from segradius.models.cards import read_card
 from segradius.models.networks import HRNetV2
 
 FIELD = Path(__file__).resolve().parents[2] / "docs" / "field"

@@ -347,7 +347,7 @@ def test_looking_at_a_network_leaves_its_buffers_as_they_were():
 
 
 def test_the_card_of_a_training_says_what_the_outputs_are(tmp_path):
-    from segradius.models.loading import entries_of, read_card
+    from segradius.models.cards import entries_of, read_card
 
     model = sr.wrap(Net(), outputs="multilabel_logits", threshold=0.4, channels=[2, 0], normalisation="imagenet")
     entries = entries_of(model)

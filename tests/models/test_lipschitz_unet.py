@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from segradius.core.errors import InputError
 from segradius.models import lipschitz_bound, load_model, read_card, wrap
-from segradius.models.loading import entries_of, write_card
+from segradius.models.cards import entries_of, write_card
 from segradius.models.networks import LipschitzUNet
 from segradius.models.networks.lipschitz_unet import ConvexPotential, Orthogonal
 

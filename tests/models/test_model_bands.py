@@ -9,8 +9,9 @@ from torch import nn
 import segradius as sr
 from segradius.core.errors import InputError
 from segradius.models.bands import likely_bands
+from segradius.models.cards import entries_of
 from segradius.models.doubts import doubts
-from segradius.models.loading import entries_of, load_model
+from segradius.models.loading import load_model
 from segradius.models.preprocessing import Normalisation, measured
 from segradius.models.tiling import Tiling, tiled
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from segradius.core.errors import InputError
 from segradius.models import convert, load_into, load_model, load_state
-from segradius.models.loading import write_card
+from segradius.models.cards import write_card
 from segradius.models.sharded import digest_of
 
 

@@ -14,7 +14,7 @@ from segradius.cli import main
 from segradius.core.errors import InputError
 from segradius.models import load_model
 from segradius.models.checkpoints import load_state
-from segradius.models.denoiser_source import load_denoiser
+from segradius.models.denoiser_loading import load_denoiser
 from segradius.models.denoisers import ResidualDenoiser
 from segradius.training import Engine, Job, Lesson, Optimiser, SegmentationLoss, fit, make_adversary
 from segradius.training.adversaries import GaussianNoise

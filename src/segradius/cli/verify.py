@@ -126,8 +126,8 @@ def _unfinished(place: Path) -> Iterator[Found]:
 
 def _trained(place: Path) -> Iterator[Found]:
     """Snapshot, logs, weights and cards of a training."""
+    from segradius.models.cards import check_digest, read_card
     from segradius.models.checkpoints import load_state
-    from segradius.models.loading import check_digest, read_card
 
     for file in sorted(place.glob(WEIGHTS)):
         yield _tried(file.name, partial(load_state, file), "nothing, if there is no copy: train anew")

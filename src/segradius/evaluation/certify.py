@@ -60,9 +60,6 @@ class Way(Protocol):
     def check(self, model: Seen) -> None:
         """Raise `InputError` unless the model can be certified so."""
 
-    def checking(self, how: Any) -> Task:
-        """The task that attacks its certificates; raises `InputError` where that says nothing."""
-
     def record(self, batch: Batch, bench: Bench, journal: Journal | None = None) -> Record:
         """The certificates of a batch of one image, and what every answer is worth."""
 
@@ -76,6 +73,13 @@ def described_way(way: Way) -> dict[str, Any]:
     late, options = UNLESS_GIVEN.get(way.key, ()), asdict(cast(Any, way))
     usual = {field.name: field.default for field in fields(cast(Any, way))}
     return {name: value for name, value in options.items() if name not in late or value != usual[name]}
+
+
+class Checks(Protocol):
+    """How certificates are attacked: options as a frozen dataclass of plain data."""
+
+    def task(self, way: Any) -> Task:
+        """The task that attacks certificates of a way; raises `InputError` where that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ class Certification:
     data: DataChoice
     way: Way
     seed: int = 0
-    crosscheck: Any = None  # a frozen dataclass that the way knows
+    crosscheck: Checks | None = None
 
     clean: ClassVar[Clean] = Clean()
 
@@ -180,7 +184,7 @@ class Certification:
 
     def as_dict(self) -> dict[str, Any]:
         """The experiment as plain numbers, strings, lists and dicts."""
-        checks = {} if self.crosscheck is None else {"crosscheck": plain(asdict(self.crosscheck))}
+        checks = {} if self.crosscheck is None else {"crosscheck": plain(asdict(cast(Any, self.crosscheck)))}
         how = {self.way.key: plain(described_way(self.way)), "seed": self.seed}
         return described(self.model, self.data) | how | checks
 
@@ -195,7 +199,7 @@ class Certification:
         certifying = Job(self.model, self.data, Certifying(self.way), self.seed)
         if self.crosscheck is None:
             return (certifying,)
-        return certifying, replace(certifying, task=self.way.checking(self.crosscheck))
+        return certifying, replace(certifying, task=self.crosscheck.task(self.way))
 
     @property
     def key(self) -> str:

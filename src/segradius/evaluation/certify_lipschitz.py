@@ -21,7 +21,7 @@ from segradius.core.ledger import Ledger
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.evaluation.batch import Batch, Bench
-from segradius.evaluation.contradicting import Attacks, Contradicting, Found
+from segradius.evaluation.contradicting import Attacks, Found
 from segradius.evaluation.record import Kind, Record, score_answer, score_certificate
 from segradius.models.decoding import Decoding
 
@@ -107,11 +107,6 @@ class Lipschitz:
                 f"model {model.name!r} has outputs={decode.kind}, from which logits are undone without a Lipschitz "
                 f"constant; expected one of {', '.join(EXACT)}"
             )
-
-    def checking(self, how: Any) -> Contradicting:
-        """The task that attacks the model inside each ε, and looks for a change by which its logits move too far."""
-        asked: Attacks = how
-        return Contradicting(self, asked)
 
     def attacked(self, record: Record, batch: Batch, bench: Bench, asked: Attacks, ledger: Ledger) -> Iterable[Found]:
         """Every attack at every ε, and the steepest change that `steepest` finds."""

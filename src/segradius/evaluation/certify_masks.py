@@ -21,7 +21,7 @@ from segradius.core.contracts import Journal, Model, Seen, for_answers
 from segradius.core.declared import MaskCount, Share, check_fields
 from segradius.core.ledger import Ledger
 from segradius.evaluation.batch import Batch, Bench, answering
-from segradius.evaluation.contradicting import Attacks, Contradicting, Found
+from segradius.evaluation.contradicting import Attacks, Found
 from segradius.evaluation.record import Kind, Record, Score, score_answer, score_certificate
 
 
@@ -95,11 +95,6 @@ class Masks:
 
     def check(self, model: Seen) -> None:
         """Anything that gives classes will do."""
-
-    def checking(self, how: Any) -> Contradicting:
-        """The task that attacks the model, and its masked views, with a patch of that size."""
-        asked: Attacks = how
-        return Contradicting(self, asked)
 
     def record(self, batch: Batch, bench: Bench, journal: Journal | None = None) -> Record:
         """The certificates of a batch of one image, and what they are worth; of the model's prediction no new pass."""

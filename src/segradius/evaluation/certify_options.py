@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -36,9 +36,6 @@ from segradius.evaluation.batch import Batch, Bench, answering, confiding
 from segradius.evaluation.certified_by import OWN_RADII
 from segradius.evaluation.record import Kind, Polled, Record, edges, score_answer, score_certificate
 from segradius.models.denoising import check_sigma
-
-if TYPE_CHECKING:
-    from segradius.evaluation.crosscheck import Checking, CrossChecking
 
 #: From the votes of an image to its certificate.
 Certify = Callable[[Votes], Certificate]
@@ -218,13 +215,6 @@ class Smoothing:
             raise InputError(f"precision {self.precision} is for --model; a target runs as it does")
         if self.soft is not None and not model.offers & {LOGITS, SCORES}:
             raise InputError("soft radii are of mean confidences, and the target gives labels alone: take --radii one")
-
-    def checking(self, how: Any) -> Checking:
-        """The task that attacks its certificates."""
-        from segradius.evaluation.crosscheck import Checking  # which attacks what this makes
-
-        asked: CrossChecking = how
-        return Checking(self, asked)
 
     def record(self, batch: Batch, bench: Bench, journal: Journal | None = None) -> Record:
         """The certificates of a batch of one image, and what every answer is worth."""

@@ -48,6 +48,10 @@ class Attacks:
                 raise InputError(f"{attack} asks for scores; certificates are attacked with gradients, by flips say")
             make_attack(attack, norm="l2", eps=1.0, steps=self.steps)  # checks its name and options
 
+    def task(self, way: Attackable) -> Contradicting:
+        """Attacks on certificates of a way."""
+        return Contradicting(way, self)
+
 
 @dataclass(frozen=True)
 class Found:

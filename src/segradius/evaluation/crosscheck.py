@@ -83,6 +83,10 @@ class CrossChecking:
         guided: dict[str, Any] = {"samples": 0} if attack.startswith("cr_") else {}
         return partial(make_attack, attack, norm="l2", steps=self.steps, keep="last", **guided)
 
+    def task(self, way: Smoothing) -> Checking:
+        """Attacks on certificates by votes; `InputError` where they promise nothing that can be counted."""
+        return Checking(way, self)
+
     def check_correction(self, correction: str) -> None:
         """Raise `InputError` unless the certificates promise something of whole images, which alone can be counted."""
         if correction not in ("bonferroni", "holm"):

@@ -16,7 +16,8 @@ from segradius.data.sample import Classes, Sample
 from segradius.evaluation.preparations import preparations
 from segradius.metrics.counts import Counts, count
 from segradius.metrics.statistics import miou
-from segradius.models.loading import is_card, load_model
+from segradius.models.cards import is_card
+from segradius.models.loading import load_model
 from segradius.models.picking import main_output
 from segradius.models.segmenter import Segmenter
 from segradius.models.wrapping import wrap

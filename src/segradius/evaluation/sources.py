@@ -104,7 +104,7 @@ def _code(spec: str) -> list[tuple[str, tuple[Path, str]]]:
 def _denoiser(text: str | None) -> list[tuple[str, tuple[Path, str]]]:
     if text is None:
         return []
-    from segradius.models.denoiser_source import denoiser_files
+    from segradius.models.code import denoiser_files
 
     return list(denoiser_files(text).items())
 

@@ -1,4 +1,6 @@
 from .averaged import averaged as averaged
+from .cards import ModelCard as ModelCard
+from .cards import read_card as read_card
 from .checkpoints import Conversion as Conversion
 from .checkpoints import convert as convert
 from .checkpoints import load_state as load_state
@@ -15,9 +17,7 @@ from .export import export_onnx as export_onnx
 from .fitting import load_into as load_into
 from .lipschitz_bound import Bound as Bound
 from .lipschitz_bound import lipschitz_bound as lipschitz_bound
-from .loading import ModelCard as ModelCard
 from .loading import load_model as load_model
-from .loading import read_card as read_card
 from .preprocessing import Normalisation as Normalisation
 from .preprocessing import SizeRule as SizeRule
 from .segmenter import AsModule as AsModule

@@ -9,7 +9,9 @@ from pathlib import Path
 from segradius.core.digests import file_digest
 from segradius.core.modules import module_files
 from segradius.core.text import Spec, parse_spec
-from segradius.models.loading import is_card, read_card
+from segradius.models.cards import is_card, read_card
+from segradius.models.denoiser_loading import SOURCE
+from segradius.models.denoising import DENOISERS
 from segradius.models.sources import MODELS, SOURCES
 
 #: Each by a name that stays when folders are moved: where it is, and a digest of what counts in it.
@@ -37,11 +39,21 @@ def files_of(spec: str) -> Files:
     more = () if card.denoiser is None or is_card(card.denoiser) else (card.denoiser,)
     own = {Path(spec).name: (Path(spec), text_digest(repr(told + more)))}
     if card.denoiser is not None:
-        from segradius.models.denoiser_source import denoiser_files
-
         own |= denoiser_files(card.denoiser)
     parsed = parse_spec(card.model)
     return {**_of_network(Spec(parsed.source, parsed.name, parsed.arguments | dict(card.arguments))), **own}
+
+
+def denoiser_files(text: str) -> Files:
+    """The files that decide what the denoiser of a text computes, as `files_of` has them."""
+    card = read_card(text) if is_card(text) else None
+    spec = parse_spec(text if card is None else card.model)
+    found: dict[str, Path] = {} if card is None else {f"denoiser {Path(text).name}": Path(text)}
+    if card is not None and card.weights is not None:
+        found[f"denoiser {card.weights.name}"] = card.weights
+    own = source_files(DENOISERS[spec.name]) if spec.source in ("", SOURCE) else module_files(spec.source)
+    found |= {f"denoiser {name}": file for name, file in own.items()}
+    return {name: (file, file_digest(file)) for name, file in found.items()}
 
 
 def text_digest(text: str) -> str:

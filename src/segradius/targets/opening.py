@@ -14,7 +14,8 @@ from segradius import models
 from segradius.core.errors import InputError
 from segradius.core.text import Spec, options_of, parse_spec, refuse_unknown
 from segradius.models import code
-from segradius.models.loading import is_card, load_model, torch_device
+from segradius.models.cards import is_card
+from segradius.models.loading import load_model, torch_device
 from segradius.models.preprocessing import NormalisationLike, as_normalisation
 from segradius.targets.harsh import Harsh, parse_answers, parse_inputs
 from segradius.targets.target import TARGETS, Local, Metered, Target, layers

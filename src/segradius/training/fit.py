@@ -24,8 +24,8 @@ from segradius.data.usable import refuse_other_bands, usable_part
 from segradius.metrics.agreement import one_class
 from segradius.metrics.counts import Counts
 from segradius.metrics.statistics import dice, miou, miou_image, pooled_accuracy
+from segradius.models.cards import entries_of, write_card
 from segradius.models.denoising import DENOISED
-from segradius.models.loading import entries_of, write_card
 from segradius.training.adversaries import Lesson
 from segradius.training.content import Content, content_of
 from segradius.training.engine import launched, synchronise
