@@ -185,6 +185,7 @@ def entries_of(model: Segmenter) -> dict[str, Any]:
     """What a card must say of a model's input and output, so that its weights are the same wherever they are loaded.
 
     Example:
+        >>> from torch import nn
         >>> from segradius.models import wrap
         >>> entries_of(wrap(nn.Conv2d(3, 2, 1), normalisation="imagenet", size={"multiple_of": 8}))
         {'normalisation': 'imagenet', 'size': {'multiple_of': 8}}
