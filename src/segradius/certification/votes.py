@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segradius.core.contracts import Journal
 from segradius.core.declared import Copies, Count, Positive, Sigma, check_fields
-from segradius.core.errors import InputError
+from segradius.core.errors import InputError, must
 from segradius.core.prediction import predict
 from segradius.core.randomness import Randomness
 from segradius.radius.smoothing import passes
@@ -133,6 +133,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        must(callable(self.clock), "clock", self.clock, "a function that gives seconds")
 
     @property
     def looks(self) -> bool:

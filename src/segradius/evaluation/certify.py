@@ -165,6 +165,7 @@ class Certification:
     """Certificates of a model over images, and attacks on them. Batch size, device and folder are not part of it.
 
     Example:
+        >>> from segradius.evaluation import Smoothing
         >>> one = Certification(ModelChoice("demo"), DataChoice("scenes", limit=3), Smoothing(0.25))
         >>> other = Certification(ModelChoice("demo"), DataChoice("scenes"), Smoothing(0.5))
         >>> other.extends(one.as_dict())

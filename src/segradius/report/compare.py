@@ -229,7 +229,7 @@ def certified_runs_table(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Cells
         about = (label, condition(report["experiment"]), drawn, str(report["images"]))
         doubt = ", REFUTED" * bool(refutations(report))
         for row in report["rows"]:
-            told = row["name"] + (doubt if row["curve"] else "")
+            told = row["name"] + (doubt if row.get("curve") else "")
             lines.append((*about, told, *(share(row.get(name), "") for name in columns)))
         for row in report.get("whole", {}).get("rows", ()):
             known = {name: f"{100 * row[name]:.1f}" for name in ("pixacc", "miou")}
