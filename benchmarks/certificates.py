@@ -8,8 +8,8 @@ and the peak of resident memory above what there was before. ``passes`` are n ba
 class and its logit for each pixel. A ratio is of the seconds over those of so many bare passes, 1 for a certificate
 that costs nothing beside them; of tests of votes that were counted already, the share that they add, with the tables
 that they look up kept from the image before. The default network is small and coarse, so that the work around it shows;
-ratios with a real network are nearer to 1. Growth is the slope of log seconds over log size between two sizes,
-1 for what grows with it.
+ratios with a real network are nearer to 1. Growth is the slope of log seconds, and of log MiB,
+over log size between two sizes, 1 for what grows with it.
 """
 
 from __future__ import annotations
@@ -247,30 +247,47 @@ def certificates(
         out: JSON file to write.
     """
     case, rows = Case(height, width, classes, n, model), []
-    print("| certificate | seconds | bare passes | over bare | MiB | grows with pixels | with classes | with n |")
-    print("|:--|--:|--:|--:|--:|--:|--:|--:|")
+    columns: tuple[str, ...] = (
+        "seconds",
+        "bare passes",
+        "over bare",
+        "MiB",
+        "seconds grow with pixels",
+        "with classes",
+        "with n",
+    )
+    columns += ("MiB grow with pixels", "with classes", "with n")
+    print(f"| certificate | {' | '.join(columns)} |\n|:--|{'--:|' * len(columns)}")
     for name, kind in KINDS.items():
         cost = in_own_process(name, case)
-        slopes = {axis: _slope(name, axis) for axis in AXES} if growth else {}
+        both = {axis: _slopes(name, axis) for axis in AXES} if growth else {}
+        slopes = {axis: seconds for axis, (seconds, _) in both.items()}
+        held = {axis: None if math.isnan(memory) else memory for axis, (_, memory) in both.items()}
         over = cost.seconds / cost.bare
         told = f"{over:.2f}" if kind.beside(case) else f"+{over:.4f}"
         grown = [f"{slopes[axis]:.2f}" if axis in slopes else "" for axis in AXES]
+        grown += ["" if held.get(axis) is None else f"{held[axis]:.2f}" for axis in AXES]
         cells = (name, f"{cost.seconds:.4f}", str(kind.beside(case) or ""), told, f"{cost.memory:.0f}", *grown)
         print(f"| {' | '.join(cells)} |", flush=True)
-        rows.append({"name": name, **asdict(cost), "passes": kind.beside(case), "growth": slopes})
+        rows.append(
+            {"name": name, **asdict(cost), "passes": kind.beside(case), "growth": slopes, "memory_growth": held}
+        )
     if out is not None:
         facts = {"case": asdict(replace(case, model=Path(model).parent.name)), "rows": rows}
         out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _slope(name: str, axis: str) -> float:
-    """Of log seconds over log size between the two sizes of an axis."""
+def _slopes(name: str, axis: str) -> tuple[float, float]:
+    """Of log seconds, and of log memory, over log size between the sizes of an axis; of memory NaN below a MiB."""
     few = replace(Case(), n=50) if axis != "n" else replace(Case(), height=96, width=96)
     ends = []
     for value in AXES[axis]:
         sizes = {"height": value, "width": value} if axis == "side" else {axis: value}
-        ends.append(in_own_process(name, replace(few, **sizes)).seconds)
-    return math.log(ends[1] / ends[0]) / math.log((AXES[axis][1] / AXES[axis][0]) ** (2 if axis == "side" else 1))
+        ends.append(in_own_process(name, replace(few, **sizes)))
+    span = math.log((AXES[axis][1] / AXES[axis][0]) ** (2 if axis == "side" else 1))
+    memory = [each.memory for each in ends]
+    held = math.log(memory[1] / memory[0]) / span if min(memory) >= 1 else math.nan
+    return math.log(ends[1].seconds / ends[0].seconds) / span, held
 
 
 if __name__ == "__main__":

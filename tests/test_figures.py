@@ -118,7 +118,9 @@ def test_what_every_certificate_costs() -> None:
     for row in data("certification/costs")["rows"]:
         over = row["seconds"] / row["bare"]
         told = f"{over:.2f}" if row["passes"] else f"+{over:.4f}"
-        grown = [f"{row['growth'][axis]:.2f}" for axis in ("side", "classes", "n")]
+        axes = ("side", "classes", "n")
+        grown = [f"{row['growth'][axis]:.2f}" for axis in axes]
+        grown += ["" if row["memory_growth"][axis] is None else f"{row['memory_growth'][axis]:.2f}" for axis in axes]
         expected.append(
             [row["name"], f"{row['seconds']:.4f}", str(row["passes"] or ""), told, f"{row['memory']:.0f}", *grown]
         )
