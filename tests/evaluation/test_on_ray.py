@@ -66,8 +66,10 @@ def test_a_cluster_of_our_own_finds_the_same_and_leaves_nothing(monkeypatch, tmp
 
     def harm(job, steps):
         if not heard:
+            actor = of_this("ray::_Inside")[0]
+            os.kill(actor, signal.SIGSTOP)  # it must not be done before it is killed
             heard.extend(listening())
-            os.kill(of_this("ray::_Inside")[0], signal.SIGKILL)
+            os.kill(actor, signal.SIGKILL)
 
     assert found(in_cluster(1, threads=1, warn=said.append), harm) == found(InProcess())
     assert heard
