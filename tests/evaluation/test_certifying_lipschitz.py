@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from segradius.certification.certificate import rounded_down
 from segradius.certification.lipschitz import distances, turnable
 from segradius.core.errors import InputError
+from segradius.core.ledger import Ledger
 from segradius.data import Classes, Sample
 from segradius.evaluation import (
     Attacks,
@@ -27,14 +28,18 @@ from segradius.evaluation import (
     Store,
     execute,
 )
+from segradius.evaluation.batch import Batch
+from segradius.evaluation.certify_lipschitz import Held
 from segradius.evaluation.certify_summary import CertifiedSummary
-from segradius.evaluation.record import unpack
+from segradius.evaluation.record import Kind, Score, unpack
 from segradius.evaluation.saved import certified_summary_of
+from segradius.metrics.counts import Pixels
 from segradius.models import Segmenter, wrap
 from segradius.report import report_certificates
 
 CLASSES = Classes(("red", "green", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 EPS = (0.1, 0.5, 1.0)
+NOTHING = Score(Pixels((0,), (0,), (0,)), 0, (0, 0))
 
 
 class Images:
@@ -126,10 +131,31 @@ def test_what_has_no_constant_of_its_logits_is_refused() -> None:
     with pytest.raises(InputError, match="outputs=probabilities"):
         way.check(wrap(nn.Softmax(1), num_classes=3, normalisation="none", outputs="probabilities"))
     way.check(rotation())
+    with pytest.raises(InputError, match=r"computes in torch.bfloat16"):
+        way.check(wrap(nn.Conv2d(3, 3, 1).bfloat16(), num_classes=3, normalisation="none"))
     with pytest.raises(InputError, match="eps"):
         Lipschitz(1.0, eps=(0.5, 0.1))
     with pytest.raises(InputError, match="lipschitz is 0"):
         Lipschitz(0.0)
+
+
+class Broken(nn.Module):
+    """The colours, and no numbers where the first pixel is changed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.where(x[:, :1, :1, :1] == Images()[0].image[0, 0, 0], 0.0, math.nan)
+
+
+def test_logits_that_are_not_finite_near_an_image_refute_its_certificate(tmp_path: Path) -> None:
+    model = wrap(Broken(), num_classes=3, normalisation="none")
+    image = Images()[0].image[None]
+    clean = model.logits(image)
+    batch = Batch(("a",), image, Images()[0].label[None], clean.argmax(1), 255)
+    kind = Kind(clean.argmax(1)[0], torch.zeros(image.shape[-2:]), None, "certain", NOTHING)
+    record = Record("a", clean.argmax(1)[0], NOTHING, {"lipschitz": kind})
+    found = Held(1.0, record, batch, clean).found("flips", "ε = 1", image + 0.01, model, Ledger(1), 0)
+    assert found.contradicted
+    assert found.used == math.inf
 
 
 class YesNo(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -101,6 +102,12 @@ class Lipschitz:
         """Raise `InputError` unless the model is a network that gives the logits that L is of."""
         if LOGITS not in model.offers:
             raise InputError("a Lipschitz constant is one of logits, and a target gives scores: use --model")
+        kinds = {getattr(model, "dtype", None), getattr(model, "precision", None)}
+        if reduced := kinds - {None, torch.float32, torch.float64}:
+            raise InputError(
+                f"model {model.name!r} computes in {reduced.pop()}, which rounds by more than certificates of a "
+                "Lipschitz constant allow for; expected float32"
+            )
         decode = getattr(model, "decode", None)
         if isinstance(decode, Decoding) and decode.kind not in EXACT:
             raise InputError(
@@ -202,6 +209,7 @@ class Held:
         ledger.enter("crosscheck", forward=1)
         length = float((image - self.batch.images).double().norm())
         used = float((moved - self.clean).double().norm()) / (self.lipschitz * length) if length else 0.0
+        used = used if math.isfinite(used) else math.inf  # a logit that is not finite moved farther than any L allows
         answer = predict(moved)[1][0]
         radius = self.record.kinds["lipschitz"].radius.to(answer.device)
         lost = int(((radius > length) & (answer != self.record.kinds["lipschitz"].classes.to(answer.device))).sum())
