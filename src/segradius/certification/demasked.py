@@ -8,13 +8,12 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from segradius.certification.masks import Fill, hidden
+from segradius.certification.views import charged, over_views
 from segradius.core.bands import bands_of
 from segradius.core.contracts import LOGITS, Model
 from segradius.core.ledger import Ledger
-from segradius.radius.smoothing import passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +62,8 @@ class Demasked:
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Mean log-probabilities (N, C, H, W) of images (N, B, H, W), differentiable in them; k passes over each."""
-        kept = min(self.keep, len(self.masks))
-        again = partial(checkpoint, self._part, use_reentrant=False, preserve_rng_state=False)
-        size = images.device, len(images)
-        parts = [self._part(*some, images, precision) for some in passes(0, kept, *size)]
-        parts += [again(*some, images, precision) for some in passes(kept, len(self.masks), *size)]
-        return torch.stack(parts).sum(0) / len(self.masks)
+        part = partial(self._part, images=images, precision=precision)
+        return over_views(part, len(self.masks), self.keep, images).sum(0) / len(self.masks)
 
     def frozen(self) -> AbstractContextManager[object]:
         """The context in which the model is frozen; it must last for backward passes, which make some views again."""
@@ -76,12 +71,7 @@ class Demasked:
 
     def charged(self, ledger: Ledger) -> Ledger:
         """Passes over the model behind passes over this: k for each, and those that a backward pass computes again."""
-        found, views = Ledger(ledger.images), len(self.masks)
-        for purpose, (forward, backward) in ledger.passes.items():
-            found.enter(purpose)
-            found.passes[purpose][0] = forward * views + backward * max(views - self.keep, 0)
-            found.passes[purpose][1] = backward * views
-        return found
+        return charged(ledger, len(self.masks), self.keep)
 
     def _part(self, first: int, count: int, images: Tensor, precision: torch.dtype | None) -> Tensor:
         """Summed log-softmax of a few views, (N, C, H, W)."""

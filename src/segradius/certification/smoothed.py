@@ -10,15 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from segradius.certification.views import charged, over_views
 from segradius.certification.votes import Noise
 from segradius.core.bands import bands_of
 from segradius.core.contracts import LOGITS, Model
 from segradius.core.declared import Count, Seed, Whole, check_fields
 from segradius.core.ledger import Ledger
 from segradius.core.randomness import Randomness
-from segradius.radius.smoothing import passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +83,8 @@ class Smoothed:
 
     def logits(self, images: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """Log-probabilities (N, C, H, W) of images (N, B, H, W), differentiable in them; M passes over each image."""
-        kept = min(self.keep, self.samples)
-        # The noise is keyed and the network frozen, so there is no random state to restore.
-        again = partial(checkpoint, self._part, use_reentrant=False, preserve_rng_state=False)
-        size = images.device, len(images)
-        parts = [self._part(*some, images, precision) for some in passes(0, kept, *size)]
-        parts += [again(*some, images, precision) for some in passes(kept, self.samples, *size)]
-        return torch.stack(parts).logsumexp(0) - math.log(self.samples)
+        part = partial(self._part, images=images, precision=precision)
+        return over_views(part, self.samples, self.keep, images).logsumexp(0) - math.log(self.samples)
 
     def frozen(self) -> AbstractContextManager[object]:
         """The context in which the model is frozen; it must last for backward passes, which make some copies again."""
@@ -98,13 +92,7 @@ class Smoothed:
 
     def charged(self, ledger: Ledger) -> Ledger:
         """Passes over the model behind passes over this: M for each, and those that a backward pass computes again."""
-        found = Ledger(ledger.images)
-        for purpose, (forward, backward) in ledger.passes.items():
-            again = backward * max(self.samples - self.keep, 0)
-            found.enter(purpose)
-            found.passes[purpose][0] = forward * self.samples + again
-            found.passes[purpose][1] = backward * self.samples
-        return found
+        return charged(ledger, self.samples, self.keep)
 
     def _part(self, first: int, count: int, images: Tensor, precision: torch.dtype | None) -> Tensor:
         """Log of the summed softmax of a few copies, (N, C, H, W)."""
