@@ -230,6 +230,7 @@ def main(
     copies: int = 200,
     threads: int = 1,
     seed: int = 0,
+    beside: Path | None = None,
 ) -> None:
     """Measure both sides and draw them.
 
@@ -256,6 +257,7 @@ def main(
         copies: Fresh ones that judge.
         threads: Of torch.
         seed: Seed.
+        beside: Folder of an earlier run on the same images, which is drawn in the same figure.
     """
     torch.set_num_threads(threads)
     grid = tuple(round(until * place / bins, 9) for place in range(bins + 1))
@@ -291,7 +293,8 @@ def main(
         (out / "sandwich.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
         print(f"{place + 1} of {len(opened)}", flush=True)
     title = f"{data.partition(':')[0]} {split}, {size}, n = {len(it.images)} images, seed {seed}"
-    picture(it, title, out, literature=data.partition(":")[0] == "cityscapes")
+    others = [] if beside is None else [read_sandwich((beside / "sandwich.csv").read_text("utf-8"))]
+    picture(together([*others, it]), title, out, literature=data.partition(":")[0] == "cityscapes")
     print(table(it).markdown())
 
 
